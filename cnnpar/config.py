@@ -1,0 +1,275 @@
+"""Every setting of a run, with its default: frozen, typed, strict.
+
+A configuration is a TOML file whose tables are the structs below. `Config()` is the run that `cnnpar-train`
+does without options, and `configs/digits.toml` spells it out. Unknown keys and wrong types are errors that name
+the place and what is allowed there.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import tomli_w
+from msgspec import Meta, Struct
+
+from cnnpar.errors import InputError
+
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+
+DATA_NAMES = ("digits", "mnist")
+
+# A small LeNet-like network that fits any image of 4 x 4 pixels or more; the last layer has one unit per class.
+DEFAULT_LAYERS: tuple[dict[str, Any], ...] = (
+    {"type": "conv2d", "channels": 16, "kernel": 3, "padding": "same"},
+    {"type": "relu"},
+    {"type": "maxpool2d", "size": 2},
+    {"type": "conv2d", "channels": 32, "kernel": 3, "padding": "same"},
+    {"type": "relu"},
+    {"type": "maxpool2d", "size": 2},
+    {"type": "flatten"},
+    {"type": "dense", "units": 64},
+    {"type": "relu"},
+    {"type": "dropout", "rate": 0.25},
+    {"type": "dense"},
+)
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the TOML file."""
+
+
+class Data(_Table):
+    """Where the samples come from. Exactly one of `name` and `train` is in force."""
+
+    name: str = ""  # a known data set: digits (embedded) or mnist; "" with `train` empty means digits
+    train: str = ""  # path: .csv, .csv.gz, IDX images, .npz, or a folder of class folders
+    test: str = ""  # path of test data of the same shape and classes
+    shape: tuple[Positive, ...] = ()  # (height, width) or (height, width, channels) of a CSV row; () = square grey
+    validation: Share = 0.1  # share of the training set held out to measure each epoch; 0 = none
+
+    def __post_init__(self) -> None:
+        if self.name and self.train:
+            raise ValueError("give either `name` or `train`, not both")
+        if not self.name and not self.train:
+            msgspec.structs.force_setattr(self, "name", "digits")
+        if self.name and self.name not in DATA_NAMES:
+            raise ValueError(f"unknown data set {self.name!r}; known: {', '.join(DATA_NAMES)} (files go into `train`)")
+        if self.name and self.test:
+            raise ValueError(f"data set {self.name!r} has its own test data; `test` goes with `train`")
+        if len(self.shape) not in (0, 2, 3):
+            raise ValueError("`shape` is [height, width] or [height, width, channels]")
+
+
+class Augment(_Table):
+    """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored."""
+
+    ratio: Literal[1, 4] = 1  # 4: an epoch is every image and its one-pixel shifts left, right, up, down
+    shift: Count = 0  # largest random shift in pixels, per sample and epoch, along both axes
+
+
+class Model(_Table):
+    """The network: a list of layers, each a table with a `type` (see cnnpar/nn/layers)."""
+
+    layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("`layers` is empty: a network needs at least one dense layer")
+
+
+class Train(_Table):
+    """How long, on how much at a time, and from which seed."""
+
+    epochs: Positive = 30
+    batch_size: Positive = 64  # samples of one optimizer step, whatever the number of workers
+    microbatch: Positive = 16  # samples of one unit of arithmetic; changing it changes the bits
+    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0
+
+
+class SGD(_Table, tag_field="type", tag="sgd"):
+    """Stochastic gradient descent; `weight_decay` is L2 (added to the gradient)."""
+
+    learning_rate: PositiveFloat = 0.1
+    momentum: Share = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ValueError("`nesterov` needs a `momentum` above 0")
+
+
+class Adam(_Table, tag_field="type", tag="adam"):
+    """Adam (Kingma and Ba 2015); `weight_decay` is L2 (added to the gradient)."""
+
+    learning_rate: PositiveFloat = 0.001
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: NonNegative = 0.0
+
+
+class AdamW(_Table, tag_field="type", tag="adamw"):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    learning_rate: PositiveFloat = 0.001
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: NonNegative = 0.01
+
+
+class Constant(_Table, tag_field="type", tag="constant"):
+    """The optimizer's learning rate, always."""
+
+
+class StepDecay(_Table, tag_field="type", tag="step"):
+    """The learning rate times `factor` after every `every_epochs` epochs."""
+
+    every_epochs: Positive = 10
+    factor: PositiveFloat = 0.1
+
+
+class Cosine(_Table, tag_field="type", tag="cosine"):
+    """Linear warm-up over `warmup_epochs`, then half a cosine down to `final` times the learning rate."""
+
+    warmup_epochs: NonNegative = 0.0
+    final: Annotated[float, Meta(ge=0, le=1)] = 0.0
+
+
+class OneCycle(_Table, tag_field="type", tag="one_cycle"):
+    """From `start` up to 1 over the first `warmup` share of all steps, then down to `final`, both times as half
+    a cosine; factors of the learning rate (Smith and Topin 2018).
+    """
+
+    warmup: Annotated[float, Meta(gt=0, lt=1)] = 0.3
+    start: Annotated[float, Meta(ge=0, le=1)] = 0.04
+    final: Annotated[float, Meta(ge=0, le=1)] = 0.0004
+
+
+Optimizer = SGD | Adam | AdamW
+Schedule = Constant | StepDecay | Cosine | OneCycle
+
+
+class Engine(_Table):
+    """Who computes. Nothing here changes the weights, and all of it may change when a run is resumed."""
+
+    workers: Annotated[int, Meta(ge=0, le=4096)] = 2  # Ray actors of one core each; 0 = in this process, without Ray
+    transport: Literal["direct", "ray"] = "direct"
+    address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a Ray of its own
+    start_timeout: PositiveFloat = 120.0  # seconds for Ray and all workers to be there
+    step_timeout: PositiveFloat = 120.0  # seconds for one step; a worker that takes longer is given up
+    portable: bool = False  # pin CPU kernels to what every x86-64-v3 machine has, so that unlike machines agree
+    allow_inexact: bool = False  # accept workers or checkpoints of another fingerprint; the run then says exact: false
+
+
+class Checkpoint(_Table):
+    """When and how the state is saved."""
+
+    every_seconds: PositiveFloat = 60.0  # besides at each epoch's end
+    arrays: Literal["base64", "decimal"] = "base64"  # decimal: numbers that people can read; both are exact
+
+
+class Report(_Table):
+    """What is written down on the way."""
+
+    every_steps: Positive = 50  # steps between lines of metrics.jsonl, besides one for each epoch
+
+
+class Config(_Table):
+    """A whole run. With the data it determines the weights to the bit."""
+
+    data: Data = Data()
+    augment: Augment = Augment()
+    model: Model = Model()
+    train: Train = Train()
+    optimizer: Optimizer = SGD()
+    schedule: Schedule = OneCycle()
+    engine: Engine = Engine()
+    checkpoint: Checkpoint = Checkpoint()
+    report: Report = Report()
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises InputError with line and column of a syntax error."""
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from error
+
+
+def resolve(tables: Mapping[str, Any], assignments: Sequence[str] = (), source: str = "configuration") -> Config:
+    """A checked `Config` from TOML tables and `section.key=value` assignments, which win.
+
+    Raises InputError that names `source`, the place, and what is allowed there.
+    """
+    merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
+    for assignment in assignments:
+        _assign(merged, assignment)
+    for name in ("optimizer", "schedule"):
+        table = merged.get(name)
+        if isinstance(table, dict) and "type" not in table:
+            table["type"] = msgspec.to_builtins(getattr(Config(), name))["type"]
+    try:
+        return msgspec.convert(merged, Config)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{source}: {_explain(error, merged)}") from error
+
+
+def to_tables(config: Config) -> dict[str, Any]:
+    """The plain tables of a configuration; `resolve(to_tables(c)) == c`."""
+    tables: dict[str, Any] = msgspec.to_builtins(config)
+    return tables
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as TOML text, every setting spelled out."""
+    return tomli_w.dumps(to_tables(config))
+
+
+def _assign(tables: dict[str, Any], assignment: str) -> None:
+    """Put one `section.key=value` into the tables; the value is read as TOML, or else as a plain string."""
+    path, equals, text = assignment.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot or not key or "." in key:
+        raise InputError(f"--set {assignment}: expected section.key=value, for example --set train.epochs=5")
+    if section not in Config.__struct_fields__:
+        raise InputError(f"--set {assignment}: no section `{section}`; there are {', '.join(Config.__struct_fields__)}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = tables.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise InputError(f"--set {assignment}: `{section}` is no table in the configuration")
+    if key == "type" and table.get("type") != value:
+        table.clear()  # settings of another optimizer or schedule mean nothing to this one
+    table[key] = value
+
+
+def _explain(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
+    """msgspec's message, with the allowed keys where a key is unknown."""
+    message = str(error)
+    if "unknown field" not in message:
+        return message
+    _, _, place = message.partition(" - at `$.")
+    section = place.strip("`").split(".")[0].split("[")[0]
+    if not section:
+        return f"{message}; allowed: {', '.join(Config.__struct_fields__)}"
+    table = tables.get(section)
+    kinds: dict[str, type[Struct]] = {
+        **{kind.__name__.lower(): kind for kind in (Data, Augment, Model, Train, Engine, Checkpoint, Report)},
+    }
+    if isinstance(table, Mapping) and "type" in table:
+        kinds |= {section: kind for kind in (SGD, Adam, AdamW, Constant, StepDecay, Cosine, OneCycle)
+                  if kind.__struct_config__.tag == table["type"]}  # fmt: skip
+    return f"{message}; allowed: {', '.join(kinds[section].__struct_fields__)}" if section in kinds else message

@@ -1,0 +1,17 @@
+"""The two ways a run can fail: by what the user gave it, and by what happened to it."""
+
+
+class CnnparError(Exception):
+    """An error whose text is meant for the user: what, where, what to do, in one or two lines."""
+
+    exit_code = 1
+
+
+class InputError(CnnparError):
+    """Wrong usage, configuration or input file. Nothing was started; exit code 2."""
+
+    exit_code = 2
+
+
+class RunError(CnnparError):
+    """A run that could not start or go on. The last good checkpoint stays; exit code 1."""
