@@ -89,7 +89,7 @@ class Train(_Table):
     epochs: Positive = 30
     batch_size: Positive = 64  # samples of one optimizer step, whatever the number of workers
     microbatch: Positive = 16  # samples of one unit of arithmetic; changing it changes the bits
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
 
 
 class SGD(_Table, tag_field="type", tag="sgd"):
@@ -213,7 +213,7 @@ def resolve(tables: Mapping[str, Any], assignments: Sequence[str] = (), source: 
     Raises InputError that names `source`, the place, and what is allowed there.
     """
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
-    for assignment in assignments:
+    for assignment in sorted(assignments, key=lambda text: not text.partition("=")[0].endswith(".type")):
         _assign(merged, assignment)
     for name in ("optimizer", "schedule"):
         table = merged.get(name)
@@ -266,10 +266,23 @@ def _explain(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
     if not section:
         return f"{message}; allowed: {', '.join(Config.__struct_fields__)}"
     table = tables.get(section)
-    kinds: dict[str, type[Struct]] = {
-        **{kind.__name__.lower(): kind for kind in (Data, Augment, Model, Train, Engine, Checkpoint, Report)},
-    }
-    if isinstance(table, Mapping) and "type" in table:
-        kinds |= {section: kind for kind in (SGD, Adam, AdamW, Constant, StepDecay, Cosine, OneCycle)
-                  if kind.__struct_config__.tag == table["type"]}  # fmt: skip
-    return f"{message}; allowed: {', '.join(kinds[section].__struct_fields__)}" if section in kinds else message
+    tag = table.get("type") if isinstance(table, Mapping) else None
+    for kind in (
+        Data,
+        Augment,
+        Model,
+        Train,
+        SGD,
+        Adam,
+        AdamW,
+        Constant,
+        StepDecay,
+        Cosine,
+        OneCycle,
+        Engine,
+        Checkpoint,
+        Report,
+    ):
+        if kind.__struct_config__.tag == tag and (tag is not None or kind.__name__.lower() == section):
+            return f"{message}; allowed: {', '.join(kind.__struct_fields__)}"
+    return message

@@ -1,0 +1,65 @@
+"""What training sees of data: uint8 images, integer labels, class names, and the three parts of a set."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+ImageShape = tuple[int, int, int]  # (height, width, channels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with their labels: `class_names[labels[i]]` is what `images[i]` shows."""
+
+    images: NDArray[np.uint8]  # (N, H, W, C)
+    labels: NDArray[np.int64]  # (N,), each in 0..len(class_names)-1
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise ValueError(
+                f"images must be uint8 (N, H, W, C), not {self.images.dtype} {self.images.shape}"
+            )
+        if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
+            raise ValueError(
+                f"labels must be int64 ({len(self)},), not {self.labels.dtype} {self.labels.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(height, width, channels) of every image."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
+    def subset(self, indices: NDArray[np.int64]) -> "Dataset":
+        """The samples at `indices`, in that order, with the same class names."""
+        return Dataset(self.images[indices], self.labels[indices], self.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set as a run uses it: one part to learn from, one to watch, one for the final word."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """ "sha256:..." over all that shapes the weights or the choice of the best ones: train and validation."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation):
+            if part is None:
+                digest.update(b"none")
+                continue
+            # Lengths come before contents, so that no two different data sets give the same bytes.
+            digest.update(repr((part.images.shape, part.class_names)).encode())
+            digest.update(np.ascontiguousarray(part.images).data)
+            digest.update(part.labels.astype("<i8").tobytes())
+        return "sha256:" + digest.hexdigest()

@@ -1,0 +1,86 @@
+"""A folder of class folders with PNG or JPEG pictures: dogs/1.png, cats/2.jpg. The folders' names are the classes."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar.data.files import Found
+from cnnpar.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_CHANNELS = {"L": 1, "RGB": 3}  # Pillow's modes of 8 bits a channel: grey and colour
+
+
+def read(path: Path) -> Found:
+    """All pictures, class after class in the order of their names. They must agree in size and mode."""
+    classes = [folder for folder in _visible(path) if folder.is_dir()]
+    pictures = [(label, picture) for label, folder in enumerate(classes) for picture in _pictures(folder)]
+    if not pictures:
+        raise InputError(
+            f"{path}: no class folders; expected a folder for each class with PNG or JPEG pictures"
+        )
+    first = _decoded(pictures[0][1], None, pictures[0][1])
+    images = np.empty((len(pictures), *first.shape), dtype=np.uint8)
+    for image, (_, picture) in zip(images, pictures, strict=True):
+        image[...] = _decoded(picture, first.shape, pictures[0][1])
+    labels = np.array([label for label, _ in pictures], dtype=np.int64)
+    return Found(images, labels, lambda i: str(pictures[i][1]), tuple(folder.name for folder in classes))
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder, by name; hidden files are not meant."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures of a class. Anything else in its folder is an error: it was probably meant to count."""
+    pictures = _visible(folder)
+    if not pictures:
+        raise InputError(f"{folder}: this class folder is empty; fill or remove it")
+    for picture in pictures:
+        if picture.suffix.lower() not in _SUFFIXES:
+            raise InputError(f"{picture}: not a PNG or JPEG picture; a class folder holds nothing else")
+    return pictures
+
+
+def _decoded(path: Path, shape: tuple[int, ...] | None, model: Path) -> NDArray[np.uint8]:
+    """One picture (H, W, C); `shape` is that of the first one, `model`. Its header is checked before it is unpacked."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                found = _shape(path, picture)
+                if shape is not None and found != shape:
+                    raise InputError(
+                        f"{path}: {_words(found)}, but {model} is {_words(shape)}; all pictures must be alike"
+                    )
+                return np.asarray(picture, dtype=np.uint8).reshape(found)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: far too large for a training picture ({error})") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged pictures
+        raise InputError(f"{path}: cannot be read as a picture: {str(error).splitlines()[0]}") from error
+
+
+def _shape(path: Path, picture: "Image") -> tuple[int, int, int]:
+    """(height, width, channels) from a picture's header."""
+    if picture.mode not in _CHANNELS:
+        raise InputError(
+            f"{path}: mode {picture.mode}; convert it to grey (L) or colour (RGB) of 8 bits a channel"
+        )
+    return picture.height, picture.width, _CHANNELS[picture.mode]
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height} x {width} {'grey' if channels == 1 else 'RGB'}"

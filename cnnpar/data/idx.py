@@ -1,0 +1,85 @@
+"""IDX, the format of MNIST: an images file, and a labels file beside it. Either may be gzipped.
+
+Big-endian: two zero bytes, the type (8 = uint8), the number of dimensions, each dimension as uint32, the bytes.
+Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits", file formats.
+"""
+
+import struct
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar.data.files import Found, by, opened, sample
+from cnnpar.errors import InputError
+
+_IMAGES = 0x0803
+_LABELS = 0x0801
+_CHUNK = 1 << 20
+
+
+def looks_like(path: Path) -> bool:
+    """Whether the name is one of an IDX file: train-images-idx3-ubyte, images.idx3-ubyte.gz, ..."""
+    return "idx" in path.name.lower() or "ubyte" in path.name.lower()
+
+
+def read(path: Path) -> Found:
+    """The samples of an images file and of the labels file that goes with it by name."""
+    images = _array(path, _IMAGES)
+    labels_path = _labels_beside(path)
+    labels = _array(labels_path, _LABELS)
+    if len(images) != len(labels):
+        raise InputError(f"{labels_path}: {len(labels)} labels, but {path.name} has {len(images)} images")
+    return Found(images[..., np.newaxis], labels.astype(np.int64), sample)
+
+
+def _labels_beside(path: Path) -> Path:
+    """train-images-idx3-ubyte.gz -> train-labels-idx1-ubyte.gz, packed or not."""
+    name = path.name.replace("images", "labels").replace("idx3", "idx1")
+    plain = name.removesuffix(".gz")
+    for candidate in (name, plain, plain + ".gz"):
+        if candidate != path.name and path.with_name(candidate).is_file():
+            return path.with_name(candidate)
+    wanted = (
+        f"{plain}[.gz]" if "images" in path.name else "a name with `images`, and with `labels` for the other"
+    )
+    raise InputError(f"{path}: its labels file is not beside it; expected {wanted}")
+
+
+def _array(path: Path, magic: int) -> NDArray[np.uint8]:
+    """The array of an IDX file: (N, H, W) images or (N,) labels. At most what the file holds is allocated."""
+    kind = "images" if magic == _IMAGES else "labels"
+    with opened(path) as file:
+        found = int.from_bytes(file.read(4), "big")
+        if magic == _IMAGES and found == _LABELS:
+            raise InputError(
+                f"{path}: this is an IDX labels file; give the images file, the labels are found by name"
+            )
+        if found != magic:
+            raise InputError(
+                f"{path}: not an IDX {kind} file: starts with 0x{found:08x}, expected 0x{magic:08x}"
+            )
+        dimensions = magic & 0xFF
+        header = file.read(4 * dimensions)
+        if len(header) != 4 * dimensions:
+            raise InputError(f"{path}: ends within the IDX header; fetch it again")
+        shape = struct.unpack(f">{dimensions}I", header)
+        if not prod(shape):
+            raise InputError(f"{path}: no {kind}: the IDX header says {by(shape)}")
+        data = _read_up_to(file, prod(shape) + 1)
+    if len(data) != prod(shape):
+        more = "more" if len(data) > prod(shape) else f"only {len(data)}"
+        raise InputError(
+            f"{path}: the IDX header says {by(shape)} = {prod(shape)} bytes, but there are {more}"
+        )
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _read_up_to(file: IO[bytes], size: int) -> bytearray:
+    """At most `size` bytes, in pieces: `size` may be absurd, and `read(size)` would allocate it."""
+    data = bytearray()
+    while len(data) < size and (piece := file.read(min(_CHUNK, size - len(data)))):
+        data += piece
+    return data

@@ -1,0 +1,77 @@
+"""Data sets with a name: `digits`, which is part of the package, and `mnist`, which is fetched once.
+
+`$CNNPAR_DATA/mnist` may hold the four files of MNIST, packed or not; nothing is downloaded then.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cnnpar.data import idx
+from cnnpar.data.files import Found, Part, sample
+from cnnpar.errors import InputError
+
+_DIGITS = Path(__file__).with_name("digits.npz")
+
+_MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+# Images first. MD5 of the packed files as their authors published them.
+_MNIST_FILES: dict[Part, dict[str, str]] = {
+    "train": {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    },
+    "test": {
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+}
+
+
+def read(name: str, part: Part) -> Found:
+    """The training or test samples of a data set of `config.DATA_NAMES`."""
+    return _digits(part) if name == "digits" else idx.read(_mnist(part))
+
+
+def _digits(part: Part) -> Found:
+    """UCI optical digits, 8 x 8 grey, 16 shades over black; every fifth one is for the test. Licence: digits.md."""
+    with np.load(_DIGITS) as arrays:
+        images, labels = arrays["images"], arrays["labels"]  # (1797, 8, 8), 0..16
+    chosen = (np.arange(len(images)) % 5 == 4) == (part == "test")
+    grey = (images[chosen].astype(np.uint16) * 255 + 8) // 16  # 16 becomes 255, rounded to nearest
+    return Found(grey.astype(np.uint8)[..., np.newaxis], labels[chosen].astype(np.int64), sample)
+
+
+def _mnist(part: Part) -> Path:
+    """The images file of MNIST with its labels file beside it: the user's own, or else downloaded and kept."""
+    folder = Path(os.environ.get("CNNPAR_DATA", "")) / "mnist"
+    if "CNNPAR_DATA" not in os.environ or not folder.is_dir():
+        return [_downloaded(name, md5) for name, md5 in _MNIST_FILES[part].items()][0]
+    packed = next(iter(_MNIST_FILES[part]))
+    for name in (packed.removesuffix(".gz"), packed):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: has no {packed.removesuffix('.gz')}[.gz]; put all four files of MNIST there")
+
+
+def _downloaded(name: str, md5: str) -> Path:
+    """A file of MNIST in the user's cache, fetched from the first mirror that has it whole."""
+    import pooch
+
+    reason = ""
+    for mirror in _MNIST_MIRRORS:
+        try:
+            return Path(
+                pooch.retrieve(
+                    mirror + name, f"md5:{md5}", fname=name, path=pooch.os_cache("cnnpar") / "mnist"
+                )
+            )
+        except (OSError, ValueError) as error:  # no connection, no such file; another checksum
+            reason = str(error).partition("\n")[0]
+    raise InputError(
+        f"mnist: {name} cannot be downloaded ({reason}); "
+        "put the four files of MNIST into a folder `mnist` and set CNNPAR_DATA to the folder above it"
+    )

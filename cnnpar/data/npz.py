@@ -1,0 +1,49 @@
+"""NPZ: uint8 images (N, H, W) or (N, H, W, C) with whole-number labels (N,), under a usual pair of names."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cnnpar.data.files import Found, Part, reason, sample
+from cnnpar.errors import InputError
+
+_PLAIN = (("images", "labels"), ("x", "y"))
+_OWN_TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
+_PAIRS: dict[Part, tuple[tuple[str, str], ...]] = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels"), *_PLAIN),
+    "test": (*_OWN_TEST, *_PLAIN),
+}
+
+
+def read(path: Path, part: Part) -> Found:
+    """The samples of an .npz file; where it holds training and test data, those of `part`."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise InputError(f"{path}: no .npz file, or a truncated one; expected what numpy.savez writes")
+        with np.load(path, allow_pickle=False) as arrays:
+            present = set(arrays.files)
+            names = next((pair for pair in _PAIRS[part] if present.issuperset(pair)), None)
+            if names is None:
+                wanted = ", or ".join(" and ".join(pair) for pair in _PAIRS[part])
+                raise InputError(f"{path}: holds {', '.join(arrays.files) or 'nothing'}; expected {wanted}")
+            images, labels = (np.asarray(arrays[name]) for name in names)
+    except (EOFError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {reason(error)}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
+        raise InputError(
+            f"{path}: `{names[0]}` is {images.dtype} of shape {images.shape}; "
+            "expected uint8 (samples, height, width) or (samples, height, width, channels)"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
+        raise InputError(
+            f"{path}: `{names[1]}` is {labels.dtype} of shape {labels.shape}; "
+            f"expected a whole number for each of {len(images)} images"
+        )
+    images = np.ascontiguousarray(images).reshape(*images.shape[:3], -1)
+    has_test = any(present.issuperset(pair) for pair in _OWN_TEST)
+    return Found(images, labels.reshape(-1).astype(np.int64), sample, has_test=has_test)

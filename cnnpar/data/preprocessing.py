@@ -1,0 +1,73 @@
+"""From uint8 images to what a network sees, and all that a model file must know about its data."""
+
+import math
+from functools import cached_property
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar.data.dataset import Dataset
+
+_Size = Annotated[int, msgspec.Meta(ge=1)]
+_CHUNK = 1024  # images summed at a time
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """Shape, scale and classes of the training images. A frozen value that checkpoints carry.
+
+    `mean` and `std` are per channel, in pixel units (0..255).
+    """
+
+    image_shape: tuple[_Size, _Size, _Size]  # (height, width, channels)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        channels = self.image_shape[2]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise ValueError(f"`mean` and `std` need one number for each of {channels} channels")
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise ValueError("`mean` must be finite and `std` finite and above 0")
+        if not self.class_names:
+            raise ValueError("`class_names` is empty")
+
+    @classmethod
+    def of(cls, train: Dataset) -> "Preprocessing":
+        """The statistics of the training images. A channel that never changes gets a `std` of 1.
+
+        Sums are integers and each quotient is rounded once, so that no order of summation and no machine matters.
+        """
+        channels = train.image_shape[2]
+        count = train.images.size // channels
+        sums, squares = [0] * channels, [0] * channels
+        for start in range(0, len(train), _CHUNK):
+            chunk = train.images[start : start + _CHUNK]
+            square = np.multiply(chunk, chunk, dtype=np.uint16)  # at most 255 * 255
+            for channel in range(channels):
+                sums[channel] += int(chunk[..., channel].sum(dtype=np.uint64))
+                squares[channel] += int(square[..., channel].sum(dtype=np.uint64))
+        mean = tuple(total / count for total in sums)
+        # count^2 * variance = count * sum(x^2) - sum(x)^2, in integers of any size
+        variance = [(count * q - s * s) / count**2 for s, q in zip(sums, squares, strict=True)]
+        std = tuple(math.sqrt(v) if v > 0 else 1.0 for v in variance)
+        return cls(train.image_shape, mean, std, train.class_names)
+
+    def normalise(
+        self, images: NDArray[np.uint8], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """(images - mean) / std as float32 (n, H, W, C), into `out` where given (C-contiguous, same shape)."""
+        if out is None:
+            out = np.empty(images.shape, dtype=np.float32)
+        mean, std = self._planes
+        np.subtract(images, mean, out=out)
+        return np.divide(out, std, out=out)
+
+    @cached_property
+    def _planes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`mean` and `std` for every pixel (H, W, C): inner loops over whole images, not over channels."""
+        mean = np.broadcast_to(np.array(self.mean, dtype=np.float32), self.image_shape)
+        std = np.broadcast_to(np.array(self.std, dtype=np.float32), self.image_shape)
+        return mean.copy(), std.copy()

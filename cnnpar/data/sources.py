@@ -1,0 +1,112 @@
+"""From settings to checked data: finds the reader of a source, checks labels and shapes, holds out validation.
+
+Every fault of a file is one InputError that names the file, the place in it, and what was expected.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from cnnpar.config import DATA_NAMES, Data
+from cnnpar.data import csv_file, folder, idx, named, npz, streams
+from cnnpar.data.dataset import Dataset, ImageShape, Splits
+from cnnpar.data.files import Found, Part, by
+from cnnpar.errors import InputError
+
+
+def load(settings: Data) -> Splits:
+    """The data of a run: a named set has its test part, and so may an .npz file if `settings.test` is empty."""
+    source = settings.name or settings.train
+    found = _read(source, settings.shape, "train")
+    train = _training(source, found)
+    if settings.shape and (*settings.shape, 1)[:3] != train.image_shape:
+        shapes = f"images are {by(train.image_shape)}, but data.shape is {by(settings.shape)}"
+        raise InputError(f"{source}: {shapes}; it is needed for CSV only")
+    test_source = settings.test or (source if found.has_test else "")
+    test = load_for_test(test_source, train.image_shape, train.class_names) if test_source else None
+    train, validation = _held_out(source, train, settings.validation)
+    return Splits(train, validation, test)
+
+
+def load_for_test(source: str, image_shape: ImageShape, class_names: tuple[str, ...]) -> Dataset:
+    """Test data for a network of that image shape and those classes; it need not show every class.
+
+    `source` is a name of `config.DATA_NAMES` (its test part), or else a path; `./digits` is always a path.
+    """
+    found = _read(source, image_shape, "test")
+    shape = found.images.shape[1:]
+    if shape != image_shape:
+        raise InputError(f"{source}: images are {by(shape)}, but training had {by(image_shape)}")
+    labels = found.labels
+    if found.class_names is not None:
+        unknown = [name for name in found.class_names if name not in class_names]
+        if unknown:
+            known = ", ".join(class_names[:8]) + (", ..." if len(class_names) > 8 else "")
+            raise InputError(f"{source}: class {unknown[0]!r} was not in training, which had {known}")
+        labels = np.array([class_names.index(name) for name in found.class_names])[labels]
+    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if outside.size:
+        first = int(outside[0])
+        raise InputError(
+            f"{source}: {found.place(first)}: label {labels[first]} was not in training, "
+            f"which had 0 to {len(class_names) - 1}"
+        )
+    return Dataset(found.images, labels, class_names)
+
+
+def _read(source: str, shape: tuple[int, ...], part: Part) -> Found:
+    """The samples of a named data set or of a path, whatever its format."""
+    path = Path(source)
+    name = path.name.lower()
+    try:
+        if source in DATA_NAMES:
+            return named.read(source, part)
+        if path.is_dir():
+            return folder.read(path)
+        if not path.exists():
+            raise InputError(f"{source}: no such file or folder")
+        if name.endswith((".csv", ".csv.gz")):
+            return csv_file.read(path, shape)
+        if name.endswith(".npz"):
+            return npz.read(path, part)
+        if idx.looks_like(path):
+            return idx.read(path)
+    except MemoryError as error:
+        raise InputError(f"{source}: does not fit into memory") from error
+    raise InputError(
+        f"{source}: unknown kind of file; expected .csv, .csv.gz, .npz, "
+        "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"
+    )
+
+
+def _training(source: str, found: Found) -> Dataset:
+    """Training data: labels are 0..K-1 and each occurs, since a class without samples cannot be learnt."""
+    labels = found.labels
+    if labels.min() < 0:
+        first = int(np.flatnonzero(labels < 0)[0])
+        raise InputError(f"{source}: {found.place(first)}: label {labels[first]} is below 0")
+    present = np.unique(labels)
+    highest = int(present[-1])
+    if highest != len(present) - 1:
+        missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
+        raise InputError(
+            f"{source}: label {missing} never occurs, but {highest} does; number the classes from 0 without gaps"
+        )
+    return Dataset(found.images, labels, found.class_names or tuple(map(str, range(highest + 1))))
+
+
+def _held_out(source: str, train: Dataset, share: float) -> tuple[Dataset, Dataset | None]:
+    """The training set without its validation part, and that part.
+
+    The choice depends on the number of samples alone, so that runs of different seeds can be compared.
+    """
+    if not share:
+        return train, None
+    count = max(1, round(share * len(train)))
+    if count >= len(train):
+        raise InputError(
+            f"{source}: data.validation = {share} of {len(train)} samples leaves none to train on; "
+            "set it to 0, or give more samples"
+        )
+    order = streams.permutation(len(train), streams.VALIDATION, 0, len(train))
+    return train.subset(np.sort(order[count:])), train.subset(np.sort(order[:count]))

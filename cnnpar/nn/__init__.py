@@ -1,0 +1,1 @@
+"""The numerics: layers, losses, and the network that runs them on one flat parameter vector."""

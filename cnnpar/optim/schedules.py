@@ -1,0 +1,59 @@
+"""The learning rate as a pure function of the global step: nothing to save, nothing to replay on resume.
+
+Each schedule is a factor of the optimizer's learning rate:
+
+- Constant: 1.
+- StepDecay: `factor` to the power of epoch // every_epochs.
+- Cosine: (step + 1) / (w + 1) up to 1 at step w (the warm-up in steps), then half a cosine that comes to
+  `final` after the last step: that step still learns, even if `final` is 0.
+- OneCycle: half a cosine from `start` to 1 at step warmup * total_steps - 1, then another one that comes to
+  `final` at the last step, as in PyTorch's OneCycleLR.
+"""
+
+import math
+
+from cnnpar.config import Constant, Cosine, OneCycle, Schedule, StepDecay
+
+
+def learning_rate(
+    schedule: Schedule, base: float, step: int, steps_per_epoch: int, total_steps: int
+) -> float:
+    """The learning rate of a step, which counts from 0 over the whole run.
+
+    `base` is the optimizer's learning rate. From `total_steps` on the result is the final value.
+    """
+    match schedule:
+        case Constant():
+            factor = 1.0
+        case StepDecay():
+            epoch = min(step, total_steps - 1) // steps_per_epoch
+            factor = schedule.factor ** (epoch // schedule.every_epochs)
+        case Cosine():
+            warmup = schedule.warmup_epochs * steps_per_epoch
+            factor = _cosine(min(step, total_steps), warmup, total_steps, schedule.final)
+        case OneCycle():
+            factor = _one_cycle(schedule, step, total_steps)
+    return base * factor
+
+
+def _cosine(step: int, warmup: float, total_steps: int, final: float) -> float:
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return _half_cosine(1.0, final, _share(step, warmup, total_steps))
+
+
+def _one_cycle(schedule: OneCycle, step: int, total_steps: int) -> float:
+    peak = max(schedule.warmup * total_steps - 1, 0.0)  # 0: the run is too short to warm up
+    if step < peak:
+        return _half_cosine(schedule.start, 1.0, _share(step, 0.0, peak))
+    return _half_cosine(1.0, schedule.final, _share(step, peak, total_steps - 1))
+
+
+def _share(step: int, first: float, last: float) -> float:
+    """How far `step` has come from `first` to `last`, up to 1; 0 if there is no way to go."""
+    return min((step - first) / (last - first), 1.0) if last > first else 0.0
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    """From `start` at share 0 to `end` at share 1, level at both ends."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

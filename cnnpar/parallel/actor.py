@@ -1,0 +1,62 @@
+"""The worker as a Ray actor: it holds the work and the samples, and computes spans for either transport."""
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import ray
+
+from cnnpar.data.dataset import Dataset
+from cnnpar.parallel import direct, wire
+from cnnpar.parallel.compute import Computer, most_slots
+from cnnpar.parallel.fingerprint import Fingerprint, fingerprint, use_one_thread
+from cnnpar.parallel.plan import Span
+from cnnpar.parallel.work import Block, Kind, Step, Vector, Work
+
+Stored = tuple["ray.ObjectRef[Vector]", "ray.ObjectRef[Vector]", tuple[str, ...]]  # images, labels, class names
+
+
+class Description(NamedTuple):
+    """Where a worker runs, and what decides its bits."""
+
+    host: str
+    pid: int
+    node: str
+    fingerprint: Fingerprint
+
+
+class Worker:
+    """One actor, one core. Samples are read from the node's object store without a copy."""
+
+    def __init__(self, number: int, work: Work, stored: Mapping[Kind, Stored]) -> None:
+        """`stored`: references to the arrays of each data set; the work gets them as its data."""
+        use_one_thread()
+        self._number = number
+        self._work = work.with_data(
+            {kind: Dataset(ray.get(images), ray.get(labels), names) for kind, (images, labels, names) in stored.items()}
+        )
+        self._computer: Computer | None = None
+        self._slots = np.empty((0, work.size), np.float32)
+
+    def describe(self) -> Description:
+        """Called first; answers as soon as the worker is ready."""
+        return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
+
+    def serve(self, endpoint: wire.Endpoint, key: bytes) -> None:
+        """The direct transport's one long call."""
+        direct.serve(self._work, endpoint, key, self._number)
+
+    def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[list[Block], Vector]:
+        """The ray transport's call: blocks, and their vectors as one array (blocks, size)."""
+        if self._computer is None:
+            self._slots = np.empty((most_slots(self._work), self._work.size), np.float32)
+            self._computer = Computer(self._work, self._slots)
+        blocks = self._computer.compute(step, span, parameters)
+        training = step.kind is Kind.TRAIN
+        return blocks, self._slots[[block.slot for block in blocks] if training else []]
+
+    def __repr__(self) -> str:
+        """How Ray's own messages name the worker."""
+        return f"cnnpar worker {self._number}"

@@ -1,0 +1,55 @@
+"""What a worker does, in whatever process it lives: turn (parameters, span) into the values of its blocks."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar.parallel.plan import Node, Span, Tree, slots_needed
+from cnnpar.parallel.work import Block, Kind, Prepared, Step, Sums, Vector, Work, add_sums
+
+Slots = NDArray[np.float32]  # (n, size): one row for each value that a span may hold at a time
+
+
+def most_slots(work: Work) -> int:
+    """Rows of `Slots` that any span of any training step of this work can need."""
+    return slots_needed(work.microbatches(Step(Kind.TRAIN, 0, 0)))
+
+
+class Computer:
+    """Computes spans into a fixed set of buffers, and prepares the inputs of the next span ahead."""
+
+    def __init__(self, work: Work, slots: Slots) -> None:
+        """`slots`: at least `most_slots(work)` rows; results lie there until the next `compute`."""
+        self._work = work
+        self._slots = slots
+        self._ahead: dict[tuple[Step, int], Prepared] = {}
+
+    def compute(self, step: Step, span: Span, parameters: Vector) -> list[Block]:
+        """The maximal aligned blocks of the span. An evaluation has sums only and leaves the slots alone."""
+        training = step.kind is Kind.TRAIN
+        slots = self._slots
+        free = list(range(len(slots)))[::-1]
+
+        def add(left: tuple[int, Sums], right: tuple[int, Sums]) -> tuple[int, Sums]:
+            if training:
+                np.add(slots[left[0]], slots[right[0]], out=slots[left[0]])
+                free.append(right[0])
+            return left[0], add_sums(left[1], right[1])
+
+        tree = Tree(self._work.microbatches(step), add)
+        # A diverging run is found by its loss, with the step named; numpy need not warn before that.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for microbatch in range(*span):
+                prepared = self._ahead.pop((step, microbatch), None)
+                if prepared is None:
+                    prepared = self._work.prepare(step, microbatch)
+                slot = free.pop() if training else 0
+                sums = self._work.compute(step, microbatch, prepared, parameters, slots[slot])
+                tree.put(Node(0, microbatch), (slot, sums))
+        return [Block(node, slot, sums) for node, (slot, sums) in tree]
+
+    def prepare(self, step: Step | None, span: Span) -> None:
+        """Prepare the same span of the step that will probably be asked for next."""
+        self._ahead.clear()
+        if step is not None:
+            for microbatch in range(span.start, min(span.stop, self._work.microbatches(step))):
+                self._ahead[step, microbatch] = self._work.prepare(step, microbatch)

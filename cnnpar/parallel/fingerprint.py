@@ -1,0 +1,107 @@
+"""What, besides configuration and data, decides the bits: versions, CPU kernels, number of BLAS threads.
+
+Two processes of equal fingerprint compute equal gradients from equal inputs. `handed_on` makes workers on other
+machines choose the kernels that this process has; `portable_environment` makes every process choose those that all
+x86-64-v3 machines have.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import scipy
+import scipy.linalg.blas  # its own OpenBLAS must be loaded before threads are limited
+from threadpoolctl import ThreadpoolController
+
+from cnnpar import __version__
+from cnnpar.errors import RunError
+
+Fingerprint = dict[str, str]
+
+# OpenBLAS: the kernels, and the cache they cut their blocks for; numpy: its own vector loops.
+_CORE, _CACHE, _SIMD = "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NPY_DISABLE_CPU_FEATURES"
+
+_BEYOND_V3 = (
+    "X86_V4",
+    "AVX512F",
+    "AVX512CD",
+    "AVX512_SKX",
+    "AVX512_CLX",
+    "AVX512_CNL",
+    "AVX512_ICL",
+    "AVX512_SPR",
+)
+
+
+def use_one_thread() -> None:
+    """Give this process one BLAS thread, and check it: with more, how a product is summed depends on the machine."""
+    ThreadpoolController().limit(limits=1)
+    wrong = [pool for pool in ThreadpoolController().info() if pool["num_threads"] != 1]
+    if wrong:
+        names = ", ".join(f"{pool['internal_api']} ({pool['num_threads']} threads)" for pool in wrong)
+        raise RunError(f"cannot limit {names} to one thread; set OMP_NUM_THREADS=1 before the start")
+
+
+def fingerprint() -> Fingerprint:
+    """This process's own fingerprint: flat, readable, comparable."""
+    blas = sorted(
+        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip()
+        for pool in ThreadpoolController().info()
+        if pool["user_api"] == "blas"
+    )
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
+    return {
+        "cnnpar": __version__,
+        "machine": platform.machine(),
+        "libc": " ".join(platform.libc_ver()),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
+        "blas": "; ".join(blas) or "unknown",
+        "blas_l2_kb": _cache_kb(),
+        "kernels": "numpy",
+    }
+
+
+def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """What differs, for people: `numpy 2.4.6 != 2.3.0, simd ...`; empty when nothing does."""
+    return ", ".join(
+        f"{key}: {found.get(key, 'none')} instead of {expected.get(key, 'none')}"
+        for key in sorted({*expected, *found})
+        if expected.get(key) != found.get(key)
+    )
+
+
+def handed_on() -> dict[str, str]:
+    """Environment that makes a process on another machine choose this one's kernels, as far as it can."""
+    cores = {pool.get("architecture") for pool in ThreadpoolController().info() if pool["internal_api"] == "openblas"}
+    environment = {_CACHE: _cache_kb()}
+    if len(cores) == 1:
+        environment[_CORE] = str(cores.pop())
+    if _SIMD in os.environ:
+        environment[_SIMD] = os.environ[_SIMD]
+    return {name: value for name, value in environment.items() if value}
+
+
+def portable_environment() -> dict[str, str]:
+    """Environment that pins kernels to what every x86-64-v3 machine has; empty when it is already in force.
+
+    It works only in a process that has not loaded numpy yet.
+    """
+    compiled = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
+    known = [*compiled.get("found", []), *compiled.get("not found", [])]
+    wanted = {_CORE: "Haswell", _CACHE: "256", _SIMD: " ".join(name for name in known if name in _BEYOND_V3)}
+    return {} if all(os.environ.get(name) == value for name, value in wanted.items()) else wanted
+
+
+def _cache_kb() -> str:
+    """The L2 size in KB that OpenBLAS reckons with; empty when unknown."""
+    if _CACHE in os.environ:
+        return os.environ[_CACHE]
+    file = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    try:
+        return file.read_text().strip().removesuffix("K")
+    except OSError:
+        return ""

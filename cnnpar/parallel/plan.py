@@ -1,0 +1,83 @@
+"""How a batch is cut into microbatches and spans, and how their values are added up again.
+
+Pure arithmetic: nothing here knows of processes, arrays or time. The microbatches of a batch are the leaves
+0 .. m-1 of a binary tree. Node (level, index) covers the leaves index * 2**level up to (index + 1) * 2**level,
+as far as they exist; its value is left + right, or the left one alone where the right one covers no leaf. Whoever
+holds a span adds up what lies whole inside it and passes the remaining nodes on. Every addition of the tree is
+done exactly once, somewhere, between the same two operands: so the sum has the same bits for any cut into spans.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Span(NamedTuple):
+    """The microbatches start .. stop-1 of one batch."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Node(NamedTuple):
+    """A place in the tree; leaves have level 0."""
+
+    level: int
+    index: int
+
+
+def microbatch_count(samples: int, microbatch: int) -> int:
+    """Microbatches of a batch; the last one may be shorter."""
+    return -(-samples // microbatch)
+
+
+def cut(span: Span, parts: int) -> list[Span]:
+    """The span as at most `parts` non-empty runs of equal length, give or take one microbatch."""
+    parts = min(parts, len(span))
+    edges = [span.start + len(span) * part // parts for part in range(parts + 1)] if parts else []
+    return [Span(start, stop) for start, stop in pairwise(edges)]
+
+
+def slots_needed(leaves: int) -> int:
+    """The most values that a `Tree` holds at any moment while the leaves of any one span are put in order."""
+    return 2 * max(leaves - 1, 0).bit_length() + 1
+
+
+class Tree(Generic[T]):
+    """Adds up the values of a tree's nodes as they come, in any order, always between the same operands."""
+
+    def __init__(self, leaves: int, add: Callable[[T, T], T]) -> None:
+        self._leaves = leaves
+        self._add = add
+        self._held: dict[Node, T] = {}
+        self._top = max(leaves - 1, 0).bit_length()
+
+    def put(self, node: Node, value: T) -> None:
+        """Take the value of a node whose leaves were not covered before, and add as far up as possible."""
+        while node.level < self._top:
+            sibling = Node(node.level, node.index ^ 1)
+            if sibling.index << sibling.level < self._leaves:
+                if sibling not in self._held:
+                    break
+                other = self._held.pop(sibling)
+                value = self._add(value, other) if node.index < sibling.index else self._add(other, value)
+            node = Node(node.level + 1, node.index >> 1)
+        self._held[node] = value
+
+    def __iter__(self) -> Iterator[tuple[Node, T]]:
+        """The nodes that wait for a sibling: after the leaves of a span, its maximal aligned blocks."""
+        return iter(self._held.items())
+
+    def replace(self, change: Callable[[T], T]) -> None:
+        """Put another object in the place of each held value; it must be equal to the bit."""
+        self._held = {node: change(value) for node, value in self._held.items()}
+
+    @property
+    def root(self) -> T:
+        """The sum of all leaves. Raises KeyError while any is missing."""
+        return self._held[Node(self._top, 0)]

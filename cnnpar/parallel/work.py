@@ -1,0 +1,166 @@
+"""What the engine has computed: one microbatch as a pure function, and the values that come back.
+
+`Work` is the seam between engine and numerics. The engine moves vectors of `size` floats out and back and knows
+nothing of layers; `Training` is the work of a run, and a benchmark may bring its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar import config
+from cnnpar.data.augment import Augmenter
+from cnnpar.data.batches import batch_indices, steps_per_epoch
+from cnnpar.data.dataset import Dataset
+from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.nn.network import Network, Sums
+from cnnpar.parallel.plan import Node
+
+Vector = NDArray[np.float32]
+Prepared = Any  # the inputs of one microbatch; only the work that made them looks inside
+
+DROPOUT_DOMAIN = 3  # Philox key word; data order, shifts and initialisation have others
+EVALUATION_MICROBATCHES = 64  # in one step of an evaluation
+
+
+class Kind(IntEnum):
+    """What a step is for."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+class Step(NamedTuple):
+    """One step of the engine: a batch of an epoch, or a piece of an evaluation."""
+
+    kind: Kind
+    epoch: int
+    index: int
+
+
+class Block(NamedTuple):
+    """The value of one node as a worker returns it; its gradient sum lies in buffer number `slot`."""
+
+    node: Node
+    slot: int
+    sums: Sums
+
+
+class Work(Protocol):
+    """A pure function of (parameters, step, microbatch), cut into a part without and a part with parameters."""
+
+    @property
+    def size(self) -> int:
+        """Floats in the parameter vector, and in a gradient."""
+
+    def with_data(self, data: Mapping[Kind, Dataset]) -> "Work":
+        """The same work, able to `prepare` inputs; without, it is small and can be sent to workers."""
+
+    def microbatches(self, step: Step) -> int:
+        """Leaves of the step's reduction tree."""
+
+    def following(self, step: Step) -> Step | None:
+        """The step that will most likely come next, if any."""
+
+    def prepare(self, step: Step, microbatch: int) -> Prepared:
+        """The inputs of a microbatch; needs no parameters, so it may be done ahead."""
+
+    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
+        """The sums over one microbatch; its gradient sum overwrites `out`, of shape (size,), in training."""
+
+
+def add_sums(left: Sums, right: Sums) -> Sums:
+    """The sums over the samples of two nodes; the order of the operands is part of the contract."""
+    return Sums(left.loss + right.loss, left.correct + right.correct, left.count + right.count)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The work of a run: draw a microbatch, vary it, normalise it, and ask the network."""
+
+    network: Network
+    preprocessing: Preprocessing
+    augment: config.Augment
+    train: config.Train
+    samples: Mapping[Kind, int]  # size of each data set
+    data: Mapping[Kind, Dataset] = field(default_factory=dict)
+
+    def with_data(self, data: Mapping[Kind, Dataset]) -> "Training":
+        """The same work with the samples, which workers get apart, once per node."""
+        return replace(self, data=data)
+
+    @property
+    def size(self) -> int:
+        """Parameters of the network."""
+        return self.network.layout.size
+
+    @cached_property
+    def _augmenter(self) -> Augmenter:
+        return Augmenter(self.augment, self.train.seed)
+
+    @cached_property
+    def epoch_samples(self) -> int:
+        """Samples of one epoch, shifted copies included."""
+        return self._augmenter.epoch_size(self.samples[Kind.TRAIN])
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        return steps_per_epoch(self.epoch_samples, self.train.batch_size)
+
+    def _batch(self, step: Step) -> tuple[int, int]:
+        """First and last + 1 position, within its epoch or data set, of the samples of a step."""
+        if step.kind is Kind.TRAIN:
+            length, total = self.train.batch_size, self.epoch_samples
+        else:
+            length, total = EVALUATION_MICROBATCHES * self.train.microbatch, self.samples[step.kind]
+        return step.index * length, min((step.index + 1) * length, total)
+
+    def microbatches(self, step: Step) -> int:
+        """Leaves of the step's reduction tree; 0 past the end of an evaluation."""
+        start, stop = self._batch(step)
+        return max(-((start - stop) // self.train.microbatch), 0)
+
+    def following(self, step: Step) -> Step | None:
+        """The next batch of the same kind; evaluations start when they are asked for."""
+        after = step._replace(index=step.index + 1)
+        if step.kind is Kind.TRAIN and after.index == self.steps_per_epoch:
+            return Step(Kind.TRAIN, step.epoch + 1, 0)
+        return after if self.microbatches(after) else None
+
+    def prepare(self, step: Step, microbatch: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Normalised images (n, H, W, C) and labels (n,) of a microbatch."""
+        data = self.data[step.kind]
+        start, stop = self._batch(step)
+        first = start + microbatch * self.train.microbatch
+        last = min(first + self.train.microbatch, stop)
+        if step.kind is Kind.TRAIN:
+            batch = batch_indices(self.train.seed, step.epoch, step.index, self.epoch_samples, self.train.batch_size)
+            images, labels = self._augmenter.take(
+                data.images, data.labels, batch[first - start : last - start], step.epoch
+            )
+        else:
+            images, labels = data.images[first:last], data.labels[first:last]
+        return self.preprocessing.normalise(images), labels
+
+    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
+        """Loss, hits and, in training, the gradient sum of a microbatch."""
+        images, labels = prepared
+        if step.kind is not Kind.TRAIN:
+            return self.network.loss(parameters, images, labels)
+        place = step.epoch * self.steps_per_epoch + step.index
+        return self.network.loss_and_gradient(
+            parameters, images, labels, partial(self._dropout, place, microbatch), out
+        )
+
+    def _dropout(self, step: int, microbatch: int, layer: int) -> np.random.Generator:
+        """The random numbers of one layer for one microbatch of one optimizer step."""
+        return np.random.Generator(
+            np.random.Philox(key=[self.train.seed, DROPOUT_DOMAIN], counter=[0, layer, microbatch, step])
+        )

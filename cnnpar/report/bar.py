@@ -1,0 +1,68 @@
+"""The progress bar of a terminal, drawn by rich."""
+
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from cnnpar.report.display import Part, fit
+
+NARROWEST, WIDEST = 10, 50  # columns of the bar itself
+
+
+class Bar:
+    """One line at the bottom: a text, the bar, and as much more text as the terminal's width allows.
+
+    It is redrawn only by calls, not by a thread. What others print to the terminal appears above it.
+    """
+
+    interval = 0.1
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        # Only what goes to a terminal may be led through the bar: the rest belongs to files and pipes.
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal at this moment."""
+        return self._console.width
+
+    def line(self, text: str) -> None:
+        """Print text above the bar; the terminal wraps it where it is too long."""
+        self._console.print(text, soft_wrap=True)
+
+    def status(self, share: float, parts: Sequence[Part]) -> None:
+        """Draw the bar between the first part and the others."""
+        (_, head), *rest = parts
+        tail = fit(rest, self.width - len(head) - NARROWEST - 3)  # a space each side of the bar, one at the end
+        columns = self.width - len(head) - len(tail) - 3
+        row = Table.grid(padding=(0, 1), pad_edge=False)
+        for _ in range(3):
+            row.add_column(no_wrap=True)
+        bar = ProgressBar(
+            total=1.0,
+            completed=share,
+            width=min(columns, WIDEST),
+            style="bright_black",
+            complete_style="green",
+            finished_style="green",
+        )
+        row.add_row(head, bar, tail)
+        if not self._live.is_started:
+            self._live.start()
+        self._live.update(row, refresh=True)
+
+    def close(self) -> None:
+        """Remove the bar, show the cursor again, and give back standard output and error."""
+        self._live.stop()

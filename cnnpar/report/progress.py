@@ -1,0 +1,150 @@
+"""What a person sees of a running training: a bar on a terminal, plain lines elsewhere, or nothing.
+
+epoch  3/30  loss 0.0712  train  97.81%  val  98.04%   1.2 s  52,345 samples/s
+epoch  4/30 ━━━━━━━━                        11%  loss 0.0698  train  98.02%  0:31 left
+"""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, TextIO
+
+from cnnpar.report.display import Display, Lines, Part, fit
+
+
+class Progress:
+    """Reports a run on `stream` (default: standard output).
+
+    `auto` draws a bar over the whole run if the stream is a terminal, with a line above it for each finished
+    epoch. Otherwise, and with `plain`, there is a line for each epoch, and every ten seconds within a long
+    one. `quiet` shows nothing. A stream that breaks (closed pipe, full disk) ends the report, not the run.
+
+    Epochs count from 1. Steps are finished optimizer steps of the whole run: the first call of `step` in a
+    new run passes 1. Losses and accuracies (0..1) are shown as given. `clock` returns seconds.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["auto", "plain", "quiet"],
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        stream = stream or sys.stdout
+        self._encoding = stream.encoding or "utf-8"
+        self._clock = clock
+        self._display = _display(mode, stream)
+        self._epochs = self._total_steps = self._first_step = self._steps_per_epoch = 0
+        self._started = 0.0  # clock at `start`
+        self._due = math.inf  # clock from which on `step` shows something
+
+    def start(self, lines: Sequence[str], total_steps: int, first_step: int, epochs: int, steps_per_epoch: int) -> None:
+        """Show `lines` and begin a run of `total_steps`, of which `first_step` are done (0 in a new run)."""
+        for line in lines:
+            self.note(line)
+        self._epochs, self._total_steps = epochs, total_steps
+        self._first_step, self._steps_per_epoch = first_step, steps_per_epoch
+        self._started = self._clock()
+        if self._display:
+            self._due = self._started + self._display.interval
+
+    def step(self, epoch: int, step: int, loss: float, accuracy: float, samples_per_second: float) -> None:
+        """Tell of a finished step. Nearly all calls only look at the clock: less than a microsecond."""
+        now = self._clock()
+        if now < self._due or not self._display:
+            return
+        self._due = now + self._display.interval
+        share = step / self._total_steps
+        left = (now - self._started) / (step - self._first_step) * (self._total_steps - step)
+        step_of_epoch = step - (epoch - 1) * self._steps_per_epoch
+        parts = [
+            (0, self._epoch(epoch)),
+            (5, f"step {step_of_epoch:,}/{self._steps_per_epoch:,}"),
+            (0, f"{100 * share:3.0f}%"),
+            (2, f"loss {_number(loss)}"),
+            (3, f"train {_percent(accuracy)}"),
+            (4, f"{samples_per_second:,.0f} samples/s"),
+            (1, f"{_clock_time(left)} left"),
+        ]
+        self._attempt(partial(self._display.status, share, parts))
+
+    def epoch(
+        self,
+        epoch: int,
+        train_loss: float,
+        train_accuracy: float,
+        validation_accuracy: float | None,
+        seconds: float,
+        samples_per_second: float,
+    ) -> None:
+        """Tell of a finished epoch: a line that stays."""
+        if not self._display:
+            return
+        took = f"{seconds:4.1f} s" if seconds < 99.95 else _clock_time(seconds)
+        parts: list[Part] = [
+            (0, self._epoch(epoch)),
+            (2, f"loss {_number(train_loss)}"),
+            (3, f"train {_percent(train_accuracy)}"),
+            (5, f"{took:>6}"),
+            (4, f"{samples_per_second:,.0f} samples/s"),
+        ]
+        if validation_accuracy is not None:
+            parts.insert(3, (1, f"val {_percent(validation_accuracy)}"))
+        self._attempt(partial(self._display.line, fit(parts, self._display.width)))
+        if self._display:
+            self._due = self._clock() + self._display.interval
+
+    def note(self, text: str) -> None:
+        """Show a line of its own, above the bar if there is one."""
+        if self._display:
+            # What the stream's encoding has no bytes for (file names can hold anything) is shown escaped.
+            shown = text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+            self._attempt(partial(self._display.line, shown))
+
+    def close(self) -> None:
+        """Remove the bar; lines that were shown stay. Notes may still follow."""
+        self._due = math.inf
+        if self._display:
+            self._attempt(self._display.close)
+
+    def _epoch(self, epoch: int) -> str:
+        return f"epoch {epoch:{len(str(self._epochs))}}/{self._epochs}"
+
+    def _attempt(self, show: Callable[[], None]) -> None:
+        """Show something; a stream that takes no more ends the report for good."""
+        try:
+            show()
+        except OSError:
+            display, self._display, self._due = self._display, None, math.inf
+            if display:
+                with contextlib.suppress(OSError):
+                    display.close()
+
+
+def _display(mode: str, stream: TextIO) -> Display | None:
+    if mode == "quiet":
+        return None
+    if mode == "auto" and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+        from cnnpar.report.bar import Bar  # only here is rich needed
+
+        return Bar(stream)
+    return Lines(stream)
+
+
+def _number(loss: float) -> str:
+    """Six characters or little more for any loss, NaN and infinity included."""
+    return f"{loss:6.4f}" if abs(loss) < 100 else f"{loss:6.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:6.2f}%"
+
+
+def _clock_time(seconds: float) -> str:
+    """0:42, 12:03, 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,86 @@
+"""What a run is between two steps. Whatever is not here is lost on resume."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar.nn.network import Sums
+
+Vector = NDArray[np.float32]
+
+NOTHING = Sums(0.0, 0, 0)
+
+
+class EpochRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one epoch went; accuracies in 0..1, `seconds` of this epoch alone."""
+
+    epoch: int  # counts from 1
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float
+
+
+@dataclass
+class TrainState:
+    """Parameters, optimizer and position of a run; the training loop changes it in place."""
+
+    parameters: Vector  # (network.layout.size,)
+    optimizer: dict[str, Vector]
+    epoch: int = 0  # finished epochs
+    index: int = 0  # finished steps of the current epoch
+    step: int = 0  # finished steps of all epochs
+    samples: int = 0  # seen in all
+    seconds: float = 0.0  # spent in all
+    seconds_before: float = 0.0  # spent when the current epoch began
+    sums: Sums = NOTHING  # over the current epoch so far
+    exact: bool = True  # False once a worker or machine of another fingerprint took part
+    history: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the little-endian float32 bytes of all parameters in network order."""
+        return weights_digest(self.parameters)
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch of highest validation accuracy, the first of equals; None without validation data."""
+        measured = [record for record in self.history if record.validation_accuracy is not None]
+        return max(measured, key=lambda record: record.validation_accuracy or 0.0, default=None)
+
+    def advance(self, sums: Sums, seconds: float) -> None:
+        """Count one optimizer step."""
+        self.index += 1
+        self.step += 1
+        self.samples += sums.count
+        self.seconds = seconds
+        self.sums = Sums(self.sums.loss + sums.loss, self.sums.correct + sums.correct, self.sums.count + sums.count)
+
+    def finish_epoch(self, validation: Sums | None, seconds: float) -> EpochRecord:
+        """Turn the current epoch into a record, and begin the next one."""
+        record = EpochRecord(
+            epoch=self.epoch + 1,
+            train_loss=self.sums.loss / self.sums.count,
+            train_accuracy=self.sums.correct / self.sums.count,
+            validation_loss=validation.loss / validation.count if validation else None,
+            validation_accuracy=validation.correct / validation.count if validation else None,
+            seconds=seconds - self.seconds_before,
+        )
+        self.history.append(record)
+        self.epoch += 1
+        self.index = 0
+        self.seconds = self.seconds_before = seconds
+        self.sums = NOTHING
+        return record
+
+
+def weights_digest(*vectors: Vector) -> str:
+    """SHA-256 over the little-endian float32 bytes of parameters, then buffers, in network order."""
+    digest = hashlib.sha256()
+    for vector in vectors:
+        digest.update(np.ascontiguousarray(vector, "<f4"))
+    return digest.hexdigest()

@@ -1,0 +1,216 @@
+"""The update rules against PyTorch's, and what a run needs of them: exact bits, exact state, no hidden memory."""
+
+import tracemalloc
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cnnpar.config import SGD, Adam, AdamW, Optimizer
+from cnnpar.optim import init, update
+from cnnpar.optim.blocks import BLOCK
+
+Vector = NDArray[np.floating]
+
+RULES: dict[str, Optimizer] = {
+    "sgd": SGD(momentum=0.0, nesterov=False, weight_decay=0.0),
+    "sgd-decay": SGD(momentum=0.0, nesterov=False, weight_decay=0.01),
+    "sgd-momentum": SGD(momentum=0.9, nesterov=False, weight_decay=0.01),
+    "sgd-nesterov": SGD(momentum=0.8, nesterov=True, weight_decay=0.01),
+    "adam": Adam(weight_decay=0.0),
+    "adam-decay": Adam(beta1=0.7, beta2=0.95, epsilon=1e-3, weight_decay=0.1),
+    "adamw": AdamW(beta1=0.8, beta2=0.99, epsilon=1e-5, weight_decay=0.1),
+    "adamw-no-decay": AdamW(weight_decay=0.0),
+}
+ALL = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+
+STEPS = 25
+SIZE = 37
+
+
+def rates() -> list[float]:
+    """A learning rate that changes at each step, up and down."""
+    return [0.02 * (1 + np.sin(step)) for step in range(STEPS)]
+
+
+def problem(size: int, dtype: type[np.floating]) -> tuple[Vector, list[Vector]]:
+    """Parameters and a gradient for each step: several magnitudes, some exactly zero."""
+    rng = np.random.default_rng(1)
+    scale = 10.0 ** rng.integers(-4, 3, size)
+    gradients = [rng.normal(size=size) * scale * (rng.random(size) > 0.2) for _ in range(STEPS)]
+    return rng.normal(size=size).astype(dtype), [gradient.astype(dtype) for gradient in gradients]
+
+
+def start(rule: Optimizer, size: int, dtype: type[np.floating]) -> dict[str, Vector]:
+    return {name: vector.astype(dtype) for name, vector in init(rule, size).items()}
+
+
+def run(rule: Optimizer, dtype: type[np.floating], size: int = SIZE) -> tuple[Vector, dict[str, Vector]]:
+    parameters, gradients = problem(size, dtype)
+    state = start(rule, size, dtype)
+    for step, (gradient, rate) in enumerate(zip(gradients, rates(), strict=True)):
+        update(rule, state, parameters, gradient.copy(), rate, step)
+    return parameters, state
+
+
+@ALL
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-6)])
+def test_every_step_matches_pytorch(rule: Optimizer, dtype: type[np.floating], tolerance: float) -> None:
+    torch = pytest.importorskip("torch")
+    parameters, gradients = problem(SIZE, dtype)
+    state = start(rule, SIZE, dtype)
+    theirs = torch.nn.Parameter(torch.from_numpy(parameters.copy()))
+    if isinstance(rule, SGD):
+        settings = {"momentum": rule.momentum, "nesterov": rule.nesterov, "weight_decay": rule.weight_decay}
+        peer = torch.optim.SGD([theirs], lr=1.0, **settings)
+    else:
+        kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
+        settings = {"betas": (rule.beta1, rule.beta2), "eps": rule.epsilon, "weight_decay": rule.weight_decay}
+        peer = kind([theirs], lr=1.0, **settings)
+
+    for step, (gradient, rate) in enumerate(zip(gradients, rates(), strict=True)):
+        peer.param_groups[0]["lr"] = rate
+        theirs.grad = torch.from_numpy(gradient.copy())
+        peer.step()
+        update(rule, state, parameters, gradient.copy(), rate, step)
+        expected = theirs.detach().numpy()
+        np.testing.assert_allclose(parameters, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@ALL
+def test_a_quadratic_is_minimised(rule: Optimizer) -> None:
+    target = np.linspace(-1, 1, 9, dtype=np.float32)
+    parameters = np.zeros_like(target)
+    state = init(rule, target.size)
+    for step in range(600):
+        update(rule, state, parameters, parameters - target, 0.05 * 0.99**step, step)
+    decay = rule.weight_decay
+    slack = 0.02 + decay  # weight decay pulls away from the target
+    np.testing.assert_allclose(parameters, target, atol=slack)
+
+
+@ALL
+def test_float32_stays_float32_with_python_and_numpy_rates(rule: Optimizer) -> None:
+    parameters, gradients = problem(SIZE, np.float32)
+    results = []
+    for rate in (0.1, np.float64(0.1)):
+        mine, state = parameters.copy(), init(rule, SIZE)
+        for step, gradient in enumerate(gradients):
+            update(rule, state, mine, gradient.copy(), rate, step)
+        assert mine.dtype == np.float32
+        assert all(vector.dtype == np.float32 for vector in state.values())
+        results.append(mine.tobytes())
+    assert results[0] == results[1]
+
+
+@ALL
+def test_float32_bits_do_not_depend_on_where_blocks_end(rule: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters, state = run(rule, np.float32, size=1000)
+    monkeypatch.setattr("cnnpar.optim.blocks.BLOCK", 17)
+    again, state_again = run(rule, np.float32, size=1000)
+    assert again.tobytes() == parameters.tobytes()
+    assert {name: vector.tobytes() for name, vector in state_again.items()} == {
+        name: vector.tobytes() for name, vector in state.items()
+    }
+
+
+@ALL
+@pytest.mark.parametrize("pause", [1, 7, STEPS - 1])
+def test_restoring_parameters_and_state_continues_with_the_same_bits(rule: Optimizer, pause: int) -> None:
+    expected, expected_state = run(rule, np.float32)
+    parameters, gradients = problem(SIZE, np.float32)
+    state = init(rule, SIZE)
+    for step, (gradient, rate) in enumerate(zip(gradients, rates(), strict=True)):
+        if step == pause:  # all that is left of the first half goes through bytes
+            parameters = np.frombuffer(parameters.tobytes(), np.float32).copy()
+            saved = {name: vector.tobytes() for name, vector in state.items()}
+            state = {name: np.frombuffer(data, np.float32).copy() for name, data in saved.items()}
+        update(rule, state, parameters, gradient.copy(), rate, step)
+    assert parameters.tobytes() == expected.tobytes()
+    assert {name: vector.tobytes() for name, vector in state.items()} == {
+        name: vector.tobytes() for name, vector in expected_state.items()
+    }
+
+
+@ALL
+def test_update_works_in_place_and_keeps_the_states_names(rule: Optimizer) -> None:
+    parameters, gradients = problem(SIZE, np.float32)
+    state = init(rule, SIZE)
+    before = parameters.copy()
+    address, vectors = parameters.ctypes.data, dict(state)
+    update(rule, state, parameters, gradients[0], 0.1, 0)
+    assert parameters.ctypes.data == address
+    assert (parameters != before).any()
+    assert state.keys() == vectors.keys()
+    assert all(state[name] is vectors[name] for name in vectors)
+
+
+def test_state_is_zero_float32_vectors_and_empty_without_memory() -> None:
+    assert init(RULES["sgd"], 5) == {}
+    for rule, names in [(SGD(), {"velocity"}), (Adam(), {"mean", "square"}), (AdamW(), {"mean", "square"})]:
+        state = init(rule, 5)
+        assert state.keys() == names
+        for vector in state.values():
+            assert vector.dtype == np.float32
+            assert vector.tolist() == [0.0] * 5
+
+
+@ALL
+def test_no_whole_vector_is_allocated(rule: Optimizer) -> None:
+    size = 20 * BLOCK
+    parameters = np.ones(size, np.float32)
+    gradient = np.ones(size, np.float32)
+    state = init(rule, size)
+    tracemalloc.start()
+    try:
+        update(rule, state, parameters, gradient, 0.1, 0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < parameters.nbytes / 10
+
+
+@ALL
+def test_vectors_of_different_lengths_are_refused(rule: Optimizer) -> None:
+    with pytest.raises(ValueError, match="one length"):
+        update(rule, init(rule, 4), np.zeros(4, np.float32), np.zeros(5, np.float32), 0.1, 0)
+
+
+@ALL
+def test_an_empty_network_is_no_special_case(rule: Optimizer) -> None:
+    update(rule, init(rule, 0), np.zeros(0, np.float32), np.zeros(0, np.float32), 0.1, 0)
+
+
+def test_the_first_adam_step_is_the_learning_rate_whatever_the_gradients_size() -> None:
+    gradient = np.array([1e-6, -1e-3, 1.0, -1e6])
+    parameters = np.zeros(4)
+    update(Adam(epsilon=1e-30), start(Adam(), 4, np.float64), parameters, gradient.copy(), 0.01, 0)
+    np.testing.assert_allclose(parameters, -0.01 * np.sign(gradient), rtol=1e-12)
+
+
+def test_adam_stays_correct_after_millions_of_steps() -> None:
+    """The corrections tend to 1; nothing overflows or divides by zero far into a run."""
+    rule = Adam()
+    state = {"mean": np.full(3, 0.5), "square": np.full(3, 0.25)}
+    parameters = np.zeros(3)
+    update(rule, state, parameters, np.full(3, 0.5), 0.1, 10**8)
+    np.testing.assert_allclose(parameters, -0.1 * 0.5 / (0.5 + 1e-8), rtol=1e-12)
+
+
+@ALL
+@hypothesis.given(
+    data=hnp.arrays(np.float32, (3, 5), elements=st.floats(-1e3, 1e3, width=32)),
+    rate=st.floats(0, 1),
+    step=st.integers(0, 10**6),
+)
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_finite_input_gives_finite_output(rule: Optimizer, data: Vector, rate: float, step: int) -> None:
+    parameters = data[0].copy()
+    state = init(rule, 5)
+    for gradient in data[1:]:
+        update(rule, state, parameters, gradient.copy(), rate, step)
+    assert np.isfinite(parameters).all()
+    assert all(np.isfinite(vector).all() for vector in state.values())

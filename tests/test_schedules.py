@@ -1,0 +1,158 @@
+"""Learning rate schedules against PyTorch's, and the properties that hold for any settings."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnpar.config import Constant, Cosine, OneCycle, Schedule, StepDecay
+from cnnpar.optim.schedules import learning_rate
+
+factors = st.floats(0, 1)
+schedules: st.SearchStrategy[Schedule] = st.one_of(
+    st.just(Constant()),
+    st.builds(StepDecay, every_epochs=st.integers(1, 5), factor=st.floats(0.01, 1)),
+    st.builds(Cosine, warmup_epochs=st.floats(0, 20), final=factors),
+    st.builds(OneCycle, warmup=st.floats(0.001, 0.999), start=factors, final=factors),
+)
+steps_per_epoch_and_epochs = st.tuples(st.integers(1, 50), st.integers(1, 20))
+BASE = 0.3
+
+
+def rates(schedule: Schedule, steps_per_epoch: int, total_steps: int) -> list[float]:
+    return [learning_rate(schedule, BASE, step, steps_per_epoch, total_steps) for step in range(total_steps)]
+
+
+def of_torch(make: Callable[[Any, Any], Any], total_steps: int) -> list[float]:
+    """The learning rate that PyTorch's optimizer holds at each step; `make` gets lr_scheduler and optimizer."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=BASE)
+    seen = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SequentialLR warns of how it calls its own parts
+        scheduler = make(torch.optim.lr_scheduler, optimizer)
+        for _ in range(total_steps):
+            seen.append(float(optimizer.param_groups[0]["lr"]))
+            optimizer.step()
+            if len(seen) < total_steps:
+                scheduler.step()
+    return seen
+
+
+@pytest.mark.parametrize("total_steps", [7, 20, 333])
+@pytest.mark.parametrize(("warmup", "start", "final"), [(0.3, 0.04, 0.0004), (0.5, 0.1, 0.5), (0.9, 1.0, 1e-6)])
+def test_one_cycle_is_that_of_pytorch(total_steps: int, warmup: float, start: float, final: float) -> None:
+    theirs = of_torch(
+        lambda lrs, optimizer: lrs.OneCycleLR(
+            optimizer,
+            max_lr=BASE,
+            total_steps=total_steps,
+            pct_start=warmup,
+            div_factor=1 / start,
+            final_div_factor=start / final,
+            cycle_momentum=False,
+        ),
+        total_steps,
+    )
+    mine = rates(OneCycle(warmup=warmup, start=start, final=final), 5, total_steps)
+    assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize(("every", "factor"), [(1, 0.5), (3, 0.1), (4, 2.0), (100, 0.1)])
+def test_step_decay_is_that_of_pytorch(every: int, factor: float) -> None:
+    theirs = of_torch(lambda lrs, optimizer: lrs.StepLR(optimizer, every * 7, factor), 70)
+    assert rates(StepDecay(every_epochs=every, factor=factor), 7, 70) == pytest.approx(theirs, rel=1e-12)
+
+
+@pytest.mark.parametrize("final", [0.0, 0.1])
+def test_cosine_is_that_of_pytorch(final: float) -> None:
+    theirs = of_torch(lambda lrs, optimizer: lrs.CosineAnnealingLR(optimizer, 60, eta_min=BASE * final), 60)
+    assert rates(Cosine(final=final), 10, 60) == pytest.approx(theirs, rel=1e-9, abs=1e-15)
+
+
+def test_cosine_with_warm_up_is_pytorchs_linear_and_cosine_in_sequence() -> None:
+    def make(lrs: Any, optimizer: Any) -> Any:
+        linear = lrs.LinearLR(optimizer, start_factor=1 / 16, total_iters=15)
+        cosine = lrs.CosineAnnealingLR(optimizer, 45, eta_min=BASE * 0.01)
+        return lrs.SequentialLR(optimizer, [linear, cosine], milestones=[15])
+
+    theirs = of_torch(make, 60)
+    assert rates(Cosine(warmup_epochs=1.5, final=0.01), 10, 60) == pytest.approx(theirs, rel=1e-9)
+
+
+@given(schedules, steps_per_epoch_and_epochs)
+def test_rates_are_plain_floats_between_zero_and_the_base(schedule: Schedule, sizes: tuple[int, int]) -> None:
+    steps_per_epoch, epochs = sizes
+    for rate in rates(schedule, steps_per_epoch, steps_per_epoch * epochs):
+        assert type(rate) is float
+        assert 0 <= rate <= BASE * (1 + 1e-12)
+
+
+@given(schedules, steps_per_epoch_and_epochs)
+def test_the_rate_is_positive_while_its_ends_are(schedule: Schedule, sizes: tuple[int, int]) -> None:
+    """Only a `start` or `final` of 0 makes a step that learns nothing, and then only the first or the last."""
+    steps_per_epoch, epochs = sizes
+    seen = rates(schedule, steps_per_epoch, steps_per_epoch * epochs)
+    assert all(rate > 0 for rate in seen[1:-1])
+    if not isinstance(schedule, OneCycle):
+        assert seen[0] > 0
+        assert seen[-1] > 0
+
+
+@given(schedules, steps_per_epoch_and_epochs, st.integers(0, 10**6))
+def test_after_the_run_the_rate_is_final(schedule: Schedule, sizes: tuple[int, int], later: int) -> None:
+    steps_per_epoch, epochs = sizes
+    total = steps_per_epoch * epochs
+    end = learning_rate(schedule, BASE, total, steps_per_epoch, total)
+    assert learning_rate(schedule, BASE, total + later, steps_per_epoch, total) == end
+    if isinstance(schedule, Cosine) and schedule.warmup_epochs < epochs:
+        assert end == pytest.approx(BASE * schedule.final)
+    elif isinstance(schedule, OneCycle) and total > 1:
+        assert end == pytest.approx(BASE * schedule.final)
+    elif isinstance(schedule, StepDecay):
+        assert end == learning_rate(schedule, BASE, total - 1, steps_per_epoch, total)
+
+
+@given(
+    st.one_of(
+        st.builds(Cosine, warmup_epochs=st.floats(0, 3), final=factors),
+        st.builds(OneCycle, warmup=st.floats(0.1, 0.9), start=factors, final=factors),
+    ),
+    st.integers(100, 400),
+)
+def test_cosine_and_one_cycle_change_by_small_steps(schedule: Schedule, total_steps: int) -> None:
+    """No jump, not even where warm-up ends: at most a straight line's slope over the shortest part, times pi/2."""
+    steps_per_epoch = total_steps // 5
+    ways = (
+        (schedule.warmup_epochs * steps_per_epoch, total_steps - schedule.warmup_epochs * steps_per_epoch)
+        if isinstance(schedule, Cosine)
+        else (schedule.warmup * total_steps - 1, (1 - schedule.warmup) * total_steps)  # type: ignore[union-attr]
+    )
+    seen = rates(schedule, steps_per_epoch, total_steps)
+    steepest = math.pi / 2 * BASE / min(way for way in ways if way >= 1)
+    assert max(abs(b - a) for a, b in zip(seen, seen[1:], strict=False)) <= steepest * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("schedule", [Constant(), StepDecay(), Cosine(), Cosine(warmup_epochs=1.0), OneCycle()])
+def test_a_run_of_one_step_learns(schedule: Schedule) -> None:
+    assert learning_rate(schedule, BASE, 0, 1, 1) >= BASE / 2
+
+
+def test_one_cycle_meets_its_three_factors() -> None:
+    schedule = OneCycle(warmup=0.25, start=0.1, final=0.01)
+    seen = rates(schedule, 10, 100)
+    assert seen[0] == pytest.approx(0.1 * BASE)
+    assert seen[24] == pytest.approx(BASE)
+    assert max(seen) == seen[24]
+    assert seen[99] == pytest.approx(0.01 * BASE)
+
+
+@given(schedules)
+def test_asking_in_any_order_gives_the_same_rates(schedule: Schedule) -> None:
+    forwards = [learning_rate(schedule, BASE, step, 7, 42) for step in range(50)]
+    backwards = [learning_rate(schedule, BASE, step, 7, 42) for step in reversed(range(50))]
+    assert backwards[::-1] == forwards
