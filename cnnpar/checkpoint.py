@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from cnnpar import config, optim
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.errors import InputError, RunError
+from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.network import Network, Sums
 from cnnpar.state import EpochRecord, TrainState, Vector
 
@@ -84,9 +84,8 @@ def pack(
     fingerprint: Mapping[str, str],
     data_fingerprint: str,
 ) -> Payload:
-    """A copy of the state that later steps do not change. Raises RunError, naming the array, if it is not finite."""
+    """A copy of the state that later steps leave alone. Raises DivergedError, with the name, if an array is not finite."""
     views = network.layout.views
-    decimal = settings.checkpoint.arrays == "decimal"
     return Payload(
         format=FORMAT,
         version=VERSION,
@@ -108,10 +107,10 @@ def pack(
             exact=state.exact,
             weights_sha256=state.digest,
         ),
-        parameters=[_pack_array(name, view, decimal) for name, view in views(state.parameters).items()],
+        parameters=[_pack_array(name, view) for name, view in views(state.parameters).items()],
         buffers=[],
         optimizer=[
-            _pack_array(f"{kind}/{name}", view, decimal)
+            _pack_array(f"{kind}/{name}", view)
             for kind, vector in state.optimizer.items()
             for name, view in views(vector).items()
         ],
@@ -158,6 +157,9 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
 
 def encode(payload: Payload) -> bytes:
     """The whole file's bytes."""
+    if payload.config.checkpoint.arrays == "decimal":
+        lists = {name: [_decimal(array) for array in getattr(payload, name)] for name in ("parameters", "optimizer")}
+        payload = msgspec.structs.replace(payload, **lists)
     body = msgspec.json.encode(payload)
     return b'{"sha256":"%s","payload":%s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
 
@@ -219,11 +221,21 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
         os.close(directory)
 
 
-def _pack_array(name: str, array: Vector, decimal: bool) -> Array:
+def _pack_array(name: str, array: Vector) -> Array:
     if not np.isfinite(array).all():
-        raise RunError(f"{name} is not finite; no checkpoint was written, the last good one stays")
-    data = _shortest(array.ravel()) if decimal else np.ascontiguousarray(array, "<f4").tobytes()
-    return Array(name, "float32", array.shape, data)
+        raise DivergedError(f"{name} is not finite; no checkpoint was written, the last good one stays")
+    return Array(name, "float32", array.shape, np.ascontiguousarray(array, "<f4").tobytes())
+
+
+def _decimal(array: Array) -> Array:
+    return msgspec.structs.replace(array, data=_shortest(_numbers(array)))
+
+
+def _numbers(array: Array) -> Vector:
+    """The array's elements as a vector of this machine's byte order."""
+    if isinstance(array.data, list):
+        return np.array(array.data, np.float32)
+    return np.frombuffer(array.data, "<f4").astype(np.float32, copy=False)
 
 
 def _shortest(values: Vector) -> list[float]:
@@ -257,12 +269,9 @@ def _check_shapes(arrays: Sequence[Array], expected: Mapping[str, tuple[int, ...
 
 
 def _flatten(arrays: Iterable[Array], place: str) -> Vector:
-    """All arrays behind one another, as one vector of this machine's byte order."""
-    parts = [
-        np.array(array.data, np.float32) if isinstance(array.data, list) else np.frombuffer(array.data, "<f4")
-        for array in arrays
-    ]
+    """All arrays behind one another."""
+    parts = [_numbers(array) for array in arrays]
     for position, part in enumerate(parts):
         if not np.isfinite(part).all():
             raise InputError(f"{place}[{position}].data: a number that is not finite")
-    return np.concatenate([np.empty(0, np.float32), *parts], dtype=np.float32)
+    return np.concatenate([np.empty(0, np.float32), *parts])

@@ -15,3 +15,7 @@ class InputError(CnnparError):
 
 class RunError(CnnparError):
     """A run that could not start or go on. The last good checkpoint stays; exit code 1."""
+
+
+class DivergedError(RunError):
+    """A loss, gradient or weight that is not finite: the state must not be saved."""

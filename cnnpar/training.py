@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpar import optim
 from cnnpar.config import Config
-from cnnpar.errors import RunError
+from cnnpar.errors import DivergedError
 from cnnpar.nn.network import Network, Sums
 from cnnpar.optim.schedules import learning_rate
 from cnnpar.parallel.server import Server
@@ -42,7 +42,7 @@ def train(
 ) -> None:
     """Train from `state`, which changes in place, to the last epoch, or until `stopped()` after some step.
 
-    Raises RunError at a loss or gradient that is not finite; the state is then that of the step before.
+    Raises DivergedError at a loss or gradient that is not finite; the state is then that of the step before.
     """
     began = clock() - state.seconds
     total_steps = config.train.epochs * steps_per_epoch
@@ -72,7 +72,7 @@ def _require_finite(gradient: Vector, loss: float, network: Network, step: int, 
     bad = [name for name, view in network.layout.views(gradient).items() if not np.isfinite(view).all()]
     if bad or not np.isfinite(loss):
         what = f"the gradient of {bad[-1]}" if bad else "the loss"
-        raise RunError(
+        raise DivergedError(
             f"step {step + 1}: {what} is not finite (learning rate {rate:.4g}); "
             f"try a lower optimizer.learning_rate; the last checkpoint is good"
         )

@@ -1,6 +1,6 @@
-"""Makes cnnpar/data/digits.npz from scikit-learn's copy of the UCI optical digits: `python scripts/make_digits.py`.
+"""Makes cnnpar/data/digits.npz from scikit-learn's copy of the UCI digits.
 
-The same scikit-learn data give the same arrays; source and licence are in cnnpar/data/digits.md.
+`python scripts/make_digits.py` writes the same bytes each time; source and licence: cnnpar/data/digits.md.
 """
 
 from pathlib import Path

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -103,38 +104,44 @@ def test_the_rate_is_positive_while_its_ends_are(schedule: Schedule, sizes: tupl
         assert seen[-1] > 0
 
 
+def reaches_final(schedule: Cosine | OneCycle, epochs: int, total_steps: int) -> bool:
+    """A run that is all warm-up does not come down."""
+    return schedule.warmup_epochs < epochs if isinstance(schedule, Cosine) else total_steps > 1
+
+
 @given(schedules, steps_per_epoch_and_epochs, st.integers(0, 10**6))
 def test_after_the_run_the_rate_is_final(schedule: Schedule, sizes: tuple[int, int], later: int) -> None:
     steps_per_epoch, epochs = sizes
     total = steps_per_epoch * epochs
     end = learning_rate(schedule, BASE, total, steps_per_epoch, total)
     assert learning_rate(schedule, BASE, total + later, steps_per_epoch, total) == end
-    if isinstance(schedule, Cosine) and schedule.warmup_epochs < epochs:
-        assert end == pytest.approx(BASE * schedule.final)
-    elif isinstance(schedule, OneCycle) and total > 1:
+    if isinstance(schedule, Cosine | OneCycle) and reaches_final(schedule, epochs, total):
         assert end == pytest.approx(BASE * schedule.final)
     elif isinstance(schedule, StepDecay):
         assert end == learning_rate(schedule, BASE, total - 1, steps_per_epoch, total)
 
 
-@given(
-    st.one_of(
-        st.builds(Cosine, warmup_epochs=st.floats(0, 3), final=factors),
-        st.builds(OneCycle, warmup=st.floats(0.1, 0.9), start=factors, final=factors),
-    ),
-    st.integers(100, 400),
-)
-def test_cosine_and_one_cycle_change_by_small_steps(schedule: Schedule, total_steps: int) -> None:
-    """No jump, not even where warm-up ends: at most a straight line's slope over the shortest part, times pi/2."""
+@given(st.floats(0.2, 4), factors, st.integers(50, 400))
+def test_cosine_changes_by_small_steps(warmup_epochs: float, final: float, total_steps: int) -> None:
+    """No jump, not even where the warm-up ends."""
     steps_per_epoch = total_steps // 5
-    ways = (
-        (schedule.warmup_epochs * steps_per_epoch, total_steps - schedule.warmup_epochs * steps_per_epoch)
-        if isinstance(schedule, Cosine)
-        else (schedule.warmup * total_steps - 1, (1 - schedule.warmup) * total_steps)  # type: ignore[union-attr]
+    warmup = warmup_epochs * steps_per_epoch
+    assert_no_jump(
+        rates(Cosine(warmup_epochs=warmup_epochs, final=final), steps_per_epoch, total_steps),
+        min(warmup, total_steps - warmup),
     )
-    seen = rates(schedule, steps_per_epoch, total_steps)
-    steepest = math.pi / 2 * BASE / min(way for way in ways if way >= 1)
-    assert max(abs(b - a) for a, b in zip(seen, seen[1:], strict=False)) <= steepest * (1 + 1e-9)
+
+
+@given(st.floats(0.1, 0.9), factors, factors, st.integers(50, 400))
+def test_one_cycle_changes_by_small_steps(warmup: float, start: float, final: float, total_steps: int) -> None:
+    schedule = OneCycle(warmup=warmup, start=start, final=final)
+    assert_no_jump(rates(schedule, 10, total_steps), min(warmup * total_steps - 1, (1 - warmup) * total_steps))
+
+
+def assert_no_jump(seen: list[float], shortest: float) -> None:
+    """Half a cosine over `shortest` steps is nowhere steeper than pi / 2 times the straight line."""
+    largest = max(abs(after - before) for before, after in pairwise(seen))
+    assert largest <= math.pi / 2 * BASE / shortest * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("schedule", [Constant(), StepDecay(), Cosine(), Cosine(warmup_epochs=1.0), OneCycle()])

@@ -1,7 +1,7 @@
 """Variation of the training images, made when a batch is taken: no augmented data set is ever stored.
 
-An epoch of ratio 4 has five times the samples: index i shows image i % N in variant i // N (as it is, or moved
-by one pixel left, right, up or down). A random shift adds to that; it is a function of (seed, epoch, index) alone.
+An epoch of ratio 4 has five times the samples: index i shows image i % N in variant i // N (as it is, or
+moved by one pixel left, right, up or down). A random shift adds to that; it depends on (seed, epoch, i) alone.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ class Augmenter:
     """Takes samples of an epoch out of a data set, varied as the settings say."""
 
     def __init__(self, settings: Augment, seed: int) -> None:
-        self._variants = _VARIANTS[: settings.ratio + 1] if settings.ratio > 1 else _VARIANTS[:1]
+        self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]
         self._shift = settings.shift
         self._seed = seed
 

@@ -1,28 +1,27 @@
 """CSV and CSV.GZ: one sample a line, the label first, its pixels (0..255) row by row after it.
 
-A first line whose first cell is text is a header. Blank lines, CRLF, a byte order mark and spaces around numbers
-do no harm. `numpy.loadtxt` reads MNIST's 60,000 lines in about a second; only a line it refuses is looked at here.
+A first line whose first cell is text is a header. Blank lines, CRLF, a byte order mark and spaces around
+numbers do no harm. `numpy.loadtxt` reads MNIST's 60,000 lines in about a second; only the line it refuses is
+looked at in Python.
 """
 
-import io
 import re
 import warnings
 from array import array
 from collections.abc import Iterator
+from gzip import GzipFile
+from io import BufferedReader, TextIOWrapper
 from itertools import chain
 from math import isqrt, prod
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from cnnpar.data.dataset import ImageShape
-from cnnpar.data.files import Found, by, opened
+from cnnpar.data.files import Found, by, opened, reason
 from cnnpar.errors import InputError
 
-_LONGEST_LINE = (
-    1 << 26
-)  # characters; 16 million pixels. A longer one is no sample, and is not read to its end
+_LONGEST_LINE = 1 << 26  # characters: 16 million pixels; a longer line is not read to its end
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
@@ -33,7 +32,7 @@ def read(path: Path, shape: tuple[int, ...]) -> Found:
         lines = iter(rows)
         first = next(lines, "")
         if _is_header(first):
-            rows.lines.clear()
+            rows.numbers.pop()
             first = next(lines, "")
         if not first:
             raise InputError(f"{path}: no samples; expected lines of label,pixel,pixel,...")
@@ -41,7 +40,7 @@ def read(path: Path, shape: tuple[int, ...]) -> Found:
         pixels = prod(image_shape)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", DeprecationWarning)  # "1.5" as an integer, before numpy 2.3
+                warnings.simplefilter("error", DeprecationWarning)  # older numpy takes "1.5" for 1
                 table = np.loadtxt(
                     chain([first], lines),
                     dtype=np.dtype([("label", np.int64), ("pixels", np.uint8, (pixels,))]),
@@ -51,20 +50,22 @@ def read(path: Path, shape: tuple[int, ...]) -> Found:
                 )
         except (ValueError, DeprecationWarning) as error:
             # loadtxt pulls one line at a time, so the line it stopped at is the one it refused.
-            raise InputError(f"{path}: line {rows.number}{_fault(rows.text, pixels, str(error))}") from error
+            fault = _fault(rows.text, pixels) or f": {reason(error)}"
+            raise InputError(f"{path}: line {rows.number}{fault}") from error
+    numbers = rows.numbers
     images = np.ascontiguousarray(table["pixels"]).reshape(-1, *image_shape)
-    return Found(images, np.ascontiguousarray(table["label"]), lambda i: f"line {rows.lines[i]}, column 1")
+    return Found(images, np.ascontiguousarray(table["label"]), lambda i: f"line {numbers[i]}, column 1")
 
 
 class _Rows:
     """The lines of a text file that are not blank; remembers where each one was."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: BufferedReader | GzipFile) -> None:
         self.number = 0  # of the line read last, from 1
         self.text = ""  # that line
-        self.lines = array("q")  # line number of each row
+        self.numbers = array("q")  # line number of each row
         self._path = path
-        self._file = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
+        self._file = TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
 
     def __iter__(self) -> Iterator[str]:
         while text := self._file.readline(_LONGEST_LINE):
@@ -73,12 +74,12 @@ class _Rows:
             if len(text) == _LONGEST_LINE:
                 raise InputError(f"{self._path}: line {self.number} is too long to be a sample")
             if not text.isspace():
-                self.lines.append(self.number)
+                self.numbers.append(self.number)
                 yield text
 
 
 def _is_header(line: str) -> bool:
-    """Whether the first cell is text. What follows does not count: some writers call the pixels 0, 1, 2, ..."""
+    """Whether the first cell is text. The others may be numbers: some writers call pixels 0, 1, 2, ..."""
     cell = line.partition(",")[0].strip()
     try:
         float(cell)
@@ -90,7 +91,7 @@ def _is_header(line: str) -> bool:
 def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...]) -> ImageShape:
     """(height, width, channels) of a row of `pixels` pixels."""
     if pixels == 0:
-        raise InputError(f"{path}: line {line}: no comma; expected label,pixel,pixel,... separated by commas")
+        raise InputError(f"{path}: line {line}: no comma; expected label,pixel,pixel,...")
     if not shape:
         side = isqrt(pixels)
         if side * side != pixels:
@@ -100,22 +101,20 @@ def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...]) -> 
             )
         return side, side, 1
     if pixels != prod(shape):
-        raise InputError(
-            f"{path}: line {line}: {pixels} pixels after the label; expected {by(shape)} = {prod(shape)}"
-        )
+        expected = f"{by(shape)} = {prod(shape)}"
+        raise InputError(f"{path}: line {line}: {pixels} pixels after the label; expected {expected}")
     height, width, channels = (*shape, 1)[:3]
     return height, width, channels
 
 
-def _fault(line: str, pixels: int, reason: str) -> str:
-    """What is wrong with a line that loadtxt refused for `reason`, and in which column."""
+def _fault(line: str, pixels: int) -> str:
+    """What is wrong with a line, and in which column; "" if nothing is seen."""
     cells = line.rstrip("\n").split(",")
     for column, cell in enumerate(cells, start=1):
-        if _WHOLE.fullmatch(cell) and (column == 1 or 0 <= int(cell) <= 255):
-            continue
-        shown = repr(cell if len(cell) <= 20 else cell[:20] + "...")
-        wanted = "label (a whole number)" if column == 1 else "pixel (a whole number, 0 to 255)"
-        return f", column {column}: {shown} is no {wanted}"
+        if not _WHOLE.fullmatch(cell) or (column > 1 and not 0 <= int(cell) <= 255):
+            shown = repr(cell if len(cell) <= 20 else cell[:20] + "...")
+            wanted = "label (a whole number)" if column == 1 else "pixel (a whole number, 0 to 255)"
+            return f", column {column}: {shown} is no {wanted}"
     if len(cells) != pixels + 1:
         return f": {len(cells)} columns, but the first row has {pixels + 1}"
-    return f": {reason}"
+    return ""

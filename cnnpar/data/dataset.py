@@ -20,13 +20,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
-            raise ValueError(
-                f"images must be uint8 (N, H, W, C), not {self.images.dtype} {self.images.shape}"
-            )
+            raise ValueError(f"images must be uint8 (N, H, W, C), not {self.images.dtype} {self.images.shape}")
         if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
-            raise ValueError(
-                f"labels must be int64 ({len(self)},), not {self.labels.dtype} {self.labels.shape}"
-            )
+            raise ValueError(f"labels must be int64 ({len(self)},), not {self.labels.dtype} {self.labels.shape}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,7 +48,7 @@ class Splits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """ "sha256:..." over all that shapes the weights or the choice of the best ones: train and validation."""
+        """SHA-256 of what a run learns from and chooses by (training and validation): "sha256:<hex>"."""
         digest = hashlib.sha256()
         for part in (self.train, self.validation):
             if part is None:

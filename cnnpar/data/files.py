@@ -5,8 +5,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ class Found:
     labels: NDArray[np.int64]  # (N,)
     place: Callable[[int], str]  # where in the file sample i is, for messages: "line 17"
     class_names: tuple[str, ...] | None = None  # None: a label is its own name
+    has_test: bool = False  # whether the same source has test samples of its own
 
 
 def sample(index: int) -> str:
@@ -31,8 +33,13 @@ def sample(index: int) -> str:
     return f"sample {index} (counted from 0)"
 
 
+def reason(error: BaseException) -> str:
+    """What an error of a library says, in one line."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
     """The bytes of a file, unpacked where they are gzip; failing to read them is an InputError.
 
     The first bytes tell, not the name: browsers unpack downloads and leave the `.gz`.
@@ -45,9 +52,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             else:
                 yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path}: damaged or truncated gzip file ({error}); fetch or pack it again"
-        ) from error
+        raise InputError(f"{path}: damaged or truncated gzip file: {reason(error)}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 

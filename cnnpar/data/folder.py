@@ -1,4 +1,4 @@
-"""A folder of class folders with PNG or JPEG pictures: dogs/1.png, cats/2.jpg. The folders' names are the classes."""
+"""A folder of class folders with PNG or JPEG pictures: cats/1.png, dogs/2.jpg. Their names are the classes."""
 
 import warnings
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.files import Found
+from cnnpar.data.dataset import ImageShape
+from cnnpar.data.files import Found, reason
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,13 +23,12 @@ def read(path: Path) -> Found:
     classes = [folder for folder in _visible(path) if folder.is_dir()]
     pictures = [(label, picture) for label, folder in enumerate(classes) for picture in _pictures(folder)]
     if not pictures:
-        raise InputError(
-            f"{path}: no class folders; expected a folder for each class with PNG or JPEG pictures"
-        )
-    first = _decoded(pictures[0][1], None, pictures[0][1])
-    images = np.empty((len(pictures), *first.shape), dtype=np.uint8)
+        raise InputError(f"{path}: no class folders in it; expected one a class, with PNG or JPEG pictures")
+    first = pictures[0][1]
+    shape = _decoded(first).shape
+    images = np.empty((len(pictures), *shape), dtype=np.uint8)
     for image, (_, picture) in zip(images, pictures, strict=True):
-        image[...] = _decoded(picture, first.shape, pictures[0][1])
+        image[...] = _decoded(picture, like=(shape, first))
     labels = np.array([label for label, _ in pictures], dtype=np.int64)
     return Found(images, labels, lambda i: str(pictures[i][1]), tuple(folder.name for folder in classes))
 
@@ -52,32 +52,31 @@ def _pictures(folder: Path) -> list[Path]:
     return pictures
 
 
-def _decoded(path: Path, shape: tuple[int, ...] | None, model: Path) -> NDArray[np.uint8]:
-    """One picture (H, W, C); `shape` is that of the first one, `model`. Its header is checked before it is unpacked."""
-    from PIL import Image
+def _decoded(path: Path, like: tuple[tuple[int, ...], Path] | None = None) -> NDArray[np.uint8]:
+    """One picture (H, W, C). Its header must say it is like another one before it is unpacked."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as picture:
-                found = _shape(path, picture)
-                if shape is not None and found != shape:
-                    raise InputError(
-                        f"{path}: {_words(found)}, but {model} is {_words(shape)}; all pictures must be alike"
-                    )
-                return np.asarray(picture, dtype=np.uint8).reshape(found)
+                shape = _shape(path, picture)
+                if like is not None and shape != like[0]:
+                    differs = f"{_words(shape)}, but {like[1]} is {_words(like[0])}"
+                    raise InputError(f"{path}: {differs}; all pictures must be alike")
+                return np.asarray(picture, dtype=np.uint8).reshape(shape)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: far too large for a training picture ({error})") from error
+        raise InputError(f"{path}: too large for a training picture: {reason(error)}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not a PNG or JPEG picture, whatever its name says") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged pictures
-        raise InputError(f"{path}: cannot be read as a picture: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: cannot be read as a picture: {reason(error)}") from error
 
 
-def _shape(path: Path, picture: "Image") -> tuple[int, int, int]:
+def _shape(path: Path, picture: "Image") -> ImageShape:
     """(height, width, channels) from a picture's header."""
     if picture.mode not in _CHANNELS:
-        raise InputError(
-            f"{path}: mode {picture.mode}; convert it to grey (L) or colour (RGB) of 8 bits a channel"
-        )
+        raise InputError(f"{path}: mode {picture.mode}; convert it to 8-bit grey (L) or colour (RGB)")
     return picture.height, picture.width, _CHANNELS[picture.mode]
 
 

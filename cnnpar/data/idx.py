@@ -1,13 +1,14 @@
 """IDX, the format of MNIST: an images file, and a labels file beside it. Either may be gzipped.
 
-Big-endian: two zero bytes, the type (8 = uint8), the number of dimensions, each dimension as uint32, the bytes.
+Big-endian: two zero bytes, the type (8 = uint8), the number of dimensions, each as uint32, then the bytes.
 Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits", file formats.
 """
 
 import struct
+from gzip import GzipFile
+from io import BufferedReader
 from math import prod
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,9 @@ def looks_like(path: Path) -> bool:
 
 def read(path: Path) -> Found:
     """The samples of an images file and of the labels file that goes with it by name."""
-    images = _array(path, _IMAGES)
+    images = _array(path, _IMAGES)  # (N, H, W)
     labels_path = _labels_beside(path)
-    labels = _array(labels_path, _LABELS)
+    labels = _array(labels_path, _LABELS)  # (N,)
     if len(images) != len(labels):
         raise InputError(f"{labels_path}: {len(labels)} labels, but {path.name} has {len(images)} images")
     return Found(images[..., np.newaxis], labels.astype(np.int64), sample)
@@ -37,47 +38,41 @@ def read(path: Path) -> Found:
 
 def _labels_beside(path: Path) -> Path:
     """train-images-idx3-ubyte.gz -> train-labels-idx1-ubyte.gz, packed or not."""
-    name = path.name.replace("images", "labels").replace("idx3", "idx1")
-    plain = name.removesuffix(".gz")
-    for candidate in (name, plain, plain + ".gz"):
-        if candidate != path.name and path.with_name(candidate).is_file():
-            return path.with_name(candidate)
-    wanted = (
-        f"{plain}[.gz]" if "images" in path.name else "a name with `images`, and with `labels` for the other"
-    )
-    raise InputError(f"{path}: its labels file is not beside it; expected {wanted}")
+    images = path.name.removesuffix(".gz")
+    labels = images.replace("images", "labels").replace("idx3", "idx1")
+    if images == labels:
+        raise InputError(f"{path}: its labels file cannot be told; name them *images-idx3* and *labels-idx1*")
+    for name in (labels, labels + ".gz"):
+        if path.with_name(name).is_file():
+            return path.with_name(name)
+    raise InputError(f"{path}: its labels file is not beside it; expected {labels} or {labels}.gz")
 
 
 def _array(path: Path, magic: int) -> NDArray[np.uint8]:
-    """The array of an IDX file: (N, H, W) images or (N,) labels. At most what the file holds is allocated."""
+    """The array of an IDX file. No more is allocated than the file holds, whatever its header says."""
     kind = "images" if magic == _IMAGES else "labels"
     with opened(path) as file:
         found = int.from_bytes(file.read(4), "big")
         if magic == _IMAGES and found == _LABELS:
-            raise InputError(
-                f"{path}: this is an IDX labels file; give the images file, the labels are found by name"
-            )
+            raise InputError(f"{path}: an IDX labels file; give the images file, its labels are found by name")
         if found != magic:
-            raise InputError(
-                f"{path}: not an IDX {kind} file: starts with 0x{found:08x}, expected 0x{magic:08x}"
-            )
+            raise InputError(f"{path}: no IDX {kind}: starts with 0x{found:08x}, expected 0x{magic:08x}")
         dimensions = magic & 0xFF
         header = file.read(4 * dimensions)
-        if len(header) != 4 * dimensions:
-            raise InputError(f"{path}: ends within the IDX header; fetch it again")
+        if len(header) < 4 * dimensions:
+            raise InputError(f"{path}: ends within the IDX header")
         shape = struct.unpack(f">{dimensions}I", header)
-        if not prod(shape):
-            raise InputError(f"{path}: no {kind}: the IDX header says {by(shape)}")
-        data = _read_up_to(file, prod(shape) + 1)
-    if len(data) != prod(shape):
-        more = "more" if len(data) > prod(shape) else f"only {len(data)}"
-        raise InputError(
-            f"{path}: the IDX header says {by(shape)} = {prod(shape)} bytes, but there are {more}"
-        )
+        size = prod(shape)
+        if not size:
+            raise InputError(f"{path}: no {kind}: the header says {by(shape)}")
+        data = _read_up_to(file, size + 1)
+    if len(data) != size:
+        there = "more" if len(data) > size else f"only {len(data)}"
+        raise InputError(f"{path}: the header says {by(shape)} = {size} bytes, but there are {there}")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
-def _read_up_to(file: IO[bytes], size: int) -> bytearray:
+def _read_up_to(file: BufferedReader | GzipFile, size: int) -> bytearray:
     """At most `size` bytes, in pieces: `size` may be absurd, and `read(size)` would allocate it."""
     data = bytearray()
     while len(data) < size and (piece := file.read(min(_CHUNK, size - len(data)))):

@@ -4,12 +4,13 @@
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from cnnpar.data import idx
-from cnnpar.data.files import Found, Part, sample
+from cnnpar.data.files import Found, Part, reason, sample
 from cnnpar.errors import InputError
 
 _DIGITS = Path(__file__).with_name("digits.npz")
@@ -33,45 +34,45 @@ _MNIST_FILES: dict[Part, dict[str, str]] = {
 
 def read(name: str, part: Part) -> Found:
     """The training or test samples of a data set of `config.DATA_NAMES`."""
-    return _digits(part) if name == "digits" else idx.read(_mnist(part))
+    found = _digits(part) if name == "digits" else idx.read(_mnist(part))
+    return replace(found, has_test=True)
 
 
 def _digits(part: Part) -> Found:
-    """UCI optical digits, 8 x 8 grey, 16 shades over black; every fifth one is for the test. Licence: digits.md."""
+    """UCI optical digits, 8 x 8 grey; every fifth one is for the test. Source and licence: digits.md."""
     with np.load(_DIGITS) as arrays:
         images, labels = arrays["images"], arrays["labels"]  # (1797, 8, 8), 0..16
     chosen = (np.arange(len(images)) % 5 == 4) == (part == "test")
-    grey = (images[chosen].astype(np.uint16) * 255 + 8) // 16  # 16 becomes 255, rounded to nearest
+    grey = (images[chosen].astype(np.uint16) * 255 + 8) // 16  # 0..255, rounded to nearest
     return Found(grey.astype(np.uint8)[..., np.newaxis], labels[chosen].astype(np.int64), sample)
 
 
 def _mnist(part: Part) -> Path:
-    """The images file of MNIST with its labels file beside it: the user's own, or else downloaded and kept."""
+    """The images file of MNIST, its labels file beside it: the user's own, or else downloaded and kept."""
     folder = Path(os.environ.get("CNNPAR_DATA", "")) / "mnist"
     if "CNNPAR_DATA" not in os.environ or not folder.is_dir():
-        return [_downloaded(name, md5) for name, md5 in _MNIST_FILES[part].items()][0]
+        images, _labels = [_downloaded(name, md5) for name, md5 in _MNIST_FILES[part].items()]
+        return images
     packed = next(iter(_MNIST_FILES[part]))
-    for name in (packed.removesuffix(".gz"), packed):
+    plain = packed.removesuffix(".gz")
+    for name in (plain, packed):
         if (folder / name).is_file():
             return folder / name
-    raise InputError(f"{folder}: has no {packed.removesuffix('.gz')}[.gz]; put all four files of MNIST there")
+    raise InputError(f"{folder}: has no {plain} or {packed}; put all four files of MNIST there")
 
 
 def _downloaded(name: str, md5: str) -> Path:
     """A file of MNIST in the user's cache, fetched from the first mirror that has it whole."""
     import pooch
 
-    reason = ""
+    folder = pooch.os_cache("cnnpar") / "mnist"
+    refusal = ""
     for mirror in _MNIST_MIRRORS:
         try:
-            return Path(
-                pooch.retrieve(
-                    mirror + name, f"md5:{md5}", fname=name, path=pooch.os_cache("cnnpar") / "mnist"
-                )
-            )
+            return Path(pooch.retrieve(mirror + name, f"md5:{md5}", fname=name, path=folder))
         except (OSError, ValueError) as error:  # no connection, no such file; another checksum
-            reason = str(error).partition("\n")[0]
+            refusal = reason(error)
     raise InputError(
-        f"mnist: {name} cannot be downloaded ({reason}); "
+        f"mnist: {name} cannot be downloaded ({refusal}); "
         "put the four files of MNIST into a folder `mnist` and set CNNPAR_DATA to the folder above it"
     )

@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from cnnpar.data.files import Found, Part, reason, sample
 from cnnpar.errors import InputError
@@ -20,9 +21,8 @@ _PAIRS: dict[Part, tuple[tuple[str, str], ...]] = {
 def read(path: Path, part: Part) -> Found:
     """The samples of an .npz file; where it holds training and test data, those of `part`."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise InputError(f"{path}: no .npz file, or a truncated one; expected what numpy.savez writes")
-        with np.load(path, allow_pickle=False) as arrays:
+        # Not `numpy.load`: it takes what is no zip file for a pickle, and leaves a damaged one open.
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as arrays:
             present = set(arrays.files)
             names = next((pair for pair in _PAIRS[part] if present.issuperset(pair)), None)
             if names is None:

@@ -38,7 +38,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dic
     def of(cls, train: Dataset) -> "Preprocessing":
         """The statistics of the training images. A channel that never changes gets a `std` of 1.
 
-        Sums are integers and each quotient is rounded once, so that no order of summation and no machine matters.
+        Sums are integers and quotients are rounded once, so that neither order nor machine matters.
         """
         channels = train.image_shape[2]
         count = train.images.size // channels
@@ -55,10 +55,10 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dic
         std = tuple(math.sqrt(v) if v > 0 else 1.0 for v in variance)
         return cls(train.image_shape, mean, std, train.class_names)
 
-    def normalise(
-        self, images: NDArray[np.uint8], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        """(images - mean) / std as float32 (n, H, W, C), into `out` where given (C-contiguous, same shape)."""
+    def normalise(self, images: NDArray[np.uint8], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(images - mean) / std as float32 (n, H, W, C), into `out` where given."""
+        if images.shape[1:] != self.image_shape:
+            raise ValueError(f"images are {images.shape[1:]}, not {self.image_shape}")
         if out is None:
             out = np.empty(images.shape, dtype=np.float32)
         mean, std = self._planes

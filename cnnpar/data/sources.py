@@ -1,4 +1,4 @@
-"""From settings to checked data: finds the reader of a source, checks labels and shapes, holds out validation.
+"""From settings to checked data: finds the reader, checks labels and shapes, holds out validation.
 
 Every fault of a file is one InputError that names the file, the place in it, and what was expected.
 """
@@ -15,7 +15,7 @@ from cnnpar.errors import InputError
 
 
 def load(settings: Data) -> Splits:
-    """The data of a run: a named set has its test part, and so may an .npz file if `settings.test` is empty."""
+    """The data of a run. Without `settings.test`, the source's own test samples serve, if it has any."""
     source = settings.name or settings.train
     found = _read(source, settings.shape, "train")
     train = _training(source, found)
@@ -89,9 +89,8 @@ def _training(source: str, found: Found) -> Dataset:
     highest = int(present[-1])
     if highest != len(present) - 1:
         missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
-        raise InputError(
-            f"{source}: label {missing} never occurs, but {highest} does; number the classes from 0 without gaps"
-        )
+        gap = f"label {missing} never occurs, but {highest} does"
+        raise InputError(f"{source}: {gap}; number the classes from 0 without gaps")
     return Dataset(found.images, labels, found.class_names or tuple(map(str, range(highest + 1))))
 
 

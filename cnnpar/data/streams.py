@@ -1,8 +1,8 @@
 """Random words for the order and variation of data, each a pure function of its place.
 
-Philox is counter-based: (seed, domain) is the key and the epoch the high counter word, so that no two streams
-ever meet and none has a state to save. Only raw words are drawn, because numpy promises their stream for good,
-while what `Generator` makes of them may change between versions.
+Philox is counter-based: (seed, domain) is the key and the epoch the high counter word, so that no two
+streams ever meet and none has a state to save. Only raw words are drawn: numpy promises their stream for good,
+while what its `Generator` makes of them may change between versions.
 """
 
 import numpy as np
@@ -22,5 +22,5 @@ def random_words(seed: int, domain: int, epoch: int, count: int) -> NDArray[np.u
 
 
 def permutation(seed: int, domain: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The numbers 0..count-1 in random order: the ranks of random words (a stable sort settles equal ones)."""
+    """The numbers 0..count-1 in random order, which is that of as many random words."""
     return random_words(seed, domain, epoch, count).argsort(kind="stable")

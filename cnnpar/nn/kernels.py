@@ -1,8 +1,8 @@
-"""Array primitives of the layers: unrolled windows, and the sizes that padding and strides make.
+"""Array primitives of the layers: sizes of padded windows, and windows laid out as the rows of a matrix.
 
-Images are held as (H, W, N, C): the samples lie beside each other, so that a whole row of an image is one long
-run of W * N * C numbers. Moving, comparing and adding rows then runs at memory speed, and a convolution is one
-matrix product whose rows are the pixels of all samples.
+Images are held as (H, W, N, C): the samples lie beside each other, so that a row of pixels is one long run of
+W * N * C numbers. Moving, comparing and adding then runs at memory speed even when C is small, and the pixels of
+all samples are the rows of one matrix product.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,14 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dgemm, sgemm
 
 Array: TypeAlias = NDArray[np.floating[Any]]
+Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
-Padding: TypeAlias = Literal["same", "valid"] | int | Pair
+
+_GEMM = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
+_SHORT = 16  # numbers; below this, a row of a window is too short for a matrix product of its own
 
 
 def pair(value: int | Pair) -> Pair:
@@ -22,14 +26,14 @@ def pair(value: int | Pair) -> Pair:
 
 
 def window_count(size: int, window: int, stride: int) -> int:
-    """How many windows fit into `size` pixels; a remainder at the end is left out. 0 where none fits."""
+    """How many whole windows lie in an axis of `size` pixels; a remainder at the end is left out. 0 if none fits."""
     return (size - window) // stride + 1 if size >= window else 0
 
 
 def pad_sizes(size: int, window: int, stride: int, padding: Literal["same", "valid"] | int) -> Pair:
     """Zeros before and after an axis of `size` pixels.
 
-    "same" makes ceil(size / stride) windows; an odd number of zeros puts the extra one after.
+    "same" makes ceil(size / stride) windows; where the number of zeros is odd, the extra one goes after.
     """
     if padding == "valid":
         return 0, 0
@@ -39,32 +43,83 @@ def pad_sizes(size: int, window: int, stride: int, padding: Literal["same", "val
     return padding, padding
 
 
-def taps(size: int, count: int, stride: int, offset: int) -> tuple[slice, slice]:
-    """Which of `count` windows find pixel `offset + stride * i` inside an axis of `size` pixels, and which pixels.
+def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[tuple[slice, slice]]:
+    """For every pixel of an unpadded window, in row-major order, the slices of an image that hold it for all windows.
 
-    Returns (slice of the windows, slice of the pixels), of equal length, possibly empty.
+    `count` windows by axis, so image[slices] has the shape (*count, ...).
     """
-    first = max(0, -(offset // stride))
-    last = min(count - 1, (size - 1 - offset) // stride)
-    if last < first:
-        return slice(0, 0), slice(0, 0)
-    start = offset + stride * first
-    return slice(first, last + 1), slice(start, offset + stride * last + 1, stride)
-
-
-def cells(array: Array) -> NDArray[np.void]:
-    """The last axis as one opaque item, a view: numpy copies it as a block instead of number by number."""
-    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]
-
-
-def window_slices(size: Pair, stride: Pair, shape: Pair) -> Iterator[tuple[slice, slice]]:
-    """Every position inside an unpadded window, in row-major order, as slices of the image: pixel i of each window.
-
-    `size` is the window, `shape` the number of windows; slicing an (H, W, ...) image gives (*shape, ...).
-    """
-    for y in range(size[0]):
-        for x in range(size[1]):
+    for y in range(window[0]):
+        for x in range(window[1]):
             yield (
-                slice(y, y + stride[0] * (shape[0] - 1) + 1, stride[0]),
-                slice(x, x + stride[1] * (shape[1] - 1) + 1, stride[1]),
+                slice(y, y + stride[0] * (count[0] - 1) + 1, stride[0]),
+                slice(x, x + stride[1] * (count[1] - 1) + 1, stride[1]),
             )
+
+
+def unrolled(count: Pair, samples: int, kernel: tuple[int, int, int], stride: Pair) -> Shape:
+    """Shape of the array that `unroll` writes for `count` windows of `kernel` (height, width, C).
+
+    Elements of a window that lie side by side in memory make one row of a matrix. Where windows are one pixel apart
+    vertically, that need not be the whole window: the array holds each image row's windows of height 1 once, and
+    the product with the kernel is the sum of a product for each kernel row, of a slice that starts one row further
+    down. That copies less by the kernel's height. Short rows, as of a grey image, make slow products; they are
+    unrolled wholly.
+    """
+    height, width, channels = kernel
+    rows = 1 if stride[0] == 1 and width * channels >= _SHORT else height
+    return (count[0] + height - rows, count[1], samples, rows, width, channels)
+
+
+def unroll(image: Array, start: Pair, stride: Pair, out: Array) -> None:
+    """Copy the windows of `image` (H, W, N, C) into `out`, (h, w, N, rows, columns, C), see `unrolled`.
+
+    out[i, j, :, a, b] is the pixel at row start[0] + stride[0] * i + a, column start[1] + stride[1] * j + b. Outside
+    the image nothing is written: `out` must hold zeros there, as an array does that was zeros and is written here only.
+    """
+    source, target = _blocks(image), _blocks(out)  # (H, W, N) and (h, w, N, rows, columns)
+    for a in range(out.shape[3]):
+        to_rows, from_rows = _inside(image.shape[0], out.shape[0], stride[0], start[0] + a)
+        for b in range(out.shape[4]):
+            to_columns, from_columns = _inside(image.shape[1], out.shape[1], stride[1], start[1] + b)
+            target[to_rows, to_columns, :, a, b] = source[from_rows, from_columns]
+
+
+def add_correlation(windows: Array, kernel: Array, out: Array) -> None:
+    """Add to `out` (h, w, N, channels) the product of each window with `kernel` (height, width, C, channels).
+
+    `windows` are from `unroll`. BLAS adds where numpy's product could only overwrite.
+    """
+    gemm, flat = _GEMM[out.dtype], out.reshape(-1, out.shape[-1])  # flat: (pixels, channels)
+    for part, rows in _products(windows, kernel):
+        gemm(1.0, rows.T, part.T, beta=1.0, c=flat.T, overwrite_c=True)  # BLAS counts by columns: all transposed
+
+
+def kernel_gradient(windows: Array, dy: Array, out: Array) -> None:
+    """Write the gradient of the kernel of `add_correlation`, given that of its `out`."""
+    flat = dy.reshape(-1, dy.shape[-1])  # (pixels, channels)
+    for part, rows in _products(windows, out):
+        np.matmul(part.T, flat, out=rows)
+
+
+def _products(windows: Array, kernel: Array) -> Iterator[tuple[Array, Array]]:
+    """The pairs of matrices, (pixels, elements) and (elements, channels), whose products add up; see `unrolled`."""
+    height, rows = len(kernel), windows.shape[3]
+    count = len(windows) - (height - rows)
+    for row in range(0, height, rows):
+        matrix = kernel[row : row + rows].reshape(-1, kernel.shape[-1])
+        yield windows[row : row + count].reshape(-1, len(matrix)), matrix
+
+
+def _inside(size: int, count: int, stride: int, offset: int) -> tuple[slice, slice]:
+    """The windows i < count whose pixel stride * i + offset lies in an axis of `size`, and those pixels."""
+    first = max(0, -(offset // stride))
+    last = min(count, (size - 1 - offset) // stride + 1)
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    start = stride * first + offset
+    return slice(first, last), slice(start, start + stride * (last - first - 1) + 1, stride)
+
+
+def _blocks(array: Array) -> NDArray[np.void]:
+    """The last axis as one opaque item (a view): numpy then copies a block at a time, not a number at a time."""
+    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]

@@ -15,9 +15,7 @@ import math
 from cnnpar.config import Constant, Cosine, OneCycle, Schedule, StepDecay
 
 
-def learning_rate(
-    schedule: Schedule, base: float, step: int, steps_per_epoch: int, total_steps: int
-) -> float:
+def learning_rate(schedule: Schedule, base: float, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """The learning rate of a step, which counts from 0 over the whole run.
 
     `base` is the optimizer's learning rate. From `total_steps` on the result is the final value.

@@ -6,14 +6,9 @@ error that says what was asked for and what there is.
 
 import os
 import re
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-
-# Read by Ray when it is imported: no usage statistics, and no second environment under `uv run`.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
 
@@ -23,6 +18,7 @@ from cnnpar.errors import InputError, RunError
 from cnnpar.parallel import wire
 from cnnpar.parallel.actor import Description, Worker
 from cnnpar.parallel.fingerprint import differences, fingerprint, handed_on
+from cnnpar.parallel.ray_settings import meant_address
 from cnnpar.parallel.work import Kind, Work
 
 _STORE_BYTES = 256 << 20  # of Ray's object store besides the samples
@@ -151,15 +147,9 @@ def first_line(error: BaseException) -> str:
 
 def _attach(settings: config.Engine, data_bytes: int) -> bool:
     """Connect to the cluster that is meant, or start one on this machine. True: it was started here."""
-    address = settings.address or os.environ.get("RAY_ADDRESS", "")
+    address = meant_address(settings)
     quiet = {"logging_level": "error", "log_to_driver": False}
-    if not address or address == "local":
-        # Whoever wants the workers' priority lowered can set this; the cores are the workers' to use.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        os.environ.setdefault("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")  # a small /dev/shm is no reason to stop
-        if "RAY_AUTH_MODE" not in os.environ:
-            os.environ["RAY_AUTH_MODE"] = "token"  # this cluster is ours alone, and its token is kept nowhere
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if not address:
         try:
             ray.init(
                 address="local",

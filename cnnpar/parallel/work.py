@@ -24,7 +24,7 @@ from cnnpar.parallel.plan import Node
 Vector = NDArray[np.float32]
 Prepared = Any  # the inputs of one microbatch; only the work that made them looks inside
 
-DROPOUT_DOMAIN = 3  # Philox key word; data order, shifts and initialisation have others
+DROPOUT_DOMAIN = 4  # Philox key word; data order, shifts and initialisation have others
 EVALUATION_MICROBATCHES = 64  # in one step of an evaluation
 
 

@@ -1,8 +1,15 @@
-"""accuracy.png: how training went, in one picture."""
+"""accuracy.png: how a training went, in one picture."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # apart in grey and for colour-blind eyes too
+FEW = 40  # epochs up to which each one gets a dot
 
 
 class EpochAccuracy(Protocol):
@@ -14,25 +21,97 @@ class EpochAccuracy(Protocol):
 
     @property
     def train_accuracy(self) -> float:
-        """On the training data, while the parameters were changing."""
+        """On the training data."""
 
     @property
     def validation_accuracy(self) -> float | None:
-        """On data held out, or None where nothing was measured."""
+        """On data held out; None if not measured."""
 
 
 def draw_accuracy(history: Sequence[EpochAccuracy], path: str | Path, title: str) -> None:
     """Draw training and validation accuracy (percent) over the epochs into a PNG file.
 
-    The best validation accuracy is marked (without validation, the best training accuracy), and the legend says
-    the last values. The file appears at once and whole. Raises OSError where it can't be written, and ValueError
-    for an empty history.
+    The legend says the last values, and a ring marks the best one (of the validation, if there is any). Low
+    accuracies of the first quarter of the epochs may lie below the frame, so that the rest is readable. The file
+    appears at once and whole. Raises OSError if it can't be written, ValueError if the history is empty.
     """
     if not history:
-        raise ValueError("a picture needs at least one finished epoch")
-    # Here because matplotlib takes longer to import than everything else; the plain classes instead of pyplot
-    # because pyplot keeps every figure in a global list and looks for a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+        raise ValueError("nothing to draw: no epoch is finished")
+    # Imported here: it takes longer than the rest of the program. Without pyplot, whose figures are global state.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
+
+    training = [(record.epoch, 100 * record.train_accuracy) for record in history]
+    validation = [
+        (record.epoch, 100 * record.validation_accuracy) for record in history if record.validation_accuracy is not None
+    ]
+
     figure = Figure(figsize=(8, 4.5), dpi=125)
+    axes = figure.add_axes((0.095, 0.115, 0.885, 0.735))
+    for name, colour, points in [("training", TRAINING, training), ("validation", VALIDATION, validation)]:
+        if points:
+            epochs, percents = zip(*points, strict=True)
+            axes.plot(
+                epochs,
+                percents,
+                color=colour,
+                linewidth=1.6 if len(points) <= FEW else 1.1,
+                marker="o" if len(points) <= FEW else None,
+                markersize=4,
+                label=f"{name} {percents[-1]:.2f} %",
+            )
+    # Of equal values the first: max keeps it.
+    best_epoch, best = max(validation or training, key=lambda point: point[1])
+    axes.plot(
+        [best_epoch],
+        [best],
+        linestyle="none",
+        marker="o",
+        markersize=10,
+        markerfacecolor="none",
+        markeredgecolor="black",
+        markeredgewidth=1.4,
+        clip_on=False,
+        label=f"best {best:.2f} % in epoch {best_epoch}",
+    )
+
+    first, last = training[0][0], training[-1][0]
+    margin = max(0.5, 0.015 * (last - first))
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 2.5: at most one decimal
+    axes.set_ylim(*_frame(training, validation))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
+    # Above the axes, where no curve can run beneath it.
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
+    _write(figure, Path(path))
+
+
+def _frame(*curves: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Limits of the percent axis: around all values, or without those of a poor start that takes over two thirds."""
+    all_values = [value for curve in curves for _, value in curve]
+    later_values = [value for curve in curves for _, value in curve[len(curve) // 4 :]]
+    high, low, later_low = max(all_values), min(all_values), min(later_values)
+    if high - low > 3 * (high - later_low):
+        low = later_low
+    low = min(low, high - 1)  # an axis of hundredths of a percent would show noise
+    room = 0.06 * (high - low)
+    return max(low - room, -room / 3), min(high + room, 100 + room / 3)
+
+
+def _write(figure: "Figure", path: Path) -> None:
+    """Write the picture under another name, then rename it: nobody sees half a file."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
+            figure.savefig(temporary, format="png")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

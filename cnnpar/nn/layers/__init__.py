@@ -1,0 +1,29 @@
+"""The layers, one family a file, forward next to backward.
+
+Importing this package fills the registry `LAYERS`, from the `type` of a configuration to the class.
+"""
+
+from cnnpar.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from cnnpar.nn.layers.base import LAYERS, Layer, Parameter, Workspace, register
+from cnnpar.nn.layers.conv import Conv2D
+from cnnpar.nn.layers.dense import Dense, Flatten
+from cnnpar.nn.layers.dropout import Dropout
+from cnnpar.nn.layers.pool import AvgPool2D, MaxPool2D
+
+__all__ = [
+    "LAYERS",
+    "AvgPool2D",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool2D",
+    "Parameter",
+    "ReLU",
+    "Sigmoid",
+    "Tanh",
+    "Workspace",
+    "register",
+]

@@ -1,0 +1,120 @@
+"""What a layer is: frozen settings and pure functions of arrays; the arrays belong to the network.
+
+Shapes as people see them, in configurations and messages, leave the samples out: an image is (H, W, C), a vector
+(features,). The arrays that pass between layers hold N samples as (H, W, N, C) and (N, features).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from cnnpar.errors import InputError
+from cnnpar.nn.kernels import Array, Pair, Shape, pair
+
+Name = Annotated[str, Meta(pattern="^([A-Za-z][A-Za-z0-9_-]*)?$")]
+Positive = Annotated[int, Meta(ge=1)]
+Init = Literal["he", "glorot"]
+
+
+class Parameter(NamedTuple):
+    """A trainable array: its shape, and how it starts."""
+
+    shape: Shape
+    init: Init | Literal["zeros"] = "zeros"
+    fan_in: int = 0  # inputs that one output sums
+    fan_out: int = 0  # outputs that one input reaches
+
+    def draw(self, generator: np.random.Generator) -> Array:
+        """Starting values in float64.
+
+        "he": normal, variance 2 / fan_in (He et al. 2015, eq. 10). "glorot": uniform, variance 2 / (fan_in + fan_out)
+        (Glorot and Bengio 2010, eq. 16).
+        """
+        if self.init == "he":
+            return generator.standard_normal(self.shape) * math.sqrt(2.0 / self.fan_in)
+        if self.init == "glorot":
+            limit = math.sqrt(6.0 / (self.fan_in + self.fan_out))
+            return generator.uniform(-limit, limit, self.shape)
+        return np.zeros(self.shape)
+
+
+class Workspace:
+    """What a network hands to one layer, and the arrays that the layer reuses from batch to batch.
+
+    There is one for each layer and number of samples, so every array has one shape for good.
+    """
+
+    p: Mapping[str, Array]  # the layer's parameters by name, to read
+    g: Mapping[str, Array]  # their gradients, for `gradients` to overwrite
+    x: Array  # the layer's input in the last forward pass
+    y: Array  # and its output
+    generator: np.random.Generator | None  # for random choices; None where there are to be none
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+
+    def array(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """The array `name`: zeros the first time, and whatever it held last from then on."""
+        array = self._arrays.get(name)
+        if array is None:
+            array = self._arrays[name] = np.zeros(shape, dtype)
+        return array
+
+
+class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """Settings of one layer, and what it computes. A subclass overrides what differs from doing nothing."""
+
+    kind: ClassVar[str] = "layer"  # the stem of the names that unnamed layers get: conv1, conv2, ...
+
+    name: Name = ""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of one sample's output for the shape of its input. Raises InputError where they do not fit."""
+        return shape
+
+    def parameters(self, shape: Shape) -> dict[str, Parameter]:
+        """The trainable arrays for an input of `shape`, by name."""
+        del shape
+        return {}
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """The output for input `x`, which is not changed. It may lie in `work`, valid until the next forward pass."""
+        raise NotImplementedError
+
+    def gradients(self, dy: Array, work: Workspace) -> None:
+        """Overwrite `work.g`, given the gradient `dy` of the output of the last forward pass."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array, work: Workspace) -> Array:
+        """The gradient of the input, given the gradient `dy` of the output of the last forward pass."""
+        raise NotImplementedError
+
+
+LAYERS: dict[str, type[Layer]] = {}  # `type` in a configuration -> class
+
+LayerClass = TypeVar("LayerClass", bound=type[Layer])
+
+
+def register(cls: LayerClass) -> LayerClass:
+    """Class decorator: make a layer known by its tag."""
+    tag = str(cls.__struct_config__.tag)
+    if tag in LAYERS:
+        raise ValueError(f"a layer of type {tag!r} is registered already: {LAYERS[tag].__qualname__}")
+    LAYERS[tag] = cls
+    return cls
+
+
+def image_shape(shape: Shape) -> tuple[int, int, int]:
+    """`shape` if it is an image's; raises InputError otherwise."""
+    if len(shape) != 3:
+        raise InputError(f"needs an image (H, W, C), but its input is {shape}; put it before `flatten`")
+    return shape[0], shape[1], shape[2]
+
+
+def at_least(key: str, value: int | Pair, minimum: int) -> None:
+    """Raises ValueError, which msgspec reports with its place, where a setting or one of a pair is too small."""
+    if min(pair(value)) < minimum:
+        raise ValueError(f"`{key}` must be at least {minimum}")

@@ -1,0 +1,83 @@
+"""The dense layer, and the step from images to vectors that precedes it."""
+
+import math
+from typing import ClassVar
+
+import msgspec
+import numpy as np
+
+from cnnpar.errors import InputError
+from cnnpar.nn.kernels import Array, Shape
+from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, Workspace, register
+
+
+@register
+class Dense(Layer, frozen=True, tag="dense"):
+    """Every output is a weighted sum of all inputs, plus a bias: y = x W + b, with W (features, units).
+
+    `units` left out means the number of classes, for the last layer of a network.
+    """
+
+    kind: ClassVar[str] = "dense"
+
+    units: Positive | msgspec.UnsetType = msgspec.UNSET
+    init: Init = "he"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """See Layer."""
+        if len(shape) != 1:
+            raise InputError(f"needs a vector, but its input is {shape}; put a layer of type `flatten` before it")
+        return (self._units(),)
+
+    def parameters(self, shape: Shape) -> dict[str, Parameter]:
+        """See Layer."""
+        units, (features,) = self._units(), shape
+        return {"weight": Parameter((features, units), self.init, features, units), "bias": Parameter((units,))}
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        y = np.matmul(x, work.p["weight"], out=work.array("y", (len(x), self._units()), x.dtype))
+        y += work.p["bias"]
+        return y
+
+    def gradients(self, dy: Array, work: Workspace) -> None:
+        """See Layer."""
+        np.matmul(work.x.T, dy, out=work.g["weight"])
+        np.add.reduce(dy, axis=0, out=work.g["bias"])
+
+    def backward(self, dy: Array, work: Workspace) -> Array:
+        """See Layer."""
+        return np.matmul(dy, work.p["weight"].T, out=work.array("dx", work.x.shape, dy.dtype))
+
+    def _units(self) -> int:
+        assert self.units is not msgspec.UNSET, "the network fills in the number of classes"
+        return self.units
+
+
+@register
+class Flatten(Layer, frozen=True, tag="flatten"):
+    """An image (H, W, C) as a vector of H * W * C features, in that order."""
+
+    kind: ClassVar[str] = "flatten"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """See Layer."""
+        return (math.prod(shape),)
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        if x.ndim == 2:
+            return x
+        height, width, samples, channels = x.shape
+        y = work.array("y", (samples, height * width * channels), x.dtype)
+        y.reshape(samples, height, width, channels)[...] = x.transpose(2, 0, 1, 3)
+        return y
+
+    def backward(self, dy: Array, work: Workspace) -> Array:
+        """See Layer."""
+        if work.x.ndim == 2:
+            return dy
+        height, width, samples, channels = work.x.shape
+        dx = work.array("dx", work.x.shape, dy.dtype)
+        dx[...] = dy.reshape(samples, height, width, channels).transpose(1, 2, 0, 3)
+        return dx

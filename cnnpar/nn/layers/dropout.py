@@ -1,0 +1,37 @@
+"""Dropout."""
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta
+
+from cnnpar.nn.kernels import Array
+from cnnpar.nn.layers.base import Layer, Workspace, register
+
+
+@register
+class Dropout(Layer, frozen=True, tag="dropout"):
+    """In training, each number is 0 with probability `rate`, else divided by 1 - rate; in evaluation, nothing.
+
+    Srivastava et al. 2014, in the inverted form: the expected output is the input.
+    """
+
+    kind: ClassVar[str] = "dropout"
+
+    rate: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        if work.generator is None:
+            return x
+        factors = work.array("factors", x.shape, x.dtype)
+        kept = work.generator.random(x.shape, np.float32) >= self.rate  # float32 whatever x is: one stream, one mask
+        np.multiply(kept, 1 / (1 - self.rate), out=factors, casting="same_kind")
+        return np.multiply(x, factors, out=work.array("y", x.shape, x.dtype))
+
+    def backward(self, dy: Array, work: Workspace) -> Array:
+        """See Layer."""
+        if work.y is work.x:  # the forward pass was not random
+            return dy
+        factors = work.array("factors", dy.shape, dy.dtype)
+        return np.multiply(dy, factors, out=work.array("dx", dy.shape, dy.dtype))

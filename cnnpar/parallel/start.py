@@ -1,0 +1,38 @@
+"""From settings to a running server: in this process, or on Ray."""
+
+from collections.abc import Callable, Mapping
+
+from cnnpar import config
+from cnnpar.data.dataset import Dataset
+from cnnpar.parallel.direct import Direct
+from cnnpar.parallel.fingerprint import use_one_thread
+from cnnpar.parallel.ray_settings import prepare_ray
+from cnnpar.parallel.server import Server
+from cnnpar.parallel.transport import InProcess, Transport
+from cnnpar.parallel.work import Kind, Work
+
+
+def start(
+    settings: config.Engine, work: Work, data: Mapping[Kind, Dataset], warn: Callable[[str], None]
+) -> tuple[Server, bool]:
+    """A server with its workers, and whether all of them compute the same bits as this process.
+
+    Raises InputError or RunError, after at most `settings.start_timeout` seconds, when they cannot be had.
+    """
+    use_one_thread()
+    transport: Transport
+    if settings.workers == 0:
+        transport, exact = InProcess(work.with_data(data)), True
+    else:
+        prepare_ray(settings)
+        from cnnpar.parallel.cluster import Cluster  # ray is imported by those who use it
+
+        cluster = Cluster(settings, work, data, warn)
+        exact = cluster.exact
+        if settings.transport == "direct":
+            transport = Direct(work, cluster, settings.start_timeout, settings.step_timeout)
+        else:
+            from cnnpar.parallel.ray_store import RayStore
+
+            transport = RayStore(cluster)
+    return Server(work, transport, settings.step_timeout, warn), exact

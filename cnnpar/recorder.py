@@ -1,0 +1,124 @@
+"""Follows a run: shows progress, writes metrics, draws the picture, and hands the state to the saver in time."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cnnpar.checkpoint import Payload
+from cnnpar.config import Config
+from cnnpar.nn.network import Sums
+from cnnpar.report.metrics import MetricsLog
+from cnnpar.report.plots import draw_accuracy
+from cnnpar.report.progress import Progress
+from cnnpar.rundir import RunFiles
+from cnnpar.saver import Saver
+from cnnpar.state import EpochRecord, TrainState
+
+_DRAWING_SHARE = 0.05  # of a run's time may go into its picture
+
+
+class Recorder:
+    """The observer of a training run. Nothing that goes wrong with its files stops the training."""
+
+    def __init__(
+        self,
+        config: Config,
+        files: RunFiles,
+        progress: Progress,
+        pack: Callable[[TrainState], Payload],
+        resume_step: int | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`pack` copies a state for the saver; `resume_step` is the step of the checkpoint gone on from."""
+        self._config = config
+        self._files = files
+        self._progress = progress
+        self._pack = pack
+        self._clock = clock
+        self._saver = Saver(progress.note)
+        self._metrics = MetricsLog(files.metrics, resume_step, progress.note)
+        self._saved_at = clock()
+        self._drawn_at = -float("inf")
+        self._drawing = 0.0  # seconds that the last picture took
+        self._began = clock()
+        self._samples = 0  # since `_began`
+
+    def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
+        """Progress always, a metrics line every few steps, a checkpoint when it is due."""
+        self._samples += sums.count
+        now = self._clock()
+        speed = self._samples / max(now - self._began, 1e-9)
+        epoch = state.sums
+        self._progress.step(state.epoch + 1, state.step, epoch.loss / epoch.count, epoch.correct / epoch.count, speed)
+        if state.step % self._config.report.every_steps == 0:
+            self._metrics.write(
+                {
+                    "step": state.step,
+                    "epoch": state.epoch + 1,
+                    "loss": sums.loss / sums.count,
+                    "accuracy": sums.correct / sums.count,
+                    "learning_rate": rate,
+                    "samples_per_second": round(speed, 1),
+                    "seconds": round(state.seconds, 3),
+                    "weights_sha256": state.digest,
+                }
+            )
+        if now - self._saved_at >= self._config.checkpoint.every_seconds:
+            self.save(state)
+
+    def epoch_done(self, state: TrainState, record: EpochRecord) -> None:
+        """A line for people, one for programs, a checkpoint, and the picture."""
+        speed = self._samples / max(self._clock() - self._began, 1e-9)
+        self._progress.epoch(
+            record.epoch,
+            record.train_loss,
+            record.train_accuracy,
+            record.validation_accuracy,
+            record.seconds,
+            speed,
+        )
+        self._metrics.write(
+            {
+                "epoch": record.epoch,
+                "step": state.step,
+                "train_loss": record.train_loss,
+                "train_accuracy": record.train_accuracy,
+                "validation_loss": record.validation_loss,
+                "validation_accuracy": record.validation_accuracy,
+                "samples_per_second": round(speed, 1),
+                "seconds": round(state.seconds, 3),
+                "weights_sha256": state.digest,
+            }
+        )
+        self.save(state)
+        if record is state.best:
+            self._saver.save(self._files.best, self._pack(state))
+        if self._clock() - self._drawn_at > self._drawing / _DRAWING_SHARE:
+            self._draw(state)
+        self._began, self._samples = self._clock(), 0
+
+    def save(self, state: TrainState) -> None:
+        """Have the state written as the newest checkpoint."""
+        self._saver.save(self._files.model, self._pack(state), self._files.previous)
+        self._saved_at = self._clock()
+
+    def close(self, state: TrainState) -> None:
+        """Write what is left to write. Raises RunError if the newest checkpoint could not be written."""
+        if state.history:
+            self._draw(state)
+        self._metrics.close()
+        self._progress.close()
+        self._saver.close()
+
+    def _draw(self, state: TrainState) -> None:
+        began = self._clock()
+        try:
+            draw_accuracy(state.history, self._files.picture, _title(self._files.directory))
+        except OSError as error:
+            self._progress.note(f"{self._files.picture}: cannot write the picture: {error.strerror or error}")
+        self._drawn_at = self._clock()
+        self._drawing = self._drawn_at - began
+
+
+def _title(directory: Path) -> str:
+    return f"Accuracy of {directory.resolve().name}"

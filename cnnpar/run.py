@@ -1,0 +1,265 @@
+"""A whole run from its parts: data, network, state, workers, files; and the test of a finished model."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from cnnpar import __version__, optim
+from cnnpar.checkpoint import Payload, pack, unpack
+from cnnpar.config import Config, Engine
+from cnnpar.data.dataset import Splits
+from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.data.sources import load, load_for_test
+from cnnpar.errors import DivergedError, InputError, RunError
+from cnnpar.nn.network import Network, Sums
+from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
+from cnnpar.parallel.start import start
+from cnnpar.parallel.work import Kind, Training
+from cnnpar.recorder import Recorder
+from cnnpar.report.progress import Progress
+from cnnpar.rundir import RunFiles, new_run, require_writable
+from cnnpar.state import TrainState
+from cnnpar.training import train
+
+# What may differ between a checkpoint and the run that goes on from it; the data are compared by content.
+_FREE_SECTIONS = ("data", "engine", "checkpoint", "report")
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a run has come to; accuracies in 0..1, `seconds` of training in all, resumed parts included."""
+
+    epochs: int
+    steps: int
+    samples: int
+    train_loss: float | None
+    validation_accuracy: float | None
+    test_accuracy: float | None
+    weights_sha256: str
+    exact: bool
+    workers: int
+    seconds: float
+    samples_per_second: float
+    run_dir: str
+    checkpoint: str
+    stopped_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A checkpoint to go on from."""
+
+    path: Path
+    payload: Payload
+
+
+class StopSignal:
+    """Notices SIGINT and SIGTERM, so that the loop can finish its step and save."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._notice)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.received = signal.Signals(number)
+
+
+def train_run(
+    config: Config,
+    name: str,
+    run_dir: Path | None,
+    to_path: Path | None,
+    resume: Resume | None,
+    progress: Progress,
+) -> Summary:
+    """Train, or go on training, with files and workers as configured.
+
+    Raises InputError before anything was written when configuration, data or checkpoint do not fit; RunError when
+    the run could not start, or not go on (the newest state is saved then, if it is any good).
+    """
+    use_one_thread()
+    splits = load(config.data)
+    preprocessing = Preprocessing.of(splits.train)
+    own = fingerprint()
+    if resume is None:
+        network = Network.from_tables(config.model.layers, preprocessing.image_shape, len(preprocessing.class_names))
+        parameters = network.init(config.train.seed)
+        state = TrainState(parameters, optim.init(config.optimizer, network.layout.size))
+        files = new_run(run_dir, to_path, name)
+    else:
+        network, state = unpack(resume.payload, str(resume.path))
+        check_resumable(resume, config, splits, own)
+        state.exact &= own == resume.payload.fingerprint
+        if run_dir is None and to_path is None and resume.path.name == "model.json":
+            files = RunFiles.at(resume.path.parent, None)
+        else:
+            files = RunFiles.at(run_dir or resume.path.parent, to_path)
+        files.directory.mkdir(parents=True, exist_ok=True)
+        require_writable(files)
+
+    data = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
+    present = {kind: part for kind, part in data.items() if part is not None}
+    work = Training(
+        network, preprocessing, config.augment, config.train, {kind: len(part) for kind, part in present.items()}
+    )
+    server, exact = start(config.engine, work, present, progress.note)
+    state.exact &= exact
+
+    def pack_state(state: TrainState) -> Payload:
+        return pack(config, network, preprocessing, state, own, splits.fingerprint)
+
+    test: Sums | None = None
+    try:
+        _write_config(files, config, progress.note)
+        progress.start(
+            _headline(config, network, splits, files, resume),
+            config.train.epochs * work.steps_per_epoch,
+            state.step,
+            config.train.epochs,
+            work.steps_per_epoch,
+        )
+        recorder = Recorder(config, files, progress, pack_state, state.step if resume else None)
+        with StopSignal() as stop:
+            try:
+                train(
+                    config,
+                    network,
+                    work.steps_per_epoch,
+                    Kind.VALIDATION in present,
+                    server,
+                    state,
+                    recorder,
+                    lambda: stop.received is not None,
+                )
+                recorder.save(state)
+                if stop.received is None and Kind.TEST in present:
+                    test = server.evaluate(state.parameters, Kind.TEST)
+            except DivergedError:
+                raise
+            except RunError:
+                recorder.save(state)
+                raise
+            finally:
+                recorder.close(state)
+    finally:
+        workers = server.workers
+        server.close()
+    return _summary(state, files, workers, test, stop.received)
+
+
+def check_resumable(resume: Resume, config: Config, splits: Splits, own: dict[str, str]) -> None:
+    """Raises InputError, saying what differs, unless going on gives what never stopping would have given."""
+    saved, path = resume.payload, resume.path
+    for section in Config.__struct_fields__:
+        before, now = getattr(saved.config, section), getattr(config, section)
+        if section in _FREE_SECTIONS or before == now:
+            continue
+        if type(before) is not type(now):
+            raise InputError(f"{path}: cannot resume: {section} was {type(before).__name__}, now {type(now).__name__}")
+        for field in before.__struct_fields__:
+            old, new = getattr(before, field), getattr(now, field)
+            if old != new and (section, field) != ("train", "epochs"):
+                raise InputError(
+                    f"{path}: cannot resume: {section}.{field} was {_short(old)} and is now {_short(new)}; "
+                    f"leave it as it was, or start a new run"
+                )
+    if splits.fingerprint != saved.data_fingerprint:
+        raise InputError(
+            f"{path}: cannot resume: the training or validation data are not those the run began with; "
+            f"give the same files and data.validation, or start a new run"
+        )
+    difference = differences(saved.fingerprint, own)
+    if difference and not config.engine.allow_inexact:
+        raise InputError(
+            f"{path}: cannot resume: this machine would compute other bits ({difference}); "
+            f"--set engine.allow_inexact=true goes on all the same, and the run then says exact: false"
+        )
+
+
+def evaluate_run(payload: Payload, source: str, engine: Engine, path: str, warn: Callable[[str], None]) -> Sums:
+    """Loss, hits and count of a checkpoint's model on the data set or file that `source` names."""
+    use_one_thread()
+    network, state = unpack(payload, path)
+    data = load_for_test(source, payload.preprocessing.image_shape, payload.preprocessing.class_names)
+    work = Training(
+        network, payload.preprocessing, payload.config.augment, payload.config.train, {Kind.TEST: len(data)}
+    )
+    server, _ = start(engine, work, {Kind.TEST: data}, warn)
+    try:
+        return server.evaluate(state.parameters, Kind.TEST)
+    finally:
+        server.close()
+
+
+def _headline(
+    config: Config, network: Network, splits: Splits, files: RunFiles, resume: Resume | None
+) -> list[str]:
+    """The lines a run begins with."""
+    counts = [f"{len(splits.train):,} training"]
+    counts += [
+        f"{len(part):,} {what}" for what, part in (("validation", splits.validation), ("test", splits.test)) if part
+    ]
+    shape = " x ".join(map(str, network.input_shape))
+    where = (
+        f"{config.engine.workers} workers, {config.engine.transport} transport"
+        if config.engine.workers
+        else "in this process"
+    )
+    lines = [
+        f"cnnpar {__version__}: {config.data.name or config.data.train}, {', '.join(counts)} images of {shape}",
+        f"network of {network.layout.size:,} parameters, batches of {config.train.batch_size}, {where}",
+        f"run directory {files.directory}",
+    ]
+    if resume is not None:
+        state = resume.payload.state
+        lines.append(f"resumed from {resume.path} at epoch {state.epoch + 1}, step {state.step:,}")
+    return lines
+
+
+def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) -> None:
+    from cnnpar.config import to_toml
+
+    try:
+        files.config.write_text(to_toml(config), encoding="utf-8")
+    except OSError as error:
+        warn(f"{files.config}: cannot write: {error.strerror or error}")
+
+
+def _summary(
+    state: TrainState, files: RunFiles, workers: int, test: Sums | None, stopped: signal.Signals | None
+) -> Summary:
+    last = state.history[-1] if state.history else None
+    return Summary(
+        epochs=state.epoch,
+        steps=state.step,
+        samples=state.samples,
+        train_loss=last.train_loss if last else None,
+        validation_accuracy=last.validation_accuracy if last else None,
+        test_accuracy=test.correct / test.count if test else None,
+        weights_sha256=state.digest,
+        exact=state.exact,
+        workers=workers,
+        seconds=round(state.seconds, 3),
+        samples_per_second=round(state.samples / max(state.seconds, 1e-9), 1),
+        run_dir=str(files.directory),
+        checkpoint=str(files.model),
+        stopped_by=stopped.name if stopped else None,
+    )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

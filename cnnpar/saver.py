@@ -1,0 +1,53 @@
+"""Writes checkpoints beside the training: the loop hands over a copy of the state and goes on."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from cnnpar.checkpoint import Payload, encode, write
+from cnnpar.errors import RunError
+
+
+class Saver:
+    """One thread that writes what it is given; while it is busy, a newer state of a file replaces the waiting one."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        """`warn` gets a line of text, from the writing thread, when a file cannot be written."""
+        self._warn = warn
+        self._waiting: dict[Path, tuple[Payload, Path | None]] = {}
+        self._failed: dict[Path, str] = {}
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="cnnpar saver", daemon=True)
+        self._thread.start()
+
+    def save(self, path: Path, payload: Payload, previous: Path | None = None) -> None:
+        """Have the payload written to `path`, the file that was there kept as `previous`. Does not wait."""
+        with self._changed:
+            self._waiting[path] = payload, previous
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all is written. Raises RunError for a file whose newest state could not be."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        if self._failed:
+            raise RunError("; ".join(f"{path}: {reason}" for path, reason in self._failed.items()))
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                path = next(iter(self._waiting))
+                payload, previous = self._waiting.pop(path)
+            try:
+                write(path, encode(payload), previous)
+                self._failed.pop(path, None)
+            except OSError as error:
+                self._failed[path] = f"cannot write the checkpoint: {error.strerror or error}"
+                self._warn(f"{path}: {self._failed[path]}; training goes on, the next one is tried again")

@@ -1,0 +1,142 @@
+"""The embedded digits, and MNIST from a folder or from a mirror on this machine."""
+
+import gzip
+import hashlib
+import http.server
+import struct
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnpar.config import Data
+from cnnpar.data import named
+from cnnpar.data.sources import load, load_for_test
+from cnnpar.errors import InputError
+
+
+def test_digits_are_those_of_the_uci_repository() -> None:
+    datasets: Any = pytest.importorskip("sklearn.datasets")
+    digits = datasets.load_digits()
+    found = load(Data(validation=0.0))
+    test = np.arange(1797) % 5 == 4
+    assert found.test is not None
+    for part, chosen in ((found.train, ~test), (found.test, test)):
+        assert np.array_equal(part.images[..., 0], np.rint(digits.images[chosen] * 255 / 16))
+        assert np.array_equal(part.labels, digits.target[chosen])
+
+
+def test_digits_are_small_and_complete() -> None:
+    found = load(Data())
+    assert found.train.image_shape == (8, 8, 1)
+    assert found.train.class_names == tuple("0123456789")
+    assert found.validation is not None
+    assert found.test is not None
+    assert len(found.train) + len(found.validation) + len(found.test) == 1797
+    assert found.train.images.max() == 255
+    assert named._DIGITS.stat().st_size < 50_000
+
+
+def test_digits_serve_as_test_data_of_a_finished_model() -> None:
+    found = load_for_test("digits", (8, 8, 1), tuple("0123456789"))
+    assert len(found) == 359
+    with pytest.raises(InputError, match="digits: images are 8 x 8 x 1, but training had 28 x 28 x 1"):
+        load_for_test("digits", (28, 28, 1), tuple("0123456789"))
+
+
+def idx_files() -> dict[str, bytes]:
+    """Twelve and four pictures in four packed IDX files under MNIST's names."""
+    files = {}
+    for prefix, count in (("train", 12), ("t10k", 4)):
+        images = np.arange(count * 6, dtype=np.uint8).tobytes()
+        labels = bytes(label % 3 for label in range(count))
+        files[f"{prefix}-images-idx3-ubyte.gz"] = struct.pack(">4I", 0x803, count, 2, 3) + images
+        files[f"{prefix}-labels-idx1-ubyte.gz"] = struct.pack(">2I", 0x801, count) + labels
+    return {name: gzip.compress(data, mtime=0) for name, data in files.items()}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_mnist_is_taken_from_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    monkeypatch.setenv("CNNPAR_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    for name, data in idx_files().items():
+        path = tmp_path / "mnist" / name
+        if packed:
+            path.write_bytes(data)
+        else:
+            path.with_suffix("").write_bytes(gzip.decompress(data))
+    found = load(Data(name="mnist", validation=0.0))
+    assert found.test is not None
+    assert (len(found.train), len(found.test)) == (12, 4)
+    assert found.train.images[1].ravel().tolist() == [6, 7, 8, 9, 10, 11]
+
+
+def test_a_data_folder_without_a_file_of_mnist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNPAR_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    with pytest.raises(InputError, match="mnist: has no train-images-idx3-ubyte or train-images"):
+        load(Data(name="mnist"))
+
+
+class Mirror(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder in silence and counts what is asked for."""
+
+    asked: list[str]
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class calls it so)
+        self.asked.append(self.path)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is served on this machine as the only mirror; the cache is a folder of its own."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    Mirror.asked = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Mirror, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setattr(named, "_MNIST_MIRRORS", (address + "gone/", address))
+    monkeypatch.delenv("CNNPAR_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield folder
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_mnist_is_downloaded_once_and_checked(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = idx_files()
+    for name, data in files.items():
+        (mirror / name).write_bytes(data)
+    for part in named._MNIST_FILES.values():
+        for name in part:
+            monkeypatch.setitem(part, name, hashlib.md5(files[name]).hexdigest())
+    found = load(Data(name="mnist", validation=0.0))
+    assert len(found.train) == 12
+    asked = len(Mirror.asked)
+    assert load(Data(name="mnist", validation=0.0)).fingerprint == found.fingerprint
+    assert len(Mirror.asked) == asked
+
+
+def test_a_download_with_another_checksum_is_refused(mirror: Path) -> None:
+    for name, data in idx_files().items():
+        (mirror / name).write_bytes(data)  # not MNIST
+    with pytest.raises(
+        InputError, match=r"train-images-idx3-ubyte\.gz cannot be downloaded \(MD5 .*CNNPAR_DATA"
+    ) as caught:
+        load(Data(name="mnist"))
+    assert "\n" not in str(caught.value)
+    assert not list((mirror.parent / "cache").rglob("*.gz"))
+
+
+def test_a_mirror_that_has_nothing_is_an_error_that_says_what_to_do(mirror: Path) -> None:
+    with pytest.raises(InputError, match=r"404.*put the four files of MNIST into a folder") as caught:
+        load(Data(name="mnist"))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,248 @@
+"""What the readers give back of what was written, what is held out, and what test data must agree with."""
+
+import gzip
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from cnnpar.config import Data
+from cnnpar.data.dataset import Dataset, Splits
+from cnnpar.data.sources import load, load_for_test
+from cnnpar.errors import InputError
+
+# Each example writes over the files of the one before.
+rewrites = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+grey = hnp.arrays(
+    np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 5), st.integers(1, 5)), elements=st.integers(0, 255)
+)
+
+
+def labels_for(images: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels without gaps, 0..2 if there are enough images."""
+    return np.arange(len(images)) % 3
+
+
+def write_csv(path: Path, images: NDArray[Any], labels: Iterable[int], separator: str = ",") -> Path:
+    rows = [separator.join(map(str, [label, *image.ravel()])) for image, label in zip(images, labels, strict=True)]
+    path.write_text("".join(row + "\n" for row in rows))
+    return path
+
+
+def write_idx(path: Path, array: NDArray[Any]) -> Path:
+    data = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def whole(train: Path | str, **others: Any) -> Dataset:
+    return load(Data(train=str(train), validation=0.0, **others)).train
+
+
+def assert_same(found: Dataset, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    assert found.images.shape == images.shape
+    assert np.array_equal(found.images, images)
+    assert np.array_equal(found.labels, labels)
+    assert found.class_names == tuple(str(label) for label in range(labels.max() + 1))
+    assert found.images.flags.c_contiguous
+
+
+@given(grey)
+@rewrites
+def test_csv_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any]) -> None:
+    labels = labels_for(images)
+    path = write_csv(tmp_path / "a.csv", images, labels)
+    assert_same(whole(path, shape=images.shape[1:]), images[..., np.newaxis], labels)
+
+
+@given(grey, st.booleans(), st.booleans())
+@rewrites
+def test_idx_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any], packed: bool, dotted: bool) -> None:
+    names = ("a-images.idx3-ubyte", "a-labels.idx1-ubyte") if dotted else ("images-idx3-ubyte", "labels-idx1-ubyte")
+    labels = labels_for(images)
+    path = write_idx(tmp_path / (names[0] + (".gz" if packed else "")), images)
+    write_idx(tmp_path / names[1], labels)
+    assert_same(whole(path), images[..., np.newaxis], labels)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=4, max_side=5)), st.booleans(), st.booleans())
+@rewrites
+def test_npz_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any], fortran: bool, column: bool) -> None:
+    labels = labels_for(images)
+    x = np.asfortranarray(images) if fortran else images
+    np.savez(tmp_path / "a.npz", x=x, y=(labels[:, np.newaxis] if column else labels).astype(np.uint8))
+    expected = images if images.ndim == 4 else images[..., np.newaxis]
+    assert_same(whole(tmp_path / "a.npz"), expected, labels)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_folder_of_class_folders_gives_its_pictures_in_order(tmp_path: Path, mode: str) -> None:
+    from PIL import Image
+
+    channels = {"L": 1, "RGB": 3}[mode]
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 5, channels), dtype=np.uint8)
+    for image, name in zip(images, ["cats/1.png", "cats/2.PNG", "dogs/1.png", "owls/9.png"], strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(image.squeeze(-1) if channels == 1 else image).save(tmp_path / name)
+    (tmp_path / "LICENSE.txt").write_text("beside the class folders, other files may lie")
+    (tmp_path / "cats" / ".hidden").write_text("")
+    found = whole(tmp_path)
+    assert found.class_names == ("cats", "dogs", "owls")
+    assert found.labels.tolist() == [0, 0, 1, 2]
+    assert np.array_equal(found.images, images)
+
+
+def test_a_jpeg_is_read_in_its_mode(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (6, 4), (200, 10, 10)).save(tmp_path / label / "1.jpg")
+    found = whole(tmp_path)
+    assert found.image_shape == (4, 6, 3)
+    assert abs(int(found.images[0, 0, 0, 0]) - 200) < 8
+
+
+PLAIN = "0,1,2,3,4\n1,5,6,7,255\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN,
+        PLAIN.replace("\n", "\r\n"),
+        PLAIN.rstrip(),
+        PLAIN + "\n  \n\r\n",
+        PLAIN.replace("\n", "\n\n"),
+        "\ufeff" + PLAIN,
+        PLAIN.replace(",", ", "),
+        PLAIN.replace(",", " ,\t"),
+        "label,pixel1,pixel2,pixel3,pixel4\n" + PLAIN,
+        "label,0,1,2,3\n" + PLAIN,
+        '\ufeff"label","a","b","c","d"\r\n\r\n' + PLAIN,
+        "# label, pixels\n" + PLAIN,
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "A.CSV"])
+def test_habits_of_csv_writers_make_no_difference(tmp_path: Path, name: str, text: str) -> None:
+    data = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    found = whole(tmp_path / name)
+    assert found.images.reshape(2, 4).tolist() == [[1, 2, 3, 4], [5, 6, 7, 255]]
+    assert found.image_shape == (2, 2, 1)
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_labels_above_255_are_read(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", np.zeros((300, 1), dtype=np.uint8), range(300))
+    assert len(whole(path).class_names) == 300
+
+
+def test_a_gz_that_was_unpacked_on_the_way_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_text(PLAIN)
+    assert len(whole(tmp_path / "a.csv.gz")) == 2
+
+
+def test_a_colour_csv_takes_its_shape_from_the_settings(tmp_path: Path) -> None:
+    images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+    path = write_csv(tmp_path / "a.csv", images, [0, 1])
+    assert np.array_equal(whole(path, shape=(2, 2, 3)).images, images)
+
+
+def test_the_format_leaves_the_fingerprint_unchanged(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 4, 4), dtype=np.uint8)
+    labels = labels_for(images)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    write_idx(tmp_path / "images-idx3-ubyte", images)
+    write_idx(tmp_path / "labels-idx1-ubyte", labels)
+    write_csv(tmp_path / "a.csv", images, labels)
+    sources = [tmp_path / name for name in ("a.npz", "images-idx3-ubyte", "a.csv")]
+    assert len({load(Data(train=str(source))).fingerprint for source in sources}) == 1
+
+
+def test_the_fingerprint_sees_each_part_of_the_data() -> None:
+    images = np.zeros((4, 2, 2, 1), dtype=np.uint8)
+    labels = np.array([0, 1, 0, 1])
+    one = images.copy()
+    one[3, 1, 1, 0] = 1
+    train = Dataset(images, labels, ("0", "1"))
+    variants = [
+        Splits(train, None, None),
+        Splits(train, train, None),
+        Splits(Dataset(one, labels, ("0", "1")), None, None),
+        Splits(Dataset(images, labels[::-1].copy(), ("0", "1")), None, None),
+        Splits(Dataset(images, labels, ("0", "2")), None, None),
+        Splits(Dataset(images.reshape(4, 4, 1, 1), labels, ("0", "1")), None, None),
+    ]
+    fingerprints = [variant.fingerprint for variant in variants]
+    assert len(set(fingerprints)) == len(variants)
+    assert all(fingerprint.startswith("sha256:") and len(fingerprint) == 71 for fingerprint in fingerprints)
+    assert Splits(train, None, train).fingerprint == fingerprints[0]  # test data shape no weights
+
+
+@given(st.integers(2, 60), st.floats(0, 1, exclude_max=True))
+@rewrites
+def test_validation_holds_out_its_share_and_loses_no_sample(tmp_path: Path, samples: int, share: float) -> None:
+    images = np.arange(samples, dtype=np.uint8).reshape(samples, 1, 1)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(samples) % 2)
+    settings = Data(train=str(tmp_path / "a.npz"), validation=share)
+    wanted = max(1, round(share * samples)) if share else 0
+    if wanted == samples:
+        with pytest.raises(InputError, match="leaves none to train on"):
+            load(settings)
+        return
+    found = load(settings)
+    held_out = found.validation.images.ravel().tolist() if found.validation else []
+    assert len(held_out) == wanted
+    assert sorted(held_out + found.train.images.ravel().tolist()) == list(range(samples))
+    again = load(settings)
+    assert again.fingerprint == found.fingerprint
+
+
+def test_an_npz_with_test_arrays_brings_its_own_test_data(tmp_path: Path) -> None:
+    path = tmp_path / "mnist.npz"
+    images = np.arange(36, dtype=np.uint8).reshape(4, 3, 3)
+    np.savez(path, x_train=images, y_train=[0, 1, 2, 1], x_test=images[::-1], y_test=[1, 2, 1, 0])
+    test = load(Data(train=str(path))).test
+    assert test is not None
+    assert test.images[0].ravel().tolist() == images[3].ravel().tolist()
+    other = tmp_path / "other.npz"
+    np.savez(other, images=images[:1], labels=[2])
+    test = load(Data(train=str(path), test=str(other))).test
+    assert test is not None
+    assert test.labels.tolist() == [2]
+
+
+def test_test_data_may_lack_classes_and_keep_the_numbers_of_training(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", np.zeros((3, 2, 3), dtype=np.uint8), [2, 2, 0])
+    found = load_for_test(str(path), (2, 3, 1), ("a", "b", "c", "d"))
+    assert found.labels.tolist() == [2, 2, 0]
+    assert found.class_names == ("a", "b", "c", "d")
+    assert found.image_shape == (2, 3, 1)
+
+
+def test_test_folders_are_matched_by_name(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("owls", "bees"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (2, 2)).save(tmp_path / name / "1.png")
+    found = load_for_test(str(tmp_path), (2, 2, 1), ("bees", "cats", "owls"))
+    assert found.labels.tolist() == [0, 2]
+    with pytest.raises(InputError, match="class 'owls' was not in training, which had bees, cats"):
+        load_for_test(str(tmp_path), (2, 2, 1), ("bees", "cats"))
+
+
+def test_a_data_set_checks_what_it_is_made_of() -> None:
+    images: Any = np.zeros((2, 3, 3, 1), dtype=np.uint8)
+    labels: Any = np.zeros(2, dtype=np.int64)
+    for wrong in ((images[0], labels), (images.astype(np.int64), labels), (images, labels[:1]), (images, images)):
+        with pytest.raises(ValueError, match="must be"):
+            Dataset(wrong[0], wrong[1], ("0",))
