@@ -5,10 +5,11 @@ does without options, and `configs/digits.toml` spells it out. Unknown keys and 
 the place and what is allowed there.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import tomli_w
@@ -18,8 +19,8 @@ from cnnpar.errors import InputError
 
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
+PositiveFloat = Annotated[float, Meta(gt=0, lt=math.inf)]
+NonNegative = Annotated[float, Meta(ge=0, lt=math.inf)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 DATA_NAMES = ("digits", "mnist")
@@ -44,7 +45,7 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the TOML file."""
 
 
-class Data(_Table):
+class Data(_Table, frozen=True):
     """Where the samples come from. Exactly one of `name` and `train` is in force."""
 
     name: str = ""  # a known data set: digits (embedded) or mnist; "" with `train` empty means digits
@@ -66,14 +67,14 @@ class Data(_Table):
             raise ValueError("`shape` is [height, width] or [height, width, channels]")
 
 
-class Augment(_Table):
+class Augment(_Table, frozen=True):
     """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored."""
 
     ratio: Literal[1, 4] = 1  # 4: an epoch is every image and its one-pixel shifts left, right, up, down
     shift: Count = 0  # largest random shift in pixels, per sample and epoch, along both axes
 
 
-class Model(_Table):
+class Model(_Table, frozen=True):
     """The network: a list of layers, each a table with a `type` (see cnnpar/nn/layers)."""
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
@@ -83,7 +84,7 @@ class Model(_Table):
             raise ValueError("`layers` is empty: a network needs at least one dense layer")
 
 
-class Train(_Table):
+class Train(_Table, frozen=True):
     """How long, on how much at a time, and from which seed."""
 
     epochs: Positive = 30
@@ -92,7 +93,7 @@ class Train(_Table):
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
 
 
-class SGD(_Table, tag_field="type", tag="sgd"):
+class SGD(_Table, frozen=True, tag_field="type", tag="sgd"):
     """Stochastic gradient descent; `weight_decay` is L2 (added to the gradient)."""
 
     learning_rate: PositiveFloat = 0.1
@@ -105,7 +106,7 @@ class SGD(_Table, tag_field="type", tag="sgd"):
             raise ValueError("`nesterov` needs a `momentum` above 0")
 
 
-class Adam(_Table, tag_field="type", tag="adam"):
+class Adam(_Table, frozen=True, tag_field="type", tag="adam"):
     """Adam (Kingma and Ba 2015); `weight_decay` is L2 (added to the gradient)."""
 
     learning_rate: PositiveFloat = 0.001
@@ -115,7 +116,7 @@ class Adam(_Table, tag_field="type", tag="adam"):
     weight_decay: NonNegative = 0.0
 
 
-class AdamW(_Table, tag_field="type", tag="adamw"):
+class AdamW(_Table, frozen=True, tag_field="type", tag="adamw"):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     learning_rate: PositiveFloat = 0.001
@@ -125,25 +126,25 @@ class AdamW(_Table, tag_field="type", tag="adamw"):
     weight_decay: NonNegative = 0.01
 
 
-class Constant(_Table, tag_field="type", tag="constant"):
+class Constant(_Table, frozen=True, tag_field="type", tag="constant"):
     """The optimizer's learning rate, always."""
 
 
-class StepDecay(_Table, tag_field="type", tag="step"):
+class StepDecay(_Table, frozen=True, tag_field="type", tag="step"):
     """The learning rate times `factor` after every `every_epochs` epochs."""
 
     every_epochs: Positive = 10
     factor: PositiveFloat = 0.1
 
 
-class Cosine(_Table, tag_field="type", tag="cosine"):
+class Cosine(_Table, frozen=True, tag_field="type", tag="cosine"):
     """Linear warm-up over `warmup_epochs`, then half a cosine down to `final` times the learning rate."""
 
     warmup_epochs: NonNegative = 0.0
     final: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
-class OneCycle(_Table, tag_field="type", tag="one_cycle"):
+class OneCycle(_Table, frozen=True, tag_field="type", tag="one_cycle"):
     """From `start` up to 1 over the first `warmup` share of all steps, then down to `final`, both times as half
     a cosine; factors of the learning rate (Smith and Topin 2018).
     """
@@ -157,7 +158,7 @@ Optimizer = SGD | Adam | AdamW
 Schedule = Constant | StepDecay | Cosine | OneCycle
 
 
-class Engine(_Table):
+class Engine(_Table, frozen=True):
     """Who computes. Nothing here changes the weights, and all of it may change when a run is resumed."""
 
     workers: Annotated[int, Meta(ge=0, le=4096)] = 2  # Ray actors of one core each; 0 = in this process, without Ray
@@ -169,20 +170,20 @@ class Engine(_Table):
     allow_inexact: bool = False  # accept workers or checkpoints of another fingerprint; the run then says exact: false
 
 
-class Checkpoint(_Table):
+class Checkpoint(_Table, frozen=True):
     """When and how the state is saved."""
 
     every_seconds: PositiveFloat = 60.0  # besides at each epoch's end
     arrays: Literal["base64", "decimal"] = "base64"  # decimal: numbers that people can read; both are exact
 
 
-class Report(_Table):
+class Report(_Table, frozen=True):
     """What is written down on the way."""
 
     every_steps: Positive = 50  # steps between lines of metrics.jsonl, besides one for each epoch
 
 
-class Config(_Table):
+class Config(_Table, frozen=True):
     """A whole run. With the data it determines the weights to the bit."""
 
     data: Data = Data()
@@ -196,6 +197,9 @@ class Config(_Table):
     report: Report = Report()
 
 
+_DEFAULT_TYPES = {name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("optimizer", "schedule")}
+
+
 def read(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises InputError with line and column of a syntax error."""
     try:
@@ -203,7 +207,7 @@ def read(path: str | Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from error
 
 
@@ -215,10 +219,10 @@ def resolve(tables: Mapping[str, Any], assignments: Sequence[str] = (), source: 
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
     for assignment in sorted(assignments, key=lambda text: not text.partition("=")[0].endswith(".type")):
         _assign(merged, assignment)
-    for name in ("optimizer", "schedule"):
+    for name, kind in _DEFAULT_TYPES.items():
         table = merged.get(name)
-        if isinstance(table, dict) and "type" not in table:
-            table["type"] = msgspec.to_builtins(getattr(Config(), name))["type"]
+        if isinstance(table, dict):
+            table.setdefault("type", kind)
     try:
         return msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
@@ -246,43 +250,32 @@ def _assign(tables: dict[str, Any], assignment: str) -> None:
         raise InputError(f"--set {assignment}: no section `{section}`; there are {', '.join(Config.__struct_fields__)}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     table = tables.setdefault(section, {})
     if not isinstance(table, dict):
         raise InputError(f"--set {assignment}: `{section}` is no table in the configuration")
-    if key == "type" and table.get("type") != value:
+    if key == "type" and table.get("type", _DEFAULT_TYPES.get(section)) != value:
         table.clear()  # settings of another optimizer or schedule mean nothing to this one
     table[key] = value
 
 
 def _explain(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
-    """msgspec's message, with the allowed keys where a key is unknown."""
+    """msgspec's message, with what is allowed where a key, a type or a choice is unknown."""
     message = str(error)
-    if "unknown field" not in message:
+    if not message.startswith(("Object contains unknown field", "Invalid enum value", "Invalid value")):
         return message
-    _, _, place = message.partition(" - at `$.")
-    section = place.strip("`").split(".")[0].split("[")[0]
-    if not section:
-        return f"{message}; allowed: {', '.join(Config.__struct_fields__)}"
-    table = tables.get(section)
-    tag = table.get("type") if isinstance(table, Mapping) else None
-    for kind in (
-        Data,
-        Augment,
-        Model,
-        Train,
-        SGD,
-        Adam,
-        AdamW,
-        Constant,
-        StepDecay,
-        Cosine,
-        OneCycle,
-        Engine,
-        Checkpoint,
-        Report,
-    ):
-        if kind.__struct_config__.tag == tag and (tag is not None or kind.__name__.lower() == section):
-            return f"{message}; allowed: {', '.join(kind.__struct_fields__)}"
-    return message
+    section, _, key = message.partition(" - at `$.")[2].rstrip("`").partition(".")
+    allowed: Sequence[Any] = Config.__struct_fields__
+    if section:
+        hint = get_type_hints(Config)[section]
+        kinds = {kind.__struct_config__.tag: kind for kind in get_args(hint) or (hint,)}
+        kind = kinds.get(tables[section].get("type") if len(kinds) > 1 else None)
+        if kind is None or key == "type":
+            allowed = list(kinds)
+        elif not key:
+            allowed = kind.__struct_fields__
+        else:
+            hint = get_type_hints(kind)[key]
+            allowed = get_args(hint) if get_origin(hint) is Literal else ()
+    return f"{message}; allowed: {', '.join(map(str, allowed))}" if allowed else message

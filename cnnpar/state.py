@@ -82,5 +82,5 @@ def weights_digest(*vectors: Vector) -> str:
     """SHA-256 over the little-endian float32 bytes of parameters, then buffers, in network order."""
     digest = hashlib.sha256()
     for vector in vectors:
-        digest.update(np.ascontiguousarray(vector, "<f4"))
+        digest.update(np.ascontiguousarray(vector, "<f4").data)
     return digest.hexdigest()

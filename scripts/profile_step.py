@@ -3,14 +3,14 @@
     python scripts/profile_step.py [--config FILE] [--shape H W C] [--classes N] [--microbatch 16] [--repeat 200]
 
 The network is the configuration's `model.layers`; without a file it is the default one, on 8 x 8 x 1. Times are
-medians. Operations are those of the matrix products: 2 for each weight and place that it is used at.
+means over the fastest quarter of the steps, those that other work on the machine disturbed least. Operations are those of the matrix products: 2 for each weight and place that it is used at.
 """
 
 import argparse
 import math
 import time
 from collections import defaultdict
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,9 @@ class Timed:
 
         return call
 
-    def milliseconds(self, *methods: str) -> float:
-        """Median time of one call of each of these methods."""
-        return 1e3 * sum(median(self.times[method]) for method in methods if method in self.times)
+    def milliseconds(self, steps: list[int], *methods: str) -> float:
+        """Mean time of these methods together, in these steps."""
+        return 1e3 * mean(sum(self.times[method][step] for method in methods if method in self.times) for step in steps)
 
 
 def operations(network: Network, samples: int) -> list[int]:
@@ -82,19 +82,18 @@ def main() -> None:
     with threadpool_limits(1):
         for _ in range(10):
             step()
-        whole = 1e3 * median(step() for _ in range(options.repeat))
         layers = network.layers
         timed = [Timed(layer) for layer in layers]
         network.layers = tuple(timed)  # type: ignore[arg-type]
-        for _ in range(options.repeat):
-            step()
-        network.layers = layers
+        seconds = [step() for _ in range(options.repeat)]
+    steps = sorted(range(options.repeat), key=seconds.__getitem__)[: -(-options.repeat // 4)]
+    whole = 1e3 * mean(seconds[step] for step in steps)
 
     print(f"{'layer':<12} {'forward ms':>10} {'backward ms':>11} {'GFLOP/s':>8} {'share':>6}")
     rest = whole
     for layer, clock, count in zip(layers, timed, operations(network, samples), strict=True):
-        forward = clock.milliseconds("forward")
-        backward = clock.milliseconds("gradients", "backward")
+        forward = clock.milliseconds(steps, "forward")
+        backward = clock.milliseconds(steps, "gradients", "backward")
         products = sum(method in clock.times for method in ("forward", "gradients", "backward"))
         rate = f"{products * count / (forward + backward) / 1e6:8.1f}" if count else " " * 8
         rest -= forward + backward

@@ -15,6 +15,7 @@ epochs = st.integers(0, 2**40)
 
 
 @given(seeds, epochs, sizes, batch_sizes)
+@settings(deadline=None)
 def test_an_epoch_holds_every_sample_exactly_once(seed: int, epoch: int, samples: int, batch_size: int) -> None:
     steps = steps_per_epoch(samples, batch_size)
     parts = [batch_indices(seed, epoch, step, samples, batch_size) for step in range(steps)]
@@ -25,7 +26,7 @@ def test_an_epoch_holds_every_sample_exactly_once(seed: int, epoch: int, samples
 
 
 @given(seeds, st.data())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_batches_do_not_depend_on_the_order_of_calls(seed: int, data: st.DataObject) -> None:
     places = [(epoch, step) for epoch in range(4) for step in range(steps_per_epoch(23, 5))]
     batches._order.cache_clear()
@@ -68,6 +69,7 @@ def test_the_order_of_a_seed_never_changes() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**4))
+@settings(deadline=None)
 def test_steps_per_epoch_is_the_smallest_number_that_holds_all_samples(samples: int, batch_size: int) -> None:
     steps = steps_per_epoch(samples, batch_size)
     assert steps * batch_size >= samples > (steps - 1) * batch_size or samples == steps == 0

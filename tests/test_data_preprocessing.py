@@ -5,7 +5,7 @@ import statistics
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ def dataset(images: NDArray[np.uint8]) -> Dataset:
 
 
 @given(pictures)
+@settings(deadline=None)
 def test_mean_and_deviation_are_those_of_the_statistics_module(images: NDArray[np.uint8]) -> None:
     found = Preprocessing.of(dataset(images))
     for channel in range(images.shape[-1]):
@@ -44,6 +45,7 @@ def test_a_constant_channel_is_only_centred() -> None:
 
 
 @given(pictures)
+@settings(deadline=None)
 def test_normalised_images_are_centred_and_scaled(images: NDArray[np.uint8]) -> None:
     found = Preprocessing.of(dataset(images))
     normal = found.normalise(images)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,21 @@ def test_a_deleted_folder_warns_once_and_a_new_one_is_written_to(tmp_path: Path,
     log.close()
     assert steps(folder / "metrics.jsonl") == [4]
     assert len(warnings) == 1
+
+
+def test_a_disk_that_fills_up_within_a_line_leaves_no_half_line(tmp_path: Path, warnings: list[str]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, None, warnings.append)
+    log.write({"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, hard))  # the system takes 5 bytes more
+    try:
+        log.write({"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(warnings) == 1
+    log.write({"step": 3})
+    assert steps(path) == [1, 3]
 
 
 @pytest.mark.parametrize("resume_step", [None, 5])

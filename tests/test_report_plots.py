@@ -71,7 +71,7 @@ def test_the_same_history_gives_the_same_file(tmp_path: Path) -> None:
 
 
 def test_a_title_may_hold_anything(tmp_path: Path) -> None:
-    draw_accuracy(learning(2), tmp_path / "accuracy.png", "$5 \\frac{ _^ 中文 & <b>")
+    draw_accuracy(learning(2), tmp_path / "accuracy.png", "$\\frac{$ 5 _^ 中文 & <b>")
 
 
 def test_the_old_picture_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:

@@ -51,11 +51,9 @@ class Splits:
         """SHA-256 of what a run learns from and chooses by (training and validation): "sha256:<hex>"."""
         digest = hashlib.sha256()
         for part in (self.train, self.validation):
-            if part is None:
-                digest.update(b"none")
-                continue
-            # Lengths come before contents, so that no two different data sets give the same bytes.
-            digest.update(repr((part.images.shape, part.class_names)).encode())
-            digest.update(np.ascontiguousarray(part.images).data)
-            digest.update(part.labels.astype("<i8").tobytes())
+            if part is not None:
+                # Lengths come before contents, so that no two different data sets give the same bytes.
+                digest.update(repr((part.images.shape, part.class_names)).encode())
+                digest.update(np.ascontiguousarray(part.images).data)
+                digest.update(part.labels.astype("<i8").tobytes())
         return "sha256:" + digest.hexdigest()

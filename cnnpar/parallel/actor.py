@@ -44,9 +44,9 @@ class Worker:
         """Called first; answers as soon as the worker is ready."""
         return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
 
-    def serve(self, endpoint: wire.Endpoint, key: bytes) -> None:
-        """The direct transport's one long call."""
-        direct.serve(self._work, endpoint, key, self._number)
+    def serve(self, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+        """The direct transport's one long call, as that worker of it."""
+        direct.serve(self._work, endpoint, key, worker)
 
     def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[list[Block], Vector]:
         """The ray transport's call: blocks, and their vectors as one array (blocks, size)."""

@@ -61,11 +61,11 @@ class Cluster:
 
     def on_this_node(self, worker: int) -> bool:
         """Whether the worker runs on the driver's node (as Ray knows it: two of them may be one machine)."""
-        return self.descriptions[worker].node == self._node
+        return bool(self.descriptions[worker].node == self._node)
 
     def serve(self, worker: int, endpoint: wire.Endpoint, key: bytes) -> None:
         """Start the long call of the direct transport."""
-        self._serving[worker] = self.actors[worker].serve.remote(endpoint, key)
+        self._serving[worker] = self.actors[worker].serve.remote(endpoint, key, worker)
 
     def why_ended(self, worker: int, seconds: float) -> str | None:
         """Why the long call is over; None when it goes on after that many seconds."""

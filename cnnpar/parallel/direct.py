@@ -64,12 +64,12 @@ def serve(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
                 return
             job, step, span, fresh = wire.unpack_job(frame)
             if fresh:
-                connection.recv_bytes_into(parameters)
+                connection.recv_bytes_into(parameters.data)
             blocks = computer.compute(step, span, parameters)
             vectors = step.kind is Kind.TRAIN and not endpoint.shared
             connection.send_bytes(wire.pack_answer(job, blocks, vectors))
             for block in blocks if vectors else ():
-                connection.send_bytes(slots[block.slot])
+                connection.send_bytes(slots[block.slot].data)
             # The server reduces and updates meanwhile; the inputs of the next batch need no parameters.
             computer.prepare(work.following(step), span)
 
@@ -88,7 +88,7 @@ class _Link:
         fresh = self.outdated and not self.shared
         self.connection.send_bytes(wire.pack_job(job, step, span, fresh))
         if fresh:
-            self.connection.send_bytes(parameters)
+            self.connection.send_bytes(parameters.data)
             self.outdated = False
 
     def receive(self, worker: int) -> Answer:

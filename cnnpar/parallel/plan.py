@@ -1,7 +1,7 @@
 """How a batch is cut into microbatches and spans, and how their values are added up again.
 
 Pure arithmetic: nothing here knows of processes, arrays or time. The microbatches of a batch are the leaves
-0 .. m-1 of a binary tree. Node (level, index) covers the leaves index * 2**level up to (index + 1) * 2**level,
+0 .. m-1 of a binary tree. Node (level, number) covers the leaves number * 2**level up to (number + 1) * 2**level,
 as far as they exist; its value is left + right, or the left one alone where the right one covers no leaf. Whoever
 holds a span adds up what lies whole inside it and passes the remaining nodes on. Every addition of the tree is
 done exactly once, somewhere, between the same two operands: so the sum has the same bits for any cut into spans.
@@ -20,7 +20,9 @@ class Span(NamedTuple):
     start: int
     stop: int
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
+        """Number of microbatches."""
         return self.stop - self.start
 
 
@@ -28,7 +30,7 @@ class Node(NamedTuple):
     """A place in the tree; leaves have level 0."""
 
     level: int
-    index: int
+    number: int
 
 
 def microbatch_count(samples: int, microbatch: int) -> int:
@@ -38,8 +40,8 @@ def microbatch_count(samples: int, microbatch: int) -> int:
 
 def cut(span: Span, parts: int) -> list[Span]:
     """The span as at most `parts` non-empty runs of equal length, give or take one microbatch."""
-    parts = min(parts, len(span))
-    edges = [span.start + len(span) * part // parts for part in range(parts + 1)] if parts else []
+    parts = min(parts, span.length)
+    edges = [span.start + span.length * part // parts for part in range(parts + 1)] if parts else []
     return [Span(start, stop) for start, stop in pairwise(edges)]
 
 
@@ -60,13 +62,13 @@ class Tree(Generic[T]):
     def put(self, node: Node, value: T) -> None:
         """Take the value of a node whose leaves were not covered before, and add as far up as possible."""
         while node.level < self._top:
-            sibling = Node(node.level, node.index ^ 1)
-            if sibling.index << sibling.level < self._leaves:
+            sibling = Node(node.level, node.number ^ 1)
+            if sibling.number << sibling.level < self._leaves:
                 if sibling not in self._held:
                     break
                 other = self._held.pop(sibling)
-                value = self._add(value, other) if node.index < sibling.index else self._add(other, value)
-            node = Node(node.level + 1, node.index >> 1)
+                value = self._add(value, other) if node.number < sibling.number else self._add(other, value)
+            node = Node(node.level + 1, node.number >> 1)
         self._held[node] = value
 
     def __iter__(self) -> Iterator[tuple[Node, T]]:

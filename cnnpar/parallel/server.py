@@ -43,13 +43,13 @@ class Server:
         """Workers that are alive."""
         return self._schedule.alive
 
-    def gradient(self, parameters: Vector, epoch: int, index: int) -> Value:
-        """Gradient sum, loss sum, hits and count of batch `index` of an epoch.
+    def gradient(self, parameters: Vector, epoch: int, number: int) -> Value:
+        """Gradient sum, loss sum, hits and count of batch `number` of an epoch.
 
         The vector may be written to and is valid until the next call. Raises RunError when no worker is left.
         """
         self._transport.publish(parameters)
-        return self._run(Step(Kind.TRAIN, epoch, index))
+        return self._run(Step(Kind.TRAIN, epoch, number))
 
     def evaluate(self, parameters: Vector, kind: Kind) -> Sums:
         """Loss sum, hits and count over a whole data set, each sample exactly once."""
@@ -58,7 +58,7 @@ class Server:
         total = Sums(0.0, 0, 0)
         while self._work.microbatches(step):
             total = add_sums(total, self._run(step).sums)
-            step = step._replace(index=step.index + 1)
+            step = step._replace(number=step.number + 1)
         return total
 
     def close(self) -> None:

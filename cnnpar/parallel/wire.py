@@ -28,9 +28,9 @@ CAN_SHARE = sys.platform == "linux" and hasattr(os, "memfd_create")
 
 HANDSHAKE_SECONDS = 5.0  # for a peer to prove itself
 HELLO = struct.Struct("<I")  # worker
-JOB = struct.Struct("<QBIIII?")  # job, kind, epoch, index, start, stop, whether new parameters follow
+JOB = struct.Struct("<QBIIII?")  # job, kind, epoch, number, start, stop, whether new parameters follow
 _ANSWER = struct.Struct("<QI?")  # job, number of blocks, whether their vectors follow
-_BLOCK = struct.Struct("<BIIdqq")  # level, index, slot, loss, correct, count
+_BLOCK = struct.Struct("<BIIdqq")  # level, number, slot, loss, correct, count
 _MAXIMUM_BLOCKS = 256
 MAXIMUM_ANSWER = _ANSWER.size + _MAXIMUM_BLOCKS * _BLOCK.size
 
@@ -44,14 +44,14 @@ class Endpoint(NamedTuple):
 
 def pack_job(job: int, step: Step, span: Span, fresh: bool) -> bytes:
     """A job as the frame that the worker gets; `fresh` says that the next frame has new parameters."""
-    return JOB.pack(job, step.kind, step.epoch, step.index, *span, fresh)
+    return JOB.pack(job, step.kind, step.epoch, step.number, *span, fresh)
 
 
 def unpack_job(frame: bytes) -> tuple[int, Step, Span, bool]:
     """The opposite of `pack_job`. Raises ValueError on anything else."""
     try:
-        job, kind, epoch, index, start, stop, fresh = JOB.unpack(frame)
-        return job, Step(Kind(kind), epoch, index), Span(start, stop), fresh
+        job, kind, epoch, number, start, stop, fresh = JOB.unpack(frame)
+        return job, Step(Kind(kind), epoch, number), Span(start, stop), fresh
     except struct.error as error:
         raise ValueError(f"not a job: {error}") from error
 
@@ -74,7 +74,7 @@ def unpack_answer(frame: bytes) -> tuple[int, list[Block], bool]:
         raise ValueError(f"not an answer: {len(fields)} blocks instead of {count}")
     return (
         job,
-        [Block(Node(level, index), slot, Sums(*sums)) for level, index, slot, *sums in fields],
+        [Block(Node(level, number), slot, Sums(*sums)) for level, number, slot, *sums in fields],
         vectors,
     )
 

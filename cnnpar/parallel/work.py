@@ -18,7 +18,7 @@ from cnnpar.data.augment import Augmenter
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network, Sums as Sums
 from cnnpar.parallel.plan import Node
 
 Vector = NDArray[np.float32]
@@ -41,7 +41,7 @@ class Step(NamedTuple):
 
     kind: Kind
     epoch: int
-    index: int
+    number: int
 
 
 class Block(NamedTuple):
@@ -120,7 +120,7 @@ class Training:
             length, total = self.train.batch_size, self.epoch_samples
         else:
             length, total = EVALUATION_MICROBATCHES * self.train.microbatch, self.samples[step.kind]
-        return step.index * length, min((step.index + 1) * length, total)
+        return step.number * length, min((step.number + 1) * length, total)
 
     def microbatches(self, step: Step) -> int:
         """Leaves of the step's reduction tree; 0 past the end of an evaluation."""
@@ -129,8 +129,8 @@ class Training:
 
     def following(self, step: Step) -> Step | None:
         """The next batch of the same kind; evaluations start when they are asked for."""
-        after = step._replace(index=step.index + 1)
-        if step.kind is Kind.TRAIN and after.index == self.steps_per_epoch:
+        after = step._replace(number=step.number + 1)
+        if step.kind is Kind.TRAIN and after.number == self.steps_per_epoch:
             return Step(Kind.TRAIN, step.epoch + 1, 0)
         return after if self.microbatches(after) else None
 
@@ -141,7 +141,7 @@ class Training:
         first = start + microbatch * self.train.microbatch
         last = min(first + self.train.microbatch, stop)
         if step.kind is Kind.TRAIN:
-            batch = batch_indices(self.train.seed, step.epoch, step.index, self.epoch_samples, self.train.batch_size)
+            batch = batch_indices(self.train.seed, step.epoch, step.number, self.epoch_samples, self.train.batch_size)
             images, labels = self._augmenter.take(
                 data.images, data.labels, batch[first - start : last - start], step.epoch
             )
@@ -154,7 +154,7 @@ class Training:
         images, labels = prepared
         if step.kind is not Kind.TRAIN:
             return self.network.loss(parameters, images, labels)
-        place = step.epoch * self.steps_per_epoch + step.index
+        place = step.epoch * self.steps_per_epoch + step.number
         return self.network.loss_and_gradient(
             parameters, images, labels, partial(self._dropout, place, microbatch), out
         )

@@ -23,7 +23,8 @@ class Bar:
     interval = 0.1
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        # A terminal that hangs up no longer says that it is one: `force_terminal` makes that an error, not silence.
+        self._console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
         # Only what goes to a terminal may be led through the bar: the rest belongs to files and pipes.
         self._live = Live(
             console=self._console,

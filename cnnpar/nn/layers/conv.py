@@ -90,20 +90,20 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
         (top, left), _ = self._geometry(work.x.shape)
         down, right = pair(self.stride)
         dx = work.array("dx", work.x.shape, dy.dtype)
-        for y in range(min(down, dx.shape[0])):
-            for x in range(min(right, dx.shape[1])):
-                part = dx[y::down, x::right]
-                kernel = work.p["weight"][(y + top) % down :: down, (x + left) % right :: right]
-                flipped = np.ascontiguousarray(kernel[::-1, ::-1].swapaxes(2, 3))  # (a, b, channels, C)
-                size = flipped.shape[:3]
-                windows = work.array(
-                    f"windows {y} {x}", unrolled(part.shape[:2], part.shape[2], size, (1, 1)), dy.dtype
-                )
-                last = (y + top) // down, (x + left) // right  # the last output that sees input pixel (y, x)
-                unroll(dy, (last[0] - size[0] + 1, last[1] - size[1] + 1), (1, 1), windows)
-                product = work.array(f"product {y} {x}", part.shape, dy.dtype)
-                product.fill(0)
-                add_correlation(windows, flipped, product)
+        for y, x in np.ndindex(min(down, dx.shape[0]), min(right, dx.shape[1])):
+            kernel = work.p["weight"][(y + top) % down :: down, (x + left) % right :: right]
+            if not kernel.size:
+                continue  # a stride wider than the kernel: no window holds these pixels, and they stay 0
+            flipped = np.ascontiguousarray(kernel[::-1, ::-1].swapaxes(2, 3))  # (rows, columns, channels, C)
+            size, part = flipped.shape[:3], dx[y::down, x::right]
+            shape = unrolled(part.shape[:2], part.shape[2], size, (1, 1))
+            windows = work.array(f"windows {y} {x}", shape, dy.dtype)
+            last = (y + top) // down, (x + left) // right  # the last output that sees the input pixel (y, x)
+            unroll(dy, (last[0] - size[0] + 1, last[1] - size[1] + 1), (1, 1), windows)
+            product = part if part.flags.c_contiguous else work.array(f"product {y} {x}", part.shape, dy.dtype)
+            product.fill(0)
+            add_correlation(windows, flipped, product)
+            if product is not part:
                 part[...] = product
         return dx
 

@@ -3,6 +3,7 @@
 Windows lie wholly inside the image: a remainder at the bottom or right that fills no window is not pooled.
 """
 
+import math
 from typing import ClassVar
 
 import msgspec
@@ -56,25 +57,39 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        first, *others = self._pixels(x)
-        y = work.array("y", first.shape, x.dtype)
-        y[...] = first
-        for pixel in others:
-            np.maximum(y, pixel, out=y)
+        best, *others = self._pixels(x)
+        y = work.array("y", best.shape, x.dtype)
+        if not others:
+            y[...] = best
+        for pixel, beats in zip(others, self._beats(y.shape, work), strict=True):
+            np.greater(pixel, best, out=beats)
+            best = np.maximum(pixel, best, out=y)
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """The last pixel that beat all before it is the window's maximum; so, from the last one, the first takes dy."""
         dx = work.array("dx", work.x.shape, dy.dtype)
-        dx.fill(0)
-        part = work.array("part", dy.shape, dy.dtype)
-        free = np.ones(dy.shape, bool)  # windows whose maximum is yet to be found
-        for pixel, gradient in zip(self._pixels(work.x), self._pixels(dx), strict=True):
-            chosen = pixel == work.y
-            chosen &= free
-            free ^= chosen
-            gradient += np.multiply(dy, chosen, out=part)
+        first, *others = self._pixels(dx)
+        overlap = any(stride < size for size, stride in zip(pair(self.size), self._strides(), strict=True))
+        if overlap:
+            dx.fill(0)  # otherwise every pixel is written once, or is in no window and was 0 from the start
+        buffer = work.array("left", dy.shape, dy.dtype)
+        left = dy  # what no pixel has taken yet
+        for pixel, beats in zip(reversed(others), reversed(self._beats(dy.shape, work)), strict=True):
+            taken = work.array("taken", dy.shape, dy.dtype) if overlap else pixel
+            np.multiply(left, beats, out=taken)
+            left = np.subtract(left, taken, out=buffer)
+            if overlap:
+                pixel += taken
+        if overlap:
+            first += left
+        else:
+            first[...] = left
         return dx
+
+    def _beats(self, shape: Shape, work: Workspace) -> Array:
+        """For each pixel of the window but the first, whether it is larger than all before it: (pixels, *shape)."""
+        return work.array("beats", (math.prod(pair(self.size)) - 1, *shape), np.dtype(bool))
 
 
 @register

@@ -1,0 +1,56 @@
+"""What the throughput benchmark trains: each network once, as the layer tables of a configuration, and made-up data.
+
+Both sides read the same table: cnnpar directly, the peer through `peer_ddp.build`. A new network is one more row.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnnpar.data.dataset import Dataset, ImageShape
+from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.nn.network import Network
+
+SAMPLES = 32_768  # beyond every cache as float32, and a whole number of batches
+LEARNING_RATE, MOMENTUM = 0.01, 0.9  # Nesterov's, without weight decay, at a constant rate
+
+
+class Task(NamedTuple):
+    """A network and the kind of images it sees."""
+
+    layers: tuple[dict[str, Any], ...]
+    shape: ImageShape
+    classes: int = 10
+
+
+TASKS: dict[str, Task] = {
+    "small": Task(
+        (
+            {"type": "conv2d", "channels": 16, "kernel": 3, "padding": "same"},
+            {"type": "relu"},
+            {"type": "maxpool2d", "size": 2},
+            {"type": "conv2d", "channels": 32, "kernel": 3, "padding": "same"},
+            {"type": "relu"},
+            {"type": "maxpool2d", "size": 2},
+            {"type": "flatten"},
+            {"type": "dense", "units": 128},
+            {"type": "relu"},
+            {"type": "dense"},
+        ),
+        (28, 28, 1),
+    ),
+}
+
+
+def make_data(task: Task) -> tuple[Dataset, Preprocessing]:
+    """The same noise for both sides, uint8 (SAMPLES, H, W, C), and how it is normalised; speed knows no content."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (SAMPLES, *task.shape), np.uint8)
+    labels = random.integers(0, task.classes, SAMPLES)
+    data = Dataset(images, labels, tuple(map(str, range(task.classes))))
+    return data, Preprocessing.of(data)
+
+
+def make_network(task: Task) -> Network:
+    """cnnpar's network; its `tables()` spell out every default, which the peer's is built from."""
+    return Network.from_tables(task.layers, task.shape, task.classes)

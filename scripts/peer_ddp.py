@@ -1,0 +1,221 @@
+"""One process of the peer that bench_throughput.py measures cnnpar against: PyTorch, alone or under DDP with gloo.
+
+    MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 python scripts/peer_ddp.py --rank 0 --processes 1
+
+It reads one JSON object a line, {"task": "small", "batch": 128, "variant": "channels-last eager", "seconds": 4}, and
+answers with one: samples per second of all processes together, or why the variant cannot be had. Between jobs it
+waits in a read, and does not spin. Every process of a group must get the same lines.
+
+The peer has what makes it fast: normalised float32 images prepared ahead, one thread per process, buckets as
+views, a static graph, gradients set to None, the faster one of fused and foreach SGD, no loss read before the end.
+"""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
+from torch import nn
+
+from cnnpar.nn.kernels import Array, pair
+from cnnpar.nn.network import Network
+
+FORMATS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
+WARM_UP_SECONDS = 0.5
+
+
+def build(network: Network) -> nn.Sequential:
+    """The torch twin of a cnnpar network, made from its complete tables. Raises KeyError for a layer it lacks."""
+    shape: tuple[int, ...] = network.input_shape  # (H, W, C) or (features,)
+    modules = []
+    for layer, table in zip(network.layers, network.tables(), strict=True):
+        output = layer.output_shape(shape)
+        modules.append(_MODULES[table["type"]](table, shape, output))
+        shape = output
+    return nn.Sequential(*modules)
+
+
+def _conv2d(table: dict[str, Any], shape: tuple[int, ...], _output: tuple[int, ...]) -> nn.Module:
+    padding = pair(table["padding"]) if not isinstance(table["padding"], str) else table["padding"]
+    return nn.Conv2d(
+        shape[2], table["channels"], pair(table["kernel"]), pair(table["stride"]), padding, bias=table["bias"]
+    )
+
+
+_MODULES: dict[str, Callable[[dict[str, Any], tuple[int, ...], tuple[int, ...]], nn.Module]] = {
+    "conv2d": _conv2d,
+    "relu": lambda _table, _shape, _output: nn.ReLU(),
+    "maxpool2d": lambda table, _shape, _output: nn.MaxPool2d(pair(table["size"]), pair(table["stride"])),
+    "flatten": lambda _table, _shape, _output: nn.Flatten(),
+    "dense": lambda _table, shape, output: nn.Linear(shape[0], output[0]),
+}
+
+
+def load(twin: nn.Sequential, network: Network, parameters: Array) -> None:
+    """Give the twin cnnpar's parameters (size,), turned into torch's order of axes."""
+    views = network.layout.views(parameters)
+    shape: tuple[int, ...] = network.input_shape
+    flattened: tuple[int, ...] = ()  # (H, W, C) of the image whose pixels are the next dense layer's features
+    for layer, module in zip(network.layers, twin, strict=True):
+        for name, target in module.named_parameters():
+            source = torch.from_numpy(views[f"{layer.name}.{name}"].copy())
+            if name == "weight" and flattened:
+                source = source.reshape(*flattened, -1)
+            if source.ndim == 4:
+                source = source.permute(3, 2, 0, 1)  # (h, w, C, channels) to (channels, C, h, w)
+            elif source.ndim == 2:
+                source = source.T
+            with torch.no_grad():
+                target.copy_(source.reshape(target.shape))
+        if not isinstance(module, nn.ReLU):
+            flattened = shape if isinstance(module, nn.Flatten) else ()
+        shape = layer.output_shape(shape)
+
+
+class WithLoss(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Network and loss as one module, so that a compiler sees both."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of images (n, C, H, W)."""
+        return nn.functional.cross_entropy(self.network(images), labels)
+
+
+class Peer:
+    """The models of this process, each made when it is first asked for, and kept."""
+
+    def __init__(self, rank: int, processes: int) -> None:
+        self.rank, self.processes = rank, processes
+        self._data: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._steps: dict[tuple[str, int, str], tuple[Callable[[], torch.Tensor], str]] = {}
+
+    def measure(self, task: str, batch: int, variant: str, seconds: float) -> dict[str, Any]:
+        """Samples per second of the whole group over about that many seconds, and the update rule's kind."""
+        place = task, batch, variant
+        if place not in self._steps:
+            self._steps[place] = self._prepare(*place)
+        step, rule = self._steps[place]
+        per_step = self._agree(_time(step, 10) / 10)
+        self._agree(_time(step, max(round(WARM_UP_SECONDS / per_step), 5)))
+        per_step = self._agree(_time(step, 10) / 10)
+        steps = max(round(seconds / per_step), 5)
+        spent = self._agree(_time(step, steps))
+        if not torch.isfinite(step()):
+            raise FloatingPointError("the loss is not finite")
+        return {"rate": steps * batch / spent, "rule": rule}
+
+    def _agree(self, seconds: float) -> float:
+        """The longest time that any process took; all of them get the same number, and go on together."""
+        if self.processes == 1:
+            return seconds
+        value = torch.tensor([seconds], dtype=torch.float64)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return float(value)
+
+    def _prepare(self, task: str, batch: int, variant: str) -> tuple[Callable[[], torch.Tensor], str]:
+        """One training step as a function, and which SGD it uses."""
+        layout, mode = variant.split()
+        network = make_network(TASKS[task])
+        twin = build(network)
+        load(twin, network, network.init(0))
+        model: nn.Module = WithLoss(twin).to(memory_format=FORMATS[layout])
+        images, labels = self._images(task)
+        share = batch // self.processes
+        whole = len(images) // batch * batch
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:whole]
+        own = order.reshape(-1, self.processes, share)[:, self.rank]  # (steps, share)
+        position = 0
+
+        def draw() -> tuple[torch.Tensor, torch.Tensor]:
+            nonlocal position
+            chosen = own[position % len(own)]
+            position += 1
+            return images[chosen].contiguous(memory_format=FORMATS[layout]), labels[chosen]
+
+        if mode == "compiled":
+            # Gradients must be there once before DDP comes in: a compiler that fails should fail alone.
+            model = torch.compile(model, fullgraph=True, dynamic=False)
+        model(*draw()).backward()
+        rule, optimizer = _faster_sgd(model)
+        if self.processes > 1:
+            model = nn.parallel.DistributedDataParallel(
+                model, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+            )
+
+        def step() -> torch.Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            loss: torch.Tensor = model(*draw())
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return step, rule
+
+    def _images(self, task: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """All images, normalised (N, C, H, W), and labels (N,)."""
+        if task not in self._data:
+            data, preprocessing = make_data(TASKS[task])
+            images = torch.from_numpy(preprocessing.normalise(data.images))
+            self._data[task] = images.permute(0, 3, 1, 2), torch.from_numpy(data.labels)
+        return self._data[task]
+
+
+def _faster_sgd(model: nn.Module) -> tuple[str, torch.optim.Optimizer]:
+    """Fused or foreach, by a trial at rate 0 on the gradients that are there."""
+
+    def make(rule: str, rate: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), rate, MOMENTUM, nesterov=True, **{rule: True})
+
+    def trial(rule: str) -> float:
+        return min(_time(make(rule, 0.0).step, 30) for _ in range(3))
+
+    rule = min(("fused", "foreach"), key=trial)
+    return rule, make(rule, LEARNING_RATE)
+
+
+def _time(action: Callable[[], object], times: int) -> float:
+    """Seconds that so many calls take."""
+    began = time.perf_counter()
+    for _ in range(times):
+        action()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--processes", type=int, required=True)
+    options = parser.parse_args()
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever libraries print is no answer
+    torch.set_num_threads(1)
+    if options.processes > 1:
+        dist.init_process_group(
+            "gloo", rank=options.rank, world_size=options.processes, timeout=timedelta(seconds=300)
+        )
+    peer = Peer(options.rank, options.processes)
+    cpu = time.process_time()
+    for line in sys.stdin:
+        idle = time.process_time() - cpu  # spent between two jobs
+        try:
+            answer = peer.measure(**json.loads(line))
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps({**answer, "idle": idle}), file=answers)
+        gc.collect()
+        cpu = time.process_time()
+
+
+if __name__ == "__main__":
+    main()

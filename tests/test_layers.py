@@ -1,0 +1,296 @@
+"""Every layer against its definition: finite differences, scipy, and linear algebra."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import correlate
+
+from cnnpar.errors import InputError
+from cnnpar.nn.kernels import Array, pad_sizes, window_count
+from cnnpar.nn.layers import LAYERS, Layer, Workspace, register
+
+# type, settings, input shapes without the samples: (H, W, C) or (features,). Conv2d on few channels and on many
+# unrolls its windows differently; sizes are odd, windows overlap, leave gaps and leave remainders.
+CASES: list[tuple[str, dict[str, Any], list[tuple[int, ...]]]] = [
+    ("conv2d", {"channels": 3}, [(5, 4, 1), (4, 5, 7), (1, 1, 2)]),
+    ("conv2d", {"channels": 2, "kernel": [3, 2], "stride": [2, 3]}, [(7, 8, 2), (5, 6, 9)]),
+    ("conv2d", {"channels": 2, "kernel": [2, 5], "padding": "valid", "bias": False}, [(4, 6, 1), (3, 5, 4)]),
+    ("conv2d", {"channels": 9, "kernel": 2, "padding": [2, 1], "init": "glorot"}, [(3, 4, 8)]),
+    ("conv2d", {"channels": 2, "kernel": 1, "stride": 3, "padding": 1}, [(6, 5, 3), (5, 5, 17)]),
+    ("maxpool2d", {}, [(4, 6, 3), (5, 7, 2)]),
+    ("maxpool2d", {"size": [3, 2], "stride": [2, 1]}, [(7, 5, 2)]),
+    ("maxpool2d", {"size": 2, "stride": 3}, [(8, 6, 2)]),
+    ("maxpool2d", {"size": 1}, [(2, 3, 1)]),
+    ("avgpool2d", {}, [(4, 6, 3), (5, 7, 2)]),
+    ("avgpool2d", {"size": [3, 2], "stride": [2, 1]}, [(7, 5, 2)]),
+    ("avgpool2d", {"size": 2, "stride": 3}, [(8, 6, 2)]),
+    ("dense", {"units": 4}, [(5,), (1,)]),
+    ("flatten", {}, [(2, 3, 4), (6,)]),
+    ("relu", {}, [(3, 2, 2), (7,)]),
+    ("leakyrelu", {"slope": 0.2}, [(3, 2, 2), (7,)]),
+    ("leakyrelu", {"slope": 0.0}, [(7,)]),
+    ("sigmoid", {}, [(3, 2, 2), (7,)]),
+    ("tanh", {}, [(3, 2, 2), (7,)]),
+    ("dropout", {"rate": 0.4}, [(3, 2, 2), (7,)]),
+    ("dropout", {"rate": 0.0}, [(7,)]),
+]
+ROWS = [
+    pytest.param(kind, table, shape, id=f"{kind}-{table}-{shape}") for kind, table, shapes in CASES for shape in shapes
+]
+
+
+def make(kind: str, **table: Any) -> Layer:
+    return msgspec.convert({"type": kind, **table}, LAYERS[kind])
+
+
+def batch(shape: tuple[int, ...], samples: int, dtype: Any = np.float64, seed: int = 0) -> Array:
+    """Random numbers in the order in which layers pass them: (H, W, N, C) or (N, features)."""
+    full = (*shape[:2], samples, shape[2]) if len(shape) == 3 else (samples, *shape)
+    return np.random.default_rng(seed).standard_normal(full).astype(dtype)
+
+
+class Bench:
+    """A layer with parameters, and a workspace that outlives single passes, as in a network."""
+
+    def __init__(self, layer: Layer, shape: tuple[int, ...], dtype: Any = np.float64) -> None:
+        self.layer, self.work = layer, Workspace()
+        random = np.random.default_rng(7)
+        parameters = layer.parameters(shape)
+        self.p = {name: random.standard_normal(p.shape).astype(dtype) for name, p in parameters.items()}
+        self.work.p = self.p
+        self.work.g = {name: np.full_like(p, np.nan) for name, p in self.p.items()}  # to be overwritten
+
+    def forward(self, x: Array) -> Array:
+        self.work.x, self.work.generator = x, np.random.Generator(np.random.Philox(3))
+        self.work.y = self.layer.forward(x, self.work)
+        return self.work.y
+
+    def backward(self, dy: Array) -> Array:
+        if self.p:
+            self.layer.gradients(dy, self.work)
+        return self.layer.backward(dy, self.work)
+
+    @property
+    def gradients(self) -> Mapping[str, Array]:
+        return self.work.g
+
+
+def difference(bench: Bench, x: Array, variable: Array, dy: Array) -> Array:
+    """Central differences of sum(forward(x) * dy) with regard to `variable`, in place and restored."""
+    result, step = np.empty_like(variable), 1e-6
+    for index in np.ndindex(variable.shape):
+        value = variable[index]
+        variable[index] = value + step
+        above = float((bench.forward(x) * dy).sum())
+        variable[index] = value - step
+        below = float((bench.forward(x) * dy).sum())
+        variable[index] = value
+        result[index] = (above - below) / (2 * step)
+    return result
+
+
+def test_the_table_has_a_row_for_every_registered_layer() -> None:
+    assert {kind for kind, _, _ in CASES} == set(LAYERS)
+
+
+@pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
+@pytest.mark.parametrize("samples", [1, 2])
+def test_gradients_are_the_finite_differences(
+    kind: str, table: dict[str, Any], shape: tuple[int, ...], samples: int
+) -> None:
+    bench, x = Bench(make(kind, **table), shape), batch(shape, samples)
+    dy = np.random.default_rng(1).standard_normal(bench.forward(x).shape)
+    dx = bench.backward(dy).copy()
+    gradients = {name: g.copy() for name, g in bench.gradients.items()}
+    np.testing.assert_allclose(dx, difference(bench, x, x, dy), rtol=1e-6, atol=1e-7)
+    for name, parameter in bench.p.items():
+        np.testing.assert_allclose(gradients[name], difference(bench, x, parameter, dy), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_and_shape_are_as_announced(kind: str, table: dict[str, Any], shape: tuple[int, ...], dtype: Any) -> None:
+    layer = make(kind, **table)
+    bench, x = Bench(layer, shape, dtype), batch(shape, 3, dtype)
+    y = bench.forward(x)
+    assert y.shape == batch(layer.output_shape(shape), 3).shape
+    dx = bench.backward(y.copy())
+    assert dx.shape == x.shape
+    assert y.dtype == dx.dtype == dtype
+    assert all(np.isfinite(g).all() for g in bench.gradients.values())
+
+
+@pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
+def test_a_pass_changes_neither_its_input_nor_depends_on_the_pass_before(
+    kind: str, table: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    used, fresh = Bench(make(kind, **table), shape), Bench(make(kind, **table), shape)
+    with np.errstate(all="ignore"):
+        used.backward(used.forward(np.full_like(batch(shape, 2), np.nan)).copy())
+    x = batch(shape, 2, seed=5)
+    kept = x.copy()
+    for bench in (used, fresh):
+        bench.dx = bench.backward(bench.forward(x) * 2.0)  # type: ignore[attr-defined]
+    assert x.tobytes() == kept.tobytes()
+    assert used.work.y.tobytes() == fresh.work.y.tobytes()
+    assert used.dx.tobytes() == fresh.dx.tobytes()  # type: ignore[attr-defined]
+    for name in used.p:
+        assert used.gradients[name].tobytes() == fresh.gradients[name].tobytes()
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[Layer, tuple[int, int, int]]:
+    sizes = st.integers(1, 9)
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = draw(st.sampled_from(["same", "valid", 0, 1, (0, 2), (3, 1)]))
+    layer = make("conv2d", channels=draw(st.integers(1, 3)), kernel=kernel, padding=padding,
+                 stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 4))))  # fmt: skip
+    shape = draw(st.tuples(sizes, sizes, st.sampled_from([1, 2, 5, 8, 16])))
+    try:
+        layer.output_shape(shape)
+    except InputError:
+        layer = msgspec.structs.replace(layer, padding="same")
+    return layer, shape
+
+
+def padded(layer: Any, x: Array) -> Array:
+    """x (H, W, N, C) with the zeros that the definition of `padding` asks for."""
+    around = []
+    for axis in range(2):
+        window, stride = layer.kernel[axis], layer.stride[axis]
+        if layer.padding == "same":
+            zeros = max((-(-x.shape[axis] // stride) - 1) * stride + window - x.shape[axis], 0)
+            around.append((zeros // 2, zeros - zeros // 2))
+        else:
+            zeros = 0 if layer.padding == "valid" else np.broadcast_to(layer.padding, 2)[axis]
+            around.append((int(zeros), int(zeros)))
+    return np.pad(x, (*around, (0, 0), (0, 0)))
+
+
+@given(convolutions())
+@settings(max_examples=60, deadline=None)
+def test_convolution_is_scipys_correlation_at_every_stride(case: tuple[Any, tuple[int, int, int]]) -> None:
+    layer, shape = case
+    bench, x = Bench(layer, shape), batch(shape, 2)
+    y = bench.forward(x)
+    wide, weight = padded(layer, x), bench.p["weight"]
+    for sample, channel in np.ndindex(2, layer.channels):
+        expected = correlate(wide[:, :, sample], weight[..., channel], mode="valid")[
+            :: layer.stride[0], :: layer.stride[1], 0
+        ]
+        np.testing.assert_allclose(
+            y[:, :, sample, channel], expected + bench.p["bias"][channel], rtol=1e-10, atol=1e-10
+        )
+
+
+@given(convolutions())
+@settings(max_examples=60, deadline=None)
+def test_convolutions_backward_is_the_transpose_of_its_forward(case: tuple[Layer, tuple[int, int, int]]) -> None:
+    layer, shape = case
+    bench, x = Bench(layer, shape), batch(shape, 2)
+    bench.p["bias"][...] = 0
+    y = bench.forward(x).copy()
+    dy = np.random.default_rng(2).standard_normal(y.shape)
+    dx, product = bench.backward(dy), np.vdot(y, dy)  # y is linear in x, and in the weight
+    np.testing.assert_allclose(np.vdot(x, dx), product, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.vdot(bench.p["weight"], bench.gradients["weight"]), product, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(bench.gradients["bias"], dy.sum(axis=(0, 1, 2)), rtol=1e-9, atol=1e-9)
+
+
+def windows(x: Array, size: tuple[int, int], stride: tuple[int, int]) -> Iterator[tuple[int, int, Array]]:
+    for i in range((x.shape[0] - size[0]) // stride[0] + 1):
+        for j in range((x.shape[1] - size[1]) // stride[1] + 1):
+            top, left = i * stride[0], j * stride[1]
+            yield i, j, x[top : top + size[0], left : left + size[1]]
+
+
+POOLINGS = st.tuples(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(3, 8), st.integers(3, 8), st.integers(1, 3)),
+)
+
+
+@given(POOLINGS)
+@settings(max_examples=40, deadline=None)
+def test_pooling_takes_maximum_and_mean_of_the_whole_windows(case: tuple[Any, Any, Any]) -> None:
+    size, stride, shape = case
+    x = batch(shape, 2)
+    highest = Bench(make("maxpool2d", size=size, stride=stride), shape).forward(x)
+    mean = Bench(make("avgpool2d", size=size, stride=stride), shape).forward(x)
+    count = 0
+    for i, j, window in windows(x, size, stride):
+        np.testing.assert_array_equal(highest[i, j], window.max(axis=(0, 1)))
+        np.testing.assert_allclose(mean[i, j], window.mean(axis=(0, 1)), rtol=1e-12, atol=1e-12)
+        count += 1
+    assert count == highest.shape[0] * highest.shape[1] == mean.shape[0] * mean.shape[1]
+
+
+@given(POOLINGS, st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_of_equal_maxima_the_first_in_row_major_order_gets_the_gradient(case: tuple[Any, Any, Any], seed: int) -> None:
+    size, stride, shape = case
+    x = np.random.default_rng(seed).integers(0, 3, batch(shape, 2).shape).astype(np.float64)  # many ties
+    bench = Bench(make("maxpool2d", size=size, stride=stride), shape)
+    dy = np.random.default_rng(1).integers(1, 99, bench.forward(x).shape).astype(np.float64)
+    expected = np.zeros_like(x)
+    for i, j, window in windows(x, size, stride):
+        for sample, channel in np.ndindex(x.shape[2:]):
+            y, z = np.unravel_index(window[..., sample, channel].argmax(), size)  # argmax: the first
+            expected[i * stride[0] + y, j * stride[1] + z, sample, channel] += dy[i, j, sample, channel]
+    np.testing.assert_array_equal(bench.backward(dy), expected)
+
+
+@given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 12))
+def test_same_padding_makes_size_over_stride_windows_rounded_up_the_odd_zero_last(
+    size: int, window: int, stride: int
+) -> None:
+    before, after = pad_sizes(size, window, stride, "same")
+    assert window_count(size + before + after, window, stride) == -(-size // stride)
+    assert after - before in (0, 1)
+
+
+def test_dropout_zeroes_the_share_it_says_and_keeps_the_mean() -> None:
+    bench = Bench(make("dropout", rate=0.25), (50, 40, 2), np.float32)
+    y = bench.forward(np.ones((50, 40, 5, 2), np.float32))
+    assert np.unique(y).tolist() == [0.0, float(np.float32(1 / 0.75))]
+    assert abs((y == 0).mean() - 0.25) < 0.02
+    np.testing.assert_array_equal(bench.backward(np.ones_like(y)), y)  # the same mask, the same factor
+
+
+def test_dropout_is_decided_by_its_generator_alone() -> None:
+    x, masks = np.ones((8, 100), np.float32), []
+    for key in (1, 1, 2):
+        bench = Bench(make("dropout"), (100,), np.float32)
+        bench.work.generator = np.random.Generator(np.random.Philox(key))
+        masks.append(bench.layer.forward(x, bench.work).copy())
+    assert (masks[0] == masks[1]).all()
+    assert (masks[0] != masks[2]).any()
+
+
+def test_activations_at_the_ends_of_the_number_line() -> None:
+    x = np.array([[-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan]], np.float32)
+    with np.errstate(all="ignore"):
+        results = {
+            kind: Bench(make(kind), (7,), np.float32).forward(x)[0] for kind in ("relu", "sigmoid", "tanh", "leakyrelu")
+        }
+    np.testing.assert_array_equal(results["relu"], np.array([0, 0, 0, 0, 1e30, np.inf, np.nan], np.float32))
+    np.testing.assert_array_equal(results["sigmoid"], np.array([0, 0, 0.5, 0.5, 1, 1, np.nan], np.float32))
+    np.testing.assert_array_equal(results["tanh"], np.array([-1, -1, 0, 0, 1, 1, np.nan], np.float32))
+    np.testing.assert_array_equal(
+        results["leakyrelu"], np.array([-np.inf, -1e28, 0, 0, 1e30, np.inf, np.nan], np.float32)
+    )
+
+
+def test_two_layers_of_one_type_cannot_be_registered() -> None:
+    class Twin(Layer, frozen=True, tag="relu"):
+        """Another relu."""
+
+    with pytest.raises(ValueError, match="'relu' is registered already: ReLU"):
+        register(Twin)
+    assert LAYERS["relu"] is not Twin

@@ -1,0 +1,279 @@
+"""The whole network: names and places, gradients, and what must not change them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnpar.config import DEFAULT_LAYERS
+from cnnpar.errors import InputError
+from cnnpar.nn.kernels import Array
+from cnnpar.nn.layers import MaxPool2D, ReLU, Workspace
+from cnnpar.nn.network import Network, Sums
+
+CONV: dict[str, Any] = {"type": "conv2d", "channels": 3}
+RELU: dict[str, Any] = {"type": "relu"}
+POOL: dict[str, Any] = {"type": "maxpool2d"}
+FLATTEN: dict[str, Any] = {"type": "flatten"}
+DENSE: dict[str, Any] = {"type": "dense"}
+EVERYTHING: list[dict[str, Any]] = [
+    {"type": "conv2d", "channels": 6},
+    {"type": "leakyrelu"},
+    {"type": "avgpool2d", "size": 2, "stride": 1},
+    {"type": "conv2d", "channels": 3, "kernel": [3, 2], "stride": [2, 1], "padding": "valid", "init": "glorot"},
+    {"type": "sigmoid"},
+    {"type": "conv2d", "channels": 4, "bias": False, "padding": 1},
+    RELU,
+    POOL,
+    FLATTEN,
+    {"type": "dense", "units": 7},
+    {"type": "tanh"},
+    {"type": "dropout", "rate": 0.5},
+    DENSE,
+]
+
+
+def everything(dtype: Any = np.float64) -> Network:
+    return Network.from_tables(EVERYTHING, (9, 8, 2), 3, dtype)
+
+
+def batch(network: Network, samples: int, seed: int = 0) -> tuple[Array, Any]:
+    random = np.random.default_rng(seed)
+    images = random.standard_normal((samples, *network.input_shape)).astype(network.dtype)
+    return images, random.integers(0, network.classes, samples)
+
+
+def generators(seed: int) -> Any:
+    return lambda layer: np.random.Generator(np.random.Philox(key=[seed, layer]))
+
+
+def gradient(network: Network, parameters: Array, images: Array, labels: Any, rng: Any = None) -> tuple[Sums, Array]:
+    out = np.full_like(parameters, np.nan)
+    return network.loss_and_gradient(parameters, images, labels, rng, out), out
+
+
+@pytest.mark.parametrize("rng", [None, generators(5)])
+def test_gradient_is_the_finite_difference_of_the_loss(rng: Any) -> None:
+    network = everything()
+    parameters, (images, labels), step = network.init(3), batch(network, 4), 1e-5
+    sums, found = gradient(network, parameters, images, labels, rng)
+    assert sums.count == 4
+    for place in range(network.layout.size):
+        near = np.zeros_like(parameters)
+        near[place] = step
+        rise = [gradient(network, parameters + sign * near, images, labels, rng)[0].loss for sign in (1, -1)]
+        assert found[place] == pytest.approx((rise[0] - rise[1]) / (2 * step), rel=1e-5, abs=1e-7)
+
+
+def test_gradient_of_a_batch_is_the_sum_over_its_samples() -> None:
+    network = everything()
+    parameters, (images, labels) = network.init(0), batch(network, 5)
+    sums, whole = gradient(network, parameters, images, labels)
+    parts = [gradient(network, parameters, images[i : i + 1], labels[i : i + 1]) for i in range(5)]
+    np.testing.assert_allclose(whole, sum(part for _, part in parts), rtol=1e-10, atol=1e-12)
+    assert sums.loss == pytest.approx(sum(part.loss for part, _ in parts), rel=1e-12)
+    assert sums.correct == sum(part.correct for part, _ in parts)
+
+
+def test_a_result_does_not_depend_on_the_batches_before_it() -> None:
+    used, fresh = everything(np.float32), everything(np.float32)
+    parameters = used.init(0)
+    for samples in (4, 1, 7, 4, 2, 3, 5):  # more sizes than are kept
+        gradient(used, parameters * samples, *batch(used, samples, seed=samples), generators(samples))
+    images, labels = batch(used, 4)
+    gradient(used, parameters, images * np.nan, labels, generators(0))
+    used.loss(parameters, images * np.inf, labels)
+    sums, found = gradient(used, parameters, images, labels, generators(9))
+    assert np.isfinite(found).all()
+    expected_sums, expected = gradient(fresh, parameters, images, labels, generators(9))
+    assert sums == expected_sums
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_a_result_does_not_depend_on_where_its_arrays_lie() -> None:
+    network = everything(np.float32)
+    parameters, (images, labels) = network.init(0), batch(network, 6)
+    _, expected = gradient(network, parameters, images, labels)
+    for shift in range(1, 16):  # 4 bytes each: every alignment within a cache line
+        moved = np.empty(parameters.size + shift, np.float32)[shift:]
+        moved[...] = parameters
+        out = np.empty(parameters.size + shift, np.float32)[shift:]
+        pixels = np.empty(images.size + shift, np.float32)[shift:].reshape(images.shape)
+        pixels[...] = images
+        everything(np.float32).loss_and_gradient(moved, pixels, labels, None, out)
+        assert out.tobytes() == expected.tobytes()
+
+
+def test_relu_behind_max_pooling_gives_the_bits_of_relu_before_it() -> None:
+    network = Network.from_tables([CONV, RELU, POOL, FLATTEN, DENSE], (6, 6, 1), 2)
+    parameters, (images, labels) = network.init(0), batch(network, 5)
+    images[:, :4] = 0  # whole windows of equal and of negative numbers
+    _, reordered = gradient(network, parameters, images, labels)
+    plain = Network.from_tables([CONV, RELU, POOL, FLATTEN, DENSE], (6, 6, 1), 2)
+    plain._order = list(range(len(plain.layers)))
+    assert network._order != plain._order
+    _, expected = gradient(plain, parameters, images, labels)
+    assert reordered.tobytes() == expected.tobytes()
+    assert isinstance(network.layers[1], ReLU)  # what people see keeps its order
+    assert isinstance(network.layers[2], MaxPool2D)
+
+
+def test_dropout_is_keyed_by_layer_and_off_in_evaluation() -> None:
+    network = everything(np.float32)
+    parameters, (images, labels) = network.init(0), batch(network, 6)
+    asked: list[int] = []
+
+    def rng(layer: int) -> np.random.Generator:
+        asked.append(layer)
+        return np.random.default_rng(1)
+
+    train, _ = gradient(network, parameters, images, labels, rng)
+    assert sorted(asked) == list(range(len(network.layers)))
+    evaluation = network.loss(parameters, images, labels)
+    assert train.loss != evaluation.loss
+    assert evaluation == gradient(network, parameters, images, labels, None)[0]
+    assert evaluation == network.loss(parameters, images, labels)
+
+
+def test_images_gradient_is_not_computed() -> None:
+    network = Network.from_tables([RELU, CONV, FLATTEN, DENSE], (4, 4, 1), 2)
+    parameters, (images, labels) = network.init(0), batch(network, 3)
+    gradient(network, parameters, images, labels)
+    work: list[Workspace] = network._workspaces(3, parameters)
+    assert "dx" not in work[0]._arrays
+    assert "dx" not in work[1]._arrays
+    assert "dx" in work[3]._arrays
+
+
+def test_probabilities_match_the_loss() -> None:
+    network = everything()
+    parameters, (images, labels) = network.init(1), batch(network, 6)
+    p = network.probabilities(parameters, images)
+    assert p.shape == (6, 3)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    sums = network.loss(parameters, images, labels)
+    assert sums.loss == pytest.approx(-np.log(p[np.arange(6), labels]).sum())
+    assert sums.correct == (p.argmax(axis=1) == labels).sum()
+
+
+def test_no_images_give_zero_sums_and_a_zero_gradient() -> None:
+    network = everything(np.float32)
+    parameters, (images, labels) = network.init(0), batch(network, 0)
+    sums, found = gradient(network, parameters, images, labels)
+    assert sums == network.loss(parameters, images, labels) == Sums(0.0, 0, 0)
+    assert not found.any()
+    assert network.probabilities(parameters, images).shape == (0, 3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_reaches_the_loss_without_a_warning(bad: float) -> None:
+    network = Network.from_tables(DEFAULT_LAYERS, (8, 8, 1), 10)
+    images, labels = batch(network, 4)
+    images[2, 3, 3, 0] = bad
+    sums, _ = gradient(network, network.init(0), images, labels, generators(0))
+    assert not np.isfinite(sums.loss)
+    parameters = network.init(0)
+    parameters[network.layout.entries[2].offset] = bad
+    assert not np.isfinite(network.loss(parameters, batch(network, 16)[0], batch(network, 16)[1]).loss)
+
+
+def test_layout_names_the_parameters_and_its_views_share_their_memory() -> None:
+    network = Network.from_tables(DEFAULT_LAYERS, (8, 8, 1), 10)
+    assert [(name, shape) for name, shape, _ in network.layout.entries] == [
+        ("conv1.weight", (3, 3, 1, 16)),
+        ("conv1.bias", (16,)),
+        ("conv2.weight", (3, 3, 16, 32)),
+        ("conv2.bias", (32,)),
+        ("dense1.weight", (128, 64)),
+        ("dense1.bias", (64,)),
+        ("dense2.weight", (64, 10)),
+        ("dense2.bias", (10,)),
+    ]
+    vector = np.zeros(network.layout.size, np.float32)
+    for number, view in enumerate(network.layout.views(vector).values(), 1):
+        assert not view.any()  # no overlap
+        view[...] = number
+    assert vector.all()  # and no gap
+    assert (np.diff(vector) >= 0).all()
+
+
+def test_resolved_tables_make_the_same_network() -> None:
+    network = everything()
+    tables = network.tables()
+    assert tables[0]["name"] == "conv1"
+    assert tables[-1] == {"type": "dense", "name": "dense2", "units": 3, "init": "he"}
+    assert [table["name"] for table in tables][5:9] == ["conv3", "relu1", "maxpool1", "flatten1"]
+    again = Network.from_tables(tables, network.input_shape, network.classes)
+    assert again.tables() == tables
+    assert again.layers == network.layers
+    assert again.layout == network.layout
+
+
+def test_given_names_stay_and_name_the_parameters() -> None:
+    network = Network.from_tables([{**CONV, "name": "stem"}, FLATTEN, {**DENSE, "name": "head"}], (4, 4, 1), 2)
+    assert [entry.name for entry in network.layout.entries] == ["stem.weight", "stem.bias", "head.weight", "head.bias"]
+
+
+def test_start_is_a_function_of_seed_and_place() -> None:
+    network, longer = everything(), Network.from_tables([*EVERYTHING, RELU, {**DENSE, "units": 3}], (9, 8, 2), 3)
+    start = network.init(4)
+    assert start.tobytes() == network.init(4).tobytes()
+    assert start.astype(np.float32).tobytes() == longer.init(4)[: start.size].tobytes()
+    assert (start != network.init(5)).any()
+    views = [view.ravel() for view in network.layout.views(start).values() if view.any()]
+    assert len({view[0] for view in views}) == len(views)  # no two streams are the same
+
+
+def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
+    tables = [
+        {"type": "conv2d", "channels": 40, "kernel": 5},
+        FLATTEN,
+        {"type": "dense", "units": 100, "init": "glorot"},
+        DENSE,
+    ]
+    network = Network.from_tables(tables, (6, 6, 20), 10)
+    views = network.layout.views(network.init(0))
+    assert views["conv1.weight"].std() == pytest.approx(np.sqrt(2 / (5 * 5 * 20)), rel=0.03)
+    limit = np.sqrt(6 / (6 * 6 * 40 + 100))
+    assert np.abs(views["dense1.weight"]).max() == pytest.approx(limit, rel=0.01)
+    assert views["dense1.weight"].std() == pytest.approx(limit / np.sqrt(3), rel=0.03)
+    assert not views["conv1.bias"].any()
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ([{"type": "conv3d"}], ["layer 1", "unknown type 'conv3d'", "conv2d", "dropout"]),
+        ([{"channels": 3}], ["layer 1", "no `type`", "conv2d"]),
+        ([{"type": ["relu"]}], ["layer 1", "unknown type ['relu']"]),
+        ([{**CONV, "channel": 3}], ["layer 1 (conv2d)", "unknown key 'channel'", "channels", "kernel", "padding"]),
+        ([{"type": "conv2d"}], ["layer 1 (conv2d)", "missing required field `channels`"]),
+        ([CONV, {**CONV, "kernel": "big"}], ["layer 2 (conv2d)", "expected", "got `str`", "`kernel`"]),
+        ([{**CONV, "kernel": [3, 0]}], ["layer 1 (conv2d)", "`kernel` must be at least 1"]),
+        ([{**CONV, "stride": 0}], ["layer 1 (conv2d)", "`stride` must be at least 1"]),
+        ([{**CONV, "padding": -1}], ["layer 1 (conv2d)", "`padding` must be at least 0"]),
+        ([{**CONV, "padding": "full"}], ["layer 1 (conv2d)", "'full'"]),
+        ([{**POOL, "size": 0}], ["layer 1 (maxpool2d)", "`size` must be at least 1"]),
+        ([{**POOL, "stride": [1, 0]}], ["layer 1 (maxpool2d)", "`stride` must be at least 1"]),
+        ([{"type": "dropout", "rate": 1.0}], ["layer 1 (dropout)", "`rate`", "< 1"]),
+        ([{"type": "dense", "units": 0}], ["layer 1 (dense)", "`units`", ">= 1"]),
+        ([{**RELU, "name": "a.b"}], ["layer 1 (relu)", "`name`"]),
+        ([CONV, {**CONV, "name": "conv1"}], ["layer 2 (conv1)", "layer 1 has the same name"]),
+        ([CONV, DENSE], ["layer 2 (dense1)", "(5, 6, 3)", "flatten"]),
+        ([FLATTEN, CONV], ["layer 2 (conv1)", "(30,)", "before `flatten`"]),
+        ([FLATTEN, POOL], ["layer 2 (maxpool1)", "(30,)", "before `flatten`"]),
+        ([POOL, POOL, POOL], ["layer 3 (maxpool3)", "2 x 2", "(1, 1, 1)"]),
+        ([{**CONV, "kernel": [6, 2], "padding": "valid"}], ["layer 1 (conv1)", "6 x 2", "(5, 6, 1)"]),
+        ([CONV, FLATTEN], ["layer 2 (flatten1)", "(90,)", "4 classes", "dense"]),
+        ([FLATTEN, {"type": "dense", "units": 5}, RELU], ["layer 3 (relu1)", "(5,)", "4 classes"]),
+        ([], ["without layers", "(5, 6, 1)", "4 classes"]),
+    ],
+    ids=lambda value: None if isinstance(value, list) and value and isinstance(value[0], dict) else str(value)[:40],
+)
+def test_a_mistake_in_the_tables_is_one_line_that_says_where_and_what(tables: list[Any], words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        Network.from_tables(tables, (5, 6, 1), 4)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
