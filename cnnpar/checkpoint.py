@@ -5,9 +5,11 @@ code and imports nothing by name: fields, types, layer types and sizes are a clo
 is an error that names the place.
 """
 
+import contextlib
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +73,13 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     data_fingerprint: str
 
 
+class _Header(Struct, frozen=True):
+    """What tells whether the rest can be read."""
+
+    format: str
+    version: int
+
+
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     payload: msgspec.Raw
@@ -84,8 +93,15 @@ def pack(
     fingerprint: Mapping[str, str],
     data_fingerprint: str,
 ) -> Payload:
-    """A copy of the state that later steps leave alone. Raises DivergedError, with the name, if an array is not finite."""
+    """A copy of the state that later steps leave alone. Raises DivergedError that names an array that is not finite."""
     views = network.layout.views
+    for kind, vector in {"weights": state.parameters, **state.optimizer}.items():
+        bad = [name for name, view in views(vector).items() if not np.isfinite(view).all()]
+        if bad:
+            raise DivergedError(
+                f"step {state.step}: {kind} of {bad[-1]} are not finite; try a lower optimizer.learning_rate "
+                f"(now {settings.optimizer.learning_rate:.4g}); the last checkpoint, if any, is good"
+            )
     return Payload(
         format=FORMAT,
         version=VERSION,
@@ -134,9 +150,9 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
     _check_shapes(payload.parameters, shapes, f"{place}.parameters")
     _check_shapes(payload.buffers, {}, f"{place}.buffers")
     _check_shapes(payload.optimizer, optimizer_shapes, f"{place}.optimizer")
-    size = network.layout.size
-    flat = _flatten(payload.optimizer, f"{place}.optimizer").reshape(len(kinds), size)
+    flat = _flatten(payload.optimizer, f"{place}.optimizer").reshape(len(kinds), network.layout.size)
     position = payload.state
+    _check_position(position, payload, f"{place}.state")
     state = TrainState(
         parameters=_flatten(payload.parameters, f"{place}.parameters"),
         optimizer={kind: np.array(row) for kind, row in zip(kinds, flat, strict=True)},
@@ -166,31 +182,34 @@ def encode(payload: Payload) -> bytes:
 
 def decode(content: bytes, source: str) -> Payload:
     """The payload of a file's bytes. Raises InputError that names `source` and the place in it."""
+    place = "$"
     try:
         file = msgspec.json.decode(content, type=_File)
-        body = bytes(file.payload)
-        if hashlib.sha256(body).hexdigest() != file.sha256:
+        if hashlib.sha256(file.payload).hexdigest() != file.sha256:
             raise InputError(f"{source}: $.sha256 is not the digest of the payload; the file is damaged")
-        payload = msgspec.json.decode(body, type=Payload)
+        place = "$.payload"
+        header = msgspec.json.decode(file.payload, type=_Header)
+        if (header.format, header.version) != (FORMAT, VERSION):
+            raise InputError(
+                f"{source}: $.payload.version: {header.format!r} {header.version}, and this program reads "
+                f"{FORMAT!r} {VERSION}"
+            )
+        return msgspec.json.decode(file.payload, type=Payload)
     except msgspec.ValidationError as error:
-        raise InputError(
-            f"{source}: no checkpoint of this version: {str(error).replace('`$', '`$.payload')}"
-        ) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+        what, _, inner = str(error).partition(" - at `$")
+        raise InputError(f"{source}: no checkpoint: {what} - at `{place}{inner.rstrip('`')}`") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{source}: not a whole checkpoint: {error}") from error
-    if payload.format != FORMAT or payload.version != VERSION:
-        raise InputError(
-            f"{source}: $.payload.version: {payload.format!r} {payload.version}, and this program reads "
-            f"{FORMAT!r} {VERSION}"
-        )
-    return payload
 
 
 def load(path: str | Path) -> Payload:
     """Read a checkpoint file. Raises InputError that names the file and the place in it."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAXIMUM_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device might never end
+            raise InputError(f"{path}: not a file; a checkpoint is expected")
+        if status.st_size > MAXIMUM_BYTES:
             raise InputError(f"{path}: larger than any checkpoint ({MAXIMUM_BYTES >> 30} GiB)")
         content = path.read_bytes()
     except OSError as error:
@@ -201,18 +220,21 @@ def load(path: str | Path) -> Payload:
 def write(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Replace a file at once: a kill at any moment leaves the old one or the new one, whole.
 
-    The old one is kept as `previous`. Raises OSError, and then the old file is still there.
+    The old one is kept as `previous`, where the file system has hard links. Raises OSError, and then the old file
+    is still there.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # of a crash; "x" below follows no link
+    with temporary.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    if previous is not None and path.exists():
+    if previous is not None:
         link = previous.with_name(f".{previous.name}.tmp")
-        link.unlink(missing_ok=True)
-        link.hardlink_to(path)  # a second name, not a move: there is no moment without a checkpoint
-        link.replace(previous)
+        with contextlib.suppress(OSError):  # the newest state matters more than the one before
+            link.unlink(missing_ok=True)
+            link.hardlink_to(path)  # a second name, not a move: there is no moment without a checkpoint
+            link.replace(previous)
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
@@ -222,8 +244,6 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
 
 
 def _pack_array(name: str, array: Vector) -> Array:
-    if not np.isfinite(array).all():
-        raise DivergedError(f"{name} is not finite; no checkpoint was written, the last good one stays")
     return Array(name, "float32", array.shape, np.ascontiguousarray(array, "<f4").tobytes())
 
 
@@ -234,7 +254,8 @@ def _decimal(array: Array) -> Array:
 def _numbers(array: Array) -> Vector:
     """The array's elements as a vector of this machine's byte order."""
     if isinstance(array.data, list):
-        return np.array(array.data, np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+            return np.array(array.data, np.float32)
     return np.frombuffer(array.data, "<f4").astype(np.float32, copy=False)
 
 
@@ -244,6 +265,21 @@ def _shortest(values: Vector) -> list[float]:
     short = [float(str(value)) for value in values]
     same = np.array(short).astype(np.float32) == values
     return [a if good else b for a, b, good in zip(short, exact, same, strict=True)]
+
+
+def _check_position(position: Position, payload: Payload, place: str) -> None:
+    """The counters agree with each other and with the history."""
+    epochs = [record.epoch for record in payload.history]
+    faults = {
+        "epoch": epochs != list(range(1, position.epoch + 1)),
+        "step": position.step < position.epoch + position.index,
+        "seed": position.seed != payload.config.train.seed,
+        "epoch_correct": position.epoch_correct > position.epoch_count,
+        "epoch_count": (position.epoch_count == 0) != (position.index == 0) or position.epoch_count > position.samples,
+    }
+    for name, wrong in faults.items():
+        if wrong:
+            raise InputError(f"{place}.{name}: {getattr(position, name)} does not fit the rest of the checkpoint")
 
 
 def _check_shapes(arrays: Sequence[Array], expected: Mapping[str, tuple[int, ...]], place: str) -> None:

@@ -5,7 +5,7 @@ does without options, and `configs/digits.toml` spells it out. Unknown keys and 
 the place and what is allowed there.
 """
 
-import math
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,11 @@ from msgspec import Meta, Struct
 
 from cnnpar.errors import InputError
 
+_LARGEST = sys.float_info.max  # infinity is no setting
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
-PositiveFloat = Annotated[float, Meta(gt=0, lt=math.inf)]
-NonNegative = Annotated[float, Meta(ge=0, lt=math.inf)]
+PositiveFloat = Annotated[float, Meta(gt=0, le=_LARGEST)]
+NonNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 DATA_NAMES = ("digits", "mnist")

@@ -1,40 +1,18 @@
 """Bad input: each fault is one line that names the file, the place, and what was expected; never a traceback."""
 
 import gzip
-import io
-import random
 import struct
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from cnnpar.config import Data
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import InputError
-
-
-def complaint(path: Path, **others: Any) -> str:
-    """The error of loading a path: one line, beginning with the path."""
-    with pytest.raises(InputError) as caught:
-        load(Data(train=str(path), **{"validation": 0.0} | others))
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith(str(path.parent if path.parent.name == "classes" else path))
-    return message
-
-
-def pack(text: str) -> bytes:
-    return gzip.compress(text.encode(), mtime=0)
-
-
-ROW = "0,1,2,3,4\n"
+from tests.data_files import IMAGES, LABELS, ROW, X, Y, complaint, header_only
 
 BAD_CSV: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "no samples; expected lines of label,pixel"),
@@ -93,9 +71,6 @@ def test_an_endless_csv_line_is_not_read_to_its_end(tmp_path: Path, monkeypatch:
     assert "line 2 is too long to be a sample" in complaint(tmp_path / "a.csv")
 
 
-IMAGES = struct.pack(">4I", 0x803, 2, 3, 2) + bytes(12)
-LABELS = struct.pack(">2I", 0x801, 2) + bytes([0, 1])
-
 BAD_IDX: dict[str, tuple[bytes, bytes | None, str]] = {
     "wrong magic": (b"\x89PNG" + IMAGES[4:], LABELS, "no IDX images: starts with 0x89504e47, expected 0x00000803"),
     "floats": (b"\0\0\x0d\x03" + IMAGES[4:], LABELS, "starts with 0x00000d03"),
@@ -136,8 +111,6 @@ def test_idx_images_under_an_unusual_name_say_how_to_name_them(tmp_path: Path) -
     assert "name them *images-idx3* and *labels-idx1*" in complaint(tmp_path / "pictures.idx")
 
 
-X, Y = np.zeros((4, 3, 3), dtype=np.uint8), np.array([0, 1, 0, 1])
-
 BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "no arrays": ({}, "holds nothing; expected x_train and y_train, or"),
     "other names": ({"data": X, "target": Y}, "holds data, target; expected"),
@@ -164,12 +137,6 @@ def test_a_fault_of_an_npz_file_is_named(tmp_path: Path, fault: str) -> None:
     assert words in complaint(tmp_path / "a.npz")
 
 
-def header_only(shape: tuple[int, ...]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize("member", [b"", b"text", header_only((10**12, 28, 28)), header_only((10**9, 10**9, 10**9))])
 def test_an_npz_whose_members_are_no_whole_arrays_is_an_error(tmp_path: Path, member: bytes) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
@@ -182,72 +149,6 @@ def test_an_npz_whose_members_are_no_whole_arrays_is_an_error(tmp_path: Path, me
 def test_what_is_no_npz_at_all_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npz").write_bytes(content)
     assert "cannot be read as an .npz of plain arrays: File is not a zip file" in complaint(tmp_path / "a.npz")
-
-
-def picture(path: Path, mode: str = "L", size: tuple[int, int] = (3, 2)) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size).save(path)
-
-
-def test_faults_of_folders_are_named(tmp_path: Path) -> None:
-    assert "no class folders in it" in complaint(tmp_path)
-    (tmp_path / "train.csv").mkdir()
-    assert "this class folder is empty" in complaint(tmp_path)
-    assert "no class folders in it" in complaint(tmp_path / "train.csv")  # a folder where a file was meant
-    (tmp_path / "train.csv" / "notes.txt").write_text("")
-    assert "notes.txt: not a PNG or JPEG picture" in complaint(tmp_path)
-    (tmp_path / "train.csv" / "notes.txt").unlink()
-    picture(tmp_path / "train.csv" / "cats" / "1.png")
-    assert "cats: not a PNG or JPEG picture; a class folder holds nothing else" in complaint(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("mode", "size", "words"),
-    [
-        ("L", (2, 3), "2.png: 3 x 2 grey, but"),
-        ("RGB", (3, 2), "2.png: 2 x 3 RGB, but"),
-        ("RGBA", (3, 2), "2.png: mode RGBA; convert it to 8-bit grey (L) or colour (RGB)"),
-        ("P", (3, 2), "2.png: mode P"),
-        ("I;16", (3, 2), "2.png: mode I;16"),
-    ],
-)
-def test_pictures_that_are_not_alike_are_named(tmp_path: Path, mode: str, size: tuple[int, int], words: str) -> None:
-    picture(tmp_path / "cats" / "1.png")
-    picture(tmp_path / "dogs" / "2.png", mode, size)
-    assert words in complaint(tmp_path)
-
-
-def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
-    picture(tmp_path / "cats" / "1.png")
-    whole = (tmp_path / "cats" / "1.png").read_bytes()
-    pixels = whole.index(b"IDAT") + 6
-    bad = tmp_path / "cats" / "2.png"
-    picture(tmp_path / "other.gif")
-    for content in (b"", b"not a picture", (tmp_path / "other.gif").read_bytes()):
-        bad.write_bytes(content)
-        assert "2.png: not a PNG or JPEG picture, whatever its name says" in complaint(tmp_path)
-    for cut in range(1, pixels):
-        bad.write_bytes(whole[:cut])
-        assert "2.png: " in complaint(tmp_path)
-
-
-@pytest.mark.filterwarnings("default")  # as for users: what Pillow only warns of must be refused too
-@pytest.mark.parametrize("side", [10_000, 60_000])
-def test_a_picture_of_absurd_size_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
-    picture(tmp_path / "cats" / "1.png")
-    path = tmp_path / "cats" / "1.png"
-    path.write_bytes(with_size(path.read_bytes(), side, side))
-    assert "1.png: too large for a training picture" in complaint(tmp_path)
-
-
-def with_size(png: bytes, width: int, height: int) -> bytes:
-    """A PNG whose header claims another size (and has the checksum to go with it)."""
-    import zlib
-
-    header = b"IHDR" + struct.pack(">2I", width, height) + png[24:29]
-    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
 def test_sources_that_are_not_there_or_of_no_known_kind_are_named(tmp_path: Path) -> None:
@@ -281,67 +182,3 @@ def test_test_data_of_another_shape_or_with_new_labels_are_refused(tmp_path: Pat
     np.savez(tmp_path / "test.npz", x=X, y=Y)
     with pytest.raises(InputError, match=r"test\.npz: images are 3 x 3 x 1, but training had 4 x 4 x 1"):
         load_for_test(str(tmp_path / "test.npz"), (4, 4, 1), ("0", "1"))
-
-
-def good_files(folder: Path) -> list[Path]:
-    """A small good file of each format."""
-    (folder / "a.csv").write_text("label,a,b,c,d\n" + ROW * 3)
-    (folder / "b.csv.gz").write_bytes(pack(ROW * 3))
-    np.savez_compressed(folder / "c.npz", x=X, y=Y)
-    (folder / "images-idx3-ubyte").write_bytes(IMAGES)
-    (folder / "labels-idx1-ubyte").write_bytes(LABELS)
-    picture(folder / "classes" / "0" / "1.png")
-    picture(folder / "classes" / "1" / "1.jpg")
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-@given(st.integers(0, 10**6))
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_damaged_files_load_or_give_one_line(tmp_path: Path, seed: int) -> None:
-    """Bytes changed, removed or added anywhere: either it still is data, or the error is meant for people."""
-    rng = random.Random(seed)
-    path = rng.choice(good_files(tmp_path))
-    data = bytearray(path.read_bytes())
-    for _ in range(rng.randint(1, 4)):
-        place = rng.randrange(len(data) + 1)
-        data[place : place + rng.choice([0, 1, 1, 9])] = rng.randbytes(rng.choice([0, 1, 1, 2]))
-    path.write_bytes(data)
-    source = tmp_path / "classes" if "classes" in path.parts else path
-    if path.name.startswith("labels"):
-        source = tmp_path / "images-idx3-ubyte"
-    message = ""
-    try:
-        load(Data(train=str(source), validation=0.0))
-    except InputError as error:
-        message = str(error)
-    assert "\n" not in message
-    assert not message or str(tmp_path) in message
-
-
-def test_absurd_headers_allocate_nothing(tmp_path: Path) -> None:
-    """In a process that may not have much memory, the error is still the file's."""
-    (tmp_path / "a-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, *[2**31] * 3) + bytes(100))
-    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
-        for name in ("x.npy", "y.npy"):
-            file.writestr(name, header_only((10**11,)))
-    program = (
-        "import resource, sys\n"
-        "from cnnpar.config import Data\n"
-        "from cnnpar.data.sources import load\n"
-        "from cnnpar.errors import InputError\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
-        "for path in sys.argv[1:]:\n"
-        "    try:\n"
-        "        load(Data(train=path))\n"
-        "    except InputError as error:\n"
-        "        print(error)\n"
-    )
-    paths = [str(tmp_path / "a-images-idx3-ubyte"), str(tmp_path / "a.npz")]
-    lines = subprocess.run(
-        [sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    assert "but there are only 100" in lines[0]
-    assert "does not fit into memory" in lines[1]
-    assert len(lines) == 2

@@ -82,34 +82,6 @@ def test_npz_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any], f
     assert_same(whole(tmp_path / "a.npz"), expected, labels)
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_folder_of_class_folders_gives_its_pictures_in_order(tmp_path: Path, mode: str) -> None:
-    from PIL import Image
-
-    channels = {"L": 1, "RGB": 3}[mode]
-    images = np.random.default_rng(0).integers(0, 256, (4, 3, 5, channels), dtype=np.uint8)
-    for image, name in zip(images, ["cats/1.png", "cats/2.PNG", "dogs/1.png", "owls/9.png"], strict=True):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(image.squeeze(-1) if channels == 1 else image).save(tmp_path / name)
-    (tmp_path / "LICENSE.txt").write_text("beside the class folders, other files may lie")
-    (tmp_path / "cats" / ".hidden").write_text("")
-    found = whole(tmp_path)
-    assert found.class_names == ("cats", "dogs", "owls")
-    assert found.labels.tolist() == [0, 0, 1, 2]
-    assert np.array_equal(found.images, images)
-
-
-def test_a_jpeg_is_read_in_its_mode(tmp_path: Path) -> None:
-    from PIL import Image
-
-    for label in ("a", "b"):
-        (tmp_path / label).mkdir()
-        Image.new("RGB", (6, 4), (200, 10, 10)).save(tmp_path / label / "1.jpg")
-    found = whole(tmp_path)
-    assert found.image_shape == (4, 6, 3)
-    assert abs(int(found.images[0, 0, 0, 0]) - 200) < 8
-
-
 PLAIN = "0,1,2,3,4\n1,5,6,7,255\n"
 
 
@@ -226,18 +198,6 @@ def test_test_data_may_lack_classes_and_keep_the_numbers_of_training(tmp_path: P
     assert found.labels.tolist() == [2, 2, 0]
     assert found.class_names == ("a", "b", "c", "d")
     assert found.image_shape == (2, 3, 1)
-
-
-def test_test_folders_are_matched_by_name(tmp_path: Path) -> None:
-    from PIL import Image
-
-    for name in ("owls", "bees"):
-        (tmp_path / name).mkdir()
-        Image.new("L", (2, 2)).save(tmp_path / name / "1.png")
-    found = load_for_test(str(tmp_path), (2, 2, 1), ("bees", "cats", "owls"))
-    assert found.labels.tolist() == [0, 2]
-    with pytest.raises(InputError, match="class 'owls' was not in training, which had bees, cats"):
-        load_for_test(str(tmp_path), (2, 2, 1), ("bees", "cats"))
 
 
 def test_a_data_set_checks_what_it_is_made_of() -> None:

@@ -6,6 +6,7 @@ all samples are the rows of one matrix product.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -110,6 +111,7 @@ def _products(windows: Array, kernel: Array) -> Iterator[tuple[Array, Array]]:
         yield windows[row : row + count].reshape(-1, len(matrix)), matrix
 
 
+@lru_cache(maxsize=1024)
 def _inside(size: int, count: int, stride: int, offset: int) -> tuple[slice, slice]:
     """The windows i < count whose pixel stride * i + offset lies in an axis of `size`, and those pixels."""
     first = max(0, -(offset // stride))
