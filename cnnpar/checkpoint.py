@@ -1,14 +1,12 @@
-"""A run's state as one JSON file: complete, checked, written so that a kill at any moment leaves a whole file.
+"""A run's state as the bytes of one JSON file, and back: complete, and checked to the last number.
 
 `{"sha256": ..., "payload": {...}}`, the digest over the payload's bytes as they stand in the file. Reading runs no
 code and imports nothing by name: fields, types, layer types and sizes are a closed list, and whatever does not fit
 is an error that names the place.
 """
 
-import contextlib
 import hashlib
 import math
-import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -215,32 +213,6 @@ def load(path: str | Path) -> Payload:
     except OSError as error:
         raise InputError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
     return decode(content, str(path))
-
-
-def write(path: Path, content: bytes, previous: Path | None = None) -> None:
-    """Replace a file at once: a kill at any moment leaves the old one or the new one, whole.
-
-    The old one is kept as `previous`, where the file system has hard links. Raises OSError, and then the old file
-    is still there.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)  # of a crash; "x" below follows no link
-    with temporary.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    if previous is not None:
-        link = previous.with_name(f".{previous.name}.tmp")
-        with contextlib.suppress(OSError):  # the newest state matters more than the one before
-            link.unlink(missing_ok=True)
-            link.hardlink_to(path)  # a second name, not a move: there is no moment without a checkpoint
-            link.replace(previous)
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _pack_array(name: str, array: Vector) -> Array:

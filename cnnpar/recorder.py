@@ -90,9 +90,9 @@ class Recorder:
                 "weights_sha256": state.digest,
             }
         )
-        self.save(state)
-        if record is state.best:
+        if record is state.best:  # first, so that no checkpoint knows of a best one that is not there
             self._saver.save(self._files.best, self._pack(state))
+        self.save(state)
         if self._clock() - self._drawn_at > self._drawing / _DRAWING_SHARE:
             self._draw(state)
         self._began, self._samples = self._clock(), 0

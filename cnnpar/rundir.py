@@ -1,10 +1,16 @@
 """The files of a run: their names, and how a new run gets a directory of its own."""
 
+import fcntl
 import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.errors import InputError
+
+_PARENT = Path("runs")  # of runs that are not told where to be
 
 
 @dataclass(frozen=True)
@@ -45,68 +51,137 @@ class RunFiles:
         return self.directory / "config.toml"
 
 
+def check_new(directory: Path | None, to_path: Path | None) -> None:
+    """Raises InputError, before anything is made, when `new_run` would."""
+    if directory is not None:
+        for path in (directory / "model.json", directory / "metrics.jsonl"):
+            if _exists(path):
+                raise InputError(
+                    f"{directory}: holds a run already; --resume {shlex.quote(str(directory))} goes on with it, "
+                    f"another --run-dir starts anew"
+                )
+    if to_path is not None and _exists(to_path) and not to_path.is_dir():
+        raise InputError(
+            f"{to_path}: exists already; --resume {shlex.quote(str(to_path))} goes on if it is a checkpoint, "
+            f"another --to-path starts anew"
+        )
+    _check(RunFiles.at(directory or _PARENT, to_path))
+
+
 def new_run(directory: Path | None, to_path: Path | None, name: str) -> RunFiles:
     """Make the directory of a new run: the one asked for, or the first free `runs/<name>-<n>`.
 
     Raises InputError when it holds a run already, or cannot be made or written to.
     """
-    try:
-        if directory is None:
-            directory = _numbered(Path("runs"), name)
-        else:
-            directory.mkdir(parents=True, exist_ok=True)
-        if to_path is not None:
-            to_path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot make the run directory: {error.strerror}") from error
-    files = RunFiles.at(directory, to_path)
-    if files.model.exists() or files.metrics.exists():
+    check_new(directory, to_path)
+    return _made(RunFiles.at(directory or _numbered(name), to_path))
+
+
+def resumed_run(checkpoint: Path, directory: Path | None, to_path: Path | None) -> RunFiles:
+    """The files of a run that goes on: beside its checkpoint, unless another place is asked for.
+
+    Raises InputError when they would overwrite another run, or cannot be written.
+    """
+    files = RunFiles.at(directory or checkpoint.parent, to_path)
+    own = [path.resolve() for path in (files.model, files.previous, files.best)]
+    if checkpoint.resolve() not in own and _exists(files.model):
         raise InputError(
-            f"{directory if files.metrics.exists() else files.model}: holds a run already; "
-            f"--resume {files.model} goes on with it, another --run-dir or --to-path starts anew"
+            f"{files.model}: is of another run than {checkpoint} and would be overwritten; "
+            f"choose another --run-dir or --to-path"
         )
-    require_writable(files)
-    return files
+    _check(files)
+    return _made(files)
 
 
-def require_writable(files: RunFiles) -> None:
-    """Raises InputError now rather than after the first hour."""
-    for folder in {files.directory, files.model.parent}:
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"{folder}: cannot write there; choose another --run-dir or --to-path")
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from training here; ends with the process, however it ends. Raises InputError if one is."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"{directory}: another process is training there; stop it, or choose another --run-dir"
+        ) from error
+    except OSError:
+        pass  # a network file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def find_checkpoint(resume: str, directory: Path | None) -> Path:
-    """The checkpoint that `--resume [FILE|DIR]` means; "" is the run directory, this folder, or the newest run.
+def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -> Path:
+    """The checkpoint that `--resume [FILE|DIR]` means; "" is that of --to-path or --run-dir, this folder's, or the
+    newest run's.
 
     Raises InputError when there is none.
     """
     if resume:
         path = Path(resume)
-        path = path / "model.json" if path.is_dir() else path
-        if not path.exists():
-            raise InputError(f"--resume {resume}: {path} does not exist")
-        return path
-    if directory is not None:
+        candidates = [path / "model.json" if path.is_dir() else path]
+    elif to_path is not None:
+        candidates = [to_path]
+    elif directory is not None:
         candidates = [directory / "model.json"]
     else:
-        newest = sorted(Path("runs").glob("*/model.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        newest = sorted(_PARENT.glob("*/model.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         candidates = [Path("model.json"), *newest]
     for path in candidates:
-        if path.exists():
+        if _exists(path):
             return path
-    raise InputError(f"--resume: no checkpoint at {', '.join(map(str, candidates[:1]))} or in runs/; name the file")
+    place = "here or in runs/" if len(candidates) > 1 or candidates == [Path("model.json")] else f"at {candidates[0]}"
+    raise InputError(f"--resume: no checkpoint {place}; name the file or the run's directory")
 
 
-def _numbered(parent: Path, name: str) -> Path:
+def _made(files: RunFiles) -> RunFiles:
+    try:
+        for folder in (files.directory, files.model.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot make the run directory: {error.strerror}") from error
+    return files
+
+
+def _check(files: RunFiles) -> None:
+    """Raises InputError now rather than after the first hour: the folders can be made and written to."""
+    if _exists(files.model) and not files.model.is_file():
+        raise InputError(f"{files.model}: is no file; --to-path names the file of the newest checkpoint")
+    others = (files.best, files.metrics, files.picture, files.config)
+    if files.model.resolve() in [path.resolve() for path in others]:
+        raise InputError(f"{files.model}: the run keeps something else under that name; choose another --to-path")
+    for folder in (files.directory, files.model.parent):
+        while not _exists(folder):
+            folder = folder.parent
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is no folder; choose another --run-dir or --to-path")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"{folder}: cannot write there; choose another --run-dir or --to-path")
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something, be it a broken link. Raises InputError where that cannot be said."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; choose another path") from error
+    return True
+
+
+def _numbered(name: str) -> Path:
     """A directory that did not exist before; two runs started at once get two."""
-    parent.mkdir(exist_ok=True)
     number = 1
     while True:
-        directory = parent / f"{name}-{number}"
+        directory = _PARENT / f"{name}-{number}"
         try:
+            _PARENT.mkdir(exist_ok=True)
             directory.mkdir()
         except FileExistsError:
             number += 1
+        except OSError as error:
+            raise InputError(f"{directory}: cannot make the run directory: {error.strerror}; give --run-dir") from error
         else:
             return directory

@@ -97,7 +97,7 @@ class Peer:
 
     def __init__(self, rank: int, processes: int) -> None:
         self.rank, self.processes = rank, processes
-        self._data: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._data: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
         self._steps: dict[tuple[str, int, str], tuple[Callable[[], torch.Tensor], str]] = {}
 
     def measure(self, task: str, batch: int, variant: str, seconds: float) -> dict[str, Any]:
@@ -130,18 +130,23 @@ class Peer:
         twin = build(network)
         load(twin, network, network.init(0))
         model: nn.Module = WithLoss(twin).to(memory_format=FORMATS[layout])
-        images, labels = self._images(task)
+        height, width, channels = network.input_shape
+        images, labels = self._images(task, layout)
         share = batch // self.processes
-        whole = len(images) // batch * batch
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:whole]
-        own = order.reshape(-1, self.processes, share)[:, self.rank]  # (steps, share)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        own = order[: len(order) // batch * batch].reshape(-1, self.processes, share)[
+            :, self.rank
+        ]  # (steps, share)
         position = 0
 
         def draw() -> tuple[torch.Tensor, torch.Tensor]:
             nonlocal position
             chosen = own[position % len(own)]
             position += 1
-            return images[chosen].contiguous(memory_format=FORMATS[layout]), labels[chosen]
+            pixels = images[chosen]
+            if layout == "channels-last":
+                return pixels.view(-1, height, width, channels).permute(0, 3, 1, 2), labels[chosen]
+            return pixels.view(-1, channels, height, width), labels[chosen]
 
         if mode == "compiled":
             # Gradients must be there once before DDP comes in: a compiler that fails should fail alone.
@@ -162,13 +167,15 @@ class Peer:
 
         return step, rule
 
-    def _images(self, task: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """All images, normalised (N, C, H, W), and labels (N,)."""
-        if task not in self._data:
+    def _images(self, task: str, layout: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """All images, normalised, each a row of pixels (N, H * W * C) in the order of the layout, and labels (N,)."""
+        if (task, layout) not in self._data:
             data, preprocessing = make_data(TASKS[task])
             images = torch.from_numpy(preprocessing.normalise(data.images))
-            self._data[task] = images.permute(0, 3, 1, 2), torch.from_numpy(data.labels)
-        return self._data[task]
+            if layout == "channels-first":
+                images = images.permute(0, 3, 1, 2)
+            self._data[task, layout] = images.flatten(1).contiguous(), torch.from_numpy(data.labels)
+        return self._data[task, layout]
 
 
 def _faster_sgd(model: nn.Module) -> tuple[str, torch.optim.Optimizer]:

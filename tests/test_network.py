@@ -197,6 +197,13 @@ def test_layout_names_the_parameters_and_its_views_share_their_memory() -> None:
     assert (np.diff(vector) >= 0).all()
 
 
+def test_a_vector_that_views_could_not_share_is_refused() -> None:
+    network = everything()
+    for vector in (np.zeros(network.layout.size + 1), np.zeros(2 * network.layout.size)[::2]):
+        with pytest.raises(ValueError, match=f"contiguous vector of {network.layout.size}"):
+            network.layout.views(vector)
+
+
 def test_resolved_tables_make_the_same_network() -> None:
     network = everything()
     tables = network.tables()
@@ -247,12 +254,15 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
         ([{"channels": 3}], ["layer 1", "no `type`", "conv2d"]),
         ([{"type": ["relu"]}], ["layer 1", "unknown type ['relu']"]),
         ([{**CONV, "channel": 3}], ["layer 1 (conv2d)", "unknown key 'channel'", "channels", "kernel", "padding"]),
-        ([{"type": "conv2d"}], ["layer 1 (conv2d)", "missing required field `channels`"]),
+        ([{"type": "conv2d"}], ["layer 1 (conv2d)", "missing key `channels`"]),
         ([CONV, {**CONV, "kernel": "big"}], ["layer 2 (conv2d)", "expected", "got `str`", "`kernel`"]),
         ([{**CONV, "kernel": [3, 0]}], ["layer 1 (conv2d)", "`kernel` must be at least 1"]),
         ([{**CONV, "stride": 0}], ["layer 1 (conv2d)", "`stride` must be at least 1"]),
         ([{**CONV, "padding": -1}], ["layer 1 (conv2d)", "`padding` must be at least 0"]),
-        ([{**CONV, "padding": "full"}], ["layer 1 (conv2d)", "'full'"]),
+        ([{**CONV, "padding": "full"}], ["layer 1 (conv2d)", "'full'", "`padding`", "same, valid"]),
+        ([{**CONV, "init": "xavier"}], ["layer 1 (conv2d)", "'xavier'", "`init`", "he, glorot"]),
+        ([{**CONV, "kernel": [3, 3, 3]}], ["layer 1 (conv2d)", "length 2", "`kernel`"]),
+        ([CONV, FLATTEN, {**DENSE, "units": 10**12}, DENSE], ["94,", "parameters", "`channels`", "`units`"]),
         ([{**POOL, "size": 0}], ["layer 1 (maxpool2d)", "`size` must be at least 1"]),
         ([{**POOL, "stride": [1, 0]}], ["layer 1 (maxpool2d)", "`stride` must be at least 1"]),
         ([{"type": "dropout", "rate": 1.0}], ["layer 1 (dropout)", "`rate`", "< 1"]),

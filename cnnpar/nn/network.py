@@ -1,13 +1,12 @@
 """The network: layers in order, on one flat vector of parameters.
 
 The vector is what crosses processes, what optimizers update and what checkpoints hold; `Layout` says which part of it
-is `conv1.weight`. A network holds no parameters, only the scratch arrays that it reuses from batch to batch: so one
-network serves one thread at a time, and a result depends on nothing but the arguments.
+is `conv1.weight`. A network holds no parameters, only workspaces that it reuses from batch to batch: so one network serves one thread at a time, and a result depends on nothing but the arguments.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -22,7 +21,8 @@ Labels = NDArray[np.integer[Any]]
 Generators = Callable[[int], np.random.Generator]
 
 _INIT_DOMAIN = 3  # second word of the Philox key: keeps these streams apart from the project's others
-_KEPT_SIZES = 4  # numbers of samples whose scratch arrays are kept: training, its last microbatch, evaluation
+_MOST_PARAMETERS = 2**31
+_KEPT_SIZES = 4  # numbers of samples whose workspaces are kept: training, its last microbatch, evaluation
 
 
 class Sums(NamedTuple):
@@ -48,7 +48,9 @@ class Layout(NamedTuple):
     size: int
 
     def views(self, vector: Array) -> dict[str, Array]:
-        """The parts of a vector (size,) by name, in their shapes, sharing its memory."""
+        """The parts of a contiguous vector (size,) by name, in their shapes, sharing its memory."""
+        if vector.shape != (self.size,) or not vector.flags.c_contiguous:
+            raise ValueError(f"expected a contiguous vector of {self.size} parameters, got {vector.shape}")
         return {name: vector[offset : offset + math.prod(shape)].reshape(shape) for name, shape, offset in self.entries}
 
 
@@ -107,7 +109,13 @@ class Network:
                 f"{last}: the network's output is {shape}, but {classes} classes need ({classes},); "
                 "end with a layer of type `dense` without `units`"
             )
-        return cls(layers, input_shape, dtype)
+        network = cls(layers, input_shape, dtype)
+        if network.layout.size > _MOST_PARAMETERS:
+            raise InputError(
+                f"the network has {network.layout.size:,} parameters, more than {_MOST_PARAMETERS:,}; "
+                "check `channels` and `units`"
+            )
+        return network
 
     def tables(self) -> list[dict[str, Any]]:
         """The layers as plain tables with every setting filled in; `from_tables` makes the same network of them."""
@@ -204,7 +212,7 @@ def _layer(table: Mapping[str, Any], index: int) -> Layer:
     cls = LAYERS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         given = "no `type`" if kind is None else f"unknown type {kind!r}"
-        raise InputError(f"{place}: {given}; types are {', '.join(LAYERS)}")
+        raise InputError(f"{place}: {given}; types are {', '.join(sorted(LAYERS))}")
     unknown = [key for key in table if key not in (*cls.__struct_fields__, "type")]
     if unknown:
         raise InputError(
@@ -213,8 +221,19 @@ def _layer(table: Mapping[str, Any], index: int) -> Layer:
     try:
         return msgspec.convert(dict(table), cls)
     except msgspec.ValidationError as error:
-        message = str(error).replace(" - at `$.", " - at `")
-        raise InputError(f"{place} ({kind}): {message[:1].lower()}{message[1:]}") from None
+        raise InputError(f"{place} ({kind}): {_explain(error, cls)}") from None
+
+
+def _explain(error: msgspec.ValidationError, cls: type[Layer]) -> str:
+    """msgspec's message in our words, with the allowed values where there is a list of them."""
+    message = str(error).replace("Object missing required field", "missing key")
+    message, _, key = message.partition(" - at `$.")
+    message = message[:1].lower() + message[1:]
+    if not key:
+        return message
+    hint = get_type_hints(cls)[key.rstrip("`").partition("[")[0]]
+    choices = [choice for option in (hint, *get_args(hint)) for choice in get_args(option) if isinstance(choice, str)]
+    return f"{message} at `{key}" + (f"; allowed: {', '.join(choices)}" if "enum" in message else "")
 
 
 def _layout(layers: Sequence[Layer], parameters: Sequence[Mapping[str, Parameter]]) -> Layout:

@@ -63,6 +63,10 @@ class Workspace:
             array = self._arrays[name] = np.zeros(shape, dtype)
         return array
 
+    def last(self, name: str) -> Array:
+        """The array `name`, as the last forward pass left it."""
+        return self._arrays[name]
+
 
 class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
     """Settings of one layer, and what it computes. A subclass overrides what differs from doing nothing."""

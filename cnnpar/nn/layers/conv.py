@@ -75,7 +75,7 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
 
     def gradients(self, dy: Array, work: Workspace) -> None:
         """See Layer."""
-        kernel_gradient(work.array("windows", (), dy.dtype), dy, work.g["weight"])
+        kernel_gradient(work.last("windows"), dy, work.g["weight"])
         if self.bias:
             flat = dy.reshape(-1, self.channels)  # (pixels, channels)
             ones = np.ones(len(flat), dy.dtype)

@@ -33,5 +33,4 @@ class Dropout(Layer, frozen=True, tag="dropout"):
         """See Layer."""
         if work.y is work.x:  # the forward pass was not random
             return dy
-        factors = work.array("factors", dy.shape, dy.dtype)
-        return np.multiply(dy, factors, out=work.array("dx", dy.shape, dy.dtype))
+        return np.multiply(dy, work.last("factors"), out=work.array("dx", dy.shape, dy.dtype))

@@ -3,7 +3,6 @@
 Windows lie wholly inside the image: a remainder at the bottom or right that fills no window is not pooled.
 """
 
-import math
 from typing import ClassVar
 
 import msgspec
@@ -61,7 +60,9 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
         y = work.array("y", best.shape, x.dtype)
         if not others:
             y[...] = best
-        for pixel, beats in zip(others, self._beats(y.shape, work), strict=True):
+        # for each pixel of the window but the first, where it is larger than all before it
+        larger = work.array("larger", (len(others), *y.shape), np.dtype(bool))
+        for pixel, beats in zip(others, larger, strict=True):
             np.greater(pixel, best, out=beats)
             best = np.maximum(pixel, best, out=y)
         return y
@@ -75,7 +76,7 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
             dx.fill(0)  # otherwise every pixel is written once, or is in no window and was 0 from the start
         buffer = work.array("left", dy.shape, dy.dtype)
         left = dy  # what no pixel has taken yet
-        for pixel, beats in zip(reversed(others), reversed(self._beats(dy.shape, work)), strict=True):
+        for pixel, beats in zip(reversed(others), reversed(work.last("larger")), strict=True):
             taken = work.array("taken", dy.shape, dy.dtype) if overlap else pixel
             np.multiply(left, beats, out=taken)
             left = np.subtract(left, taken, out=buffer)
@@ -86,10 +87,6 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
         else:
             first[...] = left
         return dx
-
-    def _beats(self, shape: Shape, work: Workspace) -> Array:
-        """For each pixel of the window but the first, whether it is larger than all before it: (pixels, *shape)."""
-        return work.array("beats", (math.prod(pair(self.size)) - 1, *shape), np.dtype(bool))
 
 
 @register

@@ -1,0 +1,133 @@
+"""Who takes part in bench_throughput.py: cnnpar with some number of workers, and groups of PyTorch processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
+
+from cnnpar import config, optim
+from cnnpar.data.dataset import Dataset
+from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.nn.network import Sums
+from cnnpar.parallel.start import start
+from cnnpar.parallel.work import Kind, Training
+from cnnpar.state import EpochRecord, TrainState
+from cnnpar.training import train
+
+WARM_UP_SECONDS = 0.5
+
+
+class Silent:
+    """Follows a run and says nothing."""
+
+    def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
+        """Nothing to do."""
+
+    def epoch_done(self, state: TrainState, record: EpochRecord) -> None:
+        """Nothing to do."""
+
+
+@cache
+def data_of(name: str) -> tuple[Dataset, Preprocessing]:
+    """The samples of a network, made once."""
+    return make_data(TASKS[name])
+
+
+def cnnpar_rate(name: str, batch: int, workers: int, seconds: float) -> float:
+    """Samples per second of cnnpar; its workers are started for this, and gone afterwards."""
+    network = make_network(TASKS[name])
+    data, preprocessing = data_of(name)
+    settings = config.Config(
+        train=config.Train(epochs=10**6, batch_size=batch),
+        optimizer=config.SGD(learning_rate=LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=0.0),
+        schedule=config.Constant(),
+        engine=config.Engine(workers=workers, transport="direct"),
+    )
+    work = Training(network, preprocessing, settings.augment, settings.train, {Kind.TRAIN: len(data)})
+    server, _ = start(settings.engine, work, {Kind.TRAIN: data}, lambda text: print(text, file=sys.stderr))
+    state = TrainState(network.init(0), optim.init(settings.optimizer, network.layout.size))
+
+    def run(duration: float) -> float:
+        before, began = state.samples, time.perf_counter()
+        train(
+            settings,
+            network,
+            work.steps_per_epoch,
+            False,
+            server,
+            state,
+            Silent(),
+            lambda: time.perf_counter() - began >= duration,
+        )
+        return (state.samples - before) / (time.perf_counter() - began)
+
+    try:
+        run(WARM_UP_SECONDS)
+        return run(seconds)
+    finally:
+        server.close()
+
+
+class Peers:
+    """A group of PyTorch processes that are measured together."""
+
+    def __init__(self, processes: int) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment = {
+            **os.environ,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "GLOO_SOCKET_IFNAME": "lo",
+            "OMP_NUM_THREADS": "1",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of compilers that stays around
+        }
+        self.idle = 0.0  # CPU seconds spent between jobs
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        script = Path(__file__).with_name("peer_ddp.py")
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, str(script), "--rank", str(rank), "--processes", str(processes)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment,
+                text=True,
+                bufsize=1,
+            )
+            for rank in range(processes)
+        ]
+
+    def measure(self, name: str, batch: int, variant: str, seconds: float) -> dict[str, Any]:
+        """What the first process answers: `rate` and `rule`, or `error`. Raises RuntimeError when one died."""
+        job = json.dumps({"task": name, "batch": batch, "variant": variant, "seconds": seconds})
+        answers: list[dict[str, Any]] = []
+        for process in self._processes:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # it died; reading will tell
+                print(job, file=process.stdin)
+        for process in self._processes:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                self._log.seek(0)
+                raise RuntimeError(f"a PyTorch process died:\n{self._log.read()[-2000:]}")
+            answers.append(json.loads(line))
+            self.idle += answers[-1]["idle"]
+        return answers[0]
+
+    def close(self) -> None:
+        """End the processes: their input ends."""
+        for process in self._processes:
+            process.communicate()
+        self._log.close()

@@ -1,0 +1,213 @@
+"""How many samples a second cnnpar trains on, beside PyTorch DDP on the same cores, in the same run.
+
+    python scripts/bench_throughput.py [--json] [--seconds 4] [--repeats 3] [--networks small] [--batch 128,512]
+
+cnnpar: the loop of `cnnpar.training.train`, whole: it draws batches, normalises uint8 images, computes gradients,
+reduces, updates; in this process, and with one and two workers on the direct transport. PyTorch (scripts/peer_ddp.py):
+the same network from the same tables and starting weights, the same batch and update rule, alone in one process
+and under DDP with gloo in two, in both memory layouts, eager and compiled; its images are normalised ahead.
+Everybody has one thread per process.
+
+Contestants take turns: each is measured once per repeat, while the others wait in a read or do not exist. A ratio
+is one of medians over the repeats; beside it stands the median of the ratios within each repeat, which a machine
+that is busy for a while disturbs less. DDP counts as its best variant; variants that are hopeless in the first
+repeat are not measured again.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench_contestants import Peers, cnnpar_rate
+from bench_networks import TASKS
+
+from cnnpar.parallel.fingerprint import fingerprint
+
+CNNPAR = {"cnnpar, in process": 0, "cnnpar, 1 worker": 1, "cnnpar, 2 workers": 2}  # and the number of workers
+VARIANTS = [
+    f"{layout} {mode}" for layout in ("channels-last", "channels-first") for mode in ("eager", "compiled")
+]
+HOPELESS = 0.75  # of the best variant's rate in the first repeat
+TARGETS = {"scaling_2": 1.7, "ratio_small_128": 0.8, "ratio_small_512": 0.8}
+ENVIRONMENT = ("OPENBLAS_", "OMP_", "MKL_", "NPY_", "MALLOC_", "GLIBC_", "LD_PRELOAD", "RAY_", "TORCH")
+
+Rates = dict[str, list[float]]  # of each contestant, samples per second in every repeat
+
+
+class Match:
+    """All contestants on one network and batch size."""
+
+    def __init__(self, network: str, batch: int, peers: dict[int, Peers]) -> None:
+        """`peers` by their number of processes."""
+        self.network, self.batch = network, batch
+        self.rates: Rates = {}
+        self.notes: dict[str, str] = {}  # why a variant was given up
+        self._peers = peers
+        self._variants = {processes: list(VARIANTS) for processes in peers}
+
+    def play(self, seconds: float) -> None:
+        """One repeat. Those whose ratio is wanted come one after the other."""
+        self._own("cnnpar, in process", seconds)
+        self._others(1, seconds)
+        self._own("cnnpar, 1 worker", seconds)
+        self._own("cnnpar, 2 workers", seconds)
+        self._others(2, seconds)
+
+    def best(self, processes: int) -> str | None:
+        """The PyTorch variant of the highest median."""
+        names = [name for variant in self._variants.get(processes, ()) if (name := _name(processes, variant))]
+        return max(names, key=lambda name: median(self.rates[name]), default=None)
+
+    def ratio(self, over: str | None, under: str | None) -> tuple[float | None, float | None]:
+        """Ratio of the medians, and median of the ratios within each repeat."""
+        if over is None or under is None:
+            return None, None
+        a, b = self.rates[over], self.rates[under]
+        return median(a) / median(b), median(x / y for x, y in zip(a, b, strict=True))
+
+    def ratios(self) -> dict[str, tuple[float | None, float | None]]:
+        """What the benchmark is for, by the names that --json prints."""
+        place = f"{self.network}_{self.batch}"
+        suffix = "".join(f"_{part}" for part in (self.network, self.batch) if part not in ("small", 128))
+        none, one, two = CNNPAR
+        return {
+            f"ratio_{place}": self.ratio(two, self.best(2)),
+            f"ratio_alone_{place}": self.ratio(none, self.best(1)),
+            f"scaling_2{suffix}": self.ratio(two, one),
+            f"scaling_ddp{suffix}": self.ratio(self.best(2), self.best(1)),
+        }
+
+    def _own(self, name: str, seconds: float) -> None:
+        self.rates.setdefault(name, []).append(cnnpar_rate(self.network, self.batch, CNNPAR[name], seconds))
+
+    def _others(self, processes: int, seconds: float) -> None:
+        if processes not in self._peers:
+            return
+        variants = self._variants[processes]
+        for variant in list(variants):
+            name = _name(processes, variant)
+            answer = self._peers[processes].measure(self.network, self.batch, variant, seconds)
+            if "error" in answer:
+                self.notes[name] = answer["error"]
+                variants.remove(variant)
+                continue
+            self.rates.setdefault(name, []).append(answer["rate"])
+        best = max((self.rates[_name(processes, variant)][0] for variant in variants), default=0.0)
+        for variant in list(variants):
+            name = _name(processes, variant)
+            if len(self.rates[name]) == 1 and self.rates[name][0] < HOPELESS * best:
+                self.notes[name] = "far behind in the first repeat, not measured again"
+                variants.remove(variant)
+
+
+def _name(processes: int, variant: str) -> str:
+    return f"DDP, 2 processes, {variant}" if processes == 2 else f"PyTorch, 1 process, {variant}"
+
+
+def machine(torch: bool) -> dict[str, Any]:
+    """What numbers depend on besides the code."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
+        processor = models[0] if models else processor
+    own = fingerprint()
+    libraries = ["numpy", "scipy", "ray", *(["torch"] if torch else [])]
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)),
+        "simd": own["simd"],
+        "blas": own["blas"],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{library: version(library) for library in libraries},
+        "environment": {name: text for name, text in os.environ.items() if name.startswith(ENVIRONMENT)},
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def show(match: Match) -> None:
+    """The match as a table."""
+    print(f"\n{match.network}, batch {match.batch}: samples/s, median of the repeats, and each")
+    for name, rates in match.rates.items():
+        each = " ".join(f"{rate:,.0f}" for rate in rates)
+        print(f"  {name:<44} {median(rates):>8,.0f}   {each:<24} {match.notes.get(name, '')}".rstrip())
+    for name, note in match.notes.items():
+        if name not in match.rates:
+            print(f"  {name:<44} failed: {note}")
+    for name, (of_medians, paired) in match.ratios().items():
+        if of_medians is not None:
+            target = f"   target {TARGETS[name]:g}" if name in TARGETS else ""
+            print(f"  {name:<44} {of_medians:>8.2f}   {paired:.2f} within repeats{target}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--json", action="store_true", help="print all numbers as one object, on the last line"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--networks", default="small", help=f"some of: {', '.join(TASKS)}")
+    parser.add_argument("--batch", default="128,512", help="global batch sizes")
+    options = parser.parse_args()
+    networks, batches = options.networks.split(","), [int(batch) for batch in options.batch.split(",")]
+    for name in networks:
+        if name not in TASKS:
+            parser.error(f"no network {name!r}; there are {', '.join(TASKS)}")
+
+    torch = importlib.util.find_spec("torch") is not None
+    about = machine(torch)
+    for key, value in about.items():
+        print(f"{key}: {value}")
+    if not torch:
+        print("PyTorch is not installed: no ratios; `pip install cnnpar[bench]` gets it")
+    peers = {processes: Peers(processes) for processes in ((1, 2) if torch else ())}
+    matches = [Match(network, batch, peers) for network in networks for batch in batches]
+    try:
+        for repeat in range(options.repeats):
+            for match in matches:
+                match.play(options.seconds)
+            print(
+                f"repeat {repeat + 1} of {options.repeats} done, load {os.getloadavg()[0]:.1f}",
+                file=sys.stderr,
+            )
+        idle = {f"{processes} processes": group.idle for processes, group in peers.items()}
+    finally:
+        for group in peers.values():
+            group.close()
+    for match in matches:
+        show(match)
+    print(f"\nCPU seconds that PyTorch's processes used while waiting: {sum(idle.values()):.2f}")
+    if options.json:
+        ratios = {name: pair for match in matches for name, pair in match.ratios().items()}
+        rates: dict[str, dict[int, Rates]] = {}
+        for match in matches:
+            rates.setdefault(match.network, {})[match.batch] = match.rates
+        print(
+            json.dumps(
+                {
+                    **{name: pair[0] for name, pair in ratios.items()},
+                    "within_repeats": {name: pair[1] for name, pair in ratios.items()},
+                    "samples_per_second": rates,
+                    "notes": {f"{m.network} {m.batch}": m.notes for m in matches},
+                    "targets": TARGETS,
+                    "machine": about,
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
