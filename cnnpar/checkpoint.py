@@ -24,7 +24,7 @@ from cnnpar.state import EpochRecord, TrainState, Vector
 
 FORMAT = "cnnpar checkpoint"
 VERSION = 1
-MAXIMUM_BYTES = 16 << 30
+MAXIMUM_BYTES = 64 << 30  # the largest network, and two more such vectors of an optimizer
 
 
 class Array(Struct, frozen=True, forbid_unknown_fields=True):

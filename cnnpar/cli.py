@@ -5,23 +5,27 @@ imported by the command that needs them, so that `--help` answers at once.
 """
 
 import os
+import shlex
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from cnnpar import __version__
 from cnnpar import config as settings
-from cnnpar.errors import CnnparError, InputError
+from cnnpar.console import run, say
+from cnnpar.errors import InputError
+
+if TYPE_CHECKING:
+    from cnnpar.run import Resume, Summary
 
 
 def _option(text: str, name: str | None = None) -> Parameter:
-    return Parameter(name=name, help=text, negative="")
+    return Parameter(name=name, help=text, negative="", show_default=False)
 
 
 Json = Annotated[bool, _option("Print one JSON object as the last line.")]
@@ -49,19 +53,22 @@ def train(
     resume: Annotated[
         str | None, _option("Go on from a checkpoint: FILE, DIR, or nothing for --run-dir or the newest run.")
     ] = None,
-    address: Annotated[str | None, _option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own).")] = None,
+    address: Annotated[
+        str | None, _option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own).")
+    ] = None,
     transport: Annotated[
         Literal["direct", "ray"] | None, _option("How gradients travel: direct (default, faster) or ray.")
     ] = None,
     set_: Annotated[tuple[str, ...], _option("Any setting, as SECTION.KEY=VALUE; may be repeated.", "--set")] = (),
     quiet: Annotated[bool, _option("Show nothing but errors.")] = False,
     json: Json = False,
-    debug: Debug = False,  # noqa: ARG001  # looked for by `run`
+    debug: Debug = False,  # noqa: ARG001  # looked for by `console.run`
 ) -> int:
-    """Train a network: without options two workers, on the embedded digits, for a few seconds.
+    """Train a network; without options on the embedded digits, for a few seconds.
 
-    The weights depend on settings and data alone, not on the workers. Stopped with Ctrl-C, or killed, a run goes on
-    with --resume as if nothing had happened.
+    The weights depend on settings and data alone, not on the workers.
+    Stopped with Ctrl-C, or killed, a run goes on with --resume as if nothing
+    had happened.
     """
     if data is not None and (train_data or test_data):
         raise InputError("--data names a known data set; it goes without --train-data and --test-data")
@@ -78,14 +85,15 @@ def train(
         "augment.ratio": augmenter_ratio,
     }
     if train_data is not None:
-        options |= {"data.name": "", "data.train": str(train_data), "data.test": ""}
+        options |= {"data.name": "", "data.train": _as_path(train_data), "data.test": ""}
     if test_data is not None:
-        options |= {"data.test": str(test_data)}
+        options |= {"data.test": _as_path(test_data)}
     if data is not None:
         options |= {"data.name": data, "data.train": "", "data.test": ""}
     from cnnpar.report.progress import Progress
 
-    resumed, resolved = _settings(config, resume, run_dir, options, set_)
+    resumed = _checkpoint(resume, run_dir, to_path)
+    resolved = _settings(config, resumed, options, set_)
     _enter_portable(resolved)
     from cnnpar.run import train_run
 
@@ -94,16 +102,18 @@ def train(
     summary = train_run(resolved, name, run_dir, to_path, resumed, progress)
     if not quiet:
         stream = sys.stderr if json else sys.stdout
-        _say(_result(summary, run_dir, to_path), stream)
+        say(_result(summary, to_path), stream)
     if json:
-        _say(msgspec.json.encode(summary).decode(), sys.stdout)
+        say(msgspec.json.encode(summary).decode(), sys.stdout)
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
 
 
-def test(
+def evaluate(
     *,
     from_path: Annotated[Path, _option("The checkpoint: a model.json, or the run's directory.")],
-    test_data: Annotated[Path | None, _option("Test data (default: those of the run): .csv[.gz], IDX, .npz, folders.")] = None,
+    test_data: Annotated[
+        Path | None, _option("Test data (default: those of the run): .csv[.gz], IDX, .npz, folders.")
+    ] = None,
     data: Annotated[str | None, _option("A known data set: digits or mnist.")] = None,
     workers: Annotated[int, _option("Ray workers; 0: in this process, without Ray.")] = 0,
     json: Json = False,
@@ -112,29 +122,38 @@ def test(
     """Test the model of a checkpoint; the file alone is enough."""
     if data is not None and test_data is not None:
         raise InputError("--data names a known data set; it goes without --test-data")
+    if data is not None and data not in settings.DATA_NAMES:
+        raise InputError(f"--data {data}: no known data set; there are {', '.join(settings.DATA_NAMES)}")
     from cnnpar.checkpoint import load
 
     path = from_path / "model.json" if from_path.is_dir() else from_path
     payload = load(path)
     trained_on = payload.config.data
-    source = str(test_data) if test_data else data or trained_on.name or trained_on.test
-    if not source:
-        raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
+    source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
     engine = settings.resolve({"engine": {**settings.to_tables(payload.config)["engine"], "workers": workers}}).engine
     _enter_portable(payload.config)
     from cnnpar.run import evaluate_run
 
-    sums = evaluate_run(payload, source, engine, str(path), lambda text: _say(text, sys.stderr))
+    sums = evaluate_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
     accuracy = sums.correct / sums.count
     if json:
         result = {"accuracy": accuracy, "correct": sums.correct, "total": sums.count, "loss": sums.loss / sums.count}
-        _say(msgspec.json.encode(result).decode(), sys.stdout)
+        say(msgspec.json.encode(result).decode(), sys.stdout)
     else:
-        _say(f"accuracy {accuracy:.2%} ({sums.correct:,} of {sums.count:,}), loss {sums.loss / sums.count:.4f}", sys.stdout)
+        say(
+            f"accuracy {accuracy:.2%} ({sums.correct:,} of {sums.count:,}), loss {sums.loss / sums.count:.4f}",
+            sys.stdout,
+        )
     return 0
 
 
-def inspect(file: Annotated[Path, Parameter(help="A checkpoint, or a run's directory.")], /, *, json: Json = False, debug: Debug = False) -> int:  # noqa: ARG001
+def inspect(
+    file: Annotated[Path, Parameter(help="A checkpoint, or a run's directory.")],
+    /,
+    *,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> int:
     """Show what a checkpoint holds: position, accuracy, network, digest of the weights."""
     from cnnpar.checkpoint import load, unpack
 
@@ -156,11 +175,11 @@ def inspect(file: Annotated[Path, Parameter(help="A checkpoint, or a run's direc
             "fingerprint": payload.fingerprint,
             "data_fingerprint": payload.data_fingerprint,
         }
-        _say(msgspec.json.encode(facts).decode(), sys.stdout)
+        say(msgspec.json.encode(facts).decode(), sys.stdout)
         return 0
     from cnnpar.report.inspection import describe
 
-    _say(describe(payload, network, state), sys.stdout)
+    say(describe(payload, network, state), sys.stdout)
     return 0
 
 
@@ -171,8 +190,12 @@ app = App(
     help_format="plaintext",
 )
 app.command(train)
-app.command(test)
+app.command(evaluate, name="test")
 app.command(inspect)
+train_app = App(name="cnnpar-train", version=__version__, help_format="plaintext")
+train_app.default(train)
+test_app = App(name="cnnpar-test", version=__version__, help_format="plaintext")
+test_app.default(evaluate)
 
 
 def main() -> None:
@@ -182,75 +205,47 @@ def main() -> None:
 
 def main_train() -> None:
     """`cnnpar-train`: the command most people need."""
-    sys.exit(run(_alone(train, "cnnpar-train"), sys.argv[1:]))
+    sys.exit(run(train_app, sys.argv[1:]))
 
 
 def main_test() -> None:
     """`cnnpar-test`: accuracy of a finished model."""
-    sys.exit(run(_alone(test, "cnnpar-test"), sys.argv[1:]))
+    sys.exit(run(test_app, sys.argv[1:]))
 
 
-def run(command: App, arguments: Sequence[str]) -> int:
-    """Run a command and turn whatever happens into an exit code, and at most two lines on standard error."""
-    program = command.name[0]
-    try:
-        code = command(
-            _spelled(arguments), exit_on_error=False, print_error=False, result_action="return_value"
-        )
-    except CycloptsError as error:
-        _say(f"{program}: error: {error}\nSee `{program} --help`.", sys.stderr)
-        return InputError.exit_code
-    except CnnparError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        _say(f"{program}: error: {error}", sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        _say(f"{program}: stopped before training began; nothing was lost", sys.stderr)
-        return 128 + signal.SIGINT
-    return code or 0
+def _as_path(path: Path) -> str:
+    """The path as text that is not mistaken for the name of a data set."""
+    return f"./{path}" if str(path) in settings.DATA_NAMES else str(path)
 
 
-def _alone(function: Callable[..., int], name: str) -> App:
-    """One command as a program of its own."""
-    program = App(name=name, version=__version__, help_format="plaintext")
-    program.default(function)
-    return program
+def _checkpoint(resume: str | None, run_dir: Path | None, to_path: Path | None) -> "Resume | None":
+    """The checkpoint to go on from, if any."""
+    if resume is None:
+        return None
+    from cnnpar.checkpoint import load
+    from cnnpar.run import Resume
+    from cnnpar.rundir import find_checkpoint
 
-
-def _spelled(arguments: Sequence[str]) -> list[str]:
-    """Options as the parser knows them: `--train_data=F` as `--train-data=F`, a bare `--resume` with nothing."""
-    spelled = []
-    for position, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name.startswith("--"):
-            argument = name.replace("_", "-") + equals + value
-        following = arguments[position + 1] if position + 1 < len(arguments) else "--"
-        spelled.append("--resume=" if argument == "--resume" and following.startswith("--") else argument)
-    return spelled
+    path = find_checkpoint(resume, run_dir, to_path)
+    return Resume(path, load(path))
 
 
 def _settings(
-    file: Path | None, resume: str | None, run_dir: Path | None, options: Mapping[str, Any], assignments: Sequence[str]
-) -> tuple[Any, settings.Config]:
-    """The checkpoint to go on from, if any, and the settings: its own or the file's, changed by the options."""
-    resumed = None
-    tables: dict[str, Any] = settings.read(file) if file else {}
-    source = str(file) if file else "settings"
-    if resume is not None:
-        from cnnpar.checkpoint import load
-        from cnnpar.run import Resume
-        from cnnpar.rundir import find_checkpoint
-
-        path = find_checkpoint(resume, run_dir)
-        resumed = Resume(path, load(path))
-        if file is None:
-            tables, source = settings.to_tables(resumed.payload.config), str(path)
+    file: Path | None, resumed: "Resume | None", options: Mapping[str, Any], assignments: Sequence[str]
+) -> settings.Config:
+    """The settings of the file, or else of the checkpoint, or else the defaults; changed by the options."""
+    tables: dict[str, Any] = {}
+    source = "settings"
+    if file is not None:
+        tables, source = settings.read(file), str(file)
+    elif resumed is not None:
+        tables, source = settings.to_tables(resumed.payload.config), str(resumed.path)
     for place, value in options.items():
         section, _, key = place.partition(".")
-        if value is not None:
-            tables[section] = {**tables.get(section, {}), key: value}
-    return resumed, settings.resolve(tables, assignments, source)
+        table = tables.setdefault(section, {})
+        if value is not None and isinstance(table, dict):  # else the file is wrong, and `resolve` says so
+            table[key] = value
+    return settings.resolve(tables, assignments, source)
 
 
 def _enter_portable(config: settings.Config) -> None:
@@ -264,7 +259,7 @@ def _enter_portable(config: settings.Config) -> None:
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})
 
 
-def _result(summary: Any, run_dir: Path | None, to_path: Path | None) -> str:
+def _result(summary: "Summary", to_path: Path | None) -> str:
     """What a person reads at the end."""
     lines = []
     if summary.stopped_by is not None:
@@ -272,18 +267,10 @@ def _result(summary: Any, run_dir: Path | None, to_path: Path | None) -> str:
         if to_path is not None:
             command += ["--run-dir", summary.run_dir, "--to-path", str(to_path)]
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
-        lines.append(f"  {' '.join(command)}")
+        lines.append(f"  {shlex.join(command)}")
     if summary.test_accuracy is not None:
         lines.append(f"test accuracy {summary.test_accuracy:.2%}")
     exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"
     lines.append(f"weights sha256 {summary.weights_sha256}{exact}")
     lines.append(f"saved as {summary.checkpoint}")
     return "\n".join(lines)
-
-
-def _say(text: str, stream: Any) -> None:
-    """Print; a reader that has gone away is no error of ours."""
-    try:
-        print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

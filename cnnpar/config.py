@@ -18,8 +18,9 @@ from msgspec import Meta, Struct
 from cnnpar.errors import InputError
 
 _LARGEST = sys.float_info.max  # infinity is no setting
-Positive = Annotated[int, Meta(ge=1)]
-Count = Annotated[int, Meta(ge=0)]
+_MOST = 2**53  # every reader of JSON keeps integers up to here
+Positive = Annotated[int, Meta(ge=1, le=_MOST)]
+Count = Annotated[int, Meta(ge=0, le=_MOST)]
 PositiveFloat = Annotated[float, Meta(gt=0, le=_LARGEST)]
 NonNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
@@ -91,7 +92,7 @@ class Train(_Table, frozen=True):
     epochs: Positive = 30
     batch_size: Positive = 64  # samples of one optimizer step, whatever the number of workers
     microbatch: Positive = 16  # samples of one unit of arithmetic; changing it changes the bits
-    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    seed: Count = 0
 
 
 class SGD(_Table, frozen=True, tag_field="type", tag="sgd"):

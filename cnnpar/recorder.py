@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnpar.checkpoint import Payload
+from cnnpar.checkpoint import Payload, Position
 from cnnpar.config import Config
 from cnnpar.nn.network import Sums
 from cnnpar.report.metrics import MetricsLog
@@ -26,17 +26,18 @@ class Recorder:
         files: RunFiles,
         progress: Progress,
         pack: Callable[[TrainState], Payload],
-        resume_step: int | None,
+        resumed: Position | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`pack` copies a state for the saver; `resume_step` is the step of the checkpoint gone on from."""
+        """`pack` copies a state for the saver; `resumed` is where the checkpoint was that is gone on from."""
         self._config = config
         self._files = files
         self._progress = progress
         self._pack = pack
         self._clock = clock
         self._saver = Saver(progress.note)
-        self._metrics = MetricsLog(files.metrics, resume_step, progress.note)
+        step, epochs = (resumed.step, resumed.epoch) if resumed else (None, 0)
+        self._metrics = MetricsLog(files.metrics, step, progress.note, epochs)
         self._saved_at = clock()
         self._drawn_at = -float("inf")
         self._drawing = 0.0  # seconds that the last picture took

@@ -1,5 +1,6 @@
 """A whole run from its parts: data, network, state, workers, files; and the test of a finished model."""
 
+import itertools
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import msgspec
 
 from cnnpar import __version__, optim
 from cnnpar.checkpoint import Payload, pack, unpack
-from cnnpar.config import Config, Engine
+from cnnpar.config import Config, Engine, to_toml
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
@@ -22,12 +23,12 @@ from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
-from cnnpar.rundir import RunFiles, new_run, require_writable
+from cnnpar.rundir import RunFiles, check_new, check_resumed, locked, new_run, resumed_run
 from cnnpar.state import TrainState
 from cnnpar.training import train
 
-# What may differ between a checkpoint and the run that goes on from it; the data are compared by content.
-_FREE_SECTIONS = ("data", "engine", "checkpoint", "report")
+# What may differ between a checkpoint and the run that goes on from it; data and network are compared by content.
+_FREE_SECTIONS = ("data", "model", "engine", "checkpoint", "report")
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -98,23 +99,24 @@ def train_run(
         network = Network.from_tables(config.model.layers, preprocessing.image_shape, len(preprocessing.class_names))
         parameters = network.init(config.train.seed)
         state = TrainState(parameters, optim.init(config.optimizer, network.layout.size))
-        files = new_run(run_dir, to_path, name)
+        check_new(run_dir, to_path)
     else:
         network, state = unpack(resume.payload, str(resume.path))
         check_resumable(resume, config, splits, own)
         state.exact &= own == resume.payload.fingerprint
-        if run_dir is None and to_path is None and resume.path.name == "model.json":
-            files = RunFiles.at(resume.path.parent, None)
-        else:
-            files = RunFiles.at(run_dir or resume.path.parent, to_path)
-        files.directory.mkdir(parents=True, exist_ok=True)
-        require_writable(files)
+        check_resumed(resume.path, run_dir, to_path)
 
     data = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
     present = {kind: part for kind, part in data.items() if part is not None}
     work = Training(
         network, preprocessing, config.augment, config.train, {kind: len(part) for kind, part in present.items()}
     )
+    expected = state.epoch * work.steps_per_epoch + state.index
+    if resume and (state.step != expected or state.index > work.steps_per_epoch):
+        raise InputError(
+            f"{resume.path}: $.payload.state: {work.steps_per_epoch} steps an epoch make epoch {state.epoch}, "
+            f"index {state.index} not step {state.step}; the file was changed"
+        )
     server, exact = start(config.engine, work, present, progress.note)
     state.exact &= exact
 
@@ -123,16 +125,17 @@ def train_run(
 
     test: Sums | None = None
     try:
-        _write_config(files, config, progress.note)
-        progress.start(
-            _headline(config, network, splits, files, resume),
-            config.train.epochs * work.steps_per_epoch,
-            state.step,
-            config.train.epochs,
-            work.steps_per_epoch,
-        )
-        recorder = Recorder(config, files, progress, pack_state, state.step if resume else None)
-        with StopSignal() as stop:
+        files = resumed_run(resume.path, run_dir, to_path) if resume else new_run(run_dir, to_path, name)
+        with locked(files.directory), StopSignal() as stop:
+            _write_config(files, config, progress.note)
+            progress.start(
+                _headline(config, network, splits, files, resume),
+                config.train.epochs * work.steps_per_epoch,
+                state.step,
+                config.train.epochs,
+                work.steps_per_epoch,
+            )
+            recorder = Recorder(config, files, progress, pack_state, resume.payload.state if resume else None)
             try:
                 train(
                     config,
@@ -155,7 +158,7 @@ def train_run(
             finally:
                 recorder.close(state)
     finally:
-        workers = server.workers
+        workers = server.workers if config.engine.workers else 0
         server.close()
     return _summary(state, files, workers, test, stop.received)
 
@@ -163,24 +166,33 @@ def train_run(
 def check_resumable(resume: Resume, config: Config, splits: Splits, own: dict[str, str]) -> None:
     """Raises InputError, saying what differs, unless going on gives what never stopping would have given."""
     saved, path = resume.payload, resume.path
+
+    def refuse(what: str, old: object, new: object) -> InputError:
+        return InputError(
+            f"{path}: cannot resume: {what} was {_short(old)} and is now {_short(new)}; "
+            f"leave it as it was, or start a new run"
+        )
+
     for section in Config.__struct_fields__:
         before, now = getattr(saved.config, section), getattr(config, section)
         if section in _FREE_SECTIONS or before == now:
             continue
         if type(before) is not type(now):
-            raise InputError(f"{path}: cannot resume: {section} was {type(before).__name__}, now {type(now).__name__}")
+            raise refuse(f"{section}.type", before.__struct_config__.tag, now.__struct_config__.tag)
         for field in before.__struct_fields__:
             old, new = getattr(before, field), getattr(now, field)
             if old != new and (section, field) != ("train", "epochs"):
-                raise InputError(
-                    f"{path}: cannot resume: {section}.{field} was {_short(old)} and is now {_short(new)}; "
-                    f"leave it as it was, or start a new run"
-                )
+                raise refuse(f"{section}.{field}", old, new)
     if splits.fingerprint != saved.data_fingerprint:
         raise InputError(
             f"{path}: cannot resume: the training or validation data are not those the run began with; "
             f"give the same files and data.validation, or start a new run"
         )
+    shape = saved.preprocessing.image_shape, len(saved.preprocessing.class_names)
+    layers = Network.from_tables(config.model.layers, *shape).tables()  # with defaults and names filled in
+    for number, (was, layer) in enumerate(itertools.zip_longest(saved.network, layers), 1):
+        if was != layer:
+            raise refuse(f"layer {number}", was or "none", layer or "none")
     difference = differences(saved.fingerprint, own)
     if difference and not config.engine.allow_inexact:
         raise InputError(
@@ -189,14 +201,21 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: dict[st
         )
 
 
-def evaluate_run(payload: Payload, source: str, engine: Engine, path: str, warn: Callable[[str], None]) -> Sums:
-    """Loss, hits and count of a checkpoint's model on the data set or file that `source` names."""
+def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str, warn: Callable[[str], None]) -> Sums:
+    """Loss, hits and count of the model of checkpoint `path` on the data set or file `source`; None: on its run's own.
+
+    Raises InputError where those do not fit the model, or the run had none.
+    """
     use_one_thread()
     network, state = unpack(payload, path)
-    data = load_for_test(source, payload.preprocessing.image_shape, payload.preprocessing.class_names)
-    work = Training(
-        network, payload.preprocessing, payload.config.augment, payload.config.train, {Kind.TEST: len(data)}
-    )
+    known = payload.preprocessing
+    data = load_for_test(source, known.image_shape, known.class_names) if source else load(payload.config.data).test
+    if data is None:
+        raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
+    if (data.image_shape, data.class_names) != (known.image_shape, known.class_names):
+        raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
+    samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
+    work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)
     server, _ = start(engine, work, {Kind.TEST: data}, warn)
     try:
         return server.evaluate(state.parameters, Kind.TEST)
@@ -204,9 +223,7 @@ def evaluate_run(payload: Payload, source: str, engine: Engine, path: str, warn:
         server.close()
 
 
-def _headline(
-    config: Config, network: Network, splits: Splits, files: RunFiles, resume: Resume | None
-) -> list[str]:
+def _headline(config: Config, network: Network, splits: Splits, files: RunFiles, resume: Resume | None) -> list[str]:
     """The lines a run begins with."""
     counts = [f"{len(splits.train):,} training"]
     counts += [
@@ -225,13 +242,11 @@ def _headline(
     ]
     if resume is not None:
         state = resume.payload.state
-        lines.append(f"resumed from {resume.path} at epoch {state.epoch + 1}, step {state.step:,}")
+        lines.append(f"resumed from {resume.path} after {state.epoch} epochs, step {state.step:,}")
     return lines
 
 
 def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) -> None:
-    from cnnpar.config import to_toml
-
     try:
         files.config.write_text(to_toml(config), encoding="utf-8")
     except OSError as error:

@@ -1,10 +1,11 @@
 """The files of a run: their names, and how a new run gets a directory of its own."""
 
+import contextlib
 import fcntl
+import itertools
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +78,8 @@ def new_run(directory: Path | None, to_path: Path | None, name: str) -> RunFiles
     return _made(RunFiles.at(directory or _numbered(name), to_path))
 
 
-def resumed_run(checkpoint: Path, directory: Path | None, to_path: Path | None) -> RunFiles:
-    """The files of a run that goes on: beside its checkpoint, unless another place is asked for.
-
-    Raises InputError when they would overwrite another run, or cannot be written.
-    """
+def check_resumed(checkpoint: Path, directory: Path | None, to_path: Path | None) -> RunFiles:
+    """Raises InputError, before anything is made, when `resumed_run` would."""
     files = RunFiles.at(directory or checkpoint.parent, to_path)
     own = [path.resolve() for path in (files.model, files.previous, files.best)]
     if checkpoint.resolve() not in own and _exists(files.model):
@@ -90,10 +88,18 @@ def resumed_run(checkpoint: Path, directory: Path | None, to_path: Path | None) 
             f"choose another --run-dir or --to-path"
         )
     _check(files)
-    return _made(files)
+    return files
 
 
-@contextmanager
+def resumed_run(checkpoint: Path, directory: Path | None, to_path: Path | None) -> RunFiles:
+    """The files of a run that goes on: beside its checkpoint, unless another place is asked for.
+
+    Raises InputError when they would overwrite another run, or cannot be written.
+    """
+    return _made(check_resumed(checkpoint, directory, to_path))
+
+
+@contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Keep other processes from training here; ends with the process, however it ends. Raises InputError if one is."""
     descriptor = os.open(directory, os.O_RDONLY)
@@ -120,7 +126,7 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
     """
     if resume:
         path = Path(resume)
-        candidates = [path / "model.json" if path.is_dir() else path]
+        candidates = [path / "model.json" if _exists(path) and path.is_dir() else path]
     elif to_path is not None:
         candidates = [to_path]
     elif directory is not None:
@@ -173,15 +179,15 @@ def _exists(path: Path) -> bool:
 
 def _numbered(name: str) -> Path:
     """A directory that did not exist before; two runs started at once get two."""
-    number = 1
-    while True:
-        directory = _PARENT / f"{name}-{number}"
-        try:
-            _PARENT.mkdir(exist_ok=True)
-            directory.mkdir()
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise InputError(f"{directory}: cannot make the run directory: {error.strerror}; give --run-dir") from error
-        else:
-            return directory
+    try:
+        _PARENT.mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            with contextlib.suppress(FileExistsError):
+                directory = _PARENT / f"{name}-{number}"
+                directory.mkdir()
+                break
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: cannot make the run directory: {error.strerror}; give --run-dir"
+        ) from error
+    return directory

@@ -1,11 +1,11 @@
 """Writes checkpoints beside the training: the loop hands over a copy of the state and goes on."""
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, encode
 from cnnpar.errors import RunError
 
@@ -57,32 +57,6 @@ class Saver:
                 reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
                 self._failed[path] = f"cannot write the checkpoint: {reason}"
                 self._warn(f"{path}: {self._failed[path]}; training goes on, the next one is tried again")
-
-
-def write(path: Path, content: bytes, previous: Path | None = None) -> None:
-    """Replace a file at once: a kill at any moment leaves the old one or the new one, whole.
-
-    The old one is kept as `previous`, where the file system has hard links. Raises OSError, and then the old file
-    is still there.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)  # of a crash; "x" below follows no link
-    with temporary.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    if previous is not None:
-        link = previous.with_name(f".{previous.name}.tmp")
-        with contextlib.suppress(OSError):  # the newest state matters more than the one before
-            link.unlink(missing_ok=True)
-            link.hardlink_to(path)  # a second name, not a move: there is no moment without a checkpoint
-            link.replace(previous)
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _holds(path: Path, content: bytes) -> bool:

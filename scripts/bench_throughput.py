@@ -10,8 +10,7 @@ Everybody has one thread per process.
 
 Contestants take turns: each is measured once per repeat, while the others wait in a read or do not exist. A ratio
 is one of medians over the repeats; beside it stands the median of the ratios within each repeat, which a machine
-that is busy for a while disturbs less. DDP counts as its best variant; variants that are hopeless in the first
-repeat are not measured again.
+that is busy for a while disturbs less. PyTorch counts as its best variant, by the median.
 """
 
 import argparse
@@ -34,7 +33,6 @@ CNNPAR = {"cnnpar, in process": 0, "cnnpar, 1 worker": 1, "cnnpar, 2 workers": 2
 VARIANTS = [
     f"{layout} {mode}" for layout in ("channels-last", "channels-first") for mode in ("eager", "compiled")
 ]
-HOPELESS = 0.75  # of the best variant's rate in the first repeat
 TARGETS = {"scaling_2": 1.7, "ratio_small_128": 0.8, "ratio_small_512": 0.8}
 ENVIRONMENT = ("OPENBLAS_", "OMP_", "MKL_", "NPY_", "MALLOC_", "GLIBC_", "LD_PRELOAD", "RAY_", "TORCH")
 
@@ -48,7 +46,8 @@ class Match:
         """`peers` by their number of processes."""
         self.network, self.batch = network, batch
         self.rates: Rates = {}
-        self.notes: dict[str, str] = {}  # why a variant was given up
+        self.rules: dict[str, str] = {}  # the kind of SGD that PyTorch's trial found faster
+        self.failures: dict[str, str] = {}  # why a variant cannot be had
         self._peers = peers
         self._variants = {processes: list(VARIANTS) for processes in peers}
 
@@ -62,7 +61,7 @@ class Match:
 
     def best(self, processes: int) -> str | None:
         """The PyTorch variant of the highest median."""
-        names = [name for variant in self._variants.get(processes, ()) if (name := _name(processes, variant))]
+        names = [_name(processes, variant) for variant in self._variants.get(processes, ())]
         return max(names, key=lambda name: median(self.rates[name]), default=None)
 
     def ratio(self, over: str | None, under: str | None) -> tuple[float | None, float | None]:
@@ -90,21 +89,16 @@ class Match:
     def _others(self, processes: int, seconds: float) -> None:
         if processes not in self._peers:
             return
-        variants = self._variants[processes]
-        for variant in list(variants):
+        for variant in list(self._variants[processes]):
             name = _name(processes, variant)
             answer = self._peers[processes].measure(self.network, self.batch, variant, seconds)
             if "error" in answer:
-                self.notes[name] = answer["error"]
-                variants.remove(variant)
+                self.failures[name] = answer["error"]
+                self.rates.pop(name, None)
+                self._variants[processes].remove(variant)
                 continue
             self.rates.setdefault(name, []).append(answer["rate"])
-        best = max((self.rates[_name(processes, variant)][0] for variant in variants), default=0.0)
-        for variant in list(variants):
-            name = _name(processes, variant)
-            if len(self.rates[name]) == 1 and self.rates[name][0] < HOPELESS * best:
-                self.notes[name] = "far behind in the first repeat, not measured again"
-                variants.remove(variant)
+            self.rules[name] = answer["rule"]
 
 
 def _name(processes: int, variant: str) -> str:
@@ -142,10 +136,9 @@ def show(match: Match) -> None:
     print(f"\n{match.network}, batch {match.batch}: samples/s, median of the repeats, and each")
     for name, rates in match.rates.items():
         each = " ".join(f"{rate:,.0f}" for rate in rates)
-        print(f"  {name:<44} {median(rates):>8,.0f}   {each:<24} {match.notes.get(name, '')}".rstrip())
-    for name, note in match.notes.items():
-        if name not in match.rates:
-            print(f"  {name:<44} failed: {note}")
+        print(f"  {name:<44} {median(rates):>8,.0f}   {each}   {match.rules.get(name, '')}".rstrip())
+    for name, reason in match.failures.items():
+        print(f"  {name:<44} cannot be had: {reason}")
     for name, (of_medians, paired) in match.ratios().items():
         if of_medians is not None:
             target = f"   target {TARGETS[name]:g}" if name in TARGETS else ""
@@ -172,7 +165,7 @@ def main() -> None:
     for key, value in about.items():
         print(f"{key}: {value}")
     if not torch:
-        print("PyTorch is not installed: no ratios; `pip install cnnpar[bench]` gets it")
+        print("PyTorch is not installed, so there is no peer: `pip install cnnpar[bench]`")
     peers = {processes: Peers(processes) for processes in ((1, 2) if torch else ())}
     matches = [Match(network, batch, peers) for network in networks for batch in batches]
     try:
@@ -201,7 +194,7 @@ def main() -> None:
                     **{name: pair[0] for name, pair in ratios.items()},
                     "within_repeats": {name: pair[1] for name, pair in ratios.items()},
                     "samples_per_second": rates,
-                    "notes": {f"{m.network} {m.batch}": m.notes for m in matches},
+                    "failures": {f"{match.network} {match.batch}": match.failures for match in matches},
                     "targets": TARGETS,
                     "machine": about,
                 }

@@ -3,7 +3,8 @@
     python scripts/profile_step.py [--config FILE] [--shape H W C] [--classes N] [--microbatch 16] [--repeat 200]
 
 The network is the configuration's `model.layers`; without a file it is the default one, on 8 x 8 x 1. Times are
-means over the fastest quarter of the steps, those that other work on the machine disturbed least. Operations are those of the matrix products: 2 for each weight and place that it is used at.
+means over the fastest quarter of the steps, those that other work on the machine disturbed least. Operations are
+those of the matrix products: 2 for each weight and place that it is used at.
 """
 
 import argparse
@@ -29,6 +30,9 @@ class Timed:
         self.times: dict[str, list[float]] = defaultdict(list)
 
     def __getattr__(self, method: str) -> Any:
+        if not callable(getattr(self.layer, method)):
+            return getattr(self.layer, method)
+
         def call(*arguments: Any) -> Any:
             start = time.perf_counter()
             result = getattr(self.layer, method)(*arguments)

@@ -26,6 +26,7 @@ FLOORS = {
     "cnnpar.nn.losses": 1,
     "cnnpar.optim": 1,
     "cnnpar.config": 0.5,
+    "cnnpar.console": 0.5,
     "cnnpar.errors": 0,
     "cnnpar.nn.kernels": 0,
     "cnnpar": 0,

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -174,6 +176,30 @@ def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
 
     with pytest.raises(RunError, match="--address 127.0.0.1:1: nobody answers there"):
         _check_address("127.0.0.1:1", given=True)
+
+
+def test_an_address_that_is_not_rays_is_an_error_at_once() -> None:
+    from cnnpar.parallel.cluster import _check_address
+
+    with socket.create_server(("127.0.0.1", 0)) as web, ThreadPoolExecutor(1) as pool:
+        port = web.getsockname()[1]
+
+        def answer() -> None:
+            peer, _ = web.accept()
+            with peer:
+                peer.recv(100)
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        answered = pool.submit(answer)
+        with pytest.raises(InputError, match="something answers there, but not Ray's head"):
+            _check_address(f"127.0.0.1:{port}", given=True)
+        answered.result()
+
+
+def test_the_cluster_that_runs_passes_the_check(ray_address: str) -> None:
+    from cnnpar.parallel.cluster import _check_address
+
+    _check_address(ray_address, given=True)
 
 
 def test_evaluation_over_workers_counts_each_sample_once(eight_workers: Cluster) -> None:

@@ -57,18 +57,21 @@ def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[tuple[sli
             )
 
 
-def unrolled(count: Pair, samples: int, kernel: tuple[int, int, int], stride: Pair) -> Shape:
-    """Shape of the array that `unroll` writes for `count` windows of `kernel` (height, width, C).
+def unrolled(count: Pair, samples: int, kernel: tuple[int, int, int], stride: Pair) -> tuple[Shape, tuple[int, ...]]:
+    """Shape of the array that `unroll` writes for `count` windows of `kernel` (height, width, C); its order in memory.
 
-    Elements of a window that lie side by side in memory make one row of a matrix. Where windows are one pixel apart
-    vertically, that need not be the whole window: the array holds each image row's windows of height 1 once, and
-    the product with the kernel is the sum of a product for each kernel row, of a slice that starts one row further
-    down. That copies less by the kernel's height. Short rows, as of a grey image, make slow products; they are
-    unrolled wholly.
+    The order names the axes (h, w, N, rows, columns, C) from the outermost to the innermost. Usually the elements of
+    a window lie side by side, a row of a matrix. Where windows are one pixel apart vertically, that need not be the
+    whole window: the array holds each image row's windows of height 1 once, and the product with the kernel is the
+    sum of a product for each kernel row, of a slice that starts one image row further down. That copies less, by the
+    kernel's height. But short rows, as of a grey image, are slow to copy and to multiply: then the windows are
+    unrolled wholly, and their elements lie in the outer axes, so that all pixels of one element are a long run.
     """
     height, width, channels = kernel
-    rows = 1 if stride[0] == 1 and width * channels >= _SHORT else height
-    return (count[0] + height - rows, count[1], samples, rows, width, channels)
+    if width * channels < _SHORT:
+        return (*count, samples, height, width, channels), (3, 4, 5, 0, 1, 2)
+    rows = 1 if stride[0] == 1 else height
+    return (count[0] + height - rows, count[1], samples, rows, width, channels), (0, 1, 2, 3, 4, 5)
 
 
 def unroll(image: Array, start: Pair, stride: Pair, out: Array) -> None:
@@ -77,7 +80,7 @@ def unroll(image: Array, start: Pair, stride: Pair, out: Array) -> None:
     out[i, j, :, a, b] is the pixel at row start[0] + stride[0] * i + a, column start[1] + stride[1] * j + b. Outside
     the image nothing is written: `out` must hold zeros there, as an array does that was zeros and is written here only.
     """
-    source, target = _blocks(image), _blocks(out)  # (H, W, N) and (h, w, N, rows, columns)
+    source, target = (_blocks(image), _blocks(out)) if out.flags.c_contiguous else (image, out)
     for a in range(out.shape[3]):
         to_rows, from_rows = _inside(image.shape[0], out.shape[0], stride[0], start[0] + a)
         for b in range(out.shape[4]):
@@ -88,11 +91,13 @@ def unroll(image: Array, start: Pair, stride: Pair, out: Array) -> None:
 def add_correlation(windows: Array, kernel: Array, out: Array) -> None:
     """Add to `out` (h, w, N, channels) the product of each window with `kernel` (height, width, C, channels).
 
-    `windows` are from `unroll`. BLAS adds where numpy's product could only overwrite.
+    `windows` are from `unroll`. BLAS adds where numpy's product could only overwrite; and it counts by columns, so
+    that out += windows @ kernel is given to it transposed.
     """
     gemm, flat = _GEMM[out.dtype], out.reshape(-1, out.shape[-1])  # flat: (pixels, channels)
     for part, rows in _products(windows, kernel):
-        gemm(1.0, rows.T, part.T, beta=1.0, c=flat.T, overwrite_c=True)  # BLAS counts by columns: all transposed
+        by_columns = part.flags.f_contiguous
+        gemm(1.0, rows.T, part if by_columns else part.T, trans_b=by_columns, beta=1.0, c=flat.T, overwrite_c=True)
 
 
 def kernel_gradient(windows: Array, dy: Array, out: Array) -> None:

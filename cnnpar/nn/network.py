@@ -1,12 +1,13 @@
 """The network: layers in order, on one flat vector of parameters.
 
 The vector is what crosses processes, what optimizers update and what checkpoints hold; `Layout` says which part of it
-is `conv1.weight`. A network holds no parameters, only workspaces that it reuses from batch to batch: so one network serves one thread at a time, and a result depends on nothing but the arguments.
+is `conv1.weight`. A network holds no parameters, only workspaces that it reuses from batch to batch: it serves one
+thread at a time, and a result depends on nothing but the arguments.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Array, Shape
-from cnnpar.nn.layers import LAYERS, Dense, Layer, MaxPool2D, Parameter, ReLU, Workspace
+from cnnpar.nn.layers import Layer, MaxPool2D, Parameter, ReLU, Workspace
 from cnnpar.nn.losses import softmax, softmax_cross_entropy
+from cnnpar.nn.tables import layers_from_tables
 
 Labels = NDArray[np.integer[Any]]
 Generators = Callable[[int], np.random.Generator]
@@ -84,36 +86,11 @@ class Network:
 
         Raises InputError that names the layer and what is wrong: its type, a key, or a shape that does not fit.
         """
-        shape: Shape = input_shape
-        layers: list[Layer] = []
-        counts: dict[str, int] = {}
-        for index, table in enumerate(tables):
-            layer = _layer(table, index)
-            counts[layer.kind] = counts.get(layer.kind, 0) + 1
-            if not layer.name:
-                layer = msgspec.structs.replace(layer, name=f"{layer.kind}{counts[layer.kind]}")
-            if isinstance(layer, Dense) and layer.units is msgspec.UNSET:
-                layer = msgspec.structs.replace(layer, units=classes)
-            place = f"layer {index + 1} ({layer.name})"
-            for other, earlier in enumerate(layers):
-                if earlier.name == layer.name:
-                    raise InputError(f"{place}: layer {other + 1} has the same name; names must differ")
-            try:
-                shape = layer.output_shape(shape)
-            except InputError as error:
-                raise InputError(f"{place}: {error}") from None
-            layers.append(layer)
-        if shape != (classes,):
-            last = f"layer {len(layers)} ({layers[-1].name})" if layers else "a network without layers"
+        network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype)
+        if not 0 < network.layout.size <= _MOST_PARAMETERS:
             raise InputError(
-                f"{last}: the network's output is {shape}, but {classes} classes need ({classes},); "
-                "end with a layer of type `dense` without `units`"
-            )
-        network = cls(layers, input_shape, dtype)
-        if network.layout.size > _MOST_PARAMETERS:
-            raise InputError(
-                f"the network has {network.layout.size:,} parameters, more than {_MOST_PARAMETERS:,}; "
-                "check `channels` and `units`"
+                f"the network has {network.layout.size:,} parameters, but needs 1 to {_MOST_PARAMETERS:,}; "
+                "check its layers, their `channels` and `units`"
             )
         return network
 
@@ -137,7 +114,7 @@ class Network:
     ) -> Sums:
         """Sums over the samples of `images` (n, H, W, C); their gradient overwrites `out` (size,).
 
-        `rng` gives a layer, by its index, the generator of its random choices (dropout); None means none are made.
+        `rng` gives a random layer (dropout), by its index, its generator; None means that nothing is random.
         Not a number in, not a number out: nothing is clipped.
         """
         if not len(images):
@@ -173,9 +150,9 @@ class Network:
         x = np.empty((*images.shape[1:3], len(images), images.shape[3]), self.dtype)
         x[...] = images.transpose(1, 2, 0, 3)
         for index in self._order:
-            own = work[index]
-            own.x, own.generator = x, rng(index) if rng else None
-            x = own.y = self.layers[index].forward(x, own)
+            layer, own = self.layers[index], work[index]
+            own.x, own.generator = x, rng(index) if rng and layer.random else None
+            x = own.y = layer.forward(x, own)
         return x
 
     def _backward(self, dy: Array, work: list[Workspace]) -> None:
@@ -204,36 +181,6 @@ class Network:
         for own, p in zip(work, self._views(parameters), strict=True):
             own.p = p
         return work
-
-
-def _layer(table: Mapping[str, Any], index: int) -> Layer:
-    """The settings of one layer, checked. Raises InputError that says what is allowed."""
-    place, kind = f"layer {index + 1}", table.get("type")
-    cls = LAYERS.get(kind) if isinstance(kind, str) else None
-    if cls is None:
-        given = "no `type`" if kind is None else f"unknown type {kind!r}"
-        raise InputError(f"{place}: {given}; types are {', '.join(sorted(LAYERS))}")
-    unknown = [key for key in table if key not in (*cls.__struct_fields__, "type")]
-    if unknown:
-        raise InputError(
-            f"{place} ({kind}): unknown key {unknown[0]!r}; keys are type, {', '.join(cls.__struct_fields__)}"
-        )
-    try:
-        return msgspec.convert(dict(table), cls)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{place} ({kind}): {_explain(error, cls)}") from None
-
-
-def _explain(error: msgspec.ValidationError, cls: type[Layer]) -> str:
-    """msgspec's message in our words, with the allowed values where there is a list of them."""
-    message = str(error).replace("Object missing required field", "missing key")
-    message, _, key = message.partition(" - at `$.")
-    message = message[:1].lower() + message[1:]
-    if not key:
-        return message
-    hint = get_type_hints(cls)[key.rstrip("`").partition("[")[0]]
-    choices = [choice for option in (hint, *get_args(hint)) for choice in get_args(option) if isinstance(choice, str)]
-    return f"{message} at `{key}" + (f"; allowed: {', '.join(choices)}" if "enum" in message else "")
 
 
 def _layout(layers: Sequence[Layer], parameters: Sequence[Mapping[str, Parameter]]) -> Layout:

@@ -21,6 +21,9 @@ from cnnpar.parallel.fingerprint import differences, fingerprint, handed_on
 from cnnpar.parallel.ray_settings import meant_address
 from cnnpar.parallel.work import Kind, Work
 
+# The first words of an HTTP/2 client, which is what Ray's head expects of whoever connects (RFC 9113, section 3.4).
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
 _STORE_BYTES = 256 << 20  # of Ray's object store besides the samples
 
 
@@ -185,10 +188,19 @@ def _check_address(address: str, given: bool) -> None:
     match = re.fullmatch(r"\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
     if match is None or int(match[2]) > 65535:
         raise InputError(f"{source} {address}: expected `auto` or HOST:PORT")
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return
     try:
-        socket.create_connection((match[1], int(match[2])), timeout=5).close()
+        with socket.create_connection((match[1], int(match[2])), timeout=5) as probe:
+            probe.sendall(_HTTP2_HELLO)
+            answer = probe.recv(9)
     except OSError as error:
         raise RunError(
             f"{source} {address}: nobody answers there ({error.strerror or error}); "
             f"start a cluster with `ray start --head`, or leave --address out"
         ) from error
+    if answer[3:4] != b"\4":  # a server of Ray's protocol begins with its settings
+        raise InputError(
+            f"{source} {address}: something answers there, but not Ray's head; "
+            f"`ray start --head` prints its address, mostly with port 6379"
+        )

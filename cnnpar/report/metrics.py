@@ -6,6 +6,7 @@ again.
 """
 
 import errno
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,21 +18,28 @@ class MetricsLog:
     """A metrics file that is appended to.
 
     `resume_step=None` starts an empty file. Otherwise the file is cut before the first line of a step after
-    `resume_step`, and a half-written last line is cut too; cutting is one operation of the file system, so a
+    `resume_step`, or of an epoch (a record with `train_loss`) beyond the `resume_epochs` finished by then, and a
+    half-written last line is cut too; cutting is one operation of the file system, so a
     crash leaves the old file or the new one, and a full disk does not prevent it.
 
     A disk error (full, read-only, folder gone) is no reason to stop training: the first one is told to
     `warn`, lines that can't be written are lost, and writing goes on as soon as the disk allows.
     """
 
-    def __init__(self, path: str | Path, resume_step: int | None, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        resume_step: int | None,
+        warn: Callable[[str], None],
+        resume_epochs: float = math.inf,
+    ) -> None:
         self._path = Path(path)
         self._warn: Callable[[str], None] | None = warn
         try:
             if resume_step is None:
                 self._path.write_bytes(b"")
             elif self._path.exists():
-                os.truncate(self._path, _length_up_to(self._path, resume_step))
+                os.truncate(self._path, _length_up_to(self._path, resume_step, resume_epochs))
         except OSError as error:
             self._failed(error)
 
@@ -60,6 +68,8 @@ class _Step(msgspec.Struct):
     """What resuming needs of a record."""
 
     step: int = 0
+    epoch: int = 0
+    train_loss: float | None = None
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -73,14 +83,15 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def _length_up_to(path: Path, step: int) -> int:
-    """Bytes before the first line of a later step or without an end; what is no record counts as earlier."""
+def _length_up_to(path: Path, step: int, epochs: float) -> int:
+    """Bytes before the first line of a later step or epoch or without an end; what is no record counts as earlier."""
     length = 0
     decode = msgspec.json.Decoder(_Step).decode
     with path.open("rb") as file:
         for line in file:
             try:
-                later = decode(line).step > step
+                record = decode(line)
+                later = record.step > step or (record.train_loss is not None and record.epoch > epochs)
             except msgspec.DecodeError:
                 later = False
             if later or not line.endswith(b"\n"):

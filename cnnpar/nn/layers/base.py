@@ -51,16 +51,20 @@ class Workspace:
     g: Mapping[str, Array]  # their gradients, for `gradients` to overwrite
     x: Array  # the layer's input in the last forward pass
     y: Array  # and its output
-    generator: np.random.Generator | None  # for random choices; None where there are to be none
+    generator: np.random.Generator | None  # in training, for a layer that is `random`
 
     def __init__(self) -> None:
         self._arrays: dict[str, Array] = {}
 
-    def array(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """The array `name`: zeros the first time, and whatever it held last from then on."""
+    def array(self, name: str, shape: Shape, dtype: np.dtype[Any], order: tuple[int, ...] | None = None) -> Array:
+        """The array `name`: zeros the first time, and whatever it held last from then on.
+
+        `order` names its axes from the outermost to the innermost in memory, where that is not 0, 1, 2...
+        """
         array = self._arrays.get(name)
         if array is None:
-            array = self._arrays[name] = np.zeros(shape, dtype)
+            array = np.zeros(shape if order is None else [shape[axis] for axis in order], dtype)
+            self._arrays[name] = array = array if order is None else array.transpose(np.argsort(order))
         return array
 
     def last(self, name: str) -> Array:
@@ -72,6 +76,7 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     """Settings of one layer, and what it computes. A subclass overrides what differs from doing nothing."""
 
     kind: ClassVar[str] = "layer"  # the stem of the names that unnamed layers get: conv1, conv2, ...
+    random: ClassVar[bool] = False  # whether training needs a generator
 
     name: Name = ""
 
@@ -79,9 +84,8 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         """Shape of one sample's output for the shape of its input. Raises InputError where they do not fit."""
         return shape
 
-    def parameters(self, shape: Shape) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape) -> dict[str, Parameter]:  # noqa: ARG002
         """The trainable arrays for an input of `shape`, by name."""
-        del shape
         return {}
 
     def forward(self, x: Array, work: Workspace) -> Array:

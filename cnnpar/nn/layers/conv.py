@@ -1,4 +1,4 @@
-"""Two-dimensional convolution, as one matrix product over the pixels of all samples."""
+"""Two-dimensional convolution, as matrix products over the pixels of all samples."""
 
 from typing import ClassVar, Literal
 
@@ -64,7 +64,8 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
         """See Layer."""
         (top, left), count = self._geometry(x.shape)
         samples, stride, weight = x.shape[2], pair(self.stride), work.p["weight"]
-        windows = work.array("windows", unrolled(count, samples, weight.shape[:3], stride), x.dtype)
+        shape, order = unrolled(count, samples, weight.shape[:3], stride)
+        windows = work.array("windows", shape, x.dtype, order)
         unroll(x, (-top, -left), stride, windows)
         y = work.array("y", (*count, samples, self.channels), x.dtype)
         row = work.array("row", y.shape[1:], x.dtype)
@@ -96,8 +97,8 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
                 continue  # a stride wider than the kernel: no window holds these pixels, and they stay 0
             flipped = np.ascontiguousarray(kernel[::-1, ::-1].swapaxes(2, 3))  # (rows, columns, channels, C)
             size, part = flipped.shape[:3], dx[y::down, x::right]
-            shape = unrolled(part.shape[:2], part.shape[2], size, (1, 1))
-            windows = work.array(f"windows {y} {x}", shape, dy.dtype)
+            shape, order = unrolled(part.shape[:2], part.shape[2], size, (1, 1))
+            windows = work.array(f"windows {y} {x}", shape, dy.dtype, order)
             last = (y + top) // down, (x + left) // right  # the last output that sees the input pixel (y, x)
             unroll(dy, (last[0] - size[0] + 1, last[1] - size[1] + 1), (1, 1), windows)
             product = part if part.flags.c_contiguous else work.array(f"product {y} {x}", part.shape, dy.dtype)

@@ -17,6 +17,7 @@ class Dropout(Layer, frozen=True, tag="dropout"):
     """
 
     kind: ClassVar[str] = "dropout"
+    random: ClassVar[bool] = True
 
     rate: Annotated[float, Meta(ge=0, lt=1)] = 0.5
 

@@ -1,0 +1,76 @@
+"""A command as a program: spelling of its arguments, standard streams, errors and exit codes."""
+
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from cyclopts import App, CycloptsError
+
+from cnnpar.errors import CnnparError, InputError, RunError
+
+
+def run(command: App, arguments: Sequence[str]) -> int:
+    """Run a command and turn whatever happens into an exit code, and at most two lines on standard error."""
+    program = command.name[0]
+    sys.stdout, sys.stderr = _usable(sys.stdout), _usable(sys.stderr)
+    try:
+        code = command(_spelled(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        say(f"{program}: error: {error}\nSee `{program} --help`.", sys.stderr)
+        return InputError.exit_code
+    except (CnnparError, MemoryError, OSError) as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        say(f"{program}: error: {_reason(error)}", sys.stderr)
+        return error.exit_code if isinstance(error, CnnparError) else RunError.exit_code
+    except KeyboardInterrupt:
+        say(f"{program}: interrupted", sys.stderr)
+        return 128 + signal.SIGINT
+    return code or 0
+
+
+def _reason(error: BaseException) -> str:
+    """What to tell of an error: those of other kinds than our own come from files that fail while they are used."""
+    if isinstance(error, CnnparError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input or output'}: {error.strerror or error}"
+    return "out of memory; a smaller network, microbatch or data set needs less"
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """A standard stream that takes any text, also where the caller has closed it."""
+    if stream is None:
+        return Path(os.devnull).open("w")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _spelled(arguments: Sequence[str]) -> list[str]:
+    """Options as the parser knows them: `--train_data=F` as `--train-data=F`, a bare `--resume` with nothing."""
+    spelled = []
+    for position, argument in enumerate(arguments):
+        if not argument.isascii() and argument.encode(errors="replace").decode() != argument:
+            raise InputError(f"{argument!r}: not UTF-8, which files of a run are written in; rename it")
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            argument = name.replace("_", "-") + equals + value
+        following = arguments[position + 1] if position + 1 < len(arguments) else "--"
+        spelled.append("--resume=" if argument == "--resume" and following.startswith("--") else argument)
+    return spelled
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print; a reader that has gone away is no error of ours."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the program's end would try once more
+        if not isinstance(error, BrokenPipeError) and stream is sys.stdout:
+            raise RunError(f"cannot write to standard output: {error.strerror}") from error

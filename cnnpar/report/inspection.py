@@ -1,0 +1,76 @@
+"""What `cnnpar inspect` shows to people: where a run is, how good it is, and its network, in 80 columns."""
+
+import io
+import math
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cnnpar.checkpoint import Payload
+from cnnpar.nn.network import Network
+from cnnpar.state import EpochRecord, TrainState
+
+WIDTH = 80  # columns
+
+
+def describe(payload: Payload, network: Network, state: TrainState) -> str:
+    """Plain text: position, accuracies, digest, and a table of the layers with output shapes and parameters."""
+    train, optimizer = payload.config.train, payload.config.optimizer
+    classes = payload.preprocessing.class_names
+    facts = {
+        "position": f"epoch {state.epoch} of {train.epochs}, step {state.step:,}, {state.samples:,} samples",
+        "time": f"{state.seconds:,.1f} s",
+        "last epoch": _accuracies(state.history[-1]) if state.history else "none is finished",
+        "best epoch": _accuracies(state.best) if state.best else "not measured (no validation data)",
+        "exact": "yes" if state.exact else "no: workers or machines of unlike fingerprints took part",
+        "weights sha256": state.digest,
+        "classes": f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}",
+        "optimizer": f"{optimizer.__struct_config__.tag}, batches of {train.batch_size}, seed {train.seed}",
+    }
+    if not state.history:
+        del facts["best epoch"]
+    pairs = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    pairs.add_column(no_wrap=True)
+    pairs.add_column(overflow="fold")
+    for name, fact in facts.items():
+        pairs.add_row(*_texts([name, fact]))
+
+    layers = Table(box=None, header_style="", padding=(0, 2, 0, 0))
+    layers.add_column("layer", overflow="fold")
+    layers.add_column("type")
+    for column in ("output", "parameters"):
+        layers.add_column(column, justify="right", no_wrap=True)
+    shape: tuple[int, ...] = network.input_shape
+    layers.add_row(*_texts(["", "input", _by(shape), ""]))
+    for layer in network.layers:
+        shape = layer.output_shape(shape)
+        own = [entry for entry in network.layout.entries if entry.name.startswith(f"{layer.name}.")]
+        count = sum(math.prod(entry.shape) for entry in own)
+        kind = str(layer.__struct_config__.tag)
+        layers.add_row(*_texts([layer.name, kind, _by(shape), f"{count:,}" if count else ""]))
+    layers.add_row(*_texts(["all", "", "", f"{network.layout.size:,}"]))
+
+    page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
+    with page.capture() as capture:
+        page.print(pairs)
+        page.print()
+        page.print(layers)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _accuracies(record: EpochRecord) -> str:
+    shares = [f"train {record.train_accuracy:.2%}"]
+    if record.validation_accuracy is not None:
+        shares.append(f"validation {record.validation_accuracy:.2%}")
+    return f"{', '.join(shares)} (epoch {record.epoch})"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _texts(cells: Iterable[str]) -> list[Text]:
+    """Cells that are shown as they are: brackets in names are no markup."""
+    return [Text(cell) for cell in cells]

@@ -1,0 +1,186 @@
+"""What the engine itself costs per optimizer step, when there is next to nothing to compute.
+
+    python scripts/bench_overhead.py [--json] [--steps 200] [--sizes 25000,250000,2500000] [--workers 1,2,4,8]
+
+Counted is all that a step does besides a network's arithmetic: parameters made visible to the workers, a job for each
+of them, waking up, the answers, the sum over the workers' gradients, the division, and the SGD update with momentum.
+A worker's own part is to write one float into every page of its gradient, which is there from before; making or
+copying a whole gradient would be compute and is not counted. Each worker has one microbatch, so the tree of the
+reduction has as many leaves as there are workers. Each worker is a process: more workers than cores share them.
+
+Both transports are up at once and take turns, so that a machine that is busy for a while slows both.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from cnnpar import config, optim
+from cnnpar.data.dataset import Dataset
+from cnnpar.parallel.ray_settings import prepare_ray
+from cnnpar.parallel.server import Server
+from cnnpar.parallel.start import start
+from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work
+
+TRANSPORTS = ("direct", "ray")
+WARM_UP_STEPS = 20
+BLOCK = 20  # steps of one turn
+PAGE = 1024  # floats
+STORE_BYTES = 4 << 30  # Ray frees objects late: the largest steps leave many behind
+TARGET_MS, TARGET_FACTOR = 1.5, 5.0  # direct, 250,000 parameters, 2 workers; ray over direct
+
+
+class Nothing:
+    """A work of which nothing is left but its gradient's size."""
+
+    def __init__(self, size: int, workers: int) -> None:
+        self.size = size
+        self._workers = workers
+        self._filled = False
+
+    def with_data(self, data: Mapping[Kind, Dataset]) -> Work:
+        """There are no data."""
+        del data
+        return self
+
+    def microbatches(self, step: Step) -> int:
+        """One for each worker."""
+        del step
+        return self._workers
+
+    def following(self, step: Step) -> Step | None:
+        """Nothing to prepare."""
+        del step
+        return None
+
+    def prepare(self, step: Step, microbatch: int) -> Prepared:
+        """Nothing."""
+        del step, microbatch
+
+    def compute(
+        self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector
+    ) -> Sums:
+        """A gradient of ones the first time; from then on it is touched, page by page."""
+        del step, microbatch, prepared, parameters
+        if not self._filled:
+            out.fill(1.0)
+            self._filled = True
+        out[::PAGE] = 1.0
+        return Sums(0.0, 0, 1)
+
+
+class Lane:
+    """One transport with its workers, and the times of its steps."""
+
+    def __init__(self, transport: str, size: int, workers: int) -> None:
+        engine = config.resolve({"engine": {"transport": transport, "workers": workers}}).engine
+        work = Nothing(size, workers)
+        self.milliseconds: list[float] = []
+        self._server: Server
+        self._server, _ = start(engine, work, {}, lambda text: print(text, file=sys.stderr))
+        self._rule = config.SGD(learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=0.0)
+        self._parameters = np.zeros(size, np.float32)
+        self._state = optim.init(self._rule, size)
+        self._step = 0
+
+    def run(self, steps: int) -> None:
+        """So many steps, each with its time."""
+        for _ in range(steps):
+            began = time.perf_counter()
+            gradient_sum, sums = self._server.gradient(self._parameters, 0, self._step)
+            gradient = np.divide(gradient_sum, np.float32(sums.count), out=gradient_sum)
+            optim.update(self._rule, self._state, self._parameters, gradient, 0.01, self._step)
+            self.milliseconds.append(1e3 * (time.perf_counter() - began))
+            self._step += 1
+
+    def close(self) -> None:
+        """End the workers."""
+        self._server.close()
+
+
+def measure(size: int, workers: int, steps: int) -> dict[str, Any]:
+    """A row of the table: for each transport median and p95 of a step, in ms."""
+    lanes: dict[str, Lane] = {}
+    try:
+        for transport in TRANSPORTS:
+            lanes[transport] = Lane(transport, size, workers)
+            lanes[transport].run(WARM_UP_STEPS)
+            lanes[transport].milliseconds.clear()
+        for _ in range(-(-steps // BLOCK)):
+            for lane in lanes.values():
+                lane.run(BLOCK)
+    finally:
+        for lane in lanes.values():
+            lane.close()
+    row: dict[str, Any] = {"parameters": size, "workers": workers}
+    for transport, lane in lanes.items():
+        middle, late = np.percentile(lane.milliseconds, (50, 95))
+        row |= {f"{transport}_ms": float(middle), f"{transport}_p95_ms": float(late)}
+    return row | {"ray_over_direct": row["ray_ms"] / row["direct_ms"]}
+
+
+def start_ray(processors: int) -> None:
+    """A Ray of this script's own, with room for the workers of both transports."""
+    prepare_ray(config.Engine())
+    import ray  # reads what prepare_ray has set
+
+    ray.init(
+        address="local",
+        num_cpus=processors,
+        include_dashboard=False,
+        object_store_memory=STORE_BYTES,
+        logging_level="error",
+        log_to_driver=False,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--json", action="store_true", help="print all numbers as one object, on the last line"
+    )
+    parser.add_argument("--steps", type=int, default=200, help="measured for each row and transport")
+    parser.add_argument("--sizes", default="25000,250000,2500000", help="numbers of parameters")
+    parser.add_argument("--workers", default="1,2,4,8")
+    options = parser.parse_args()
+    sizes, counts = ([int(text) for text in given.split(",")] for given in (options.sizes, options.workers))
+
+    load = os.getloadavg()[0]
+    print(f"{len(os.sched_getaffinity(0))} cores, load {load:.1f}; ms per step, median and 95th percentile\n")
+    print(
+        f"{'parameters':>10} {'workers':>7} {'direct':>8} {'p95':>8} {'ray':>8} {'p95':>8} {'ray/direct':>10}"
+    )
+    start_ray(2 * max(counts))
+    rows = []
+    for size, workers in product(sizes, counts):
+        row = measure(size, workers, options.steps)
+        rows.append(row)
+        times = " ".join(
+            f"{row[name]:8.2f}" for name in ("direct_ms", "direct_p95_ms", "ray_ms", "ray_p95_ms")
+        )
+        print(f"{size:>10,} {workers:>7} {times} {row['ray_over_direct']:>10.1f}", flush=True)
+
+    checked = [row for row in rows if (row["parameters"], row["workers"]) == (250_000, 2)]
+    result: dict[str, Any] = {"direct_250k_2_ms": None, "ray_over_direct_250k_2": None}
+    for row in checked:
+        result = {"direct_250k_2_ms": row["direct_ms"], "ray_over_direct_250k_2": row["ray_over_direct"]}
+        print("\n250,000 parameters, 2 workers:")
+        met = "met" if row["direct_ms"] <= TARGET_MS else "MISSED"
+        print(f"  direct {row['direct_ms']:.2f} ms, target at most {TARGET_MS:g}: {met}")
+        met = "met" if row["ray_over_direct"] >= TARGET_FACTOR else "MISSED"
+        print(
+            f"  ray costs {row['ray_over_direct']:.1f} times as much, target at least {TARGET_FACTOR:g}: {met}"
+        )
+    if options.json:
+        print(json.dumps({**result, "steps": options.steps, "load_before": load, "table": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""The commands as users and programs meet them: exit codes, words, and what is on the disk afterwards."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnpar import cli, config, console
+from cnnpar.checkpoint import load, unpack
+from tests.tiny import ENTRY, ROOT, command, settings, start, write_csv
+
+FIELDS = {
+    "epochs", "steps", "samples", "train_loss", "validation_accuracy", "test_accuracy", "weights_sha256", "exact",
+    "workers", "seconds", "samples_per_second", "run_dir", "checkpoint",
+}  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with data, settings of a tiny run on them, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    wanted = settings(write_csv(Path("train.csv")), data={"test": str(write_csv(Path("test.csv"), 12, seed=1))})
+    Path("tiny.toml").write_text(config.to_toml(wanted))
+    return tmp_path
+
+
+def call(program: str, *arguments: object) -> int:
+    """A command in this process: like the real one, without the second that a process takes to start."""
+    app = {"cnnpar": cli.app, "cnnpar-train": cli.train_app, "cnnpar-test": cli.test_app}[program]
+    return console.run(app, [str(argument) for argument in arguments])
+
+
+def everything() -> set[str]:
+    return {str(path) for path in Path().rglob("*")}
+
+
+BAD: list[tuple[str, str, str]] = [
+    ("cnnpar", "fly", "fly"),
+    ("cnnpar-train", "--config tiny.toml stray", "stray"),
+    ("cnnpar-train", "--epoch 3", "--epoch"),
+    ("cnnpar-train", "--config tiny.toml --epochs", "--epochs"),
+    ("cnnpar-train", "--config tiny.toml --epochs many", "many"),
+    ("cnnpar-train", "--config tiny.toml --epochs 0", "$.train.epochs"),
+    ("cnnpar-train", "--config tiny.toml --workers -1", "$.engine.workers"),
+    ("cnnpar-train", "--config tiny.toml --augmenter-ratio 2", "1, 4"),
+    ("cnnpar-train", "--config tiny.toml --transport mpi", "direct"),
+    ("cnnpar-train", "--config tiny.toml --set train.epoch=3", "epochs, batch_size"),
+    ("cnnpar-train", "--config tiny.toml --set epochs=3", "section.key=value"),
+    ("cnnpar-train", "--config absent.toml", "absent.toml: cannot read"),
+    ("cnnpar-train", "--config .", "cannot read"),
+    ("cnnpar-train", "--config bad.toml", "bad.toml: not a TOML file"),
+    ("cnnpar-train", "--config five.toml --epochs 2", "$.train"),
+    ("cnnpar-train", "--config train.csv", "train.csv: not a TOML file"),
+    ("cnnpar-train", "--workers 0 --train-data absent.csv", "absent.csv"),
+    ("cnnpar-train", "--workers 0 --train-data test.bin", "test.bin"),
+    ("cnnpar-train", "--workers 0 --data cifar", "digits, mnist"),
+    ("cnnpar-train", "--workers 0 --data digits --train-data train.csv", "--data"),
+    ("cnnpar-train", "--workers 0 --test-data test.csv", "--train-data"),
+    ("cnnpar-train", "--config tiny.toml --set model.layers=[]", "$.model"),
+    ("cnnpar-train", "--config tiny.toml --set model.layers=[{type='tpyo'}]", "layer 1"),
+    ("cnnpar-train", "--config huge.toml", "units"),
+    ("cnnpar-train", "--config tiny.toml --run-dir train.csv", "train.csv: is no folder"),
+    ("cnnpar-train", "--config tiny.toml --run-dir train.csv/run", "train.csv: is no folder"),
+    ("cnnpar-train", "--config tiny.toml --run-dir /proc/none/run", "/proc/none"),
+    ("cnnpar-train", "--config tiny.toml --run-dir full", "full: holds a run already"),
+    ("cnnpar-train", "--config tiny.toml --to-path full/model.json", "full/model.json: exists already"),
+    ("cnnpar-train", "--config tiny.toml --to-path full", "full: is no file"),
+    ("cnnpar-train", "--config tiny.toml --to-path /dev/null", "/dev/null: exists already"),
+    ("cnnpar-train", "--config tiny.toml --run-dir " + "x" * 300, "too long"),
+    ("cnnpar-train", "--config tiny.toml --resume", "no checkpoint"),
+    ("cnnpar-train", "--config tiny.toml --resume absent", "absent"),
+    ("cnnpar-train", "--config tiny.toml --resume full", "full/model.json: not a whole checkpoint"),
+    ("cnnpar-train", "--config tiny.toml --run-dir \udcff", "not UTF-8"),
+    ("cnnpar-test", "", "--from-path"),
+    ("cnnpar-test", "--from-path absent.json", "absent.json: cannot read the checkpoint"),
+    ("cnnpar-test", "--from-path train.csv", "train.csv: no checkpoint"),
+    ("cnnpar-test", "--from-path train.csv --data cifar", "digits, mnist"),
+    ("cnnpar", "inspect", "FILE"),
+    ("cnnpar", "inspect .", "model.json: cannot read the checkpoint"),
+    ("cnnpar", "inspect full", "not a whole checkpoint"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "what"), BAD, ids=[f"{program} {args[:60]}" for program, args, _ in BAD]
+)
+def test_wrong_input_is_told_in_two_lines_ends_with_2_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], program: str, arguments: str, what: str
+) -> None:
+    Path("full").mkdir()
+    huge = "[[model.layers]]\ntype = 'flatten'\n[[model.layers]]\ntype = 'dense'\nunits = 9007199254740992\n"
+    contents = {"full/model.json": "{", "bad.toml": "= 3", "five.toml": "train = 5", "huge.toml": huge, "test.bin": ""}
+    for name, content in contents.items():
+        Path(name).write_text(content)
+    before = everything()
+    assert call(program, *arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{program}: error: ")
+    assert what in err
+    assert err.count("\n") <= 2
+    assert everything() == before
+
+
+def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("cnnpar-train", "--config", "tiny.toml", "--json") == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert out.count("\n") == 1
+    assert "epoch 3/3" in err
+    assert set(summary) >= FIELDS
+    assert (summary["epochs"], summary["steps"], summary["samples"], summary["workers"]) == (3, 15, 108, 0)
+    assert 0 <= summary["test_accuracy"] <= 1
+    assert 0 <= summary["validation_accuracy"] <= 1
+    assert (summary["exact"], summary["run_dir"]) == (True, "runs/tiny-1")
+    files = {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "accuracy.png", "config.toml"}
+    assert {path.name for path in Path("runs/tiny-1").iterdir()} >= files - {"model.prev.json"}
+    assert {path.name for path in Path("runs/tiny-1").iterdir()} <= files
+    assert config.resolve(config.read("runs/tiny-1/config.toml")) == config.resolve(config.read("tiny.toml"))
+
+    assert call("cnnpar", "inspect", summary["checkpoint"], "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    for name in ("weights_sha256", "exact", "samples"):
+        assert facts[name] == summary[name]
+    network, _ = unpack(load(summary["checkpoint"]), "")
+    assert (facts["epoch"], facts["step"], facts["parameters"]) == (3, 15, network.layout.size)
+
+    assert call("cnnpar-test", "--from-path", "runs/tiny-1", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["accuracy"] == result["correct"] / result["total"] == summary["test_accuracy"]
+    assert result["total"] == 12
+    assert call("cnnpar-test", "--from-path", "runs/tiny-1", "--test-data", "train.csv") == 0
+    assert "of 40" in capsys.readouterr().out
+
+
+def test_quiet_prints_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("cnnpar-train", "--config", "tiny.toml", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_underscores_and_equal_signs_spell_the_same_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--train_data=train.csv", "--augmenter_ratio=4", "--to_path=out/model_a.json", "--batch_size=32"]
+    rest = ["--set=train.epochs=1", "--workers=0", "--json", "--set=model.layers=[{type='flatten'},{type='dense'}]"]
+    assert call("cnnpar-train", *options, *rest) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["checkpoint"], summary["run_dir"]) == ("out/model_a.json", "runs/train-1")
+    saved = load("out/model_a.json").config
+    assert (saved.augment.ratio, saved.train.batch_size, saved.data.train) == (4, 32, "train.csv")
+
+
+def test_a_path_that_looks_like_the_name_of_a_data_set_is_a_path(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("digits").mkdir()
+    assert call("cnnpar-train", "--workers", 0, "--train-data", "digits", "--run-dir", "r") == 2
+    assert "digits: " in capsys.readouterr().err
+
+
+def test_a_model_is_tested_on_the_test_part_of_the_npz_that_it_was_trained_on(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = np.loadtxt("train.csv", dtype=np.uint8, delimiter=",")
+    images, labels = table[:, 1:].reshape(-1, 8, 8), table[:, 0]
+    parts = {"x_train": images, "y_train": labels, "x_test": images[:9], "y_test": labels[:9]}
+    np.savez("own.npz", **parts)  # type: ignore[arg-type]
+    arguments = ["--config", "tiny.toml", "--train-data", "own.npz", "--run-dir", "r", "--quiet", "--epochs", 1]
+    assert call("cnnpar-train", *arguments) == 0
+    assert call("cnnpar-test", "--from-path", "r", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["total"] == 9
+    assert call("cnnpar-train", *arguments[:2], "--train-data", "train.csv", "--run-dir", "s", *arguments[6:]) == 0
+    assert call("cnnpar-test", "--from-path", "s") == 2
+    assert "had no test data; give --test-data" in capsys.readouterr().err
+
+
+def test_a_diverging_run_ends_with_1_names_the_place_and_leaves_the_last_good_checkpoint(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steady = ["--set", "schedule.type=constant", "--set", "optimizer.nesterov=false", "--set", "train.batch_size=36"]
+    arguments = ["--config", "tiny.toml", "--run-dir", "r", *steady, "--set", "optimizer.learning_rate=1e20"]
+    assert call("cnnpar-train", *arguments, "--set", "data.validation=0.1") == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "step 2" in err
+    assert "not finite" in err
+    assert "dense1" in err or "conv1" in err
+    assert "1e+20" in err
+    _, state = unpack(load("r/model.json"), "")
+    assert np.isfinite(state.parameters).all()
+
+
+@pytest.mark.parametrize("width", [80])
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [("cnnpar --help", "train"), ("cnnpar train --help", "--resume"), ("cnnpar-train --help", "--augmenter-ratio")],
+)
+def test_help_fits_the_terminal_and_explains_every_option_without_heavy_imports(
+    tmp_path: Path, line: str, needed: str, width: int
+) -> None:
+    program, *arguments = line.split()
+    code = (
+        "import sys\nfrom cnnpar import cli\nsys.argv = sys.argv[1:]\n"
+        "try:\n    getattr(cli, sys.argv.pop(1))()\n"
+        "finally:\n"
+        "    heavy = {'numpy', 'scipy', 'matplotlib', 'ray', 'PIL', 'pooch'} & set(sys.modules)\n"
+        "    assert not heavy, heavy"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(width)}
+    words = [sys.executable, "-c", code, program, ENTRY[program], *arguments]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert needed in done.stdout
+    assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= width
+
+
+def read_until(process: "subprocess.Popen[str]", text: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"the output ended without {text!r}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_command_that_is_printed_goes_on(here: Path, number: signal.Signals, code: int) -> None:
+    changes = ["--epochs", 3000, "--run-dir", "my run", "--to-path", "my model.json"]
+    with start("cnnpar-train", "--config", "tiny.toml", *changes, cwd=here) as process:
+        read_until(process, "epoch    2/")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "")
+    stopped = load("my model.json").state
+    lines = out.splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith(f"stopped by {number.name} after step "))
+    program, *arguments = shlex.split(lines[place + 1])
+    done = command(program, *arguments, "--epochs", stopped.epoch + 1, "--json", cwd=here)
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert (summary["epochs"], summary["run_dir"], summary["checkpoint"]) == (
+        stopped.epoch + 1,
+        "my run",
+        "my model.json",
+    )
+    assert f"resumed from my model.json after {stopped.epoch} epochs, step {stopped.step:,}" in done.stderr
+
+
+def test_an_interrupt_before_the_training_is_no_traceback(here: Path) -> None:
+    os.mkfifo("slow.csv")  # nobody writes into it: loading waits
+    arguments = ["--workers", 0, "--train-data", "slow.csv", "--run-dir", "r"]
+    with start("cnnpar-train", *arguments, cwd=here) as process:
+        descriptor = os.open("slow.csv", os.O_WRONLY)  # returns when the process has begun to read
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        os.close(descriptor)
+    assert (process.returncode, out, err) == (130, "", "cnnpar-train: interrupted\n")
+    assert not Path("r").exists()
+
+
+def test_output_that_nobody_takes_is_no_traceback(here: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = ["--config", "tiny.toml", "--epochs", 1, "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = command("cnnpar-train", *arguments, cwd=here, stdout=full)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == (
+            "cnnpar-train: error: cannot write to standard output: No space left on device"
+        )
+        assert load("runs/tiny-1/model.json").state.epoch == 1
+    done = command("cnnpar", "inspect", "runs/tiny-1", cwd=here, stdout=writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    os.close(writing)
+
+
+def test_inspect_shows_people_the_run_and_its_network(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("cnnpar-train", "--config", "tiny.toml", "--quiet") == 0
+    assert call("cnnpar", "inspect", "runs/tiny-1") == 0
+    text = capsys.readouterr().out
+    network, state = unpack(load("runs/tiny-1/model.json"), "")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    for words in ("epoch 3 of 3, step 15, 108 samples", state.digest, f"{network.layout.size}", "8 x 8 x 2"):
+        assert words in text
+    rows = {line.split()[0]: line.split()[1:] for line in text.partition("\n\n")[2].splitlines()}
+    assert rows["conv1"] == ["conv2d", "8", "x", "8", "x", "2", "20"]
+    assert rows["dense1"] == ["dense", "3", "27"]
+    assert rows["all"] == [str(network.layout.size)]
+
+
+def test_an_unfinished_first_epoch_can_be_inspected(capsys: pytest.CaptureFixture[str]) -> None:
+    from cnnpar.report.inspection import describe
+    from tests.test_checkpoint import NETWORK, made_state, packed
+
+    state = made_state()
+    assert "(epoch 1)" in describe(packed(state), NETWORK, state)
+    assert "[bold]ä" in describe(packed(state), NETWORK, state)  # a class name, not markup
+    state.history.clear()
+    state.epoch = 0
+    assert "none is finished" in describe(packed(state), NETWORK, state)

@@ -1,0 +1,193 @@
+"""Settings: what is accepted, what is refused and in which words, and that nothing is lost on the way to a file."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnpar import config
+from cnnpar.config import Config, resolve, to_tables, to_toml
+from cnnpar.errors import InputError
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.toml"))
+
+
+def refusal(tables: dict[str, Any], *assignments: str) -> str:
+    with pytest.raises(InputError) as caught:
+        resolve(tables, assignments, "run.toml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_no_settings_at_all_are_the_defaults_on_the_digits() -> None:
+    assert resolve({}) == Config()
+    assert Config().data.name == "digits"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_of_the_repository_is_accepted(path: Path) -> None:
+    resolve(config.read(path), source=str(path))
+
+
+def test_the_digits_configuration_spells_out_the_defaults() -> None:
+    path = Path(__file__).resolve().parents[1] / "configs" / "digits.toml"
+    if not path.exists():
+        pytest.skip("not written yet")
+    assert resolve(config.read(path)) == Config()
+
+
+numbers = st.floats(min_value=0, max_value=0.999, exclude_min=True)
+optimizers = st.one_of(
+    st.fixed_dictionaries({"type": st.just("sgd"), "learning_rate": numbers, "momentum": numbers}),
+    st.fixed_dictionaries({"type": st.just("adam"), "beta1": numbers, "epsilon": numbers}),
+    st.fixed_dictionaries({"type": st.just("adamw"), "weight_decay": numbers}),
+)
+schedules = st.one_of(
+    st.just({"type": "constant"}),
+    st.fixed_dictionaries({"type": st.just("step"), "factor": numbers, "every_epochs": st.integers(1, 99)}),
+    st.fixed_dictionaries({"type": st.just("cosine"), "warmup_epochs": numbers, "final": numbers}),
+    st.fixed_dictionaries({"type": st.just("one_cycle"), "warmup": numbers}),
+)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+
+
+@given(optimizers, schedules, texts, st.integers(0, 2**53))
+def test_toml_keeps_every_setting(optimizer: dict[str, Any], schedule: dict[str, Any], path: str, seed: int) -> None:
+    wanted = resolve({"optimizer": optimizer, "schedule": schedule, "data": {"train": path}, "train": {"seed": seed}})
+    assert resolve(tomllib.loads(to_toml(wanted))) == wanted
+    assert resolve(to_tables(wanted)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("tables", "place", "allowed"),
+    [
+        ({"training": {}}, "`training`", "data, augment, model, train"),
+        ({"train": {"epoch": 3}}, "$.train", "epochs, batch_size, microbatch, seed"),
+        ({"train": {"type": "sgd"}}, "$.train", "epochs, batch_size, microbatch, seed"),
+        ({"optimizer": {"type": "adam", "momentum": 0.9}}, "$.optimizer", "learning_rate, beta1, beta2"),
+        ({"optimizer": {"nestrov": True}}, "$.optimizer", "learning_rate, momentum, nesterov"),
+        ({"optimizer": {"type": "rmsprop"}}, "$.optimizer.type", "sgd, adam, adamw"),
+        ({"schedule": {"type": "one-cycle"}}, "$.schedule.type", "constant, step, cosine, one_cycle"),
+        ({"schedule": {"type": "constant", "final": 0}}, "$.schedule", ""),
+        ({"engine": {"transport": "mpi"}}, "$.engine.transport", "direct, ray"),
+        ({"augment": {"ratio": 2}}, "$.augment.ratio", "1, 4"),
+        ({"checkpoint": {"arrays": "hex"}}, "$.checkpoint.arrays", "base64, decimal"),
+    ],
+)
+def test_what_is_unknown_is_refused_with_its_place_and_what_is_known(
+    tables: dict[str, Any], place: str, allowed: str
+) -> None:
+    text = refusal(tables)
+    assert text.startswith("run.toml: ")
+    assert place in text
+    assert allowed in text
+
+
+@pytest.mark.parametrize(
+    ("tables", "place"),
+    [
+        ({"train": 5}, "$.train"),
+        ({"train": [1]}, "$.train"),
+        ({"optimizer": "adam"}, "$.optimizer"),
+        ({"optimizer": {"type": 3}}, "$.optimizer.type"),
+        ({"train": {"epochs": "5"}}, "$.train.epochs"),
+        ({"train": {"epochs": 0}}, "$.train.epochs"),
+        ({"train": {"epochs": True}}, "$.train.epochs"),
+        ({"train": {"batch_size": 1.5}}, "$.train.batch_size"),
+        ({"train": {"seed": -1}}, "$.train.seed"),
+        ({"train": {"seed": 2**64}}, "$.train.seed"),
+        ({"optimizer": {"learning_rate": 0}}, "$.optimizer.learning_rate"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "$.optimizer.learning_rate"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "$.optimizer.learning_rate"),
+        ({"optimizer": {"weight_decay": float("inf")}}, "$.optimizer.weight_decay"),
+        ({"optimizer": {"momentum": 0}}, "nesterov"),
+        ({"engine": {"workers": -1}}, "$.engine.workers"),
+        ({"engine": {"step_timeout": float("inf")}}, "$.engine.step_timeout"),
+        ({"data": {"validation": 1}}, "$.data.validation"),
+        ({"data": {"shape": [8]}}, "shape"),
+        ({"data": {"name": "cifar"}}, "digits, mnist"),
+        ({"data": {"name": "digits", "train": "a.csv"}}, "not both"),
+        ({"data": {"name": "digits", "test": "a.csv"}}, "$.data"),
+        ({"model": {"layers": []}}, "$.model"),
+        ({"model": {"layers": [3]}}, "$.model.layers[0]"),
+    ],
+)
+def test_wrong_values_are_refused_with_their_place(tables: dict[str, Any], place: str) -> None:
+    assert place in refusal(tables)
+
+
+def test_an_assignment_is_read_as_the_toml_value_that_it_looks_like() -> None:
+    chosen = resolve(
+        {},
+        [
+            "train.epochs=5",
+            "optimizer.learning_rate=1e-2",
+            "engine.portable=true",
+            "data.train=/some where/a=b.csv",
+            "data.shape=[8, 8]",
+            'model.layers=[{type = "flatten"}, {type = "dense"}]',
+        ],
+    )
+    assert (chosen.train.epochs, chosen.optimizer.learning_rate, chosen.engine.portable) == (5, 0.01, True)
+    assert (chosen.data.train, chosen.data.shape) == ("/some where/a=b.csv", (8, 8))
+    assert [layer["type"] for layer in chosen.model.layers] == ["flatten", "dense"]
+
+
+def test_an_assignment_wins_over_the_file_and_leaves_its_other_settings() -> None:
+    chosen = resolve({"train": {"epochs": 3, "seed": 4}}, ["train.epochs=5"])
+    assert (chosen.train.epochs, chosen.train.seed) == (5, 4)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_another_optimizer_drops_the_settings_of_the_one_before(order: int) -> None:
+    assignments = ["optimizer.beta1=0.5", "optimizer.type=adam"][::order]
+    chosen = resolve({"optimizer": {"type": "sgd", "momentum": 0.5}}, assignments)
+    assert chosen.optimizer == config.Adam(beta1=0.5)
+
+
+@pytest.mark.parametrize("tables", [{}, {"type": "sgd"}])
+def test_naming_the_optimizer_that_is_in_force_anyway_keeps_its_settings(tables: dict[str, Any]) -> None:
+    chosen = resolve({"optimizer": {**tables, "momentum": 0.5}}, ["optimizer.type=sgd"])
+    assert chosen.optimizer == config.SGD(momentum=0.5)
+
+
+@pytest.mark.parametrize(
+    "assignment", ["", "train", "train.epochs", "train=5", "train.=5", ".epochs=5", "a.b=1", "train.a.b=1", "=", "."]
+)
+def test_a_malformed_assignment_is_quoted_and_explained(assignment: str) -> None:
+    assert f"--set {assignment}: " in refusal({}, assignment)
+
+
+def test_an_assignment_into_what_is_no_table_is_refused() -> None:
+    assert "train" in refusal({"train": 5}, "train.epochs=3")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"[train]\nepochs = = 3\n", "line 2"),
+        (b"[train]\n[train]\n", "line 2"),
+        (b"# \xff\n", "not a TOML file"),
+        (b"a = " + b"[" * 100_000, "not a TOML file"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused_with_the_line(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=what) as caught:
+        config.read(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.toml"):
+        with pytest.raises(InputError, match=f"^{path}: cannot read"):
+            config.read(path)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(AttributeError):
+        Config().train.epochs = 3  # type: ignore[misc]

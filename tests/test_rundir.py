@@ -1,0 +1,172 @@
+"""Where the files of a run are: nothing is overwritten, nothing is made in vain, the right checkpoint is found."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnnpar.errors import InputError
+from cnnpar.rundir import RunFiles, check_new, find_checkpoint, locked, new_run, resumed_run
+from tests.tiny import ROOT
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(path: str) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).touch()
+    return Path(path)
+
+
+def everything() -> set[str]:
+    return {str(path) for path in Path().rglob("*")}
+
+
+def test_runs_without_a_place_of_their_own_are_numbered() -> None:
+    names = [str(new_run(None, None, "digits").directory) for _ in range(3)]
+    assert names == ["runs/digits-1", "runs/digits-2", "runs/digits-3"]
+
+
+def test_a_run_directory_is_made_with_its_parents_and_an_empty_one_is_taken() -> None:
+    for _ in range(2):
+        files = new_run(Path("a/b"), Path("c/d.json"), "x")
+    assert (files.directory, files.model, files.previous) == (Path("a/b"), Path("c/d.json"), Path("c/d.prev.json"))
+    assert files.best == Path("a/b/best.json")
+    assert everything() == {"a", "a/b", "c"}
+
+
+@pytest.mark.parametrize("name", ["model.json", "metrics.jsonl"])
+def test_a_directory_that_holds_a_run_is_refused_and_the_way_on_is_named(name: str) -> None:
+    touch(f"my run/{name}")
+    with pytest.raises(InputError, match=r"^my run: holds a run already; --resume 'my run' goes on"):
+        new_run(Path("my run"), None, "x")
+
+
+@pytest.mark.parametrize("make", [touch, lambda name: Path(name).symlink_to("nowhere")], ids=["file", "broken link"])
+def test_an_existing_checkpoint_is_not_overwritten_and_no_directory_is_made(make: Callable[[str], object]) -> None:
+    make("m.json")
+    with pytest.raises(InputError, match=r"^m\.json: exists already"):
+        new_run(None, Path("m.json"), "x")
+    assert everything() == {"m.json"}
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "to_path", "what"),
+    [
+        ("file", None, "file: is no folder"),
+        ("file/a/b", None, "file: is no folder"),
+        (None, "file/m.json", "file: is no folder"),
+        (None, "folder", "folder: is no file"),
+        (None, "/dev/null", "/dev/null: exists already"),
+        ("x" * 300, None, "File name too long"),
+        (None, "x" * 300, "File name too long"),
+        ("a", "a/best.json", "a/best.json: the run keeps something else"),
+        ("a", "a/../a/metrics.jsonl", "the run keeps something else"),
+        ("loop", None, "symbolic links"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_before_anything_is_made(
+    run_dir: str | None, to_path: str | None, what: str
+) -> None:
+    touch("file")
+    Path("folder").mkdir()
+    Path("loop").symlink_to("loop")
+    before = everything()
+    places = Path(run_dir) if run_dir else None, Path(to_path) if to_path else None
+    with pytest.raises(InputError, match=what):
+        check_new(*places)
+    with pytest.raises(InputError, match=what):
+        new_run(*places, "x")
+    assert everything() == before
+
+
+def test_runs_that_is_no_folder_is_refused() -> None:
+    touch("runs")
+    with pytest.raises(InputError, match=r"^runs: is no folder"):
+        new_run(None, None, "x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused() -> None:
+    Path("closed").mkdir(mode=0o500)
+    with pytest.raises(InputError, match=r"^closed: cannot write there"):
+        new_run(Path("closed/run"), None, "x")
+
+
+def test_a_run_goes_on_beside_its_checkpoint() -> None:
+    for name in ("model.json", "model.prev.json", "best.json"):
+        touch(f"a/{name}")
+    for name in ("model.json", "model.prev.json", "best.json"):
+        assert resumed_run(Path("a", name), None, None) == RunFiles.at(Path("a"), None)
+    assert resumed_run(touch("m.json"), Path("b"), Path("m.json")) == RunFiles.at(Path("b"), Path("m.json"))
+    assert resumed_run(Path("a/best.json"), Path("new"), None) == RunFiles.at(Path("new"), None)
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "to_path"), [("b", None), (None, "b/model.json"), (None, None)], ids=["run_dir", "to_path", "beside"]
+)
+def test_a_run_that_goes_on_does_not_overwrite_another(run_dir: str | None, to_path: str | None) -> None:
+    touch("b/model.json")
+    checkpoint = touch("b/copy.json" if run_dir is to_path is None else "a/model.json")
+    with pytest.raises(InputError, match=r"^b/model\.json: is of another run than"):
+        resumed_run(checkpoint, Path(run_dir) if run_dir else None, Path(to_path) if to_path else None)
+
+
+def test_a_device_is_no_place_for_checkpoints() -> None:
+    with pytest.raises(InputError, match="/dev/null"):
+        resumed_run(touch("a/model.json"), None, Path("/dev/null"))
+
+
+def test_resume_finds_what_is_meant() -> None:
+    touch("runs/a-1/model.json")
+    touch("runs/b-1/model.json")
+    os.utime("runs/a-1/model.json", (2e9, 2e9))
+    assert find_checkpoint("", None, None) == Path("runs/a-1/model.json")
+    assert find_checkpoint("", Path("runs/b-1"), None) == Path("runs/b-1/model.json")
+    assert find_checkpoint("", Path("runs/b-1"), touch("m.json")) == Path("m.json")
+    assert find_checkpoint("runs/b-1", None, None) == Path("runs/b-1/model.json")
+    assert find_checkpoint("runs/b-1/", Path("runs/a-1"), None) == Path("runs/b-1/model.json")
+    assert find_checkpoint("m.json", None, None) == Path("m.json")
+    touch("model.json")
+    assert find_checkpoint("", None, None) == Path("model.json")
+
+
+@pytest.mark.parametrize(
+    ("resume", "run_dir", "place"),
+    [
+        ("", None, "here or in runs/"),
+        ("", "a", "at a/model.json"),
+        ("a", None, "at a/model.json"),
+        ("b", None, "at b"),
+        ("x" * 300, None, "too long"),
+    ],
+)
+def test_resume_without_a_checkpoint_says_where_it_looked(resume: str, run_dir: str | None, place: str) -> None:
+    Path("a").mkdir()
+    with pytest.raises(InputError, match=place):
+        find_checkpoint(resume, Path(run_dir) if run_dir else None, None)
+
+
+def test_one_process_at_a_time_trains_in_a_directory_and_a_killed_one_leaves_no_lock() -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom cnnpar.rundir import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    sys.stdin.read()"
+    )
+    line = [sys.executable, "-S", "-c", code, str(Path.cwd())]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(line, env={"PYTHONPATH": str(ROOT)}, **streams) as other:  # type: ignore[call-overload]
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match="another process is training there"), locked(Path()):
+            pass
+        other.kill()
+        other.wait()
+        with locked(Path()):
+            pass
+    assert everything() == set()

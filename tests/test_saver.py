@@ -1,0 +1,238 @@
+"""Writing beside the training: whole files at any moment, the newest state, and disks that fail."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnpar.atomic import write
+from cnnpar.checkpoint import Payload, encode, load, unpack
+from cnnpar.errors import RunError
+from cnnpar.saver import Saver
+from tests.test_checkpoint import made_state, packed
+from tests.tiny import ROOT
+
+
+def payload(step: int) -> Payload:
+    state = made_state()
+    state.parameters[0] = state.step = step
+    return packed(state)
+
+
+def step_of(path: Path) -> int:
+    _, state = unpack(load(path), str(path))
+    assert state.parameters[0] == state.step
+    return state.step
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def saver(notes: list[str]) -> Iterator[Saver]:
+    """A saver that the test closes; threads of failed tests end with the process."""
+    yield Saver(notes.append)
+    assert "cnnpar saver" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_writing_replaces_the_file_and_keeps_the_one_before(tmp_path: Path) -> None:
+    path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
+    for number in range(4):
+        write(path, b"%d" % number, previous)
+        assert path.read_bytes() == b"%d" % number
+        assert previous.exists() == (number > 0)
+        assert not number or previous.read_bytes() == b"%d" % (number - 1)
+    assert sorted(tmp_path.iterdir()) == [path, previous]
+
+
+def test_files_have_the_permissions_that_the_user_asks_for(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "model.json", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model.json").stat().st_mode) == 0o640
+
+
+def test_a_stale_temporary_file_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / ".model.json.tmp").write_bytes(b"long and stale")
+    (tmp_path / ".model.prev.json.tmp").write_bytes(b"stale")
+    for content in (b"old", b"new"):
+        write(tmp_path / "model.json", content, tmp_path / "model.prev.json")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "model.json": b"new",
+        "model.prev.json": b"old",
+    }
+
+
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / ".model.json.tmp").symlink_to(tmp_path / "precious")
+    write(tmp_path / "model.json", b"new")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert (tmp_path / "model.json").read_bytes() == b"new"
+
+
+def test_a_rename_that_fails_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    (path / "inside").mkdir(parents=True)  # a folder that is not empty cannot be replaced
+    with pytest.raises(OSError, match="directory"):
+        write(path, b"new")
+    assert (path / "inside").is_dir()
+
+
+def test_the_newest_is_saved_even_where_the_one_before_cannot_be_kept(tmp_path: Path) -> None:
+    path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
+    (previous / "inside").mkdir(parents=True)
+    for content in (b"old", b"new"):
+        write(path, content, previous)
+    assert path.read_bytes() == b"new"
+
+
+def test_crash_between_write_and_rename_keeps_the_old_file(tmp_path: Path) -> None:
+    path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
+    write(path, b"old")
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom cnnpar.atomic import write\n"
+        "def crash(event, arguments):\n"
+        "    if event == 'os.rename' and str(arguments[1]).endswith(sys.argv[2]):\n        os._exit(9)\n"
+        "sys.addaudithook(crash)\n"
+        "path = Path(sys.argv[1])\nwrite(path, b'new', path.with_name('model.prev.json'))"
+    )
+    for crash_at, kept in (("model.prev.json", False), ("model.json", True)):
+        done = subprocess.run([sys.executable, "-S", "-c", code, path, crash_at], cwd=ROOT, check=False)
+        assert done.returncode == 9
+        assert path.read_bytes() == b"old"
+        assert previous.exists() == kept
+    write(path, b"new", previous)
+    assert (path.read_bytes(), previous.read_bytes()) == (b"new", b"old")
+    assert sorted(tmp_path.iterdir()) == [path, previous]
+
+
+def test_a_kill_at_any_moment_leaves_whole_files(tmp_path: Path) -> None:
+    code = (
+        "import itertools, sys\nfrom pathlib import Path\nfrom cnnpar.atomic import write\n"
+        "path = Path(sys.argv[1])\ncontents = [path.with_name(name).read_bytes() for name in '56']\n"
+        "for number in itertools.count():\n"
+        "    write(path, contents[number % 2], path.with_name('model.prev.json'))\n"
+        "    print(number, flush=True)"
+    )
+    path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
+    for step in (5, 6):
+        (tmp_path / str(step)).write_bytes(encode(payload(step)))
+    for kill in range(8):
+        line = [sys.executable, "-S", "-c", code, str(path)]
+        with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for _ in range(2 + 5 * kill):
+                assert process.stdout.readline()
+            process.kill()  # in the middle of something
+        assert {step_of(path), step_of(previous)} <= {5, 6}
+
+
+def test_the_newest_state_wins_and_the_one_before_is_a_state_too(
+    tmp_path: Path, saver: Saver, notes: list[str]
+) -> None:
+    path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
+    for step in range(5, 30):
+        saver.save(path, payload(step), previous)
+    saver.close()
+    assert step_of(path) == 29
+    assert not previous.exists() or 5 <= step_of(previous) < 29
+    assert notes == []
+
+
+def test_a_state_that_is_there_already_does_not_push_out_the_one_before(tmp_path: Path, notes: list[str]) -> None:
+    path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
+    for step in (5, 6, 6):
+        saver = Saver(notes.append)
+        saver.save(path, payload(step), previous)
+        saver.close()
+    assert (step_of(path), step_of(previous)) == (6, 5)
+
+
+def test_a_damaged_file_of_the_same_beginning_is_replaced(tmp_path: Path, saver: Saver) -> None:
+    path = tmp_path / "model.json"
+    saver.save(path, payload(5))
+    saver.close()
+    path.write_bytes(path.read_bytes()[:-100])
+    again = Saver(pytest.fail)
+    again.save(path, payload(5))
+    again.close()
+    assert step_of(path) == 5
+
+
+def test_a_disk_error_is_told_and_the_next_save_succeeds(tmp_path: Path) -> None:
+    told = threading.Event()
+    notes: list[str] = []
+
+    def warn(text: str) -> None:
+        notes.append(text)
+        told.set()
+
+    path = tmp_path / "gone" / "model.json"
+    saver = Saver(warn)
+    saver.save(path, payload(5))
+    assert told.wait(10)
+    path.parent.mkdir()
+    saver.save(path, payload(6))
+    saver.close()
+    assert step_of(path) == 6
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{path}: cannot write the checkpoint: No such file or directory; training goes on")
+
+
+def test_closing_raises_if_the_last_save_failed(tmp_path: Path, saver: Saver, notes: list[str]) -> None:
+    path = tmp_path / "gone" / "model.json"
+    saver.save(path, payload(5))
+    with pytest.raises(RunError, match=r"gone/model\.json: cannot write the checkpoint"):
+        saver.close()
+    assert len(notes) == 1
+
+
+def test_a_full_disk_is_an_error_that_keeps_the_old_file(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom tests.test_saver import payload\n"
+        "from cnnpar.saver import Saver\nfrom cnnpar.errors import RunError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"  # a write beyond fails half way, as on a full disk
+        "saver = Saver(lambda text: None)\nsaver.save(Path(sys.argv[1]), payload(6))\n"
+        "try:\n    saver.close()\nexcept RunError as error:\n    print(error)"
+    )
+    path = tmp_path / "model.json"
+    saver = Saver(pytest.fail)
+    saver.save(path, payload(5))
+    saver.close()
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path}: cannot write the checkpoint: File too large\n"
+    assert step_of(path) == 5
+
+
+def test_what_cannot_be_encoded_is_told_and_does_not_end_the_thread(tmp_path: Path, saver: Saver) -> None:
+    import msgspec
+
+    broken = msgspec.structs.replace(payload(5), data_fingerprint="\ud800")
+    saver.save(tmp_path / "model.json", broken)
+    saver.save(tmp_path / "best.json", payload(6))
+    with pytest.raises(RunError, match=r"model.json: cannot write the checkpoint: Unicode"):
+        saver.close()
+    assert step_of(tmp_path / "best.json") == 6
+
+
+def test_files_are_written_in_the_order_of_their_newest_states(tmp_path: Path) -> None:
+    """So a best checkpoint is on disk before any newest one that knows of it."""
+    order: list[str] = []
+    saver = Saver(lambda text: order.append(Path(text.partition(":")[0]).name))
+    with saver._changed:  # the thread cannot begin before all are handed over
+        for name, step in (("model", 5), ("best", 6), ("model", 6)):
+            saver.save(tmp_path / "gone" / name, payload(step))
+    with pytest.raises(RunError):
+        saver.close()
+    assert order == ["best", "model"]
