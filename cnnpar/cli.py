@@ -188,13 +188,14 @@ app = App(
     version=__version__,
     help="Trains convolutional networks in plain numpy on Ray: the same bits on any number of workers.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 app.command(train)
 app.command(evaluate, name="test")
 app.command(inspect)
-train_app = App(name="cnnpar-train", version=__version__, help_format="plaintext")
+train_app = App(name="cnnpar-train", version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)
 train_app.default(train)
-test_app = App(name="cnnpar-test", version=__version__, help_format="plaintext")
+test_app = App(name="cnnpar-test", version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)
 test_app.default(evaluate)
 
 

@@ -78,7 +78,7 @@ def cnnpar_rate(name: str, batch: int, workers: int, seconds: float) -> float:
 
 
 class Peers:
-    """A group of PyTorch processes that are measured together."""
+    """A group of PyTorch processes that are measured together; once it exists, it waits in silence."""
 
     def __init__(self, processes: int) -> None:
         with socket.socket() as probe:
@@ -107,6 +107,8 @@ class Peers:
             )
             for rank in range(processes)
         ]
+        for process in self._processes:
+            self._answer(process)  # imports and rendezvous are over, and disturb nobody's measurement
 
     def measure(self, name: str, batch: int, variant: str, seconds: float) -> dict[str, Any]:
         """What the first process answers: `rate` and `rule`, or `error`. Raises RuntimeError when one died."""
@@ -117,14 +119,19 @@ class Peers:
             with suppress(BrokenPipeError):  # it died; reading will tell
                 print(job, file=process.stdin)
         for process in self._processes:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                self._log.seek(0)
-                raise RuntimeError(f"a PyTorch process died:\n{self._log.read()[-2000:]}")
-            answers.append(json.loads(line))
+            answers.append(self._answer(process))
             self.idle += answers[-1]["idle"]
         return answers[0]
+
+    def _answer(self, process: "subprocess.Popen[str]") -> dict[str, Any]:
+        """The next line that a process writes."""
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            self._log.seek(0)
+            raise RuntimeError(f"a PyTorch process died:\n{self._log.read()[-2000:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         """End the processes: their input ends."""

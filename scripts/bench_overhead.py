@@ -64,9 +64,7 @@ class Nothing:
         """Nothing."""
         del step, microbatch
 
-    def compute(
-        self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector
-    ) -> Sums:
+    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         """A gradient of ones the first time; from then on it is touched, page by page."""
         del step, microbatch, prepared, parameters
         if not self._filled:
@@ -141,30 +139,28 @@ def start_ray(processors: int) -> None:
     )
 
 
+def integers(text: str) -> list[int]:
+    """Numbers with commas between them."""
+    return [int(part) for part in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--json", action="store_true", help="print all numbers as one object, on the last line"
-    )
+    parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
     parser.add_argument("--steps", type=int, default=200, help="measured for each row and transport")
-    parser.add_argument("--sizes", default="25000,250000,2500000", help="numbers of parameters")
-    parser.add_argument("--workers", default="1,2,4,8")
+    parser.add_argument("--sizes", type=integers, default="25000,250000,2500000", help="numbers of parameters")
+    parser.add_argument("--workers", type=integers, default="1,2,4,8", help="numbers of workers")
     options = parser.parse_args()
-    sizes, counts = ([int(text) for text in given.split(",")] for given in (options.sizes, options.workers))
 
     load = os.getloadavg()[0]
     print(f"{len(os.sched_getaffinity(0))} cores, load {load:.1f}; ms per step, median and 95th percentile\n")
-    print(
-        f"{'parameters':>10} {'workers':>7} {'direct':>8} {'p95':>8} {'ray':>8} {'p95':>8} {'ray/direct':>10}"
-    )
-    start_ray(2 * max(counts))
+    print(f"{'parameters':>10} {'workers':>7} {'direct':>8} {'p95':>8} {'ray':>8} {'p95':>8} {'ray/direct':>10}")
+    start_ray(2 * max(options.workers))
     rows = []
-    for size, workers in product(sizes, counts):
+    for size, workers in product(options.sizes, options.workers):
         row = measure(size, workers, options.steps)
         rows.append(row)
-        times = " ".join(
-            f"{row[name]:8.2f}" for name in ("direct_ms", "direct_p95_ms", "ray_ms", "ray_p95_ms")
-        )
+        times = " ".join(f"{row[name]:8.2f}" for name in ("direct_ms", "direct_p95_ms", "ray_ms", "ray_p95_ms"))
         print(f"{size:>10,} {workers:>7} {times} {row['ray_over_direct']:>10.1f}", flush=True)
 
     checked = [row for row in rows if (row["parameters"], row["workers"]) == (250_000, 2)]
@@ -175,9 +171,7 @@ def main() -> None:
         met = "met" if row["direct_ms"] <= TARGET_MS else "MISSED"
         print(f"  direct {row['direct_ms']:.2f} ms, target at most {TARGET_MS:g}: {met}")
         met = "met" if row["ray_over_direct"] >= TARGET_FACTOR else "MISSED"
-        print(
-            f"  ray costs {row['ray_over_direct']:.1f} times as much, target at least {TARGET_FACTOR:g}: {met}"
-        )
+        print(f"  ray costs {row['ray_over_direct']:.1f} times as much, target at least {TARGET_FACTOR:g}: {met}")
     if options.json:
         print(json.dumps({**result, "steps": options.steps, "load_before": load, "table": rows}))
 

@@ -30,9 +30,7 @@ from bench_networks import TASKS
 from cnnpar.parallel.fingerprint import fingerprint
 
 CNNPAR = {"cnnpar, in process": 0, "cnnpar, 1 worker": 1, "cnnpar, 2 workers": 2}  # and the number of workers
-VARIANTS = [
-    f"{layout} {mode}" for layout in ("channels-last", "channels-first") for mode in ("eager", "compiled")
-]
+VARIANTS = [f"{layout} {mode}" for layout in ("channels-last", "channels-first") for mode in ("eager", "compiled")]
 TARGETS = {"scaling_2": 1.7, "ratio_small_128": 0.8, "ratio_small_512": 0.8}
 ENVIRONMENT = ("OPENBLAS_", "OMP_", "MKL_", "NPY_", "MALLOC_", "GLIBC_", "LD_PRELOAD", "RAY_", "TORCH")
 
@@ -84,7 +82,7 @@ class Match:
         }
 
     def _own(self, name: str, seconds: float) -> None:
-        self.rates.setdefault(name, []).append(cnnpar_rate(self.network, self.batch, CNNPAR[name], seconds))
+        self._note(name, cnnpar_rate(self.network, self.batch, CNNPAR[name], seconds))
 
     def _others(self, processes: int, seconds: float) -> None:
         if processes not in self._peers:
@@ -97,8 +95,13 @@ class Match:
                 self.rates.pop(name, None)
                 self._variants[processes].remove(variant)
                 continue
-            self.rates.setdefault(name, []).append(answer["rate"])
+            self._note(name, answer["rate"])
             self.rules[name] = answer["rule"]
+
+    def _note(self, name: str, rate: float) -> None:
+        self.rates.setdefault(name, []).append(rate)
+        load = os.getloadavg()[0]
+        print(f"{self.network} {self.batch}: {name}: {rate:,.0f}/s (load {load:.1f})", file=sys.stderr)
 
 
 def _name(processes: int, variant: str) -> str:
@@ -110,11 +113,7 @@ def machine(torch: bool) -> dict[str, Any]:
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         processor = models[0] if models else processor
     own = fingerprint()
     libraries = ["numpy", "scipy", "ray", *(["torch"] if torch else [])]
@@ -145,17 +144,20 @@ def show(match: Match) -> None:
             print(f"  {name:<44} {of_medians:>8.2f}   {paired:.2f} within repeats{target}")
 
 
+def integers(text: str) -> list[int]:
+    """Numbers with commas between them."""
+    return [int(part) for part in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--json", action="store_true", help="print all numbers as one object, on the last line"
-    )
+    parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--networks", default="small", help=f"some of: {', '.join(TASKS)}")
-    parser.add_argument("--batch", default="128,512", help="global batch sizes")
+    parser.add_argument("--batch", type=integers, default="128,512", help="global batch sizes")
     options = parser.parse_args()
-    networks, batches = options.networks.split(","), [int(batch) for batch in options.batch.split(",")]
+    networks = options.networks.split(",")
     for name in networks:
         if name not in TASKS:
             parser.error(f"no network {name!r}; there are {', '.join(TASKS)}")
@@ -167,15 +169,11 @@ def main() -> None:
     if not torch:
         print("PyTorch is not installed, so there is no peer: `pip install cnnpar[bench]`")
     peers = {processes: Peers(processes) for processes in ((1, 2) if torch else ())}
-    matches = [Match(network, batch, peers) for network in networks for batch in batches]
+    matches = [Match(network, batch, peers) for network in networks for batch in options.batch]
     try:
-        for repeat in range(options.repeats):
+        for _ in range(options.repeats):
             for match in matches:
                 match.play(options.seconds)
-            print(
-                f"repeat {repeat + 1} of {options.repeats} done, load {os.getloadavg()[0]:.1f}",
-                file=sys.stderr,
-            )
         idle = {f"{processes} processes": group.idle for processes, group in peers.items()}
     finally:
         for group in peers.values():

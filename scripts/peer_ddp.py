@@ -2,9 +2,10 @@
 
     MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 python scripts/peer_ddp.py --rank 0 --processes 1
 
-It reads one JSON object a line, {"task": "small", "batch": 128, "variant": "channels-last eager", "seconds": 4}, and
-answers with one: samples per second of all processes together, or why the variant cannot be had. Between jobs it
-waits in a read, and does not spin. Every process of a group must get the same lines.
+It says {"ready": true} once the group is complete. Then it reads one JSON object a line, such as
+{"task": "small", "batch": 128, "variant": "channels-last eager", "seconds": 4}, and answers with one: samples per
+second of all processes together, or why the variant cannot be had. Between jobs it waits in a read, and does not
+spin. Every process of a group must get the same lines.
 
 The peer has what makes it fast: normalised float32 images prepared ahead, one thread per process, buckets as
 views, a static graph, gradients set to None, the faster one of fused and foreach SGD, no loss read before the end.
@@ -134,9 +135,7 @@ class Peer:
         images, labels = self._images(task, layout)
         share = batch // self.processes
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        own = order[: len(order) // batch * batch].reshape(-1, self.processes, share)[
-            :, self.rank
-        ]  # (steps, share)
+        own = order[: len(order) // batch * batch].reshape(-1, self.processes, share)[:, self.rank]  # (steps, share)
         position = 0
 
         def draw() -> tuple[torch.Tensor, torch.Tensor]:
@@ -208,10 +207,9 @@ def main() -> None:
     os.dup2(2, 1)  # whatever libraries print is no answer
     torch.set_num_threads(1)
     if options.processes > 1:
-        dist.init_process_group(
-            "gloo", rank=options.rank, world_size=options.processes, timeout=timedelta(seconds=300)
-        )
+        dist.init_process_group("gloo", rank=options.rank, world_size=options.processes, timeout=timedelta(seconds=300))
     peer = Peer(options.rank, options.processes)
+    print(json.dumps({"ready": True}), file=answers)
     cpu = time.process_time()
     for line in sys.stdin:
         idle = time.process_time() - cpu  # spent between two jobs

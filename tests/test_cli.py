@@ -24,8 +24,12 @@ FIELDS = {
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with data, settings of a tiny run on them, and nothing else."""
+    """A folder with data, settings of a tiny run on them, and nothing else.
+
+    Runs in this process draw no picture, which would take ten times as long as they do; those of their own do.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
     wanted = settings(write_csv(Path("train.csv")), data={"test": str(write_csv(Path("test.csv"), 12, seed=1))})
     Path("tiny.toml").write_text(config.to_toml(wanted))
     return tmp_path
@@ -120,7 +124,7 @@ def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys
     assert 0 <= summary["test_accuracy"] <= 1
     assert 0 <= summary["validation_accuracy"] <= 1
     assert (summary["exact"], summary["run_dir"]) == (True, "runs/tiny-1")
-    files = {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "accuracy.png", "config.toml"}
+    files = {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} >= files - {"model.prev.json"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} <= files
     assert config.resolve(config.read("runs/tiny-1/config.toml")) == config.resolve(config.read("tiny.toml"))
@@ -228,7 +232,9 @@ def read_until(process: "subprocess.Popen[str]", text: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_command_that_is_printed_goes_on(here: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_saves_and_the_command_that_is_printed_goes_on(
+    here: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
     changes = ["--epochs", 3000, "--run-dir", "my run", "--to-path", "my model.json"]
     with start("cnnpar-train", "--config", "tiny.toml", *changes, cwd=here) as process:
         read_until(process, "epoch    2/")
@@ -236,18 +242,43 @@ def test_a_signal_saves_and_the_command_that_is_printed_goes_on(here: Path, numb
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "")
     stopped = load("my model.json").state
+    assert Path("my run/accuracy.png").read_bytes().startswith(b"\x89PNG")
     lines = out.splitlines()
     place = next(i for i, line in enumerate(lines) if line.startswith(f"stopped by {number.name} after step "))
     program, *arguments = shlex.split(lines[place + 1])
-    done = command(program, *arguments, "--epochs", stopped.epoch + 1, "--json", cwd=here)
-    assert done.returncode == 0, done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
+    assert call(program, *arguments, "--epochs", stopped.epoch + 1, "--json") == 0
+    out, err = capsys.readouterr()
+    summary: dict[str, Any] = json.loads(out)
     assert (summary["epochs"], summary["run_dir"], summary["checkpoint"]) == (
         stopped.epoch + 1,
         "my run",
         "my model.json",
     )
-    assert f"resumed from my model.json after {stopped.epoch} epochs, step {stopped.step:,}" in done.stderr
+    assert f"resumed from my model.json after {stopped.epoch} epochs, step {stopped.step:,}" in err
+
+
+def test_every_way_to_say_resume_goes_on_with_the_same_run(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--quiet") == 0
+    run = Path("runs/tiny-1").resolve()
+    ways: list[list[object]] = [
+        ["--resume"],
+        ["--resume", run],
+        [f"--resume={run}/model.json"],
+        ["--run-dir", run, "--resume"],
+        ["--resume", "--to-path", run / "model.json", "--run-dir", run],
+    ]
+    for epochs, way in enumerate(ways, 2):
+        assert call("cnnpar-train", *way, "--epochs", epochs, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["epochs"] == load(run / "model.json").state.epoch == epochs
+    monkeypatch.chdir(run)  # where the data are not: the settings name them relative to where the run began
+    moved = ["--train-data", here / "train.csv", "--test-data", here / "test.csv"]
+    assert call("cnnpar-train", "--resume", *moved, "--epochs", 7, "--quiet") == 0
+    assert load("model.json").state.epoch == 7
+    assert call("cnnpar-train", "--resume", *moved, "--seed", 1) == 2
+    assert "train.seed was 0 and is now 1" in capsys.readouterr().err
+    assert everything() <= {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
 
 
 def test_an_interrupt_before_the_training_is_no_traceback(here: Path) -> None:
@@ -263,19 +294,26 @@ def test_an_interrupt_before_the_training_is_no_traceback(here: Path) -> None:
 
 
 def test_output_that_nobody_takes_is_no_traceback(here: Path) -> None:
+    assert call("cnnpar-train", "--config", "tiny.toml", "--run-dir", "r", "--quiet") == 0
     reading, writing = os.pipe()
     os.close(reading)
-    arguments = ["--config", "tiny.toml", "--epochs", 1, "--json"]
-    with Path("/dev/full").open("w") as full:
-        done = command("cnnpar-train", *arguments, cwd=here, stdout=full)
-        assert done.returncode == 1
-        assert done.stderr.splitlines()[-1] == (
-            "cnnpar-train: error: cannot write to standard output: No space left on device"
-        )
-        assert load("runs/tiny-1/model.json").state.epoch == 1
-    done = command("cnnpar", "inspect", "runs/tiny-1", cwd=here, stdout=writing)
+    done = command("cnnpar", "inspect", "r", "--json", cwd=here, stdout=writing)
     assert (done.returncode, done.stderr) == (0, "")
     os.close(writing)
+    with Path("/dev/full").open("w") as full:
+        for arguments, told in (["inspect", "r"], "cannot write to standard output"), (["--help"], "input or output"):
+            done = command("cnnpar", *arguments, cwd=here, stdout=full)
+            assert done.returncode == 1
+            assert done.stderr == f"cnnpar: error: {told}: No space left on device\n"
+
+
+def test_a_closed_standard_output_is_no_hindrance(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in ("stdout", "stderr"):  # as Python leaves them when the caller has closed them
+        monkeypatch.setattr(sys, stream, None)
+    assert call("cnnpar-train", "--config", "tiny.toml", "--run-dir", "r", "--epochs", 1) == 0
+    sys.stdout.close()
+    sys.stderr.close()
+    assert Path("r/model.json").exists()
 
 
 def test_inspect_shows_people_the_run_and_its_network(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"type": "adam", "learning_rate": 0.01},
     {"type": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
 ]
+ARRAYS = ["base64", "decimal", "base64"]
 
 
 class Stopping(Progress):
@@ -51,7 +52,7 @@ class Patient(Progress):
 
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes ten times as long as such a run; tests/test_cli.py draws it."""
+    """It takes ten times as long as such a run; the processes of tests/test_cli.py draw it."""
     monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
 
 
@@ -79,8 +80,9 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert metrics(one) == metrics(other)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda table: str(table["type"]))
-@pytest.mark.parametrize("arrays", ["base64", "decimal"])
+@pytest.mark.parametrize(
+    ("optimizer", "arrays"), list(zip(OPTIMIZERS, ARRAYS, strict=True)), ids=["sgd", "adam", "adamw"]
+)
 def test_stopping_after_every_step_changes_nothing(
     tmp_path: Path, csv: Path, optimizer: dict[str, Any], arrays: str
 ) -> None:
@@ -266,17 +268,19 @@ def test_a_kill_between_the_line_of_an_epoch_and_its_checkpoint_leaves_no_second
 
 
 def test_after_kills_no_step_is_recorded_twice_and_none_is_missing(tmp_path: Path, csv: Path) -> None:
-    wanted = settings(csv, train={"epochs": 40}, checkpoint={"every_seconds": 1e-9})
-    (tmp_path / "run.toml").write_text(config.to_toml(wanted))
+    wanted = settings(csv, train={"epochs": 6, "batch_size": 2})  # 108 steps
+    often = settings(csv, train={"epochs": 6, "batch_size": 2}, checkpoint={"every_seconds": 1e-9})
+    (tmp_path / "run.toml").write_text(config.to_toml(often))
     arguments = ["--config", tmp_path / "run.toml", "--run-dir", "run", "--quiet"]
+    model = tmp_path / "run" / "model.json"
     steps = 0
     for resume in ([], ["--resume"]):
         with start("cnnpar-train", *arguments, *resume, cwd=tmp_path) as process:
-            wait_for_step(tmp_path / "run" / "model.json", steps + 8, process.poll)
+            wait_for_step(model, steps + 4, process.poll)
             process.kill()
-        steps = unpack(load(tmp_path / "run" / "model.json"), "")[1].step
-    assert steps < 200
-    train(wanted, None, tmp_path / "run" / "model.json")
+        steps = unpack(load(model), "")[1].step
+    assert steps < 108
+    train(wanted, None, model)
     train(wanted, tmp_path / "whole")
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
