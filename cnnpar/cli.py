@@ -21,7 +21,8 @@ from cnnpar.console import run, say
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
-    from cnnpar.run import Resume, Summary
+    from cnnpar.resume import Resume
+    from cnnpar.run import Summary
 
 
 def _option(text: str, name: str | None = None) -> Parameter:
@@ -224,7 +225,7 @@ def _checkpoint(resume: str | None, run_dir: Path | None, to_path: Path | None) 
     if resume is None:
         return None
     from cnnpar.checkpoint import load
-    from cnnpar.run import Resume
+    from cnnpar.resume import Resume
     from cnnpar.rundir import find_checkpoint
 
     path = find_checkpoint(resume, run_dir, to_path)

@@ -1,9 +1,7 @@
 """A whole run from its parts: data, network, state, workers, files; and the test of a finished model."""
 
-import itertools
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,17 +16,15 @@ from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import DivergedError, InputError, RunError
 from cnnpar.nn.network import Network, Sums
-from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
+from cnnpar.parallel.fingerprint import fingerprint, use_one_thread
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
+from cnnpar.resume import Resume, check_resumable
 from cnnpar.rundir import RunFiles, check_new, check_resumed, locked, new_run, resumed_run
 from cnnpar.state import TrainState
 from cnnpar.training import train
-
-# What may differ between a checkpoint and the run that goes on from it; data and network are compared by content.
-_FREE_SECTIONS = ("data", "model", "engine", "checkpoint", "report")
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -48,14 +44,6 @@ class Summary(msgspec.Struct, frozen=True):
     run_dir: str
     checkpoint: str
     stopped_by: str | None = None
-
-
-@dataclass(frozen=True)
-class Resume:
-    """A checkpoint to go on from."""
-
-    path: Path
-    payload: Payload
 
 
 class StopSignal:
@@ -163,44 +151,6 @@ def train_run(
     return _summary(state, files, workers, test, stop.received)
 
 
-def check_resumable(resume: Resume, config: Config, splits: Splits, own: dict[str, str]) -> None:
-    """Raises InputError, saying what differs, unless going on gives what never stopping would have given."""
-    saved, path = resume.payload, resume.path
-
-    def refuse(what: str, old: object, new: object) -> InputError:
-        return InputError(
-            f"{path}: cannot resume: {what} was {_short(old)} and is now {_short(new)}; "
-            f"leave it as it was, or start a new run"
-        )
-
-    for section in Config.__struct_fields__:
-        before, now = getattr(saved.config, section), getattr(config, section)
-        if section in _FREE_SECTIONS or before == now:
-            continue
-        if type(before) is not type(now):
-            raise refuse(f"{section}.type", before.__struct_config__.tag, now.__struct_config__.tag)
-        for field in before.__struct_fields__:
-            old, new = getattr(before, field), getattr(now, field)
-            if old != new and (section, field) != ("train", "epochs"):
-                raise refuse(f"{section}.{field}", old, new)
-    if splits.fingerprint != saved.data_fingerprint:
-        raise InputError(
-            f"{path}: cannot resume: the training or validation data are not those the run began with; "
-            f"give the same files and data.validation, or start a new run"
-        )
-    shape = saved.preprocessing.image_shape, len(saved.preprocessing.class_names)
-    layers = Network.from_tables(config.model.layers, *shape).tables()  # with defaults and names filled in
-    for number, (was, layer) in enumerate(itertools.zip_longest(saved.network, layers), 1):
-        if was != layer:
-            raise refuse(f"layer {number}", was or "none", layer or "none")
-    difference = differences(saved.fingerprint, own)
-    if difference and not config.engine.allow_inexact:
-        raise InputError(
-            f"{path}: cannot resume: this machine would compute other bits ({difference}); "
-            f"--set engine.allow_inexact=true goes on all the same, and the run then says exact: false"
-        )
-
-
 def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str, warn: Callable[[str], None]) -> Sums:
     """Loss, hits and count of the model of checkpoint `path` on the data set or file `source`; None: on its run's own.
 
@@ -273,8 +223,3 @@ def _summary(
         checkpoint=str(files.model),
         stopped_by=stopped.name if stopped else None,
     )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -45,6 +45,7 @@ def train(
     Raises DivergedError at a loss or gradient that is not finite; the state is then that of the step before.
     """
     began = clock() - state.seconds
+    state.parameters = server.home(state.parameters)
     total_steps = config.train.epochs * steps_per_epoch
     while state.epoch < config.train.epochs:
         while state.index < steps_per_epoch:

@@ -142,7 +142,7 @@ class Absent(Processes):
 def test_a_worker_that_never_comes_ends_the_start_at_its_deadline() -> None:
     _, work, data = made_run()
     began = time.monotonic()
-    with pytest.raises(RunError, match="workers 0, 1 did not connect within 0.2 s"):
+    with pytest.raises(RunError, match=r"workers 0, 1 did not connect within 0.2 s"):
         Direct(work, Absent(work, data, [True, True]), 0.2, 60.0)
     assert time.monotonic() - began < 5
 

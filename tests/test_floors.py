@@ -13,6 +13,7 @@ FLOORS = {
     "cnnpar.run": 5,
     "cnnpar.training": 4,
     "cnnpar.recorder": 4,
+    "cnnpar.resume": 4,
     "cnnpar.parallel": 3,
     "cnnpar.checkpoint": 3,
     "cnnpar.saver": 3.5,

@@ -139,7 +139,7 @@ def test_too_many_workers_for_the_cluster_are_refused_with_what_there_is(ray_add
 
 def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free(eight_workers: Cluster) -> None:
     _, work, data = made_run()
-    with pytest.raises(RunError, match="only 0 of 1 workers started within 0.5 s .*, and 0 are free"):
+    with pytest.raises(RunError, match=r"only 0 of 1 workers started within 0.5 s .*, and 0 are free"):
         start(config.Engine(workers=1, start_timeout=0.5), work, data, fail)
 
 
@@ -174,7 +174,7 @@ def test_an_address_that_cannot_be_is_refused_with_a_hint(address: str, words: s
 def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
     from cnnpar.parallel.cluster import _check_address
 
-    with pytest.raises(RunError, match="--address 127.0.0.1:1: nobody answers there"):
+    with pytest.raises(RunError, match=r"--address 127.0.0.1:1: nobody answers there"):
         _check_address("127.0.0.1:1", given=True)
 
 

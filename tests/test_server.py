@@ -25,6 +25,9 @@ class Several:
         self._jobs: list[tuple[int, int, Step, Span]] = []
         self._dead: set[int] = set()
 
+    def home(self, parameters: Vector) -> Vector:
+        return parameters
+
     def publish(self, parameters: Vector) -> None:
         self._parameters = parameters
 
@@ -85,8 +88,8 @@ def test_when_all_workers_are_dead_the_error_says_why() -> None:
             worker, *_ = self._jobs.pop()
             return [Lost(worker, "out of memory")]
 
-    server = Server(run[1], Dying(run, 2, 0), 60.0, [].append)
-    with pytest.raises(RunError, match="no worker is left.*out of memory"):
+    server = Server(run[1], Dying(run, 2, 0), 60.0, lambda _: None)
+    with pytest.raises(RunError, match=r"no worker is left.*out of memory"):
         server.gradient(run[1].network.init(0), 0, 0)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from cnnpar import config
 from cnnpar.checkpoint import load
 from cnnpar.report.progress import Progress
-from cnnpar.run import Resume, Summary, train_run
+from cnnpar.resume import Resume
+from cnnpar.run import Summary, train_run
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = {"cnnpar": "main", "cnnpar-train": "main_train", "cnnpar-test": "main_test"}

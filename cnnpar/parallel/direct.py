@@ -131,9 +131,15 @@ class Direct:
         """Workers that were started."""
         return self._starter.count
 
-    def publish(self, parameters: Vector) -> None:
-        """Copy the parameters to where this node's workers read them."""
+    def home(self, parameters: Vector) -> Vector:
+        """In the memory that this node's workers read."""
         self._parameters[:] = parameters
+        return self._parameters
+
+    def publish(self, parameters: Vector) -> None:
+        """Have the parameters where this node's workers read them; others get them with their next job."""
+        if parameters is not self._parameters:
+            self._parameters[:] = parameters
         for link in self._links.values():
             link.outdated = True
 

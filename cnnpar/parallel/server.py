@@ -43,6 +43,10 @@ class Server:
         """Workers that are alive."""
         return self._schedule.alive
 
+    def home(self, parameters: Vector) -> Vector:
+        """The same values where the workers find them best: the array that a run should update in place."""
+        return self._transport.home(parameters)
+
     def gradient(self, parameters: Vector, epoch: int, number: int) -> Value:
         """Gradient sum, loss sum, hits and count of batch `number` of an epoch.
 

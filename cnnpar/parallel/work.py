@@ -18,7 +18,8 @@ from cnnpar.data.augment import Augmenter
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.nn.network import Network, Sums as Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.network import Sums as Sums
 from cnnpar.parallel.plan import Node
 
 Vector = NDArray[np.float32]

@@ -1,0 +1,66 @@
+"""Going on with a run: what must be as it was, so that the bits are those of a run that was never stopped."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnpar.checkpoint import Payload
+from cnnpar.config import Config
+from cnnpar.data.dataset import Splits
+from cnnpar.errors import InputError
+from cnnpar.nn.network import Network
+from cnnpar.parallel.fingerprint import Fingerprint, differences
+
+# What may differ between a checkpoint and the run that goes on from it; data and network are compared by content.
+_FREE_SECTIONS = ("data", "model", "engine", "checkpoint", "report")
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A checkpoint to go on from."""
+
+    path: Path
+    payload: Payload
+
+
+def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerprint) -> None:
+    """Raises InputError, saying what differs, unless going on gives what never stopping would have given."""
+    saved, path = resume.payload, resume.path
+
+    def refuse(what: str, old: object, new: object) -> InputError:
+        return InputError(
+            f"{path}: cannot resume: {what} was {_short(old)} and is now {_short(new)}; "
+            f"leave it as it was, or start a new run"
+        )
+
+    for section in Config.__struct_fields__:
+        before, now = getattr(saved.config, section), getattr(config, section)
+        if section in _FREE_SECTIONS or before == now:
+            continue
+        if type(before) is not type(now):
+            raise refuse(f"{section}.type", before.__struct_config__.tag, now.__struct_config__.tag)
+        for field in before.__struct_fields__:
+            old, new = getattr(before, field), getattr(now, field)
+            if old != new and (section, field) != ("train", "epochs"):
+                raise refuse(f"{section}.{field}", old, new)
+    if splits.fingerprint != saved.data_fingerprint:
+        raise InputError(
+            f"{path}: cannot resume: the training or validation data are not those the run began with; "
+            f"give the same files and data.validation, or start a new run"
+        )
+    shape = saved.preprocessing.image_shape, len(saved.preprocessing.class_names)
+    layers = Network.from_tables(config.model.layers, *shape).tables()  # with defaults and names filled in
+    for number, (was, layer) in enumerate(itertools.zip_longest(saved.network, layers), 1):
+        if was != layer:
+            raise refuse(f"layer {number}", was or "none", layer or "none")
+    difference = differences(saved.fingerprint, own)
+    if difference and not config.engine.allow_inexact:
+        raise InputError(
+            f"{path}: cannot resume: this machine would compute other bits ({difference}); "
+            f"--set engine.allow_inexact=true goes on all the same, and the run then says exact: false"
+        )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
