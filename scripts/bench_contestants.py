@@ -23,7 +23,7 @@ from cnnpar.parallel.work import Kind, Training
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.training import train
 
-WARM_UP_SECONDS = 0.5
+WARM_UP_SECONDS = 4.0  # besides caches and pages: Ray goes on starting helpers of its own for a while
 
 
 class Silent:

@@ -84,7 +84,7 @@ class Lane:
         self._server: Server
         self._server, _ = start(engine, work, {}, lambda text: print(text, file=sys.stderr))
         self._rule = config.SGD(learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=0.0)
-        self._parameters = np.zeros(size, np.float32)
+        self._parameters = self._server.home(np.zeros(size, np.float32))
         self._state = optim.init(self._rule, size)
         self._step = 0
 

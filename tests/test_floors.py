@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "cnnpar"
 
 # The longest prefix decides. A module may import those of lower floors, and its own package's.
 FLOORS = {
+    "cnnpar.__main__": 7,
     "cnnpar.cli": 6,
     "cnnpar.run": 5,
     "cnnpar.training": 4,

@@ -16,7 +16,7 @@ import scipy.linalg.blas  # its own OpenBLAS must be loaded before threads are l
 from threadpoolctl import ThreadpoolController
 
 from cnnpar import __version__
-from cnnpar.errors import RunError
+from cnnpar.errors import InputError, RunError
 
 Fingerprint = dict[str, str]
 
@@ -66,7 +66,7 @@ def fingerprint() -> Fingerprint:
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """What differs, for people: `numpy 2.4.6 != 2.3.0, simd ...`; empty when nothing does."""
+    """What differs, for people: `numpy: 2.3.0 instead of 2.4.6, ...`; empty when nothing does."""
     return ", ".join(
         f"{key}: {found.get(key, 'none')} instead of {expected.get(key, 'none')}"
         for key in sorted({*expected, *found})
@@ -88,8 +88,10 @@ def handed_on() -> dict[str, str]:
 def portable_environment() -> dict[str, str]:
     """Environment that pins kernels to what every x86-64-v3 machine has; empty when it is already in force.
 
-    It works only in a process that has not loaded numpy yet.
+    It works only in a process that has not loaded numpy yet. Raises InputError on another kind of machine.
     """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        raise InputError(f"engine.portable: is for x86-64 machines, and this one is {platform.machine()}")
     compiled = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
     known = [*compiled.get("found", []), *compiled.get("not found", [])]
     wanted = {_CORE: "Haswell", _CACHE: "256", _SIMD: " ".join(name for name in known if name in _BEYOND_V3)}

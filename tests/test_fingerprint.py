@@ -1,0 +1,109 @@
+"""What decides the bits is known, handed to workers, pinned when asked for, and compared before a run goes on."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from cnnpar.parallel.fingerprint import differences, fingerprint, handed_on, use_one_thread
+from tests.tiny import LAYERS, ROOT, write_csv
+
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="names kernels of x86-64")
+
+
+def run(arguments: list[str], cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "cnnpar", "train", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    csv = write_csv(tmp_path / "train.csv")
+    layers = ", ".join(
+        "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in layer.items()) + "}" for layer in LAYERS
+    )
+    file = tmp_path / "tiny.toml"
+    file.write_text(
+        f"[data]\ntrain = {json.dumps(str(csv))}\n[model]\nlayers = [{layers}]\n"
+        "[train]\nepochs = 2\nbatch_size = 8\nmicrobatch = 4\n[engine]\nworkers = 0\n"
+    )
+    return file
+
+
+def trained(settings: Path, name: str, *options: str, **environment: str) -> dict[str, Any]:
+    """The checkpoint of a run in a process with these variables."""
+    arguments = ["--config", str(settings), "--run-dir", name, "--quiet", *options]
+    done = run(arguments, settings.parent, **environment)
+    assert done.returncode == 0, done.stderr
+    payload: dict[str, Any] = json.loads((settings.parent / name / "model.json").read_text())["payload"]
+    return payload
+
+
+def test_every_blas_has_one_thread_however_many_it_had() -> None:
+    with threadpool_limits(2):
+        use_one_thread()
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+
+
+def test_a_fingerprint_names_versions_and_kernels() -> None:
+    own = fingerprint()
+    assert {"cnnpar", "numpy", "scipy", "blas", "simd", "libc", "machine", "kernels"} <= own.keys()
+    assert differences(own, own) == ""
+    assert differences(own, {**own, "numpy": "1.0"}) == f"numpy: 1.0 instead of {own['numpy']}"
+
+
+def test_what_is_handed_on_gives_another_process_the_same_fingerprint() -> None:
+    code = "import json; from cnnpar.parallel.fingerprint import fingerprint; print(json.dumps(fingerprint()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **handed_on()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == fingerprint()
+
+
+@x86
+def test_portable_runs_agree_where_the_machines_own_kernels_differ(settings: Path) -> None:
+    portable = trained(settings, "here", "--set", "engine.portable=true")
+    other = trained(settings, "there", "--set", "engine.portable=true", OPENBLAS_CORETYPE="Sandybridge")
+    plain = trained(settings, "plain", OPENBLAS_CORETYPE="Sandybridge")
+    assert portable["state"]["weights_sha256"] == other["state"]["weights_sha256"]
+    assert portable["fingerprint"] == other["fingerprint"]
+    assert portable["fingerprint"]["blas_l2_kb"] == "256"
+    assert "Haswell" in portable["fingerprint"]["blas"]
+    assert plain["fingerprint"] != portable["fingerprint"]
+
+
+@x86
+def test_a_run_goes_on_with_other_kernels_only_if_told_to_and_says_so(settings: Path) -> None:
+    trained(settings, "run", OPENBLAS_CORETYPE="Haswell")
+    arguments = ["--resume", "run", "--epochs", "3", "--quiet"]
+    refused = run(arguments, settings.parent, OPENBLAS_CORETYPE="Sandybridge")
+    assert refused.returncode == 2
+    assert "this machine would compute other bits (blas: " in refused.stderr
+    assert refused.stderr.count("\n") <= 2
+    allowed = run(
+        [*arguments, "--set", "engine.allow_inexact=true", "--json"], settings.parent, OPENBLAS_CORETYPE="Sandybridge"
+    )
+    assert allowed.returncode == 0, allowed.stderr
+    assert json.loads(allowed.stdout)["exact"] is False
+    again = run(
+        [*arguments[:2], "--epochs", "4", "--quiet", "--json", "--set", "engine.allow_inexact=true"],
+        settings.parent,
+        OPENBLAS_CORETYPE="Haswell",
+    )
+    assert json.loads(again.stdout)["exact"] is False, "once inexact, always inexact"
