@@ -16,7 +16,8 @@ def commands() -> list[str]:
     blocks = re.findall(r"```\n(.*?)```", TEXTS["README.md"], re.DOTALL)
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
     lines = [part.strip() for line in lines for part in re.split(r"&&| -- ", line)]
-    return [line for line in lines if re.match(r"cnnpar(-train|-test)? ", line + " ") and ":" not in line.split()[0]]
+    lines = [line.removeprefix("$ ") for line in lines]
+    return [line for line in lines if re.match(r"(cnnpar-train|cnnpar-test|cnnpar (train|test|inspect))( |$)", line)]
 
 
 @pytest.mark.parametrize("command", commands())
