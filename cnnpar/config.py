@@ -98,7 +98,7 @@ class Train(_Table, frozen=True):
 class SGD(_Table, frozen=True, tag_field="type", tag="sgd"):
     """Stochastic gradient descent; `weight_decay` is L2 (added to the gradient)."""
 
-    learning_rate: PositiveFloat = 0.1
+    learning_rate: PositiveFloat = 0.05
     momentum: Share = 0.9
     nesterov: bool = True
     weight_decay: NonNegative = 1e-4
