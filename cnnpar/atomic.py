@@ -13,10 +13,15 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # of a crash; "x" below follows no link
-    with temporary.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # half a file would only keep a full disk full
+        raise
     if previous is not None:
         link = previous.with_name(f".{previous.name}.tmp")
         with contextlib.suppress(OSError):  # the newest state matters more than the one before

@@ -132,7 +132,6 @@ def evaluate(
     trained_on = payload.config.data
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
     engine = settings.resolve({"engine": {**settings.to_tables(payload.config)["engine"], "workers": workers}}).engine
-    _enter_portable(payload.config)
     from cnnpar.run import evaluate_run
 
     sums = evaluate_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
@@ -247,7 +246,10 @@ def _settings(
         table = tables.setdefault(section, {})
         if value is not None and isinstance(table, dict):  # else the file is wrong, and `resolve` says so
             table[key] = value
-    return settings.resolve(tables, assignments, source)
+    resolved = settings.resolve(tables, assignments, source)
+    data = resolved.data  # a checkpoint must find its data from any folder
+    places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(data, key))}
+    return msgspec.structs.replace(resolved, data=msgspec.structs.replace(data, **places))
 
 
 def _enter_portable(config: settings.Config) -> None:
@@ -270,6 +272,9 @@ def _result(summary: "Summary", to_path: Path | None) -> str:
             command += ["--run-dir", summary.run_dir, "--to-path", str(to_path)]
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
         lines.append(f"  {shlex.join(command)}")
+    if summary.best_validation_accuracy is not None:
+        best = f"{summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch}"
+        lines.append(f"best validation accuracy {best}: {shlex.quote(str(Path(summary.run_dir) / 'best.json'))}")
     if summary.test_accuracy is not None:
         lines.append(f"test accuracy {summary.test_accuracy:.2%}")
     exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"

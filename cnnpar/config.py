@@ -22,6 +22,7 @@ _MOST = 2**53  # every reader of JSON keeps integers up to here
 Positive = Annotated[int, Meta(ge=1, le=_MOST)]
 Count = Annotated[int, Meta(ge=0, le=_MOST)]
 PositiveFloat = Annotated[float, Meta(gt=0, le=_LARGEST)]
+Seconds = Annotated[float, Meta(ge=0.01, le=1e7)]
 NonNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
@@ -166,8 +167,8 @@ class Engine(_Table, frozen=True):
     workers: Annotated[int, Meta(ge=0, le=4096)] = 2  # Ray actors of one core each; 0 = in this process, without Ray
     transport: Literal["direct", "ray"] = "direct"
     address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a Ray of its own
-    start_timeout: PositiveFloat = 120.0  # seconds for Ray and all workers to be there
-    step_timeout: PositiveFloat = 120.0  # seconds for one step; a worker that takes longer is given up
+    start_timeout: Seconds = 120.0  # seconds for Ray and all workers to be there
+    step_timeout: Seconds = 120.0  # seconds for one step; a worker that takes longer is given up
     portable: bool = False  # pin CPU kernels to what every x86-64-v3 machine has, so that unlike machines agree
     allow_inexact: bool = False  # accept workers or checkpoints of another fingerprint; the run then says exact: false
 

@@ -23,7 +23,12 @@ def run(command: App, arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         say(f"{program}: error: {error}\nSee `{program} --help`.", sys.stderr)
         return InputError.exit_code
-    except (CnnparError, MemoryError, OSError) as error:
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        say(f"{program}: terminated", sys.stderr)  # Ray's own way to take SIGTERM, before training has begun
+        return 128 + signal.SIGTERM
+    except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         say(f"{program}: error: {_reason(error)}", sys.stderr)
@@ -40,7 +45,9 @@ def _reason(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'}: {error.strerror or error}"
-    return "out of memory; a smaller network, microbatch or data set needs less"
+    if isinstance(error, MemoryError):
+        return "out of memory; a smaller network, microbatch or data set needs less"
+    return f"{' '.join(repr(error).split())[:300]}; this is a fault of the program, and --debug shows where"
 
 
 def _usable(stream: TextIO | None) -> TextIO:

@@ -105,18 +105,21 @@ class Recorder:
 
     def close(self, state: TrainState) -> None:
         """Write what is left to write. Raises RunError if the newest checkpoint could not be written."""
-        if state.history:
-            self._draw(state)
-        self._metrics.close()
-        self._progress.close()
-        self._saver.close()
+        try:
+            self._saver.close()
+        finally:
+            if state.history:
+                self._draw(state)
+            self._metrics.close()
+            self._progress.close()
 
     def _draw(self, state: TrainState) -> None:
         began = self._clock()
         try:
             draw_accuracy(state.history, self._files.picture, _title(self._files.directory))
-        except OSError as error:
-            self._progress.note(f"{self._files.picture}: cannot write the picture: {error.strerror or error}")
+        except Exception as error:  # a broken font or style of matplotlib must not end a training
+            reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
+            self._progress.note(f"{self._files.picture}: cannot draw the picture: {reason}")
         self._drawn_at = self._clock()
         self._drawing = self._drawn_at - began
 

@@ -10,7 +10,7 @@ import msgspec
 
 from cnnpar import __version__, optim
 from cnnpar.checkpoint import Payload, pack, unpack
-from cnnpar.config import Config, Engine, to_toml
+from cnnpar.config import Config, Cosine, Engine, OneCycle, to_toml
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
@@ -35,6 +35,8 @@ class Summary(msgspec.Struct, frozen=True):
     samples: int
     train_loss: float | None
     validation_accuracy: float | None
+    best_validation_accuracy: float | None
+    best_epoch: int | None
     test_accuracy: float | None
     weights_sha256: str
     exact: bool
@@ -179,20 +181,23 @@ def _headline(config: Config, network: Network, splits: Splits, files: RunFiles,
     counts += [
         f"{len(part):,} {what}" for what, part in (("validation", splits.validation), ("test", splits.test)) if part
     ]
-    shape = " x ".join(map(str, network.input_shape))
     where = (
-        f"{config.engine.workers} workers, {config.engine.transport} transport"
+        f"{config.engine.workers} worker{'s' * (config.engine.workers > 1)}, {config.engine.transport} transport"
         if config.engine.workers
         else "in this process"
     )
     lines = [
-        f"cnnpar {__version__}: {config.data.name or config.data.train}, {', '.join(counts)} images of {shape}",
-        f"network of {network.layout.size:,} parameters, batches of {config.train.batch_size}, {where}",
+        f"cnnpar {__version__}: {config.data.name or config.data.train}, {', '.join(counts)} images",
+        f"{network.layout.size:,} parameters, batches of {config.train.batch_size}, {where}",
         f"run directory {files.directory}",
     ]
     if resume is not None:
         state = resume.payload.state
         lines.append(f"resumed from {resume.path} after {state.epoch} epochs, step {state.step:,}")
+        if config.train.epochs != resume.payload.config.train.epochs and isinstance(config.schedule, Cosine | OneCycle):
+            lines.append("other epochs stretch its schedule: other weights than with these epochs from the start")
+        if state.epoch >= config.train.epochs:
+            lines.append(f"all {config.train.epochs} epochs are done; more --epochs go on with it")
     return lines
 
 
@@ -213,6 +218,8 @@ def _summary(
         samples=state.samples,
         train_loss=last.train_loss if last else None,
         validation_accuracy=last.validation_accuracy if last else None,
+        best_validation_accuracy=state.best.validation_accuracy if state.best else None,
+        best_epoch=state.best.epoch if state.best else None,
         test_accuracy=test.correct / test.count if test else None,
         weights_sha256=state.digest,
         exact=state.exact,

@@ -29,7 +29,7 @@ class RunFiles:
     @property
     def previous(self) -> Path:
         """The checkpoint before the newest."""
-        return self.model.with_suffix(".prev.json")
+        return self.model.with_name(self.model.name.removesuffix(".json") + ".prev.json")
 
     @property
     def best(self) -> Path:

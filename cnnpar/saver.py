@@ -31,13 +31,14 @@ class Saver:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait until all is written. Raises RunError for a file whose newest state could not be."""
+        """Wait until all is written. Raises RunError for the last file whose newest state could not be."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
         if self._failed:
-            raise RunError("; ".join(f"{path}: {reason}" for path, reason in self._failed.items()))
+            path, reason = list(self._failed.items())[-1]
+            raise RunError(f"{path}: {reason}")
 
     def _work(self) -> None:
         while True:

@@ -55,7 +55,8 @@ def train(
             )
             _require_finite(gradient_sum, sums.loss, network, state.step, rate)
             gradient = np.divide(gradient_sum, np.float32(sums.count), out=gradient_sum)  # the only division
-            optim.update(config.optimizer, state.optimizer, state.parameters, gradient, rate, state.step)
+            with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
+                optim.update(config.optimizer, state.optimizer, state.parameters, gradient, rate, state.step)
             state.advance(sums, clock() - began)
             observer.step_done(state, sums, rate)
             if stopped():
@@ -75,5 +76,5 @@ def _require_finite(gradient: Vector, loss: float, network: Network, step: int, 
         what = f"the gradient of {bad[-1]}" if bad else "the loss"
         raise DivergedError(
             f"step {step + 1}: {what} is not finite (learning rate {rate:.4g}); "
-            f"try a lower optimizer.learning_rate; the last checkpoint is good"
+            f"try a lower optimizer.learning_rate; the last checkpoint, if any, is good"
         )

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -12,12 +13,17 @@ if TYPE_CHECKING:
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # Ray reads it at its import; the nodes are this process's own
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-NODE_CPUS = 4
+NODE_CPUS = 6
+
+# Machines that run tests are busy ones: no example is too slow there. `--hypothesis-profile=thorough` tries more.
+hypothesis.settings.register_profile("quick", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """Two nodes of four CPUs each, the driver attached to the first."""
+    """Two nodes of six CPUs each, the driver attached to the first."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster as Nodes
 
@@ -38,6 +44,6 @@ def eight_workers(ray_address: str) -> Iterator["Cluster"]:
     from tests.toys import fail, made_run
 
     _, work, data = made_run()
-    cluster = Cluster(config.Engine(workers=2 * NODE_CPUS), work, data, fail)
+    cluster = Cluster(config.Engine(workers=8), work, data, fail)
     yield cluster
     cluster.close()

@@ -113,6 +113,12 @@ def test_wrong_input_is_told_in_two_lines_ends_with_2_and_leaves_nothing(
     assert everything() == before
 
 
+def _with_absolute_paths(tables: dict[str, Any]) -> config.Config:
+    """A run keeps its data's absolute paths, so that it can be resumed from any folder."""
+    places = {key: str(Path(tables["data"][key]).absolute()) for key in ("train", "test")}
+    return config.resolve({**tables, "data": {**tables["data"], **places}})
+
+
 def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("cnnpar-train", "--config", "tiny.toml", "--json") == 0
     out, err = capsys.readouterr()
@@ -127,7 +133,7 @@ def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys
     files = {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} >= files - {"model.prev.json"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} <= files
-    assert config.resolve(config.read("runs/tiny-1/config.toml")) == config.resolve(config.read("tiny.toml"))
+    assert config.resolve(config.read("runs/tiny-1/config.toml")) == _with_absolute_paths(config.read("tiny.toml"))
 
     assert call("cnnpar", "inspect", summary["checkpoint"], "--json") == 0
     facts = json.loads(capsys.readouterr().out)
@@ -156,7 +162,7 @@ def test_underscores_and_equal_signs_spell_the_same_options(here: Path, capsys: 
     summary = json.loads(capsys.readouterr().out)
     assert (summary["checkpoint"], summary["run_dir"]) == ("out/model_a.json", "runs/train-1")
     saved = load("out/model_a.json").config
-    assert (saved.augment.ratio, saved.train.batch_size, saved.data.train) == (4, 32, "train.csv")
+    assert (saved.augment.ratio, saved.train.batch_size, saved.data.train) == (4, 32, str(here / "train.csv"))
 
 
 def test_a_path_that_looks_like_the_name_of_a_data_set_is_a_path(

@@ -76,6 +76,7 @@ def test_what_is_handed_on_gives_another_process_the_same_fingerprint() -> None:
     assert json.loads(done.stdout) == fingerprint()
 
 
+@pytest.mark.slow
 @x86
 def test_portable_runs_agree_where_the_machines_own_kernels_differ(settings: Path) -> None:
     portable = trained(settings, "here", "--set", "engine.portable=true")
@@ -88,6 +89,7 @@ def test_portable_runs_agree_where_the_machines_own_kernels_differ(settings: Pat
     assert plain["fingerprint"] != portable["fingerprint"]
 
 
+@pytest.mark.slow
 @x86
 def test_a_run_goes_on_with_other_kernels_only_if_told_to_and_says_so(settings: Path) -> None:
     trained(settings, "run", OPENBLAS_CORETYPE="Haswell")

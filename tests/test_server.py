@@ -36,6 +36,8 @@ class Several:
         self._jobs.append((worker, job, step, span))
 
     def wait(self, seconds: float) -> list[Answer | Lost]:
+        if not self._jobs:
+            return []
         worker, job, step, span = self._jobs.pop(self._random.integers(len(self._jobs)))
         if self._deaths and self._random.random() < 0.3:
             self._deaths -= 1
@@ -85,8 +87,9 @@ def test_when_all_workers_are_dead_the_error_says_why() -> None:
 
     class Dying(Several):
         def wait(self, seconds: float) -> list[Answer | Lost]:
-            worker, *_ = self._jobs.pop()
-            return [Lost(worker, "out of memory")]
+            lost: list[Answer | Lost] = [Lost(worker, "out of memory") for worker, *_ in self._jobs]
+            self._jobs = []
+            return lost
 
     server = Server(run[1], Dying(run, 2, 0), 60.0, lambda _: None)
     with pytest.raises(RunError, match=r"no worker is left.*out of memory"):
@@ -162,3 +165,49 @@ def test_a_span_returns_the_blocks_of_its_tree() -> None:
             expected.put(Node(0, leaf), 1)
         assert [block.node for block in blocks] == [node for node, _ in expected]
         assert len({block.slot for block in blocks}) == len(blocks)
+
+
+class Held(Several):
+    """The first wait lasts far beyond every deadline, as when this process was stopped; then all answers are there."""
+
+    now = 0.0
+
+    def wait(self, seconds: float) -> list[Answer | Lost]:
+        if seconds > 0:
+            self.now += 1000.0
+            return []
+        return super().wait(seconds)
+
+
+def test_a_server_that_was_held_up_reads_the_answers_before_it_looks_at_deadlines() -> None:
+    run = made_run()
+    parameters = run[1].network.init(0)
+    transport = Held(run, 3, 0)
+    server = Server(run[1], transport, 60.0, fail, clock=lambda: transport.now)
+    expected = in_process(run[1], run[2]).gradient(parameters, 0, 0)[0].tobytes()
+    assert server.gradient(parameters, 0, 0)[0].tobytes() == expected
+    assert server.workers == 3
+
+
+class AllAtOnce(Several):
+    """A worker answers and is lost in the same moment, while another one's loss frees a span."""
+
+    def wait(self, seconds: float) -> list[Answer | Lost]:
+        if len(self._jobs) == 2 and not self._dead:
+            (first, second), self._jobs = self._jobs, []
+            self._dead |= {first[0], second[0]}
+            return [Lost(second[0], "killed"), *self._answer(first), Lost(first[0], "killed")]
+        return super().wait(seconds)
+
+    def _answer(self, job: tuple[int, int, Step, Span]) -> list[Answer | Lost]:
+        self._jobs = [job]
+        return Several.wait(self, 0.0)
+
+
+def test_a_span_is_not_given_to_a_worker_lost_in_the_same_moment() -> None:
+    run = made_run()
+    warnings: list[str] = []
+    server = Server(run[1], AllAtOnce(run, 2, 0), 60.0, warnings.append)
+    with pytest.raises(RunError, match="no worker is left"):
+        server.gradient(run[1].network.init(0), 0, 0)
+    assert warnings == ["worker 1 is lost: killed", "worker 0 is lost: killed"]

@@ -38,6 +38,8 @@ class RayStore:
 
     def wait(self, seconds: float) -> list[Answer | Lost]:
         """What the calls under way gave back within `seconds`."""
+        if not self._calls:
+            return []
         ready, _ = ray.wait(list(self._calls), timeout=min(seconds, 3600.0))
         events: list[Answer | Lost] = []
         for call in ready:

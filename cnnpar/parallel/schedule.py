@@ -75,6 +75,15 @@ class Schedule:
         """Start a step; the one before must be finished."""
         return self._deal([Span(0, microbatches)], now)
 
+    def sent(self, worker: int, now: float) -> None:
+        """The worker's job is on its way only now: its time counts from here."""
+        task = self._busy[worker]
+        self._busy[worker] = _Task(task.job, task.span, now + self._timeout)
+
+    def holds(self, worker: int, job: int) -> bool:
+        """Whether that job is still this worker's."""
+        return worker in self._busy and self._busy[worker].job == job
+
     def answer(self, worker: int, job: int, now: float) -> tuple[bool, list[Action]]:
         """A worker has answered. False: the answer is nobody's any more and must not be used."""
         task = self._busy.get(worker)

@@ -86,27 +86,35 @@ class Server:
             for action in actions:
                 if isinstance(action, Finish):
                     return tree.root
+                if isinstance(action, Assign) and not self._schedule.holds(action.worker, action.job):
+                    continue  # the worker was lost in the same moment, and the span is another's by now
                 if isinstance(action, Assign) and training and action.worker in answered:
                     # The worker is about to overwrite the buffers that its first answer of this step lies in.
                     tree.replace(lambda value: Value(value.vector.copy(), value.sums))
                 self._perform(action, step)
             actions = []
-            for event in self._transport.wait(max(self._schedule.deadline - self._clock(), 0.0)):
-                if not isinstance(event, Answer):
-                    self._warn(f"worker {event.worker} is lost: {event.reason}")
-                    actions += self._schedule.lost(event.worker, event.reason, self._clock())
-                    continue
-                accepted, more = self._schedule.answer(event.worker, event.job, self._clock())
-                actions += more
-                if accepted:
-                    answered.add(event.worker)
-                    for node, vector, sums in event.blocks:
-                        tree.put(node, Value(vector, sums))
+            events = self._transport.wait(max(self._schedule.deadline - self._clock(), 0.0))
+            # Until nothing is left to read: this process may have been stopped, or held up by one peer, while others
+            # answered in time. Only then are deadlines looked at.
+            while events := events or self._transport.wait(0.0):
+                for event in events:
+                    if not isinstance(event, Answer):
+                        self._warn(f"worker {event.worker} is lost: {event.reason}")
+                        actions += self._schedule.lost(event.worker, event.reason, self._clock())
+                        continue
+                    accepted, more = self._schedule.answer(event.worker, event.job, self._clock())
+                    actions += more
+                    if accepted:
+                        answered.add(event.worker)
+                        for node, vector, sums in event.blocks:
+                            tree.put(node, Value(vector, sums))
+                events = []
             actions += self._schedule.expire(self._clock())
 
     def _perform(self, action: Action, step: Step) -> None:
         if isinstance(action, Assign):
             self._transport.assign(action.worker, action.job, step, action.span)
+            self._schedule.sent(action.worker, self._clock())
         elif isinstance(action, Drop):
             self._warn(f"worker {action.worker} is given up: {action.reason}")
             self._transport.drop(action.worker, action.reason)

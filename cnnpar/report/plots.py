@@ -1,5 +1,6 @@
 """accuracy.png: how a training went, in one picture."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ def draw_accuracy(history: Sequence[EpochAccuracy], path: str | Path, title: str
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
     # Imported here: it takes longer than the rest of the program. Without pyplot, whose figures are global state.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its cache is no news to the user
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
