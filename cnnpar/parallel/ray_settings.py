@@ -19,7 +19,6 @@ def prepare_ray(settings: Engine) -> None:
         return
     quiet = {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_BACKEND_LOG_LEVEL": "error",  # its warnings are no words for a user; what fails raises
         "RAY_NUM_REDIS_GET_RETRIES": "5",  # times, about a second each, to try a cluster that refuses us
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would build a second environment for each worker
     }
