@@ -107,11 +107,13 @@ def train_run(
             f"{resume.path}: $.payload.state: {work.steps_per_epoch} steps an epoch make epoch {state.epoch}, "
             f"index {state.index} not step {state.step}; the file was changed"
         )
+    counts, data_fingerprint = _counts(splits), splits.fingerprint
     server, exact = start(config.engine, work, present, progress.note)
     state.exact &= exact
+    del splits, data, present  # each node holds the samples once: in Ray's store, or in the in-process worker
 
     def pack_state(state: TrainState) -> Payload:
-        return pack(config, network, preprocessing, state, own, splits.fingerprint)
+        return pack(config, network, preprocessing, state, own, data_fingerprint)
 
     test: Sums | None = None
     try:
@@ -119,7 +121,7 @@ def train_run(
         with locked(files.directory), StopSignal() as stop:
             _write_config(files, config, progress.note)
             progress.start(
-                _headline(config, network, splits, files, resume),
+                _headline(config, network, counts, files, resume),
                 config.train.epochs * work.steps_per_epoch,
                 state.step,
                 config.train.epochs,
@@ -131,14 +133,14 @@ def train_run(
                     config,
                     network,
                     work.steps_per_epoch,
-                    Kind.VALIDATION in present,
+                    Kind.VALIDATION in work.samples,
                     server,
                     state,
                     recorder,
                     lambda: stop.received is not None,
                 )
                 recorder.save(state)
-                if stop.received is None and Kind.TEST in present:
+                if stop.received is None and Kind.TEST in work.samples:
                     test = server.evaluate(state.parameters, Kind.TEST)
             except DivergedError:
                 raise
@@ -175,19 +177,24 @@ def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str
         server.close()
 
 
-def _headline(config: Config, network: Network, splits: Splits, files: RunFiles, resume: Resume | None) -> list[str]:
-    """The lines a run begins with."""
+def _counts(splits: Splits) -> str:
+    """How many samples there are, for people."""
     counts = [f"{len(splits.train):,} training"]
     counts += [
         f"{len(part):,} {what}" for what, part in (("validation", splits.validation), ("test", splits.test)) if part
     ]
+    return ", ".join(counts)
+
+
+def _headline(config: Config, network: Network, counts: str, files: RunFiles, resume: Resume | None) -> list[str]:
+    """The lines a run begins with."""
     where = (
         f"{config.engine.workers} worker{'s' * (config.engine.workers > 1)}, {config.engine.transport} transport"
         if config.engine.workers
         else "in this process"
     )
     lines = [
-        f"cnnpar {__version__}: {config.data.name or config.data.train}, {', '.join(counts)} images",
+        f"cnnpar {__version__}: {config.data.name or config.data.train}, {counts} images",
         f"{network.layout.size:,} parameters, batches of {config.train.batch_size}, {where}",
         f"run directory {files.directory}",
     ]
