@@ -86,9 +86,9 @@ def train(
         "augment.ratio": augmenter_ratio,
     }
     if train_data is not None:
-        options |= {"data.name": "", "data.train": _as_path(train_data), "data.test": ""}
+        options |= {"data.name": "", "data.train": str(train_data), "data.test": ""}
     if test_data is not None:
-        options |= {"data.test": _as_path(test_data)}
+        options |= {"data.test": str(test_data)}
     if data is not None:
         options |= {"data.name": data, "data.train": "", "data.test": ""}
     from cnnpar.report.progress import Progress

@@ -1,7 +1,7 @@
 """The server: cuts each batch, has its spans computed, and adds the answers up in the one order of the tree."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from cnnpar.errors import RunError
 from cnnpar.parallel.plan import Tree
 from cnnpar.parallel.schedule import Action, Assign, Drop, Fail, Finish, Schedule
-from cnnpar.parallel.transport import Answer, Transport
+from cnnpar.parallel.transport import Answer, Lost, Transport
 from cnnpar.parallel.work import Kind, Step, Sums, Vector, Work, add_sums
 
 
@@ -93,23 +93,29 @@ class Server:
                     tree.replace(lambda value: Value(value.vector.copy(), value.sums))
                 self._perform(action, step)
             actions = []
-            events = self._transport.wait(max(self._schedule.deadline - self._clock(), 0.0))
-            # Until nothing is left to read: this process may have been stopped, or held up by one peer, while others
-            # answered in time. Only then are deadlines looked at.
-            while events := events or self._transport.wait(0.0):
-                for event in events:
-                    if not isinstance(event, Answer):
-                        self._warn(f"worker {event.worker} is lost: {event.reason}")
-                        actions += self._schedule.lost(event.worker, event.reason, self._clock())
-                        continue
-                    accepted, more = self._schedule.answer(event.worker, event.job, self._clock())
-                    actions += more
-                    if accepted:
-                        answered.add(event.worker)
-                        for node, vector, sums in event.blocks:
-                            tree.put(node, Value(vector, sums))
-                events = []
+            for event in self._events():
+                if not isinstance(event, Answer):
+                    self._warn(f"worker {event.worker} is lost: {event.reason}")
+                    actions += self._schedule.lost(event.worker, event.reason, self._clock())
+                    continue
+                accepted, more = self._schedule.answer(event.worker, event.job, self._clock())
+                actions += more
+                if accepted:
+                    answered.add(event.worker)
+                    for node, vector, sums in event.blocks:
+                        tree.put(node, Value(vector, sums))
             actions += self._schedule.expire(self._clock())
+
+    def _events(self) -> Iterator[Answer | Lost]:
+        """What has happened by the next deadline, until nothing is left to read.
+
+        This process may have been stopped, or held up by one peer, while others answered in time: deadlines are
+        looked at after that.
+        """
+        events = self._transport.wait(max(self._schedule.deadline - self._clock(), 0.0))
+        while events := events or self._transport.wait(0.0):
+            yield from events
+            events = []
 
     def _perform(self, action: Action, step: Step) -> None:
         if isinstance(action, Assign):
