@@ -164,13 +164,40 @@ Schedule = Constant | StepDecay | Cosine | OneCycle
 class Engine(_Table, frozen=True):
     """Who computes. Nothing here changes the weights, and all of it may change when a run is resumed."""
 
-    workers: Annotated[int, Meta(ge=0, le=4096)] = 2  # Ray actors of one core each; 0 = in this process, without Ray
+    # Ray actors of one core each, or "LOW:HIGH": as many as there is room for. 0 = in this process, without Ray
+    workers: Annotated[int, Meta(ge=0, le=4096)] | Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}:[1-9]\d{0,3}$")] = 2
+    min_workers: Annotated[int, Meta(ge=0, le=4096)] = 0  # with fewer a run waits for new ones; 0 = LOW, or else 1
+    max_worker_failures: Annotated[int, Meta(ge=-1, le=_MOST)] = -1  # lost workers that end a run; -1 = no limit
     transport: Literal["direct", "ray"] = "direct"
     address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a Ray of its own
-    start_timeout: Seconds = 120.0  # seconds for Ray and all workers to be there
-    step_timeout: Seconds = 120.0  # seconds for one step; a worker that takes longer is given up
+    start_timeout: Seconds = 120.0  # seconds for Ray and all workers to be there, and to wait when none is left
+    step_timeout: Seconds = 120.0  # seconds after which a worker that has not answered is given up, in any case
+    deadline_factor: Annotated[float, Meta(ge=1, le=1e6)] = 4.0  # times the usual time; then another computes it too
+    deadline_floor: Seconds = 0.1  # seconds; nobody is late before
+    give_up_after: Seconds = 10.0  # seconds after which a late worker is replaced, or five deadlines if that is more
     portable: bool = False  # pin CPU kernels to what every x86-64-v3 machine has, so that unlike machines agree
     allow_inexact: bool = False  # accept workers or checkpoints of another fingerprint; the run then says exact: false
+
+    def __post_init__(self) -> None:
+        if self.fewest > self.most:
+            raise ValueError("`workers` is LOW:HIGH, and LOW is larger than HIGH")
+        if self.min_workers > self.most:
+            raise ValueError("`min_workers` is larger than `workers`")
+
+    @property
+    def fewest(self) -> int:
+        """Workers that a run begins with at least."""
+        return int(str(self.workers).partition(":")[0])
+
+    @property
+    def most(self) -> int:
+        """Workers that a run has at most."""
+        return int(str(self.workers).rpartition(":")[2])
+
+    @property
+    def minimum(self) -> int:
+        """Workers without which a step does not begin."""
+        return self.min_workers or (self.fewest if self.fewest < self.most else 1)
 
 
 class Checkpoint(_Table, frozen=True):

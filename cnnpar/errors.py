@@ -19,3 +19,7 @@ class RunError(CnnparError):
 
 class DivergedError(RunError):
     """A loss, gradient or weight that is not finite: the state must not be saved."""
+
+
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """The run was asked to stop while a step was under way; the step is dropped."""

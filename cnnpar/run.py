@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +15,7 @@ from cnnpar.config import Config, Cosine, Engine, OneCycle, to_toml
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
-from cnnpar.errors import DivergedError, InputError, RunError
+from cnnpar.errors import DivergedError, InputError, RunError, Stopped
 from cnnpar.nn.network import Network, Sums
 from cnnpar.parallel.fingerprint import fingerprint, use_one_thread
 from cnnpar.parallel.start import start
@@ -54,6 +55,10 @@ class StopSignal:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether one has come."""
+        return self.received is not None
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -108,7 +113,8 @@ def train_run(
             f"index {state.index} not step {state.step}; the file was changed"
         )
     counts, data_fingerprint = _counts(splits), splits.fingerprint
-    server, exact = start(config.engine, work, present, progress.note)
+    stop = StopSignal()
+    server, exact = start(config.engine, work, present, progress.note, stop)
     state.exact &= exact
     del splits, data, present  # each node holds the samples once: in Ray's store, or in the in-process worker
 
@@ -118,7 +124,7 @@ def train_run(
     test: Sums | None = None
     try:
         files = resumed_run(resume.path, run_dir, to_path) if resume else new_run(run_dir, to_path, name)
-        with locked(files.directory), StopSignal() as stop:
+        with locked(files.directory), stop:
             _write_config(files, config, progress.note)
             progress.start(
                 _headline(config, network, counts, files, resume),
@@ -129,19 +135,21 @@ def train_run(
             )
             recorder = Recorder(config, files, progress, pack_state, resume.payload.state if resume else None)
             try:
-                train(
-                    config,
-                    network,
-                    work.steps_per_epoch,
-                    Kind.VALIDATION in work.samples,
-                    server,
-                    state,
-                    recorder,
-                    lambda: stop.received is not None,
-                )
+                with suppress(Stopped):
+                    train(
+                        config,
+                        network,
+                        work.steps_per_epoch,
+                        Kind.VALIDATION in work.samples,
+                        server,
+                        state,
+                        recorder,
+                        stop,
+                    )
                 recorder.save(state)
-                if stop.received is None and Kind.TEST in work.samples:
-                    test = server.evaluate(state.parameters, Kind.TEST)
+                if not stop() and Kind.TEST in work.samples:
+                    with suppress(Stopped):
+                        test = server.evaluate(state.parameters, Kind.TEST)
             except DivergedError:
                 raise
             except RunError:
@@ -170,7 +178,7 @@ def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str
         raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
     samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
     work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)
-    server, _ = start(engine, work, {Kind.TEST: data}, warn)
+    server, _ = start(engine, work, {Kind.TEST: data}, warn, lambda: False)
     try:
         return server.evaluate(state.parameters, Kind.TEST)
     finally:

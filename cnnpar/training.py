@@ -40,9 +40,10 @@ def train(
     stopped: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Train from `state`, which changes in place, to the last epoch, or until `stopped()` after some step.
+    """Train from `state`, which changes in place, to the last epoch, or until `stopped()`.
 
-    Raises DivergedError at a loss or gradient that is not finite; the state is then that of the step before.
+    The state is always that after some whole step. Raises DivergedError at a loss or gradient that is not finite, and
+    Stopped when a step was dropped because the run is to stop; the state is then that of the step before.
     """
     began = clock() - state.seconds
     state.parameters = server.home(state.parameters)

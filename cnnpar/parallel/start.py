@@ -13,7 +13,11 @@ from cnnpar.parallel.work import Kind, Work
 
 
 def start(
-    settings: config.Engine, work: Work, data: Mapping[Kind, Dataset], warn: Callable[[str], None]
+    settings: config.Engine,
+    work: Work,
+    data: Mapping[Kind, Dataset],
+    warn: Callable[[str], None],
+    stopped: Callable[[], bool],
 ) -> tuple[Server, bool]:
     """A server with its workers, and whether all of them compute the same bits as this process.
 
