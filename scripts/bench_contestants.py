@@ -32,6 +32,9 @@ class Silent:
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
         """Nothing to do."""
 
+    def step_skipped(self, state: TrainState, count: int, reason: str, rate: float) -> None:
+        """Nothing."""
+
     def epoch_done(self, state: TrainState, record: EpochRecord) -> None:
         """Nothing to do."""
 
@@ -53,7 +56,7 @@ def cnnpar_rate(name: str, batch: int, workers: int, seconds: float) -> float:
         engine=config.Engine(workers=workers, transport="direct"),
     )
     work = Training(network, preprocessing, settings.augment, settings.train, {Kind.TRAIN: len(data)})
-    server, _ = start(settings.engine, work, {Kind.TRAIN: data}, lambda text: print(text, file=sys.stderr))
+    server = start(settings.engine, work, {Kind.TRAIN: data}, lambda text: print(text, file=sys.stderr), lambda: False)
     state = TrainState(network.init(0), optim.init(settings.optimizer, network.layout.size))
 
     def run(duration: float) -> float:

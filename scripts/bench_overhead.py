@@ -28,6 +28,7 @@ from cnnpar.parallel.ray_settings import prepare_ray
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work
+from cnnpar.settings import resolve
 
 TRANSPORTS = ("direct", "ray")
 WARM_UP_STEPS = 20
@@ -78,11 +79,10 @@ class Lane:
     """One transport with its workers, and the times of its steps."""
 
     def __init__(self, transport: str, size: int, workers: int) -> None:
-        engine = config.resolve({"engine": {"transport": transport, "workers": workers}}).engine
+        engine = resolve({"engine": {"transport": transport, "workers": workers}}).engine
         work = Nothing(size, workers)
         self.milliseconds: list[float] = []
-        self._server: Server
-        self._server, _ = start(engine, work, {}, lambda text: print(text, file=sys.stderr))
+        self._server: Server = start(engine, work, {}, lambda text: print(text, file=sys.stderr), lambda: False)
         self._rule = config.SGD(learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=0.0)
         self._parameters = self._server.home(np.zeros(size, np.float32))
         self._state = optim.init(self._rule, size)

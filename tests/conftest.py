@@ -1,19 +1,22 @@
 """One Ray cluster of two nodes for all tests that need Ray; most need none."""
 
 import os
+import signal
 from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from cnnpar.parallel.cluster import Cluster
+    from ray.cluster_utils import Cluster as Nodes
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # Ray reads it at its import; the nodes are this process's own
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-NODE_CPUS = 6
+NODE_CPUS = 9
+HANGING = 120  # seconds
 
 # Machines that run tests are busy ones: no example is too slow there. `--hypothesis-profile=thorough` tries more.
 hypothesis.settings.register_profile("quick", max_examples=50, deadline=None)
@@ -21,29 +24,45 @@ hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=Non
 hypothesis.settings.load_profile("quick")
 
 
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """Fails a test that hangs, with the place where it does."""
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(HANGING)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """Two nodes of six CPUs each, the driver attached to the first."""
+def alone() -> str:
+    """The digest of the run of `toys.made_run` in this process."""
+    from tests.toys import in_process, made_run, trained
+
+    settings, work, data = made_run()
+    return trained(settings, work, in_process(work, data)).digest
+
+
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator["Nodes"]:
+    """Two nodes of nine CPUs each, the driver attached to the first; eight workers leave room on both."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster as Nodes
 
-    node = {"num_cpus": NODE_CPUS, "object_store_memory": 100 << 20, "include_dashboard": False}
-    nodes = Nodes(initialize_head=True, head_node_args=node)
-    nodes.add_node(num_cpus=NODE_CPUS, object_store_memory=100 << 20)
+    node = {"num_cpus": NODE_CPUS, "object_store_memory": 100 << 20}
+    nodes = Nodes(initialize_head=True, head_node_args={**node, "include_dashboard": False, "resources": {"first": 1}})
+    nodes.add_node(**node, resources={"second": 1})
     ray.init(address=nodes.address, logging_level="error", log_to_driver=False)
-    yield nodes.address
+    yield nodes
     ray.shutdown()
     nodes.shutdown()
 
 
 @pytest.fixture(scope="session")
-def eight_workers(ray_address: str) -> Iterator["Cluster"]:
-    """Workers on both nodes, holding the work and samples of `toys.made_run`."""
-    from cnnpar import config
-    from cnnpar.parallel.cluster import Cluster
-    from tests.toys import fail, made_run
-
-    _, work, data = made_run()
-    cluster = Cluster(config.Engine(workers=8), work, data, fail)
-    yield cluster
-    cluster.close()
+def ray_address(ray_nodes: "Nodes") -> str:
+    """Where this cluster is found."""
+    return str(ray_nodes.address)

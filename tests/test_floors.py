@@ -14,6 +14,7 @@ FLOORS = {
     "cnnpar.run": 5,
     "cnnpar.training": 4,
     "cnnpar.recorder": 4,
+    "cnnpar.summary": 4,
     "cnnpar.resume": 4,
     "cnnpar.parallel": 3,
     "cnnpar.checkpoint": 3,
@@ -28,12 +29,20 @@ FLOORS = {
     "cnnpar.nn.losses": 1,
     "cnnpar.optim": 1,
     "cnnpar.config": 0.5,
+    "cnnpar.settings": 0.7,
+    "cnnpar.lock": 0.5,
     "cnnpar.console": 0.5,
+    "cnnpar.atomic": 0,
     "cnnpar.errors": 0,
     "cnnpar.nn.kernels": 0,
     "cnnpar": 0,
 }
-MAY_IMPORT_RAY = {"cnnpar.parallel.cluster", "cnnpar.parallel.actor", "cnnpar.parallel.ray_store"}
+MAY_IMPORT_RAY = {
+    "cnnpar.parallel.attach",
+    "cnnpar.parallel.cluster",
+    "cnnpar.parallel.actor",
+    "cnnpar.parallel.ray_store",
+}
 
 
 def modules() -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """The whole network: names and places, gradients, and what must not change them."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,16 @@ def test_a_result_does_not_depend_on_the_batches_before_it() -> None:
     sums, found = gradient(used, parameters, images, labels, generators(9))
     assert np.isfinite(found).all()
     expected_sums, expected = gradient(fresh, parameters, images, labels, generators(9))
+    assert sums == expected_sums
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_a_network_that_was_sent_to_another_process_computes_the_same_bits() -> None:
+    network = everything(np.float32)
+    parameters, (images, labels) = network.init(0), batch(network, 6)
+    expected_sums, expected = gradient(network, parameters, images, labels, generators(1))
+    sent = pickle.loads(pickle.dumps(network))  # no copy would lay its workspaces out in memory as they are
+    sums, found = gradient(sent, parameters, images, labels, generators(1))
     assert sums == expected_sums
     assert found.tobytes() == expected.tobytes()
 

@@ -1,11 +1,13 @@
 """The reduction tree gives the same bits for any cut, order and number of parts."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.parallel.plan import Node, Span, Tree, cut, microbatch_count, slots_needed
+from cnnpar.parallel.plan import Node, Span, Tree, covers, first_run, microbatch_count, slots_needed, top_level
 
 leaf_counts = st.integers(1, 70)
 
@@ -39,10 +41,15 @@ def blocks(span: Span, leaves: int) -> list[tuple[Node, str]]:
     return list(tree)
 
 
+def cuts(leaves: int) -> st.SearchStrategy[list[Span]]:
+    """Any cut of a batch into spans."""
+    edges = st.sets(st.integers(1, leaves - 1)).map(sorted) if leaves > 1 else st.just([])
+    return edges.map(lambda edges: [Span(a, b) for a, b in zip([0, *edges], [*edges, leaves], strict=True)])
+
+
 @given(leaf_counts, st.data())
 def test_any_cut_in_any_order_makes_the_same_additions(leaves: int, data: st.DataObject) -> None:
-    edges = sorted(data.draw(st.sets(st.integers(1, leaves - 1)))) if leaves > 1 else []
-    spans = [Span(a, b) for a, b in zip([0, *edges], [*edges, leaves], strict=True)]
+    spans = data.draw(cuts(leaves))
     parts = [block for span in spans for block in blocks(span, leaves)]
     tree = Tree(leaves, paired)
     for node, value in data.draw(st.permutations(parts)):
@@ -50,13 +57,13 @@ def test_any_cut_in_any_order_makes_the_same_additions(leaves: int, data: st.Dat
     assert tree.root == serial(leaves)
 
 
-@given(leaf_counts, st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_float32_sums_are_identical_to_the_bit_for_any_number_of_parts(leaves: int, parts: int, seed: int) -> None:
+@given(leaf_counts, st.integers(0, 2**32 - 1), st.data())
+def test_float32_sums_are_identical_to_the_bit_for_any_cut(leaves: int, seed: int, data: st.DataObject) -> None:
     values = np.random.default_rng(seed).standard_normal((leaves, 3)).astype(np.float32) * np.float32(1e3)
 
-    def total(parts: int) -> bytes:
+    def total(spans: list[Span]) -> bytes:
         whole = Tree(leaves, np.add)
-        for span in cut(Span(0, leaves), parts):
+        for span in spans:
             part = Tree(leaves, np.add)
             for leaf in range(*span):
                 part.put(Node(0, leaf), values[leaf])
@@ -64,7 +71,7 @@ def test_float32_sums_are_identical_to_the_bit_for_any_number_of_parts(leaves: i
                 whole.put(node, value)
         return bytes(whole.root.tobytes())
 
-    assert total(parts) == total(1)
+    assert total(data.draw(cuts(leaves))) == total([Span(0, leaves)])
 
 
 @given(leaf_counts, st.data())
@@ -81,20 +88,40 @@ def test_a_span_never_holds_more_values_than_it_has_slots_for(leaves: int, data:
 
 @pytest.mark.parametrize(("leaves", "parts"), [(8, 1), (8, 2), (8, 4), (8, 8), (64, 16)])
 def test_a_split_into_a_power_of_two_returns_one_value_a_worker(leaves: int, parts: int) -> None:
-    assert [len(blocks(span, leaves)) for span in cut(Span(0, leaves), parts)] == [1] * parts
+    size = leaves // parts
+    assert [len(blocks(Span(start, start + size), leaves)) for start in range(0, leaves, size)] == [1] * parts
 
 
-@given(st.integers(0, 100), st.integers(1, 100), st.integers(1, 20))
-def test_a_cut_covers_each_microbatch_once_in_nearly_equal_parts(start: int, length: int, parts: int) -> None:
-    spans = cut(Span(start, start + length), parts)
-    assert [leaf for span in spans for leaf in range(*span)] == list(range(start, start + length))
-    assert len(spans) == min(parts, length)
-    lengths = [span.length for span in spans]
-    assert max(lengths) - min(lengths) <= 1
+@given(st.sets(st.integers(0, 40)))
+def test_runs_of_neighbours_taken_one_after_the_other_hold_each_microbatch_once(microbatches: set[int]) -> None:
+    left = sorted(microbatches)
+    runs = []
+    while left:
+        runs.append(first_run(left))
+        left = left[runs[-1].length :]
+    assert [microbatch for run in runs for microbatch in range(*run)] == sorted(microbatches)
+    assert all(one.stop < other.start for one, other in pairwise(runs)), "a run ends only where a neighbour is missing"
 
 
-def test_an_empty_span_has_no_parts() -> None:
-    assert cut(Span(3, 3), 4) == []
+def test_nothing_has_an_empty_first_run() -> None:
+    assert first_run([]).length == 0
+
+
+@given(leaf_counts, st.data())
+def test_what_a_worker_returns_for_a_span_covers_it_and_no_other_span(leaves: int, data: st.DataObject) -> None:
+    span = data.draw(cuts(leaves).flatmap(st.sampled_from))
+    nodes = [node for node, _ in blocks(span, leaves)]
+    assert covers(data.draw(st.permutations(nodes)), span, leaves)
+    other = data.draw(cuts(leaves).flatmap(st.sampled_from))
+    assert covers(nodes, other, leaves) == (other == span)
+    damaged = data.draw(st.sampled_from([nodes[1:], [*nodes, nodes[0]], [*nodes, Node(0, span.stop)]]))
+    assert not covers(damaged, span, leaves)
+
+
+@given(leaf_counts, st.integers(1, 8), st.integers(0, 70))
+def test_only_nodes_of_the_tree_cover_anything(leaves: int, above: int, number: int) -> None:
+    node = Node(top_level(leaves) + above, number)
+    assert not covers([node], Span(0, leaves), leaves), "the tree would hold it, but never reach its root"
 
 
 def test_the_root_is_missing_while_a_leaf_is() -> None:

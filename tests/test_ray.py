@@ -1,19 +1,22 @@
 """Real Ray workers on two nodes: the same weights as one process, whatever their number, transport and fate."""
 
 import os
+import re
 import signal
-import socket
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from ray.util import placement_group, remove_placement_group
 
 from cnnpar import config
-from cnnpar.errors import InputError, RunError
+from cnnpar.errors import RunError
+from cnnpar.parallel import cluster as crew_module
 from cnnpar.parallel.cluster import Cluster
 from cnnpar.parallel.direct import Direct
+from cnnpar.parallel.fingerprint import fingerprint
 from cnnpar.parallel.ray_store import RayStore
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
@@ -22,197 +25,222 @@ from cnnpar.parallel.wire import Endpoint
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from tests import tiny
-from tests.toys import fail, in_process, made_run, trained
+from tests.conftest import NODE_CPUS
+from tests.toys import At, fail, in_process, made_run, opened, step_until, trained
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster as Nodes
+
+pytestmark = pytest.mark.usefixtures("in_time", "kept_workers")
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["direct", "ray"])
+LOST = r"worker {} is lost: (its process died|its connection broke.*)"
 
 
-class Some(Cluster):
-    """Some of a cluster's workers, which stay when the run that uses them is over."""
+class Keeping(Cluster):
+    """A cluster whose workers, while they live, are there for the next test: to start one costs Ray a second."""
 
-    def __init__(self, cluster: Cluster, workers: list[int]) -> None:
-        self.count = len(workers)
-        self.host = cluster.host
-        self.actors = [cluster.actors[worker] for worker in workers]
-        self.descriptions = [cluster.descriptions[worker] for worker in workers]
-        self.seen: list[Endpoint] = []
-        self._node = cluster._node
-        self._serving = {}
+    kept: ClassVar[list[tuple[str, Any]]] = []  # node and actor
+
+    def __init__(self, settings: config.Engine) -> None:
+        """With the work and the samples of `toys.made_run`."""
+        _, work, data = made_run()
+        self.endpoints: list[Endpoint] = []
+        super().__init__(settings, work, data)
+        self._new, self._actor = self._actor, self
+        self._last = ""
+
+    def remote(self, *arguments: object) -> Any:
+        """An actor, where Ray's class of actors would make a new one; from all nodes by turns."""
+        if not self.kept:
+            return self._new.remote(*arguments)
+        other = next((place for place, (node, _) in enumerate(self.kept) if node != self._last), 0)
+        self._last, actor = self.kept.pop(other)
+        return actor
 
     def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
-        self.seen.append(endpoint)
+        self.endpoints.append(endpoint)
         super().serve(worker, endpoint, key)
 
+    def kill_process(self, worker: int) -> None:
+        os.kill(self.descriptions[worker].pid, signal.SIGKILL)
+
     def close(self) -> None:
+        self._orders.put(None)
+        self._thread.join()
+        for worker, description in self.descriptions.items():
+            self.kept.append((description.node, self.actors.pop(worker)))
+        super().close()
+
+
+@contextmanager
+def serving(transport: str, warn: Callable[[str], None] = fail, **engine: Any) -> Iterator[tuple[Server, Keeping]]:
+    """A server of which no worker is ever late, and the cluster that its workers come from."""
+    settings = config.Engine(**{"deadline_floor": 60.0, **engine})
+    _, work, _ = made_run()
+    crew = Keeping(settings)
+    made: Transport = RayStore(crew) if transport == "ray" else Direct(work, crew, settings.start_timeout)
+    with closing(opened(Server(work, made, settings, warn))) as server:
+        yield server, crew
+
+
+@pytest.fixture(scope="session")
+def kept_workers(ray_address: str) -> None:
+    """Eight workers on both nodes, holding the work and the samples of `toys.made_run`."""
+    with serving("direct", workers=8):
         pass
 
 
-def transport_of(name: str, workers: Some) -> Transport:
-    if name == "ray":
-        return RayStore(workers)
-    _, work, _ = made_run()
-    return Direct(work, workers, 60.0, 60.0)
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room in the cluster is found soon."""
+    monkeypatch.setattr(crew_module, "_LONGEST_LOOK", crew_module._LOOK)
 
 
-@pytest.fixture(scope="module")
-def alone() -> str:
-    """The digest of the whole run in this process."""
-    settings, work, data = made_run()
-    return trained(settings, work, in_process(work, data)).digest
-
-
-@pytest.mark.parametrize("transport", ["direct", "ray"])
+@TRANSPORTS
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 8])
-def test_worker_count_and_transport_leave_the_weights_unchanged(
-    eight_workers: Cluster, alone: str, workers: int, transport: str
-) -> None:
+def test_worker_count_and_transport_leave_the_weights_unchanged(alone: str, workers: int, transport: str) -> None:
     settings, work, _ = made_run()
-    spread = [number * 8 // workers for number in range(workers)]
-    with closing(Server(work, transport_of(transport, Some(eight_workers, spread)), 60.0, fail)) as server:
+    with serving(transport, workers=workers) as (server, _):
         assert server.workers == workers
         assert trained(settings, work, server).digest == alone
+        assert server.exact
 
 
-def test_workers_are_on_both_nodes_and_only_the_drivers_share_its_memory(eight_workers: Cluster) -> None:
-    assert len({worker.node for worker in eight_workers.descriptions}) == 2
-    some = Some(eight_workers, list(range(8)))
-    with closing(transport_of("direct", some)):
-        assert {endpoint.shared for endpoint in some.seen} == {False, True}
-
-
-def test_one_core_means_one_blas_thread(eight_workers: Cluster) -> None:
-    from cnnpar.parallel.fingerprint import fingerprint
-
-    assert {tuple(worker.fingerprint.items()) for worker in eight_workers.descriptions} == {
-        tuple(fingerprint().items())
-    }
-
-
-@pytest.fixture
-def three_workers(ray_address: str, eight_workers: Cluster) -> Iterator[Cluster]:
-    """Workers of their own, for tests that kill them; they need no more CPUs than are free."""
-    _, work, data = made_run()
-    cluster = Small(eight_workers, work, data)
-    yield cluster
-    cluster.close()
-
-
-class Small(Cluster):
-    """Three actors beside the eight: they ask Ray for no CPU."""
-
-    def __init__(self, other: Cluster, work, data) -> None:  # type: ignore[no-untyped-def]
-        import ray
-
-        from cnnpar.parallel.actor import Worker
-
-        self.count = 3
-        self.host = other.host
-        self._node = other._node
-        self._ours = False
-        self._serving = {}
-        stored = {kind: (ray.put(part.images), ray.put(part.labels), part.class_names) for kind, part in data.items()}
-        actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Worker)
-        self.actors = [actor.remote(number, work, stored) for number in range(3)]
-        self.descriptions = ray.get([actor.describe.remote() for actor in self.actors])
-
-
-@pytest.mark.parametrize("transport", ["direct", "ray"])
-def test_killed_workers_change_nothing_but_their_number(three_workers: Cluster, transport: str) -> None:
-    _, work, data = made_run()
-    parameters = work.network.init(0)
-    expected = in_process(work, data).gradient(parameters, 0, 0)[0].tobytes()
-    warnings: list[str] = []
-    made: Transport = RayStore(three_workers) if transport == "ray" else Direct(work, three_workers, 60.0, 60.0)
-    server = Server(work, made, 60.0, warnings.append)
-    with closing(server):
-        assert server.gradient(parameters, 0, 0)[0].tobytes() == expected
-        for victim in (1, 2):
-            os.kill(three_workers.descriptions[victim].pid, signal.SIGKILL)
-            assert server.gradient(parameters, 0, 0)[0].tobytes() == expected
-        assert server.workers == 1
-        os.kill(three_workers.descriptions[0].pid, signal.SIGKILL)
-        with pytest.raises(RunError, match="no worker is left; the last one was lost because: its process died"):
-            server.gradient(parameters, 0, 0)
-    assert warnings == [f"worker {worker} is lost: its process died" for worker in (1, 2, 0)]
-
-
-def test_too_many_workers_for_the_cluster_are_refused_with_what_there_is(ray_address: str) -> None:
-    _, work, data = made_run()
-    with pytest.raises(RunError, match="100 workers need 100 CPUs, and the Ray cluster has 12 in 2 node"):
-        start(config.Engine(workers=100), work, data, fail)
-
-
-def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free(eight_workers: Cluster) -> None:
-    _, work, data = made_run()
-    with pytest.raises(RunError, match=r"only . of 5 workers started within 0.5 s .* are free"):
-        start(config.Engine(workers=5, start_timeout=0.5), work, data, fail)
-
-
-def test_a_worker_of_another_fingerprint_is_refused_by_name_or_makes_the_run_inexact(eight_workers: Cluster) -> None:
-    some = Some(eight_workers, [0, 5])
-    stranger = some.descriptions[1]
-    some.descriptions[1] = stranger._replace(fingerprint={**stranger.fingerprint, "numpy": "1.0"})
-    with pytest.raises(RunError, match=f"worker 1 on {stranger.host} would compute other bits .*numpy: 1.0 instead"):
-        some._check_fingerprints(allow_inexact=False, warn=fail)
-    warnings: list[str] = []
-    some.exact = True
-    some._check_fingerprints(allow_inexact=True, warn=warnings.append)
-    assert not some.exact
-    assert "this run is not exact" in warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("ray://127.0.0.1:10001", "ray job submit"),
-        ("nonsense", "expected `auto` or HOST:PORT"),
-        ("127.0.0.1:99999", "expected `auto` or HOST:PORT"),
-    ],
-)
-def test_an_address_that_cannot_be_is_refused_with_a_hint(address: str, words: str) -> None:
-    from cnnpar.parallel.cluster import _check_address
-
-    with pytest.raises(InputError, match=words):
-        _check_address(address, given=True)
-
-
-def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
-    from cnnpar.parallel.cluster import _check_address
-
-    with pytest.raises(RunError, match=r"--address 127.0.0.1:1: nobody answers there"):
-        _check_address("127.0.0.1:1", given=True)
-
-
-def test_an_address_that_is_not_rays_is_an_error_at_once() -> None:
-    from cnnpar.parallel.cluster import _check_address
-
-    with socket.create_server(("127.0.0.1", 0)) as web, ThreadPoolExecutor(1) as pool:
-        port = web.getsockname()[1]
-
-        def answer() -> None:
-            peer, _ = web.accept()
-            with peer:
-                peer.recv(100)
-                peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        answered = pool.submit(answer)
-        with pytest.raises(InputError, match="something answers there, but not Ray's head"):
-            _check_address(f"127.0.0.1:{port}", given=True)
-        answered.result()
-
-
-def test_the_cluster_that_runs_passes_the_check(ray_address: str) -> None:
-    from cnnpar.parallel.cluster import _check_address
-
-    _check_address(ray_address, given=True)
-
-
-def test_evaluation_over_workers_counts_each_sample_once(eight_workers: Cluster) -> None:
+@TRANSPORTS
+def test_evaluation_over_workers_counts_each_sample_once(transport: str) -> None:
     _, work, data = made_run()
     parameters = work.network.init(0)
     expected = in_process(work, data).evaluate(parameters, Kind.TEST)
-    for transport in ("direct", "ray"):
-        with closing(Server(work, transport_of(transport, Some(eight_workers, [1, 4, 6])), 60.0, fail)) as server:
-            assert server.evaluate(parameters, Kind.TEST) == expected
-            assert expected.count == len(data[Kind.TEST])
+    with serving(transport, workers=3) as (server, _):
+        assert server.evaluate(parameters, Kind.TEST) == expected
+        assert expected.count == len(data[Kind.TEST])
+
+
+def test_workers_are_on_both_nodes_and_only_the_drivers_share_its_memory() -> None:
+    with serving("direct", workers=8) as (_, crew):
+        assert len({worker.node for worker in crew.descriptions.values()}) == 2
+        assert {endpoint.shared for endpoint in crew.endpoints} == {False, True}
+
+
+def test_one_core_means_one_blas_thread() -> None:
+    with serving("direct", workers=4) as (_, crew):
+        assert {tuple(worker.fingerprint.items()) for worker in crew.descriptions.values()} == {
+            tuple(fingerprint().items())
+        }
+
+
+@TRANSPORTS
+def test_killed_workers_are_replaced_and_leave_the_weights_unchanged(alone: str, transport: str) -> None:
+    settings, work, _ = made_run()
+    warnings: list[str] = []
+    with serving(transport, warnings.append, workers=3) as (server, crew):
+
+        def kill_all() -> None:
+            for worker in list(crew.descriptions):
+                crew.kill_process(worker)
+
+        deeds = {3: lambda: crew.kill_process(1), 8: kill_all}
+        assert trained(settings, work, server, At(deeds)).digest == alone
+        lost = [LOST.format(worker) for worker in range(3)]
+        step_until(server, lambda: all(any(re.fullmatch(words, text) for text in warnings) for words in lost))
+        step_until(server, lambda: server.workers == 3)
+
+
+def test_too_many_workers_for_the_cluster_are_refused_with_what_there_is() -> None:
+    _, work, data = made_run()
+    cpus = 2 * NODE_CPUS
+    with pytest.raises(RunError, match=f"100 workers need 100 CPUs, and the Ray cluster has {cpus} in 2 node"):
+        start(config.Engine(workers=100), work, data, fail, lambda: False)
+
+
+@contextmanager
+def room(workers: int, *bundles: dict[str, float]) -> Iterator[None]:
+    """All CPUs but those of some kept workers are taken, the first ones as the bundles say."""
+    free = 2 * NODE_CPUS - len(Keeping.kept) - len(bundles)
+    Keeping.kept, rest = Keeping.kept[:workers], Keeping.kept[workers:]
+    group = placement_group([*bundles, *[{"CPU": 1.0}] * free])
+    try:
+        assert group.wait(60)
+        yield
+    finally:
+        remove_placement_group(group)
+        Keeping.kept += rest
+
+
+def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free() -> None:
+    _, work, data = made_run()
+    with room(0), pytest.raises(RunError, match=r"only 0 of 2 workers started within 0.5 s .* and 0 are free"):
+        start(config.Engine(workers=2, start_timeout=0.5), work, data, fail, lambda: False)
+
+
+@TRANSPORTS
+def test_a_node_that_is_added_is_used_and_its_loss_is_survived(ray_nodes: "Nodes", transport: str) -> None:
+    warnings: list[str] = []
+    with room(2), serving(transport, warnings.append, workers="2:6") as (server, crew):
+        step_until(server, lambda: True)
+        assert server.workers == 2
+        node = ray_nodes.add_node(num_cpus=1, object_store_memory=100 << 20)
+        step_until(server, lambda: server.workers == 3)
+        (newcomer,) = set(crew.descriptions) - {0, 1}
+        assert crew.descriptions[newcomer].node not in {crew.descriptions[worker].node for worker in (0, 1)}
+        ray_nodes.remove_node(node)
+        step_until(server, lambda: server.workers == 2)
+    assert warnings[0] == f"worker {newcomer} has come"
+    assert re.fullmatch(LOST.format(newcomer), warnings[1])
+    assert len(warnings) == 2
+
+
+def test_an_actor_that_cannot_be_placed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "_PLACING_SECONDS", 0.3)
+    warnings: list[str] = []
+    halves = {"CPU": 0.5, "first": 0.1}, {"CPU": 0.5, "second": 0.1}
+    with room(2, *halves):  # half a CPU is free on each node, which looks like one
+        with serving("ray", warnings.append, workers="2:3") as (server, crew):
+            step_until(server, lambda: 2 in crew.actors)
+            tried = crew.actors[2]
+            step_until(server, lambda: crew.actors.get(2, tried) is not tried)
+        assert server.workers == 2
+    assert not warnings
+
+
+def test_a_worker_of_another_fingerprint_is_refused_by_name_while_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warnings: list[str] = []
+    with serving("direct", warnings.append, workers=2) as (server, crew):
+        monkeypatch.setenv("OPENBLAS_L2_SIZE", "77")  # those who joined before have what they had
+        crew.kill_process(1)
+        step_until(server, lambda: any("other bits" in text for text in warnings))
+        assert server.workers == 1
+        monkeypatch.undo()
+        step_until(server, lambda: server.workers == 2)
+        assert server.exact
+    refused = [text for text in warnings if "other bits" in text]
+    assert re.match(
+        r"worker 2 is lost: worker 2 on \S+ would compute other bits \(blas_l2_kb: \d+ instead of 77\)", refused[0]
+    )
+
+
+def test_a_worker_of_another_fingerprint_ends_the_start_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_L2_SIZE", "77")
+    refusal = (
+        r"worker 0 did not start: worker 0 on \S+ would compute other bits \(blas_l2_kb: \d+ instead of 77\); install"
+    )
+    with pytest.raises(RunError, match=refusal), serving("direct", workers=1):
+        pass
+
+
+@TRANSPORTS
+def test_a_worker_of_another_fingerprint_that_is_allowed_makes_the_run_inexact(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    monkeypatch.setenv("OPENBLAS_L2_SIZE", "77")
+    warnings: list[str] = []
+    with serving(transport, warnings.append, workers=1, allow_inexact=True) as (server, _):
+        assert not server.exact
+    (text,) = warnings
+    assert re.search(r"worker 0 on \S+ would compute other bits .*: this run is not exact", text)
 
 
 class StopAfter(Progress):
@@ -228,9 +256,7 @@ class StopAfter(Progress):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_run_stopped_and_resumed_with_other_workers_and_transports_ends_with_the_same_weights(
-    eight_workers: Cluster, tmp_path: Path
-) -> None:
+def test_a_run_stopped_and_resumed_with_other_workers_and_transports_ends_with_the_same_weights(tmp_path: Path) -> None:
     csv = tiny.write_csv(tmp_path / "train.csv")
     whole = tiny.train(tiny.settings(csv), tmp_path / "whole")
     run = tmp_path / "parts"
@@ -240,7 +266,7 @@ def test_a_run_stopped_and_resumed_with_other_workers_and_transports_ends_with_t
 
     first = tiny.train(engine(2, "direct"), run, progress=StopAfter(7))
     assert (first.steps, first.stopped_by) == (7, "SIGTERM")
-    second = tiny.train(engine(3, "ray"), run, run / "model.json", StopAfter(4))
+    second = tiny.train(engine(1, "ray"), run, run / "model.json", StopAfter(4))
     assert (second.steps, second.stopped_by) == (11, "SIGTERM")
     last = tiny.train(engine(0, "direct"), run, run / "model.json")
     assert last.stopped_by is None

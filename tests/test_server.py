@@ -1,56 +1,29 @@
 """The server and its in-process worker: what a step's sums are, and what they do not depend on."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cnnpar.errors import RunError
+from cnnpar.config import Engine
+from cnnpar.data.dataset import Dataset
 from cnnpar.parallel.compute import Computer, most_slots
-from cnnpar.parallel.plan import Node, Span, Tree, cut
+from cnnpar.parallel.plan import Node, Span, Tree, microbatch_count
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import Answer, InProcess, Lost
-from cnnpar.parallel.work import Kind, Step, Vector
-from tests.toys import fail, in_process, made_run
+from cnnpar.parallel.transport import InProcess
+from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work, add_sums
+from tests.several import Several
+from tests.toys import fail, in_process, made_run, opened
 
 
-class Several:
-    """Several workers in this process that answer in an order, and die at moments, that the test chooses."""
-
-    def __init__(self, run, workers: int, seed: int, deaths: int = 0) -> None:  # type: ignore[no-untyped-def]
-        _, work, data = run
-        self.workers = workers
-        self._random = np.random.default_rng(seed)
-        self._deaths = deaths
-        self._slots = [np.full((most_slots(work), work.size), np.nan, np.float32) for _ in range(workers)]
-        self._computers = [Computer(work.with_data(data), slots) for slots in self._slots]
-        self._jobs: list[tuple[int, int, Step, Span]] = []
-        self._dead: set[int] = set()
-
-    def home(self, parameters: Vector) -> Vector:
-        return parameters
-
-    def publish(self, parameters: Vector) -> None:
-        self._parameters = parameters
-
-    def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
-        assert worker not in self._dead
-        self._jobs.append((worker, job, step, span))
-
-    def wait(self, seconds: float) -> list[Answer | Lost]:
-        if not self._jobs:
-            return []
-        worker, job, step, span = self._jobs.pop(self._random.integers(len(self._jobs)))
-        if self._deaths and self._random.random() < 0.3:
-            self._deaths -= 1
-            self._dead.add(worker)
-            return [Lost(worker, "killed")]
-        blocks = self._computers[worker].compute(step, span, self._parameters)
-        return [Answer(worker, job, [(node, self._slots[worker][slot], sums) for node, slot, sums in blocks])]
-
-    def drop(self, worker: int, reason: str) -> None:
-        self._dead.add(worker)
-
-    def close(self) -> None:
-        pass
+def served(transport: Several, workers: int, warn: Callable[[str], None] = fail, **limits: Any) -> Server:
+    engine = Engine(workers=workers, **limits)
+    return opened(Server(transport.work, transport, engine, warn, clock=transport.clock))
 
 
 def sums_of_run(server: Server, parameters: Vector) -> list[object]:
@@ -63,37 +36,89 @@ def sums_of_run(server: Server, parameters: Vector) -> list[object]:
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 5, 8, 13])
 def test_any_number_of_workers_in_any_order_gives_the_same_bits(workers: int) -> None:
-    run = made_run()
-    parameters = run[1].network.init(0)
-    expected = sums_of_run(in_process(run[1], run[2]), parameters)
+    _, work, data = made_run()
+    parameters = work.network.init(0)
+    expected = sums_of_run(in_process(work, data), parameters)
     for seed in range(3):
-        server = Server(run[1], Several(run, workers, seed), 60.0, fail)
+        server = served(Several(work, data, Random(seed)), workers)
         assert sums_of_run(server, parameters) == expected
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_workers_that_die_leave_the_bits_as_they_were(seed: int) -> None:
-    run = made_run()
-    parameters = run[1].network.init(0)
-    expected = sums_of_run(in_process(run[1], run[2]), parameters)
+def test_workers_that_die_leave_the_bits_as_they_were_and_are_replaced(seed: int) -> None:
+    _, work, data = made_run()
+    parameters = work.network.init(0)
+    expected = sums_of_run(in_process(work, data), parameters)
     warnings: list[str] = []
-    server = Server(run[1], Several(run, 5, seed, deaths=4), 60.0, warnings.append)
+    transport = Several(work, data, Random(seed), deaths=4)
+    server = served(transport, 5, warnings.append)
     assert sums_of_run(server, parameters) == expected
-    assert len(warnings) == 5 - server.workers
+    for _ in range(9):  # those that died before they had answered are not replaced at once
+        transport.now += 0.9
+        server.evaluate(parameters, Kind.VALIDATION)
+    assert server.workers == 5
+    assert sorted(text.split()[-1] for text in warnings) == 4 * ["come"] + 4 * ["killed"]
 
 
-def test_when_all_workers_are_dead_the_error_says_why() -> None:
-    run = made_run()
+@dataclass(frozen=True)
+class Counted:
+    """A work of so many samples: their noise, times a function of the parameters."""
 
-    class Dying(Several):
-        def wait(self, seconds: float) -> list[Answer | Lost]:
-            lost: list[Answer | Lost] = [Lost(worker, "out of memory") for worker, *_ in self._jobs]
-            self._jobs = []
-            return lost
+    samples: int
+    microbatch: int
+    size: int = 2
 
-    server = Server(run[1], Dying(run, 2, 0), 60.0, lambda _: None)
-    with pytest.raises(RunError, match=r"no worker is left.*out of memory"):
-        server.gradient(run[1].network.init(0), 0, 0)
+    def with_data(self, data: Mapping[Kind, Dataset]) -> Work:
+        return self
+
+    def microbatches(self, step: Step) -> int:
+        return microbatch_count(self.samples, self.microbatch)
+
+    def following(self, step: Step) -> Step | None:
+        return None
+
+    def prepare(self, step: Step, microbatch: int) -> Prepared:
+        noise = np.random.default_rng(step).standard_normal((self.samples, self.size), np.float32)
+        return noise[microbatch * self.microbatch : (microbatch + 1) * self.microbatch]
+
+    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
+        np.multiply(prepared.sum(axis=0), parameters, out=out)
+        return Sums(float(prepared.sum()), 1 << microbatch, len(prepared))
+
+    def serial(self, step: Step, parameters: Vector) -> tuple[Vector, Sums]:
+        """The sum over a step as the definition of the tree says it, by recursion."""
+
+        def node(start: int, size: int) -> tuple[Vector, Sums]:
+            if size == 1:
+                out = np.empty(self.size, np.float32)
+                return out, self.compute(step, start, self.prepare(step, start), parameters, out)
+            left = node(start, size // 2)
+            if start + size // 2 >= self.microbatches(step):
+                return left
+            right = node(start + size // 2, size // 2)
+            return left[0] + right[0], add_sums(left[1], right[1])
+
+        return node(0, 1 << (self.microbatches(step) - 1).bit_length())
+
+
+@given(
+    samples=st.integers(1, 90),
+    microbatch=st.integers(1, 8),
+    workers=st.integers(1, 8),
+    deaths=st.integers(0, 3),
+    random=st.builds(Random, st.integers(0, 2**32)),
+)
+def test_the_reduction_is_the_serial_one_to_the_bit_for_any_spans_order_repeats_and_losses(
+    samples: int, microbatch: int, workers: int, deaths: int, random: Random
+) -> None:
+    work = Counted(samples, microbatch)
+    server = served(Several(work, {}, random, deaths), workers, lambda _: None, give_up_after=0.5)
+    parameters = np.array([0.3, -1.7], np.float32)
+    for number in range(3):
+        expected, sums = work.serial(Step(Kind.TRAIN, 0, number), parameters)
+        got = server.gradient(parameters, 0, number)
+        assert (got.vector.tobytes(), got.sums) == (expected.tobytes(), sums)
+        parameters += got.vector / np.float32(samples)
 
 
 def test_a_step_is_the_sum_over_its_batch_divided_nowhere() -> None:
@@ -147,7 +172,7 @@ def test_buffers_of_earlier_steps_do_not_shine_through() -> None:
     _, work, data = made_run()
     parameters = work.network.init(0)
     transport = InProcess(work.with_data(data))
-    server = Server(work, transport, 60.0, fail)
+    server = opened(Server(work, transport, Engine(workers=0), fail))
     first = server.gradient(parameters, 0, 0)[0].copy()
     transport._slots[:] = np.nan
     assert server.gradient(parameters, 0, 0)[0].tobytes() == first.tobytes()
@@ -158,56 +183,10 @@ def test_a_span_returns_the_blocks_of_its_tree() -> None:
     step = Step(Kind.TRAIN, 0, 0)
     leaves = work.microbatches(step)
     slots = np.empty((most_slots(work), work.size), np.float32)
-    for span in cut(Span(0, leaves), 3):
+    for span in (Span(0, 3), Span(3, 5), Span(5, leaves), Span(0, leaves)):
         blocks = Computer(work.with_data(data), slots).compute(step, span, work.network.init(0))
         expected: Tree[int] = Tree(leaves, lambda left, right: left + right)
         for leaf in range(*span):
             expected.put(Node(0, leaf), 1)
         assert [block.node for block in blocks] == [node for node, _ in expected]
         assert len({block.slot for block in blocks}) == len(blocks)
-
-
-class Held(Several):
-    """The first wait lasts far beyond every deadline, as when this process was stopped; then all answers are there."""
-
-    now = 0.0
-
-    def wait(self, seconds: float) -> list[Answer | Lost]:
-        if seconds > 0:
-            self.now += 1000.0
-            return []
-        return super().wait(seconds)
-
-
-def test_a_server_that_was_held_up_reads_the_answers_before_it_looks_at_deadlines() -> None:
-    run = made_run()
-    parameters = run[1].network.init(0)
-    transport = Held(run, 3, 0)
-    server = Server(run[1], transport, 60.0, fail, clock=lambda: transport.now)
-    expected = in_process(run[1], run[2]).gradient(parameters, 0, 0)[0].tobytes()
-    assert server.gradient(parameters, 0, 0)[0].tobytes() == expected
-    assert server.workers == 3
-
-
-class AllAtOnce(Several):
-    """A worker answers and is lost in the same moment, while another one's loss frees a span."""
-
-    def wait(self, seconds: float) -> list[Answer | Lost]:
-        if len(self._jobs) == 2 and not self._dead:
-            (first, second), self._jobs = self._jobs, []
-            self._dead |= {first[0], second[0]}
-            return [Lost(second[0], "killed"), *self._answer(first), Lost(first[0], "killed")]
-        return super().wait(seconds)
-
-    def _answer(self, job: tuple[int, int, Step, Span]) -> list[Answer | Lost]:
-        self._jobs = [job]
-        return Several.wait(self, 0.0)
-
-
-def test_a_span_is_not_given_to_a_worker_lost_in_the_same_moment() -> None:
-    run = made_run()
-    warnings: list[str] = []
-    server = Server(run[1], AllAtOnce(run, 2, 0), 60.0, warnings.append)
-    with pytest.raises(RunError, match="no worker is left"):
-        server.gradient(run[1].network.init(0), 0, 0)
-    assert warnings == ["worker 1 is lost: killed", "worker 0 is lost: killed"]

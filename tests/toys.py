@@ -1,7 +1,13 @@
-"""Small made things that several test modules share: data, a run's work, workers in plain processes."""
+"""Small made things that several test modules share: data, a run's work, workers in plain processes and threads."""
 
 import multiprocessing
-from collections.abc import Mapping
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +16,16 @@ from cnnpar import config, optim
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network, Sums
-from cnnpar.parallel.direct import serve
+from cnnpar.parallel.crew import Crew, Started
+from cnnpar.parallel.direct import Direct
+from cnnpar.parallel.mailbox import Mailbox
+from cnnpar.parallel.plan import Span
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import InProcess
+from cnnpar.parallel.transport import Answer, Event, InProcess, Lost, Note
 from cnnpar.parallel.wire import Endpoint
-from cnnpar.parallel.work import Kind, Training, Work
+from cnnpar.parallel.work import Kind, Prepared, Step, Training, Vector, Work
+from cnnpar.parallel.worker import serve
+from cnnpar.settings import resolve
 from cnnpar.state import TrainState
 from cnnpar.training import train
 
@@ -41,7 +52,7 @@ def made_run(
     samples: int = 70, settings: config.Config | None = None
 ) -> tuple[config.Config, Training, dict[Kind, Dataset]]:
     """A run with dropout, augmentation, a ragged last batch, and batches that are no multiple of the microbatch."""
-    settings = settings or config.resolve(
+    settings = settings or resolve(
         {
             "model": {"layers": LAYERS},
             "augment": {"ratio": 4, "shift": 1},
@@ -61,24 +72,101 @@ class Nobody:
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
         pass
 
+    def step_skipped(self, state: TrainState, count: int, reason: str, rate: float) -> None:
+        raise AssertionError(f"step {state.step} was skipped: {reason}")
+
     def epoch_done(self, state: TrainState, record: object) -> None:
         pass
 
 
-def trained(settings: config.Config, work: Training, server: Server) -> TrainState:
+class At(Nobody):
+    """Does something after some of a run's steps."""
+
+    def __init__(self, deeds: Mapping[int, Callable[[], object]]) -> None:
+        """By the number of steps that are done."""
+        self._deeds = deeds
+
+    def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
+        self._deeds.get(state.step, lambda: None)()
+
+
+def trained(settings: config.Config, work: Training, server: Server, observer: Nobody | None = None) -> TrainState:
     """The state after a whole run."""
     network = work.network
     state = TrainState(network.init(settings.train.seed), optim.init(settings.optimizer, network.layout.size))
-    train(settings, network, work.steps_per_epoch, True, server, state, Nobody(), lambda: False)
+    train(settings, network, work.steps_per_epoch, True, server, state, observer or Nobody(), lambda: False)
     return state
 
 
 def in_process(work: Work, data: Mapping[Kind, Dataset]) -> Server:
-    return Server(work, InProcess(work.with_data(data)), 60.0, fail)
+    return opened(Server(work, InProcess(work.with_data(data)), config.Engine(workers=0), fail))
+
+
+def opened(server: Server) -> Server:
+    """The server once its workers are there."""
+    try:
+        server.open()
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def step_until(server: Server, fact: Callable[[], bool]) -> None:
+    """Compute a gradient, once at least; its bits are always those of this process."""
+    _, work, data = made_run()
+    parameters = work.network.init(0)
+    expected = in_process(work, data).gradient(parameters, 0, 0)[0].tobytes()
+    assert server.gradient(parameters, 0, 0)[0].tobytes() == expected
+    while not fact():
+        assert server.gradient(parameters, 0, 0)[0].tobytes() == expected
 
 
 def fail(text: str) -> None:
     raise AssertionError(f"unexpected warning: {text}")
+
+
+@dataclass(frozen=True)
+class Around:
+    """Another work, to which something may be added."""
+
+    work: Work
+
+    @property
+    def size(self) -> int:
+        return self.work.size
+
+    def with_data(self, data: Mapping[Kind, Dataset]) -> "Around":
+        return replace(self, work=self.work.with_data(data))
+
+    def microbatches(self, step: Step) -> int:
+        return self.work.microbatches(step)
+
+    def following(self, step: Step) -> Step | None:
+        return self.work.following(step)
+
+    def prepare(self, step: Step, microbatch: int) -> Prepared:
+        return self.work.prepare(step, microbatch)
+
+    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
+        return self.work.compute(step, microbatch, prepared, parameters, out)
+
+
+@dataclass(frozen=True)
+class Cursed(Around):
+    """In the middle of it something befalls the process that is at it: once for each time that the curse is laid."""
+
+    curse: Path  # a file; who finds it takes it away, and has to do the deed
+    deed: Callable[[], object]
+
+    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
+        sums = super().compute(step, microbatch, prepared, parameters, out)
+        try:
+            self.curse.unlink()
+        except FileNotFoundError:
+            return sums
+        self.deed()
+        return sums
 
 
 class Processes:
@@ -87,18 +175,29 @@ class Processes:
     host = "127.0.0.1"
 
     def __init__(self, work: Work, data: Mapping[Kind, Dataset], shared: list[bool]) -> None:
-        self.count = len(shared)
-        self.processes: dict[int, Any] = {}
+        """`shared`: for each worker whether it is to share memory with the server; later ones do as the last one."""
+        self.news: Mailbox[Started | Lost | Note] = Mailbox()
+        self.processes: dict[int, BaseProcess] = {}
         self._shared = shared
         self._work = work.with_data(data)
+        self._context = multiprocessing.get_context("forkserver")  # which has imported what a worker needs, once
+        self._context.set_forkserver_preload(["pytest", "tests.toys"])
 
-    def on_this_node(self, worker: int) -> bool:
-        return self._shared[worker]
+    def start(self, worker: int) -> None:
+        self.news.put(Started(worker, self._shared[min(worker, len(self._shared) - 1)]))
 
     def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.processes[worker] = context.Process(target=serve, args=(self._work, endpoint, key, worker), daemon=True)
-        self.processes[worker].start()
+        process = self._context.Process(target=serve, args=(self._work, endpoint, key, worker), daemon=True)
+        process.start()
+        self.processes[worker] = process
+
+    def signal(self, worker: int, number: int) -> None:
+        os.kill(self.pid(worker), number)
+
+    def pid(self, worker: int) -> int:
+        pid = self.processes[worker].pid
+        assert pid is not None
+        return pid
 
     def why_ended(self, worker: int, seconds: float) -> str | None:
         self.processes[worker].join(seconds)
@@ -108,7 +207,74 @@ class Processes:
     def kill(self, worker: int) -> None:
         self.processes[worker].kill()
 
+    def shortage(self) -> str:
+        return ""
+
     def close(self) -> None:
         for process in self.processes.values():
             process.kill()
             process.join()
+            process.close()
+        self.news.close()
+
+
+class Watched(Direct):
+    """Remembers who was given what, and who answered."""
+
+    def __init__(self, work: Work, crew: Crew) -> None:
+        super().__init__(work, crew, 60.0)
+        self.given: dict[int, Span] = {}
+        self.answered: list[int] = []
+
+    def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
+        self.given[worker] = span
+        super().assign(worker, job, step, span)
+
+    def wait(self, seconds: float) -> list[Event]:
+        events = super().wait(seconds)
+        self.answered += [event.worker for event in events if isinstance(event, Answer)]
+        return events
+
+
+Serve = Callable[[Work, Endpoint, bytes, int], None]
+
+
+class Threads:
+    """Workers as threads of this process, some of which need not behave as workers do."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, work: Work, data: Mapping[Kind, Dataset], shared: bool, rogues: Mapping[int, Serve]) -> None:
+        """`rogues`: what these workers do instead of `serve`; they must come to an end when the server hangs up."""
+        self.news: Mailbox[Started | Lost | Note] = Mailbox()
+        self.calls: dict[int, Future[None]] = {}
+        self.endpoints: list[Endpoint] = []
+        self._work = work.with_data(data)
+        self._shared = shared
+        self._rogues = rogues
+        self._pool = ThreadPoolExecutor(16)
+
+    def start(self, worker: int) -> None:
+        self.news.put(Started(worker, self._shared))
+
+    def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
+        own = pickle.loads(pickle.dumps(self._work))  # a network serves one thread
+        self.endpoints.append(endpoint)
+        self.calls[worker] = self._pool.submit(self._rogues.get(worker, serve), own, endpoint, key, worker)
+
+    def why_ended(self, worker: int, seconds: float) -> str | None:
+        try:
+            error = self.calls[worker].exception(seconds)
+        except TimeoutError:
+            return None
+        return f"{type(error).__name__}: {error}" if error else "it hung up"
+
+    def kill(self, worker: int) -> None:
+        pass  # it ends by itself when the server has hung up
+
+    def shortage(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self.news.close()

@@ -17,7 +17,7 @@ from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers import Layer, MaxPool2D, Parameter, ReLU, Workspace
 from cnnpar.nn.losses import softmax, softmax_cross_entropy
-from cnnpar.nn.tables import layers_from_tables
+from cnnpar.nn.tables import check_sizes, layers_from_tables
 
 Labels = NDArray[np.integer[Any]]
 Generators = Callable[[int], np.random.Generator]
@@ -74,6 +74,10 @@ class Network:
         self._order = _order(self.layers)
         self._kept: dict[int, list[Workspace]] = {}  # by number of samples: a workspace for each layer
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the workspaces: a copy makes its own, whose arrays then lie in memory as they must."""
+        return {**self.__dict__, "_kept": {}}
+
     @classmethod
     def from_tables(
         cls,
@@ -92,12 +96,13 @@ class Network:
                 f"the network has {network.layout.size:,} parameters, but needs 1 to {_MOST_PARAMETERS:,}; "
                 "check its layers, their `channels` and `units`"
             )
+        check_sizes(network.layers, input_shape)
         return network
 
     def tables(self) -> list[dict[str, Any]]:
         """The layers as plain tables with every setting filled in; `from_tables` makes the same network of them."""
-        tables: list[dict[str, Any]] = msgspec.to_builtins(list(self.layers))
-        return tables
+        encoded = msgspec.json.encode(self.layers)  # and back: pairs are lists, as in files, with which tables compare
+        return msgspec.json.decode(encoded, type=list[dict[str, Any]])
 
     def init(self, seed: int) -> Array:
         """Starting parameters (size,). Each parameter has a random stream of its own, keyed by seed and place."""

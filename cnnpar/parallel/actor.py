@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import ray
 
 from cnnpar.data.dataset import Dataset
-from cnnpar.parallel import direct, wire
+from cnnpar.parallel import wire, worker
 from cnnpar.parallel.compute import Computer, most_slots
 from cnnpar.parallel.fingerprint import Fingerprint, fingerprint, use_one_thread
 from cnnpar.parallel.plan import Span
@@ -44,18 +45,19 @@ class Worker:
         """Called first; answers as soon as the worker is ready."""
         return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
 
-    def serve(self, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+    def serve(self, endpoint: wire.Endpoint, key: bytes, number: int) -> None:
         """The direct transport's one long call, as that worker of it."""
-        direct.serve(self._work, endpoint, key, worker)
+        worker.serve(self._work, endpoint, key, number)
 
-    def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[list[Block], Vector]:
-        """The ray transport's call: blocks, and their vectors as one array (blocks, size)."""
+    def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[float, list[Block], Vector]:
+        """The ray transport's call: seconds, blocks, and their vectors as one array (blocks, size)."""
         if self._computer is None:
             self._slots = np.empty((most_slots(self._work), self._work.size), np.float32)
             self._computer = Computer(self._work, self._slots)
+        began = time.perf_counter()
         blocks = self._computer.compute(step, span, parameters)
         training = step.kind is Kind.TRAIN
-        return blocks, self._slots[[block.slot for block in blocks] if training else []]
+        return time.perf_counter() - began, blocks, self._slots[[block.slot for block in blocks] if training else []]
 
     def __repr__(self) -> str:
         """How Ray's own messages name the worker."""

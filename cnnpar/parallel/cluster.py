@@ -1,70 +1,79 @@
-"""Ray's life cycle: attach or start, hand out the samples, start the workers, check them, end them.
+"""Ray's life cycle: hand out the samples, bring workers and replacements, check them, end them.
 
-Ray is the control plane only. Everything that can go wrong at a start ends here, within `start_timeout`, in an
-error that says what was asked for and what there is.
+Ray is the control plane only. Workers are brought by a thread of its own, since Ray may take long over it, and a
+training must not wait. Everything that can go wrong ends in an error, or a note, that says what was asked for and
+what there is.
 """
 
-import os
-import re
-import socket
+import queue
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
 
 import ray
 
 from cnnpar import config
 from cnnpar.data.dataset import Dataset
-from cnnpar.errors import InputError, RunError
+from cnnpar.errors import RunError
 from cnnpar.parallel import wire
 from cnnpar.parallel.actor import Description, Worker
+from cnnpar.parallel.attach import attach, first_line
+from cnnpar.parallel.crew import Started
 from cnnpar.parallel.fingerprint import differences, fingerprint, handed_on
-from cnnpar.parallel.ray_settings import meant_address
+from cnnpar.parallel.mailbox import Mailbox
+from cnnpar.parallel.transport import Lost, Note
 from cnnpar.parallel.work import Kind, Work
 
-# The first words of an HTTP/2 client, which is what Ray's head expects of whoever connects (RFC 9113, section 3.4).
-_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_LOOK = 0.25  # seconds between looks at how much room there is, at first
+_LONGEST_LOOK = 2.0  # and when there has been none for a while
+_PLACING_SECONDS = 30.0  # for Ray to place a later worker; then its room was taken by somebody else
+_END_SECONDS = 5.0  # for the thread to notice that it is over
 
-_STORE_BYTES = 256 << 20  # of Ray's object store besides the samples
+
+class _Coming(NamedTuple):
+    """A worker on its way."""
+
+    worker: int
+    until: float
 
 
 class Cluster:
     """The workers of a run on one Ray cluster, a cluster of its own if need be."""
 
-    def __init__(
-        self, settings: config.Engine, work: Work, data: Mapping[Kind, Dataset], warn: Callable[[str], None]
-    ) -> None:
-        """Starts `settings.workers` actors, each with the work and access to the samples.
+    def __init__(self, settings: config.Engine, work: Work, data: Mapping[Kind, Dataset]) -> None:
+        """Attaches, or starts Ray, and hands the samples to it.
 
-        Raises InputError for an address that cannot be, RunError when a worker cannot be had, or when its
-        fingerprint differs and `settings.allow_inexact` does not allow that.
+        Raises InputError for an address that cannot be, RunError when the cluster is too small.
         """
-        self.count = settings.workers
-        self.exact = True
-        self.actors: list[ray.actor.ActorHandle] = []
+        self.news: Mailbox[Started | Lost | Note] = Mailbox()
+        self.actors: dict[int, ray.actor.ActorHandle] = {}
+        self.descriptions: dict[int, Description] = {}
+        self._settings = settings
+        self._work = work
         self._serving: dict[int, ray.ObjectRef[None]] = {}
+        self._orders: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._bring, name="cnnpar crew", daemon=True)
         self._ours = not ray.is_initialized()
-        deadline = time.monotonic() + settings.start_timeout
-        if self._ours:
-            own = _attach(settings, sum(part.images.nbytes for part in data.values()))
+        own = attach(settings, sum(part.images.nbytes for part in data.values())) if self._ours else False
         try:
             self._node = ray.get_runtime_context().get_node_id()
             self.host: str = ray.util.get_node_ip_address()
             self._check_room()
-            stored = {
+            self._stored = {
                 kind: (ray.put(part.images), ray.put(part.labels), part.class_names) for kind, part in data.items()
             }
-            environment = {} if self._ours and own else {"runtime_env": {"env_vars": handed_on()}}
-            actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, **environment)(Worker)
-            self.actors = [actor.remote(number, work, stored) for number in range(self.count)]
-            self.descriptions = self._meet(settings.start_timeout, deadline)
-            self._check_fingerprints(settings.allow_inexact, warn)
         except BaseException:
             self.close()
             raise
+        environment = {} if own else {"runtime_env": {"env_vars": handed_on()}}
+        self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, **environment)(Worker)
+        self._thread.start()
 
-    def on_this_node(self, worker: int) -> bool:
-        """Whether the worker runs on the driver's node (as Ray knows it: two of them may be one machine)."""
-        return bool(self.descriptions[worker].node == self._node)
+    def start(self, worker: int) -> None:
+        """Order a worker."""
+        self._orders.put(worker)
 
     def serve(self, worker: int, endpoint: wire.Endpoint, key: bytes) -> None:
         """Start the long call of the direct transport."""
@@ -81,126 +90,117 @@ class Cluster:
         return "it hung up"
 
     def kill(self, worker: int) -> None:
-        """End the worker's process, whatever it is doing."""
-        ray.kill(self.actors[worker])
+        """End the worker's process, whatever it is doing; one that is stopped takes Ray five seconds."""
+        self._serving.pop(worker, None)
+        self.descriptions.pop(worker, None)
+        actor = self.actors.pop(worker, None)
+        if actor is not None:
+            with suppress(Exception):  # it is dead, or its node, or the cluster
+                ray.kill(actor)
+
+    def shortage(self) -> str:
+        """What there is to place workers on."""
+        with suppress(Exception):
+            free = int(ray.available_resources().get("CPU", 0))
+            return (
+                f"each worker needs one CPU, and {free} are free in the Ray cluster; "
+                f"ask for fewer --workers, or wait until other jobs are done"
+            )
+        return "the Ray cluster does not answer"
 
     def close(self) -> None:
         """End all workers, and Ray where it was started or attached here."""
-        if not ray.is_initialized():
-            return
-        for actor in self.actors:
-            ray.kill(actor)
-        self.actors = []
-        self._serving = {}
-        if self._ours:
-            ray.shutdown()
+        self._orders.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_END_SECONDS)
+        if ray.is_initialized():
+            for worker in list(self.actors):
+                self.kill(worker)
+            if self._ours:
+                ray.shutdown()
+        self.news.close()
 
     def _check_room(self) -> None:
-        cores = int(ray.cluster_resources().get("CPU", 0))
-        if cores < self.count:
+        cores, fewest = int(ray.cluster_resources().get("CPU", 0)), self._settings.fewest
+        if cores < fewest:
             raise RunError(
-                f"{self.count} workers need {self.count} CPUs, and the Ray cluster has {cores} in "
+                f"{fewest} workers need {fewest} CPUs, and the Ray cluster has {cores} in "
                 f"{len(ray.nodes())} node(s); ask for fewer --workers, or add a node with `ray start --address`"
             )
 
-    def _meet(self, start_timeout: float, deadline: float) -> list[Description]:
-        """Wait until every worker has said where it is."""
-        calls = [actor.describe.remote() for actor in self.actors]
-        ready, missing = ray.wait(calls, num_returns=len(calls), timeout=max(deadline - time.monotonic(), 0))
-        try:
-            descriptions: list[Description] = ray.get(ready)
-        except Exception as error:
-            raise RunError(f"a worker did not start: {first_line(error)}") from error
-        if missing:
-            free = int(ray.available_resources().get("CPU", 0))
-            raise RunError(
-                f"only {len(ready)} of {self.count} workers started within {start_timeout:g} s "
-                f"(engine.start_timeout): each needs one CPU, and {free} are free in the Ray cluster; "
-                f"ask for fewer --workers, or wait until other jobs are done"
-            )
-        return descriptions
+    def _bring(self) -> None:
+        """The thread: place workers as room allows, and tell when they are up or cannot be had."""
+        waiting: list[int] = []
+        coming: dict[ray.ObjectRef[Description], _Coming] = {}
+        while True:  # the first ones at once: whether there is room for them is for Ray to find out
+            order = self._orders.get()
+            if order is None:
+                return
+            waiting.append(order)
+            if len(waiting) == self._settings.fewest:
+                break
+        self._place(waiting, coming, self._settings.start_timeout)
+        waiting, trouble, look = [], "", _LOOK
+        while True:
+            with suppress(queue.Empty):
+                while True:
+                    order = self._orders.get(timeout=0 if coming else look if waiting else None)
+                    if order is None:
+                        return
+                    waiting.append(order)
+                    look = _LOOK / 2
+            look = min(2 * look, _LONGEST_LOOK)
+            try:
+                if waiting and not coming:
+                    room = int(ray.available_resources().get("CPU", 0))
+                    self._place(waiting[:room], coming, _PLACING_SECONDS)
+                    waiting = waiting[room:]
+                waiting += self._meet(coming)
+            except Exception as error:
+                if trouble != (trouble := first_line(error)):
+                    self.news.put(Note(f"the Ray cluster is in trouble: {trouble}"))
+                waiting += [place.worker for place in coming.values()]
+                coming.clear()
 
-    def _check_fingerprints(self, allow_inexact: bool, warn: Callable[[str], None]) -> None:
-        own = fingerprint()
-        for number, worker in enumerate(self.descriptions):
-            difference = differences(own, worker.fingerprint)
-            if not difference:
+    def _place(self, workers: list[int], coming: "dict[ray.ObjectRef[Description], _Coming]", seconds: float) -> None:
+        """Have Ray place actors, which should be up after so many seconds."""
+        for worker in workers:
+            actor = self.actors[worker] = self._actor.remote(worker, self._work, self._stored)
+            coming[actor.describe.remote()] = _Coming(worker, time.monotonic() + seconds)
+
+    def _meet(self, coming: "dict[ray.ObjectRef[Description], _Coming]") -> list[int]:
+        """Who is up is news; who was not placed in time is returned, to be tried again."""
+        ready, _ = ray.wait(list(coming), timeout=_LOOK) if coming else ([], [])
+        for call in ready:
+            worker = coming.pop(call).worker
+            try:
+                description: Description = ray.get(call)
+            except Exception as error:
+                self.kill(worker)
+                self.news.put(Lost(worker, first_line(error)))
                 continue
-            text = f"worker {number} on {worker.host} would compute other bits ({difference})"
-            if not allow_inexact:
-                raise RunError(
-                    f"{text}; install the same versions there, try --set engine.portable=true, "
-                    f"or accept it with --set engine.allow_inexact=true"
+            self.descriptions[worker] = description
+            self._introduce(worker, description)
+        late = [call for call, place in coming.items() if place.until < time.monotonic()]
+        again = [coming.pop(call).worker for call in late]
+        for worker in again:
+            self.kill(worker)
+        return again
+
+    def _introduce(self, worker: int, description: Description) -> None:
+        """Only workers that compute the same bits take part, or such as the user has allowed to."""
+        difference = differences(fingerprint(), description.fingerprint)
+        if difference:
+            text = f"worker {worker} on {description.host} would compute other bits ({difference})"
+            if not self._settings.allow_inexact:
+                self.kill(worker)
+                self.news.put(
+                    Lost(
+                        worker,
+                        f"{text}; install the same versions there, try --set engine.portable=true, "
+                        f"or accept it with --set engine.allow_inexact=true",
+                    )
                 )
-            self.exact = False
-            warn(f"{text}: this run is not exact")
-
-
-def first_line(error: BaseException) -> str:
-    """What happened, in one line: the cause that Ray wrapped, or the first sentence of Ray's own account."""
-    cause = getattr(error, "cause", None)
-    if isinstance(error, ray.exceptions.RayTaskError) and cause is not None:
-        error = cause
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else ""
-    if isinstance(error, ray.exceptions.RayActorError):
-        return "its process died"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _attach(settings: config.Engine, data_bytes: int) -> bool:
-    """Connect to the cluster that is meant, or start one on this machine. True: it was started here."""
-    address = meant_address(settings)
-    quiet = {"logging_level": "error", "log_to_driver": False}
-    if not address:
-        try:
-            ray.init(
-                address="local",
-                num_cpus=max(settings.workers, os.cpu_count() or 1),
-                include_dashboard=False,
-                object_store_memory=data_bytes * 5 // 4 + _STORE_BYTES,
-                **quiet,
-            )
-        except Exception as error:
-            raise RunError(f"Ray did not start on this machine: {first_line(error)}") from error
-        return True
-    _check_address(address, given=bool(settings.address))
-    try:
-        ray.init(address=address, **quiet)
-    except Exception as error:
-        raise RunError(
-            f"cannot attach to the Ray cluster at {address}: {first_line(error)}; "
-            f"start one with `ray start --head`, or leave --address out"
-        ) from error
-    return False
-
-
-def _check_address(address: str, given: bool) -> None:
-    """Find out early what Ray would wait for, or crash on."""
-    source = "--address" if given else "RAY_ADDRESS"
-    if address.startswith("ray://"):
-        raise InputError(
-            f"{source} {address}: a ray:// client is too far from the workers to train; "
-            f"run the command on the cluster: `ray job submit --address http://HOST:8265 -- cnnpar-train ...`"
-        )
-    if address == "auto":
-        return
-    match = re.fullmatch(r"\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
-    if match is None or int(match[2]) > 65535:
-        raise InputError(f"{source} {address}: expected `auto` or HOST:PORT")
-    if os.environ.get("RAY_USE_TLS") == "1":
-        return
-    try:
-        with socket.create_connection((match[1], int(match[2])), timeout=5) as probe:
-            probe.sendall(_HTTP2_HELLO)
-            answer = probe.recv(9)
-    except OSError as error:
-        raise RunError(
-            f"{source} {address}: nobody answers there ({error.strerror or error}); "
-            f"start a cluster with `ray start --head`, or leave --address out"
-        ) from error
-    if answer[3:4] != b"\4":  # a server of Ray's protocol begins with its settings
-        raise InputError(
-            f"{source} {address}: something answers there, but not Ray's head; "
-            f"`ray start --head` prints its address, mostly with port 6379"
-        )
+                return
+            self.news.put(Note(f"{text}: this run is not exact"))
+        self.news.put(Started(worker, description.node == self._node, exact=not difference))

@@ -1,5 +1,7 @@
 """What a worker does, in whatever process it lives: turn (parameters, span) into the values of its blocks."""
 
+from collections.abc import Generator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,16 @@ class Computer:
 
     def compute(self, step: Step, span: Span, parameters: Vector) -> list[Block]:
         """The maximal aligned blocks of the span. An evaluation has sums only and leaves the slots alone."""
+        pieces = self.pieces(step, span, parameters)
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as done:
+                blocks: list[Block] = done.value
+                return blocks
+
+    def pieces(self, step: Step, span: Span, parameters: Vector) -> Generator[None, None, list[Block]]:
+        """The same, with a pause after each microbatch."""
         training = step.kind is Kind.TRAIN
         slots = self._slots
         free = list(range(len(slots)))[::-1]
@@ -36,15 +48,16 @@ class Computer:
             return left[0], add_sums(left[1], right[1])
 
         tree = Tree(self._work.microbatches(step), add)
-        # A diverging run is found by its loss, with the step named; numpy need not warn before that.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            for microbatch in range(*span):
+        for microbatch in range(*span):
+            # A diverging run is found by its loss, with the step named; numpy need not warn before that.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 prepared = self._ahead.pop((step, microbatch), None)
                 if prepared is None:
                     prepared = self._work.prepare(step, microbatch)
                 slot = free.pop() if training else 0
                 sums = self._work.compute(step, microbatch, prepared, parameters, slots[slot])
                 tree.put(Node(0, microbatch), (slot, sums))
+            yield
         return [Block(node, slot, sums) for node, (slot, sums) in tree]
 
     def prepare(self, step: Step | None, span: Span) -> None:

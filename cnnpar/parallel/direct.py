@@ -1,140 +1,76 @@
-"""The direct transport: one long actor call per worker, in which jobs and answers go over a connection of our own.
+"""The direct transport: jobs and answers go over connections of our own, Ray only brings the workers.
 
-Ray starts, places and ends the workers; the steps themselves pass it by. `serve` is the worker's end, `Direct` the
-server's; whoever starts the workers is a `Starter`.
+Everything happens in one selector, and nothing waits for a single peer: a worker that neither reads nor writes costs
+nobody else a moment. Only the handshake with whoever knocks is done in a thread of its own, as it takes both sides.
 """
 
 import secrets
 import selectors
+import socket
+import threading
 import time
+from collections import deque
 from contextlib import suppress
-from multiprocessing.connection import Connection
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from cnnpar.errors import RunError
 from cnnpar.parallel import wire
-from cnnpar.parallel.compute import Computer, Slots, most_slots
+from cnnpar.parallel.compute import most_slots
+from cnnpar.parallel.crew import Crew, Started
+from cnnpar.parallel.link import Link
+from cnnpar.parallel.mailbox import Mailbox
 from cnnpar.parallel.plan import Span
-from cnnpar.parallel.transport import Answer, Lost
-from cnnpar.parallel.work import Kind, Step, Vector, Work
+from cnnpar.parallel.transport import Event, Joined, Lost, Note
+from cnnpar.parallel.work import Step, Vector, Work
+
+_GREETINGS = 64  # handshakes at a time; a worker's takes a moment, so who has waited longest is no worker
+_TOLD = 10  # strangers that people are told of
+_REASON_SECONDS = 0.2  # for Ray to say why a worker is gone
+_LOOK = 0.5  # seconds between looks at workers that were called in and have not come
 
 
-class Starter(Protocol):
-    """Whoever holds the worker processes 0 .. count-1."""
+class _Call(NamedTuple):
+    """A worker that was told to connect."""
 
-    @property
-    def count(self) -> int:
-        """Workers that were started."""
-
-    @property
-    def host(self) -> str:
-        """The server's address on its own network."""
-
-    def on_this_node(self, worker: int) -> bool:
-        """Whether the worker runs on the server's node."""
-
-    def serve(self, worker: int, endpoint: wire.Endpoint, key: bytes) -> None:
-        """Have the worker call `serve`; does not wait for it."""
-
-    def why_ended(self, worker: int, seconds: float) -> str | None:
-        """Why the worker's `serve` is over; None when it goes on after that many seconds."""
-
-    def kill(self, worker: int) -> None:
-        """End the worker's process."""
-
-    def close(self) -> None:
-        """End all of them."""
-
-
-def serve(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
-    """A worker's life: connect to the server, then answer jobs until it hangs up."""
-    with wire.connect(endpoint, key, worker) as connection:
-        shapes = (work.size,), (most_slots(work), work.size)
-        if endpoint.shared:
-            parameters, slots = wire.receive_memory(connection, *shapes)
-        else:
-            parameters, slots = (np.empty(shape, np.float32) for shape in shapes)
-        computer = Computer(work, slots)
-        while True:
-            try:
-                frame = connection.recv_bytes(wire.JOB.size)
-            except EOFError:
-                return
-            job, step, span, fresh = wire.unpack_job(frame)
-            if fresh:
-                connection.recv_bytes_into(parameters.data)
-            blocks = computer.compute(step, span, parameters)
-            vectors = step.kind is Kind.TRAIN and not endpoint.shared
-            connection.send_bytes(wire.pack_answer(job, blocks, vectors))
-            for block in blocks if vectors else ():
-                connection.send_bytes(slots[block.slot].data)
-            # The server reduces and updates meanwhile; the inputs of the next batch need no parameters.
-            computer.prepare(work.following(step), span)
-
-
-class _Link:
-    """The server's end of one worker's connection, and the buffers in which its gradients arrive."""
-
-    def __init__(self, connection: Connection, slots: Slots, shared: bool) -> None:
-        self.connection = connection
-        self.slots = slots
-        self.shared = shared
-        self.outdated = True  # whether the worker's own copy of the parameters is; shared ones never are
-
-    def send(self, job: int, step: Step, span: Span, parameters: Vector) -> None:
-        """A job, with the parameters where the worker has not got them."""
-        fresh = self.outdated and not self.shared
-        self.connection.send_bytes(wire.pack_job(job, step, span, fresh))
-        if fresh:
-            self.connection.send_bytes(parameters.data)
-            self.outdated = False
-
-    def receive(self, worker: int) -> Answer:
-        """The answer that has come. Raises EOFError, OSError or ValueError when there is none, or a wrong one."""
-        job, blocks, vectors = wire.unpack_answer(self.connection.recv_bytes(wire.MAXIMUM_ANSWER))
-        rows = [block.slot for block in blocks]
-        if vectors:
-            rows = list(range(len(blocks)))
-        if any(row >= len(self.slots) for row in rows):
-            raise ValueError(f"not an answer: more than {len(self.slots)} vectors")
-        for row in rows if vectors else ():
-            self.slots[row] = np.frombuffer(self.connection.recv_bytes(self.slots[row].nbytes), np.float32)
-        vectors_of = [self.slots[row] for row in rows]
-        return Answer(
-            worker,
-            job,
-            [(block.node, vector, block.sums) for block, vector in zip(blocks, vectors_of, strict=True)],
-        )
+    shared: bool
+    exact: bool
+    until: float
 
 
 class Direct:
     """Workers reached over connections of our own."""
 
-    def __init__(self, work: Work, starter: Starter, start_timeout: float, step_timeout: float) -> None:
-        """Connects all workers, or raises RunError. Reads and writes wait at most `step_timeout` seconds."""
-        self._starter = starter
-        self._lost: list[Lost] = []
-        self._links: dict[int, _Link] = {}
+    def __init__(self, work: Work, crew: Crew, start_timeout: float) -> None:
+        """A worker must have connected `start_timeout` seconds after its process is up."""
+        self._work = work
+        self._crew = crew
+        self._start_timeout = start_timeout
+        self._key = secrets.token_bytes(32)
+        self._events: list[Event] = []
+        self._links: dict[int, Link] = {}
+        self._called: dict[int, _Call] = {}
+        self._looked_at = 0.0
+        self._ask_until = 0.0
+        self._doors: dict[bool, wire.Door] = {}  # open while somebody is awaited
+        self._greeted: Mailbox[tuple[socket.socket, int, bool] | str] = Mailbox()
+        self._guests: deque[socket.socket] = deque()  # whose handshakes are under way
+        self._strangers = 0  # turned away
         self._selector = selectors.DefaultSelector()
+        self._selector.register(crew.news, selectors.EVENT_READ, lambda _: self._hear())
+        self._selector.register(self._greeted, selectors.EVENT_READ, lambda _: self._admit())
         self._memory = wire.SharedMemory.create((work.size,))
         self._parameters = self._memory.array
-        try:
-            self._connect(work, start_timeout, step_timeout)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def workers(self) -> int:
-        """Workers that were started."""
-        return self._starter.count
 
     def home(self, parameters: Vector) -> Vector:
         """In the memory that this node's workers read."""
         self._parameters[:] = parameters
         return self._parameters
+
+    def start(self, worker: int) -> None:
+        """Have the crew bring it."""
+        self._crew.start(worker)
 
     def publish(self, parameters: Vector) -> None:
         """Have the parameters where this node's workers read them; others get them with their next job."""
@@ -145,96 +81,180 @@ class Direct:
 
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
         """Send the job; a worker that cannot be reached comes out of `wait` as lost."""
+        link = self._links.get(worker)
+        if link is None:
+            return  # its loss is among the events already
         try:
-            self._links[worker].send(job, step, span, self._parameters)
-        except (KeyError, OSError) as error:
+            link.send(job, step, span, self._parameters)
+            self._watch(link)
+        except OSError as error:
             self._lose(worker, error)
 
-    def wait(self, seconds: float) -> list[Answer | Lost]:
-        """Answers that came within `seconds`, and workers that went."""
-        answers: list[Answer | Lost] = []
-        for key, _ in [] if self._lost else self._selector.select(min(seconds, 3600.0)):
-            worker: int = key.data
-            try:
-                answers.append(self._links[worker].receive(worker))
-            except (EOFError, OSError, ValueError) as error:
-                self._lose(worker, error)
-        lost, self._lost = self._lost, []
-        return [*answers, *lost]
+    def wait(self, seconds: float) -> list[Event]:
+        """Answers that came within `seconds`, workers that came or went."""
+        if self._events:
+            seconds = 0.0
+        self._ask_until = 0.0
+        for key, mask in self._selector.select(min(seconds, _LOOK) if self._called else seconds):
+            key.data(mask)
+        if self._called and time.monotonic() - self._looked_at > _LOOK:
+            self._look_for_the_called()
+        events, self._events = self._events, []
+        return events
 
-    def drop(self, worker: int, reason: str) -> None:  # noqa: ARG002
+    def drop(self, worker: int) -> None:
         """Hang up and end the process."""
         self._hang_up(worker)
-        self._starter.kill(worker)
+        self._crew.kill(worker)
+
+    def shortage(self) -> str:
+        """What the crew knows."""
+        return self._crew.shortage()
 
     def close(self) -> None:
         """Hang up on all workers, which ends them."""
         for worker in list(self._links):
             self._hang_up(worker)
+        self._called.clear()
+        self._close_doors()
         self._selector.close()
+        self._greeted.close()
         self._memory.close()
-        self._starter.close()
+        self._crew.close()
+
+    def _hear(self) -> None:
+        """The crew has news: call workers in that are up."""
+        for news in self._crew.news.take():
+            if not isinstance(news, Started):
+                self._events.append(news)
+                continue
+            shared = news.here and wire.CAN_SHARE
+            if shared not in self._doors:
+                door = self._doors[shared] = wire.Door(None if shared else self._crew.host)
+                self._selector.register(door, selectors.EVENT_READ, lambda _, door=door: self._answer_the(door))
+            self._called[news.worker] = _Call(shared, news.exact, time.monotonic() + self._start_timeout)
+            self._crew.serve(news.worker, self._doors[shared].endpoint, self._key)
+
+    def _answer_the(self, door: wire.Door) -> None:
+        """Somebody knocks: see who it is, while everything else goes on."""
+        with suppress(OSError):
+            peer = door.knock()
+            if len(self._guests) >= _GREETINGS:
+                with suppress(OSError, IndexError):  # it may be done in this very moment
+                    self._guests.popleft().shutdown(socket.SHUT_RDWR)
+            self._guests.append(peer)
+            threading.Thread(target=self._greet, args=(peer, door.endpoint.shared), daemon=True).start()
+
+    def _greet(self, peer: socket.socket, shared: bool) -> None:
+        try:
+            self._greeted.put((*wire.greet(peer, self._key), shared))
+        except OSError as error:
+            self._greeted.put(str(error))
+        finally:
+            with suppress(ValueError):  # it was sent away
+                self._guests.remove(peer)
+
+    def _admit(self) -> None:
+        """Let in who has proved itself and is awaited; a stranger is turned away and changes nothing."""
+        for greeted in self._greeted.take():
+            if isinstance(greeted, str):
+                self._turn_away(greeted)
+                continue
+            peer, worker, shared = greeted
+            call = self._called.get(worker)
+            if call is None or call.shared != shared:
+                peer.close()
+                self._turn_away(f"it says that it is worker {worker}, who is not awaited there")
+                continue
+            shape = most_slots(self._work), self._work.size
+            try:
+                if shared:
+                    memory = wire.SharedMemory.create(shape)
+                    wire.send_memory(peer, self._memory, memory)
+                    memory.close()
+                    slots = memory.array
+                else:
+                    slots = np.empty(shape, np.float32)
+            except OSError as error:
+                peer.close()
+                self._miss(worker, f"its connection broke ({error})")
+                continue
+            link = self._links[worker] = Link(worker, peer, self._work.microbatches, slots, shared)
+            self._selector.register(link.stream, selectors.EVENT_READ, partial(self._serve, link))
+            self._forget_call(worker)
+            self._events.append(Joined(worker, call.exact))
+
+    def _turn_away(self, reason: str) -> None:
+        """Tell of a stranger, unless there are too many to tell of."""
+        self._strangers += 1
+        if self._strangers <= _TOLD:
+            more = ", and will do so with others without a word" if self._strangers == _TOLD else ""
+            self._events.append(Note(f"turned away a connection that is no worker's ({reason}){more}"))
+
+    def _serve(self, link: Link, mask: int) -> None:
+        """A worker's connection can be written to or read from."""
+        try:
+            if mask & selectors.EVENT_WRITE:
+                link.stream.flush()
+                self._watch(link)
+            if mask & selectors.EVENT_READ:
+                link.stream.receive()
+        except (EOFError, OSError, ValueError) as error:
+            self._take(link)
+            self._lose(link.worker, error)
+        else:
+            self._take(link)
+
+    def _take(self, link: Link) -> None:
+        self._events += link.answers
+        link.answers.clear()
+
+    def _watch(self, link: Link) -> None:
+        """Have the selector tell when there is room for what could not be sent yet."""
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.stream.unsent else 0)
+        key = self._selector.get_key(link.stream)
+        if key.events != wanted:
+            self._selector.modify(link.stream, wanted, key.data)
+
+    def _look_for_the_called(self) -> None:
+        """Workers that will not come, or not in time."""
+        self._looked_at = now = time.monotonic()
+        for worker, call in list(self._called.items()):
+            reason = self._crew.why_ended(worker, 0.0)
+            if reason is None and now > call.until:
+                reason = f"it did not connect within {self._start_timeout:g} s (engine.start_timeout)"
+            if reason is not None:
+                self._miss(worker, reason)
+
+    def _miss(self, worker: int, reason: str) -> None:
+        self._forget_call(worker)
+        self._crew.kill(worker)
+        self._events.append(Lost(worker, reason))
+
+    def _forget_call(self, worker: int) -> None:
+        self._called.pop(worker, None)
+        if not self._called:
+            self._close_doors()
+
+    def _close_doors(self) -> None:
+        for door in self._doors.values():
+            self._selector.unregister(door)
+            door.close()
+        self._doors.clear()
 
     def _lose(self, worker: int, error: Exception) -> None:
         self._hang_up(worker)
-        reason = self._starter.why_ended(worker, 1.0) or f"its connection broke ({error or type(error).__name__})"
-        self._starter.kill(worker)
-        self._lost.append(Lost(worker, reason))
+        broke = f"its connection broke ({error or type(error).__name__})"
+        if not self._ask_until:  # for all that are lost at once: a step must not wait for explanations
+            self._ask_until = time.monotonic() + _REASON_SECONDS
+        known = None
+        if not isinstance(error, ValueError):
+            known = self._crew.why_ended(worker, max(self._ask_until - time.monotonic(), 0.0))
+        self._crew.kill(worker)
+        self._events.append(Lost(worker, known or broke))
 
     def _hang_up(self, worker: int) -> None:
         link = self._links.pop(worker, None)
         if link is not None:
-            with suppress(KeyError):
-                self._selector.unregister(link.connection)
-            link.connection.close()
-
-    def _connect(self, work: Work, start_timeout: float, step_timeout: float) -> None:
-        """Open the doors, call the workers in, and close the doors behind them."""
-        key = secrets.token_bytes(32)
-        shared = [self._starter.on_this_node(worker) and wire.CAN_SHARE for worker in range(self.workers)]
-        doors = [wire.Door(None)] if any(shared) else []
-        if not all(shared):
-            doors.append(wire.Door(self._starter.host))
-        endpoints = {door.endpoint.shared: door.endpoint for door in doors}
-        deadline = time.monotonic() + start_timeout
-        with selectors.DefaultSelector() as knocking:
-            for door in doors:
-                knocking.register(door, selectors.EVENT_READ, door)
-            try:
-                for worker in range(self.workers):
-                    self._starter.serve(worker, endpoints[shared[worker]], key)
-                while len(self._links) < self.workers:
-                    for ready, _ in knocking.select(0.5):
-                        self._admit(work, ready.data, key, shared, step_timeout)
-                    self._check_start(deadline, start_timeout)
-            finally:
-                for door in doors:
-                    door.close()
-
-    def _admit(self, work: Work, door: wire.Door, key: bytes, shared: list[bool], step_timeout: float) -> None:
-        """Let a worker in; a stranger is turned away and changes nothing."""
-        with suppress(OSError, EOFError):
-            connection, worker = door.admit(key, step_timeout)
-            if worker in self._links or worker >= self.workers or shared[worker] != door.endpoint.shared:
-                connection.close()
-                return
-            shape = most_slots(work), work.size
-            if shared[worker]:
-                memory = wire.SharedMemory.create(shape)
-                wire.send_memory(connection, self._memory, memory)
-                memory.close()
-                slots = memory.array
-            else:
-                slots = np.empty(shape, np.float32)
-            self._links[worker] = _Link(connection, slots, shared[worker])
-            self._selector.register(connection, selectors.EVENT_READ, worker)
-
-    def _check_start(self, deadline: float, start_timeout: float) -> None:
-        missing = [worker for worker in range(self.workers) if worker not in self._links]
-        for worker in missing:
-            reason = self._starter.why_ended(worker, 0.0)
-            if reason is not None:
-                raise RunError(f"worker {worker} did not start: {reason}")
-        if missing and time.monotonic() > deadline:
-            names = ", ".join(map(str, missing))
-            raise RunError(f"workers {names} did not connect within {start_timeout:g} s (engine.start_timeout)")
+            self._selector.unregister(link.stream)
+            link.stream.close()

@@ -7,8 +7,7 @@ holds a span adds up what lies whole inside it and passes the remaining nodes on
 done exactly once, somewhere, between the same two operands: so the sum has the same bits for any cut into spans.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -38,16 +37,34 @@ def microbatch_count(samples: int, microbatch: int) -> int:
     return -(-samples // microbatch)
 
 
-def cut(span: Span, parts: int) -> list[Span]:
-    """The span as at most `parts` non-empty runs of equal length, give or take one microbatch."""
-    parts = min(parts, span.length)
-    edges = [span.start + span.length * part // parts for part in range(parts + 1)] if parts else []
-    return [Span(start, stop) for start, stop in pairwise(edges)]
+def first_run(microbatches: Sequence[int]) -> Span:
+    """The first run of neighbours in an ascending list; an empty span of an empty list."""
+    if not microbatches:
+        return Span(0, 0)
+    start = microbatches[0]
+    length = next((n for n, number in enumerate(microbatches) if number != start + n), len(microbatches))
+    return Span(start, start + length)
+
+
+def covers(nodes: Iterable[Node], span: Span, leaves: int) -> bool:
+    """Whether the nodes are some of the tree's, and hold each leaf of the span once, and no other."""
+    start = span.start
+    for level, number in sorted(nodes, key=lambda node: node.number << node.level):
+        stop = min((number + 1) << level, leaves)
+        if level > top_level(leaves) or number << level != start or stop <= start:
+            return False
+        start = stop
+    return start == span.stop
+
+
+def top_level(leaves: int) -> int:
+    """The root's level."""
+    return max(leaves - 1, 0).bit_length()
 
 
 def slots_needed(leaves: int) -> int:
     """The most values that a `Tree` holds at any moment while the leaves of any one span are put in order."""
-    return 2 * max(leaves - 1, 0).bit_length() + 1
+    return 2 * top_level(leaves) + 1
 
 
 class Tree(Generic[T]):
@@ -57,7 +74,7 @@ class Tree(Generic[T]):
         self._leaves = leaves
         self._add = add
         self._held: dict[Node, T] = {}
-        self._top = max(leaves - 1, 0).bit_length()
+        self._top = top_level(leaves)
 
     def put(self, node: Node, value: T) -> None:
         """Take the value of a node whose leaves were not covered before, and add as far up as possible."""

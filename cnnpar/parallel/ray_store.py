@@ -3,10 +3,14 @@
 import numpy as np
 import ray
 
-from cnnpar.parallel.cluster import Cluster, first_line
+from cnnpar.parallel.attach import first_line
+from cnnpar.parallel.cluster import Cluster
+from cnnpar.parallel.crew import Started
 from cnnpar.parallel.plan import Span
-from cnnpar.parallel.transport import Answer, Lost
+from cnnpar.parallel.transport import Answer, Event, Joined, Lost
 from cnnpar.parallel.work import Step, Vector
+
+_LOOK = 0.1  # seconds between looks at the cluster's news
 
 
 class RayStore:
@@ -18,14 +22,13 @@ class RayStore:
         self._parameters: ray.ObjectRef[Vector] | None = None
         self._calls: dict[ray.ObjectRef[object], tuple[int, int]] = {}
 
-    @property
-    def workers(self) -> int:
-        """Workers that were started."""
-        return self._cluster.count
-
     def home(self, parameters: Vector) -> Vector:
         """Where they are."""
         return parameters
+
+    def start(self, worker: int) -> None:
+        """Have the cluster bring it."""
+        self._cluster.start(worker)
 
     def publish(self, parameters: Vector) -> None:
         """Put the parameters into the store, from where each node fetches them once."""
@@ -33,38 +36,41 @@ class RayStore:
 
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
         """Call the actor."""
-        call = self._cluster.actors[worker].compute.remote(step, span, self._parameters)
-        self._calls[call] = worker, job
+        actor = self._cluster.actors.get(worker)
+        if actor is not None:  # else its loss is among the events already
+            self._calls[actor.compute.remote(step, span, self._parameters)] = worker, job
 
-    def wait(self, seconds: float) -> list[Answer | Lost]:
-        """What the calls under way gave back within `seconds`."""
+    def wait(self, seconds: float) -> list[Event]:
+        """What the calls under way gave back within `seconds`, and what the cluster tells."""
+        events: list[Event] = [
+            Joined(news.worker, news.exact) if isinstance(news, Started) else news
+            for news in self._cluster.news.take(0.0 if self._calls else min(seconds, _LOOK))
+        ]
         if not self._calls:
-            return []
-        ready, _ = ray.wait(list(self._calls), timeout=min(seconds, 3600.0))
-        events: list[Answer | Lost] = []
+            return events
+        ready, _ = ray.wait(list(self._calls), timeout=0.0 if events else min(seconds, _LOOK))
         for call in ready:
             worker, job = self._calls.pop(call)
             try:
-                blocks, stored = ray.get(call)
-            except (ray.exceptions.RayError, Exception) as error:
+                taken, blocks, stored = ray.get(call)
+            except Exception as error:
                 events.append(Lost(worker, first_line(error)))
                 self._cluster.kill(worker)
                 continue
             vectors = np.array(stored)  # what comes out of the store cannot be written to
             rows = vectors if len(vectors) else [np.empty(0, np.float32)] * len(blocks)
-            events.append(
-                Answer(
-                    worker,
-                    job,
-                    [(block.node, row, block.sums) for block, row in zip(blocks, rows, strict=True)],
-                )
-            )
+            values = [(block.node, row, block.sums) for block, row in zip(blocks, rows, strict=True)]
+            events.append(Answer(worker, job, taken, values))
         return events
 
-    def drop(self, worker: int, reason: str) -> None:  # noqa: ARG002
+    def drop(self, worker: int) -> None:
         """End the actor and forget its call."""
         self._calls = {call: place for call, place in self._calls.items() if place[0] != worker}
         self._cluster.kill(worker)
+
+    def shortage(self) -> str:
+        """What the cluster knows."""
+        return self._cluster.shortage()
 
     def close(self) -> None:
         """End the actors."""

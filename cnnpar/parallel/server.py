@@ -6,11 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnpar.errors import RunError
+from cnnpar.config import Engine
+from cnnpar.errors import RunError, Stopped
 from cnnpar.parallel.plan import Tree
-from cnnpar.parallel.schedule import Action, Assign, Drop, Fail, Finish, Schedule
-from cnnpar.parallel.transport import Answer, Lost, Transport
+from cnnpar.parallel.schedule import Action, Drop, Fail, Finish, Schedule, Start
+from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Transport
 from cnnpar.parallel.work import Kind, Step, Sums, Vector, Work, add_sums
+
+_GLANCE = 0.2  # seconds between two looks at whether the run is to stop
+_PAUSED = 1.0  # seconds that this process did nothing: then it was stopped, or the machine was
 
 
 class Value(NamedTuple):
@@ -27,21 +31,31 @@ class Server:
         self,
         work: Work,
         transport: Transport,
-        timeout: float,
+        engine: Engine,
         warn: Callable[[str], None],
+        stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`timeout`: seconds after which a worker that has not answered is given up; `warn` gets a line of text."""
+        """`warn` gets a line of text; once `stopped()`, steps and evaluations end at once in `Stopped`."""
         self._work = work
         self._transport = transport
-        self._schedule = Schedule(transport.workers, timeout)
+        self._schedule = Schedule(engine)
         self._warn = warn
+        self._stopped = stopped
         self._clock = clock
+        self._looked_at = clock()
+        self.exact = True  # whether all workers that took part compute the same bits
 
     @property
     def workers(self) -> int:
-        """Workers that are alive."""
+        """Workers that are there."""
         return self._schedule.alive
+
+    def open(self) -> None:
+        """Wait for the workers that a run begins with. Raises RunError, in `start_timeout`, when they do not come."""
+        self._perform(self._schedule.open(self._now()))
+        while not self._schedule.ready:
+            self._perform(self._happened())
 
     def home(self, parameters: Vector) -> Vector:
         """The same values where the workers find them best: the array that a run should update in place."""
@@ -50,13 +64,13 @@ class Server:
     def gradient(self, parameters: Vector, epoch: int, number: int) -> Value:
         """Gradient sum, loss sum, hits and count of batch `number` of an epoch.
 
-        The vector may be written to and is valid until the next call. Raises RunError when no worker is left.
+        The vector may be written to and is valid until the next call. Raises RunError when there are too few workers.
         """
         self._transport.publish(parameters)
         return self._run(Step(Kind.TRAIN, epoch, number))
 
     def evaluate(self, parameters: Vector, kind: Kind) -> Sums:
-        """Loss sum, hits and count over a whole data set, each sample exactly once."""
+        """Loss sum, hits and count over a whole data set, each sample exactly once. Raises RunError as `gradient`."""
         self._transport.publish(parameters)
         step = Step(kind, 0, 0)
         total = Sums(0.0, 0, 0)
@@ -81,48 +95,86 @@ class Server:
         microbatches = self._work.microbatches(step)
         tree: Tree[Value] = Tree(microbatches, add)
         answered: set[int] = set()
-        actions = self._schedule.begin(microbatches, self._clock())
-        while True:
-            for action in actions:
-                if isinstance(action, Finish):
-                    return tree.root
-                if isinstance(action, Assign) and not self._schedule.holds(action.worker, action.job):
-                    continue  # the worker was lost in the same moment, and the span is another's by now
-                if isinstance(action, Assign) and training and action.worker in answered:
-                    # The worker is about to overwrite the buffers that its first answer of this step lies in.
-                    tree.replace(lambda value: Value(value.vector.copy(), value.sums))
-                self._perform(action, step)
-            actions = []
-            for event in self._events():
-                if not isinstance(event, Answer):
-                    self._warn(f"worker {event.worker} is lost: {event.reason}")
-                    actions += self._schedule.lost(event.worker, event.reason, self._clock())
-                    continue
-                accepted, more = self._schedule.answer(event.worker, event.job, self._clock())
-                actions += more
-                if accepted:
-                    answered.add(event.worker)
-                    for node, vector, sums in event.blocks:
-                        tree.put(node, Value(vector, sums))
-            actions += self._schedule.expire(self._clock())
 
-    def _events(self) -> Iterator[Answer | Lost]:
+        def keep(worker: int) -> None:
+            """A worker is about to overwrite the buffers that an answer of this step lies in: save what is there."""
+            if worker in answered and training:
+                tree.replace(lambda value: Value(value.vector.copy(), value.sums))
+                answered.clear()
+
+        def take(answer: Answer) -> None:
+            answered.add(answer.worker)
+            for node, vector, sums in answer.blocks:
+                tree.put(node, Value(vector, sums))
+
+        actions = self._schedule.begin(step.kind, microbatches, self._now())
+        while not self._perform(actions, step, keep):
+            actions = self._happened(take)
+        return tree.root
+
+    def _happened(self, take: Callable[[Answer], None] | None = None) -> list[Action]:
+        """Tell the schedule what has happened by its next deadline; `take` gets the answers that count."""
+        schedule = self._schedule
+        actions: list[Action] = []
+        for event in self._events():
+            now = self._now()  # who answered while this process slept is not slow either
+            if isinstance(event, Answer):
+                accepted, more = schedule.answer(event.worker, event.job, event.seconds, now)
+                actions += more
+                if accepted and take:
+                    take(event)
+            elif isinstance(event, Joined):
+                if schedule.ready:
+                    self._warn(f"worker {event.worker} has come")
+                self.exact &= event.exact
+                actions += schedule.joined(event.worker, now)
+            elif isinstance(event, Lost):
+                if schedule.ready and schedule.knows(event.worker):
+                    self._warn(f"worker {event.worker} is lost: {event.reason}")
+                actions += schedule.lost(event.worker, event.reason, now)
+            else:
+                self._warn(event.text)
+        return actions + schedule.expire(self._now())
+
+    def _events(self) -> Iterator[Event]:
         """What has happened by the next deadline, until nothing is left to read.
 
-        This process may have been stopped, or held up by one peer, while others answered in time: deadlines are
-        looked at after that.
+        This process may have been stopped, or held up, while others answered in time: deadlines are looked at after
+        that.
         """
-        events = self._transport.wait(max(self._schedule.deadline - self._clock(), 0.0))
+        if self._stopped():
+            raise Stopped
+        events = self._transport.wait(min(max(self._schedule.deadline - self._now(), 0.0), _GLANCE))
         while events := events or self._transport.wait(0.0):
             yield from events
             events = []
 
-    def _perform(self, action: Action, step: Step) -> None:
-        if isinstance(action, Assign):
-            self._transport.assign(action.worker, action.job, step, action.span)
-            self._schedule.sent(action.worker, self._clock())
-        elif isinstance(action, Drop):
-            self._warn(f"worker {action.worker} is given up: {action.reason}")
-            self._transport.drop(action.worker, action.reason)
-        elif isinstance(action, Fail):
-            raise RunError(f"no worker is left; the last one was lost because: {action.reason}")
+    def _now(self) -> float:
+        """The time; no worker is late for what this process slept."""
+        now = self._clock()
+        if now - self._looked_at > _PAUSED:
+            self._schedule.held_up(now - self._looked_at)
+        self._looked_at = now
+        return now
+
+    def _perform(
+        self, actions: list[Action], step: Step | None = None, keep: Callable[[int], None] = lambda _: None
+    ) -> bool:
+        """Do what the schedule wants; True when the step is finished. `keep` is told who gets a job."""
+        finished = False
+        for action in actions:
+            if isinstance(action, Finish):
+                finished = True
+            elif isinstance(action, Start):
+                self._transport.start(action.worker)
+            elif isinstance(action, Drop):
+                self._warn(f"worker {action.worker} is given up: {action.reason}")
+                self._transport.drop(action.worker)
+            elif isinstance(action, Fail):
+                shortage = self._transport.shortage()
+                raise RunError(f"{action.reason}; {shortage}" if shortage else action.reason)
+            elif step is not None and self._schedule.holds(action.worker, action.job):  # else lost in the same moment
+                keep(action.worker)
+                self._transport.assign(action.worker, action.job, step, action.span)
+                self._schedule.sent(action.worker, self._clock())
+        return finished

@@ -18,25 +18,30 @@ def start(
     data: Mapping[Kind, Dataset],
     warn: Callable[[str], None],
     stopped: Callable[[], bool],
-) -> tuple[Server, bool]:
-    """A server with its workers, and whether all of them compute the same bits as this process.
+) -> Server:
+    """A server with its workers.
 
     Raises InputError or RunError, after at most `settings.start_timeout` seconds, when they cannot be had.
     """
     use_one_thread()
     transport: Transport
-    if settings.workers == 0:
-        transport, exact = InProcess(work.with_data(data)), True
+    if settings.most == 0:
+        transport = InProcess(work.with_data(data))
     else:
         prepare_ray(settings)
         from cnnpar.parallel.cluster import Cluster  # ray is imported by those who use it
 
-        cluster = Cluster(settings, work, data, warn)
-        exact = cluster.exact
+        cluster = Cluster(settings, work, data)
         if settings.transport == "direct":
-            transport = Direct(work, cluster, settings.start_timeout, settings.step_timeout)
+            transport = Direct(work, cluster, settings.start_timeout)
         else:
             from cnnpar.parallel.ray_store import RayStore
 
             transport = RayStore(cluster)
-    return Server(work, transport, settings.step_timeout, warn), exact
+    server = Server(work, transport, settings, warn, stopped)
+    try:
+        server.open()
+    except BaseException:
+        server.close()
+        raise
+    return server

@@ -6,6 +6,7 @@ sides map (it has no name, needs no room in /dev/shm and is gone with its last p
 headers of a few bytes; to other nodes it carries the vectors themselves, as one frame each.
 """
 
+import math
 import mmap
 import os
 import secrets
@@ -27,9 +28,10 @@ from cnnpar.parallel.work import Block, Kind, Step, Sums
 CAN_SHARE = sys.platform == "linux" and hasattr(os, "memfd_create")
 
 HANDSHAKE_SECONDS = 5.0  # for a peer to prove itself
+_TRIES = 10  # of a worker to be heard
 HELLO = struct.Struct("<I")  # worker
 JOB = struct.Struct("<QBIIII?")  # job, kind, epoch, number, start, stop, whether new parameters follow
-_ANSWER = struct.Struct("<QI?")  # job, number of blocks, whether their vectors follow
+_ANSWER = struct.Struct("<QdI?")  # job, seconds of computing, number of blocks, whether their vectors follow
 _BLOCK = struct.Struct("<BIIdqq")  # level, number, slot, loss, correct, count
 _MAXIMUM_BLOCKS = 256
 MAXIMUM_ANSWER = _ANSWER.size + _MAXIMUM_BLOCKS * _BLOCK.size
@@ -56,24 +58,27 @@ def unpack_job(frame: bytes) -> tuple[int, Step, Span, bool]:
         raise ValueError(f"not a job: {error}") from error
 
 
-def pack_answer(job: int, blocks: list[Block], vectors: bool) -> bytes:
+def pack_answer(job: int, seconds: float, blocks: list[Block], vectors: bool) -> bytes:
     """A worker's answer; `vectors` says that one more frame follows for each block."""
-    parts = [_ANSWER.pack(job, len(blocks), vectors)]
+    parts = [_ANSWER.pack(job, seconds, len(blocks), vectors)]
     parts += [_BLOCK.pack(*node, slot, *sums) for node, slot, sums in blocks]
     return b"".join(parts)
 
 
-def unpack_answer(frame: bytes) -> tuple[int, list[Block], bool]:
+def unpack_answer(frame: bytes) -> tuple[int, float, list[Block], bool]:
     """The opposite of `pack_answer`. Raises ValueError on anything else."""
     try:
-        job, count, vectors = _ANSWER.unpack_from(frame)
+        job, seconds, count, vectors = _ANSWER.unpack_from(frame)
         fields = list(_BLOCK.iter_unpack(frame[_ANSWER.size :]))
     except struct.error as error:
         raise ValueError(f"not an answer: {error}") from error
     if count != len(fields):
         raise ValueError(f"not an answer: {len(fields)} blocks instead of {count}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"not an answer: computed in {seconds} s")
     return (
         job,
+        seconds,
         [Block(Node(level, number), slot, Sums(*sums)) for level, number, slot, *sums in fields],
         vectors,
     )
@@ -116,52 +121,57 @@ class Door:
             self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             self._socket.bind((host, 0))
             self.endpoint = Endpoint(self._socket.getsockname()[:2], shared=False)
-        self._socket.listen(128)
+        self._socket.listen(1024)
 
     def fileno(self) -> int:
         """For selectors."""
         return self._socket.fileno()
 
-    def admit(self, key: bytes, seconds: float) -> tuple[Connection, int]:
-        """The next one to knock and its worker number, once it has proved itself.
-
-        Raises OSError or EOFError when the peer is no worker of ours; no wait is longer than HANDSHAKE_SECONDS.
-        `seconds` is how long later reads and writes of the connection may take.
-        """
-        self._socket.settimeout(HANDSHAKE_SECONDS)
+    def knock(self) -> socket.socket:
+        """Whoever stands before the door, and is yet to prove itself. Raises OSError when nobody does any more."""
+        self._socket.setblocking(False)
         peer, _ = self._socket.accept()
-        peer.setblocking(True)
-        if not self.endpoint.shared:
-            _tune(peer)
-        limit(peer.fileno(), HANDSHAKE_SECONDS)
-        connection = Connection(peer.detach())
-        try:
-            deliver_challenge(connection, key)
-            answer_challenge(connection, key)
-            (worker,) = HELLO.unpack(connection.recv_bytes(HELLO.size))
-            limit(connection.fileno(), seconds)
-        except (AuthenticationError, struct.error, AssertionError) as error:
-            connection.close()
-            raise ConnectionError(f"a peer without the key: {error}") from error
-        except (OSError, EOFError):
-            connection.close()
-            raise
-        return connection, worker
+        return peer
 
     def close(self) -> None:
         """Let nobody in any more."""
         self._socket.close()
 
 
+def greet(peer: socket.socket, key: bytes) -> tuple[socket.socket, int]:
+    """The worker that has come in, and its number, once both sides have shown that they know the key.
+
+    Raises ConnectionError when the peer is no worker of ours; no wait is longer than HANDSHAKE_SECONDS.
+    """
+    peer.setblocking(True)
+    if peer.family != socket.AF_UNIX:
+        _tune(peer)
+    _limit(peer, HANDSHAKE_SECONDS)
+    with Connection(os.dup(peer.fileno())) as connection:
+        try:
+            deliver_challenge(connection, key)
+            answer_challenge(connection, key)
+            (worker,) = HELLO.unpack(connection.recv_bytes(HELLO.size))
+        except (OSError, EOFError, AuthenticationError, struct.error, AssertionError) as error:
+            peer.close()
+            known = {BlockingIOError: f"no word for {HANDSHAKE_SECONDS:g} s", EOFError: "it hung up"}
+            raise ConnectionError(known.get(type(error), f"{type(error).__name__}: {error}".rstrip(": "))) from error
+    return peer, worker
+
+
 def connect(endpoint: Endpoint, key: bytes, worker: int) -> Connection:
     """A worker's end of a connection to the server. Raises RunError when the server cannot be reached."""
-    try:
-        connection: Connection = Client(endpoint.address, authkey=key)
-    except (OSError, EOFError, AuthenticationError) as error:
-        raise RunError(
-            f"worker {worker} on {socket.gethostname()} cannot reach the server at {endpoint.address}: {error}; "
-            f"open its ports to this host, or use --transport ray"
-        ) from error
+    for left in reversed(range(_TRIES)):
+        try:
+            connection: Connection = Client(endpoint.address, authkey=key)
+            break
+        except (OSError, EOFError, AuthenticationError) as error:
+            if left and isinstance(error, EOFError | ConnectionResetError):
+                continue  # there was a crowd before the door
+            raise RunError(
+                f"worker {worker} on {socket.gethostname()} cannot reach the server at {endpoint.address}: {error}; "
+                f"open its ports to this host, or use --transport ray"
+            ) from error
     if not endpoint.shared:
         with socket.socket(fileno=os.dup(connection.fileno())) as twin:
             _tune(twin)
@@ -169,10 +179,9 @@ def connect(endpoint: Endpoint, key: bytes, worker: int) -> Connection:
     return connection
 
 
-def send_memory(connection: Connection, *memories: SharedMemory) -> None:
+def send_memory(peer: socket.socket, *memories: SharedMemory) -> None:
     """Give a worker of this node the memory to work in."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as twin:
-        socket.send_fds(twin, [b"m"], [memory.descriptor for memory in memories])
+    socket.send_fds(peer, [b"m"], [memory.descriptor for memory in memories])
 
 
 def receive_memory(connection: Connection, *shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -187,12 +196,11 @@ def receive_memory(connection: Connection, *shapes: tuple[int, ...]) -> list[NDA
     return [memory.array for memory in memories]
 
 
-def limit(descriptor: int, seconds: float) -> None:
+def _limit(peer: socket.socket, seconds: float) -> None:
     """Let no read or write of a socket wait longer than that; it fails with BlockingIOError."""
     timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-    with socket.socket(fileno=os.dup(descriptor)) as twin:
-        twin.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        twin.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
 
 def _tune(peer: socket.socket) -> None:

@@ -1,0 +1,95 @@
+"""Which Ray cluster to use: the one that is meant, checked before Ray waits for it, or one of our own."""
+
+import os
+import re
+import socket
+
+import ray
+
+from cnnpar import config
+from cnnpar.errors import InputError, RunError
+from cnnpar.parallel.ray_settings import meant_address
+
+# The first words of an HTTP/2 client, which is what Ray's head expects of whoever connects (RFC 9113, section 3.4).
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+_STORE_BYTES = 256 << 20  # of Ray's object store besides the samples
+
+
+def first_line(error: BaseException) -> str:
+    """What happened, in one line: the cause that Ray wrapped, or the first sentence of Ray's own account."""
+    cause = getattr(error, "cause", None)
+    if isinstance(error, ray.exceptions.RayTaskError) and cause is not None:
+        error = cause
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "its process died"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def attach(settings: config.Engine, data_bytes: int) -> bool:
+    """Connect to the cluster that is meant, or start one on this machine. True: it was started here."""
+    address = meant_address(settings)
+    _silence()
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    if not address:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(settings.fewest, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=data_bytes * 5 // 4 + _STORE_BYTES,
+                **quiet,
+            )
+        except Exception as error:
+            raise RunError(f"Ray did not start on this machine: {first_line(error)}") from error
+        return True
+    _check_address(address, given=bool(settings.address))
+    try:
+        ray.init(address=address, **quiet)
+    except Exception as error:
+        raise RunError(
+            f"cannot attach to the Ray cluster at {address}: {first_line(error)}; "
+            f"start one with `ray start --head`, or leave --address out"
+        ) from error
+    return False
+
+
+def _check_address(address: str, given: bool) -> None:
+    """Find out early what Ray would wait for, or crash on."""
+    source = "--address" if given else "RAY_ADDRESS"
+    if address.startswith("ray://"):
+        raise InputError(
+            f"{source} {address}: a ray:// client is too far from the workers to train; "
+            f"run the command on the cluster: `ray job submit --address http://HOST:8265 -- cnnpar-train ...`"
+        )
+    if address == "auto":
+        return
+    match = re.fullmatch(r"\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
+    if match is None or int(match[2]) > 65535:
+        raise InputError(f"{source} {address}: expected `auto` or HOST:PORT")
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return
+    try:
+        with socket.create_connection((match[1], int(match[2])), timeout=5) as probe:
+            probe.sendall(_HTTP2_HELLO)
+            answer = probe.recv(9)
+    except OSError as error:
+        raise RunError(
+            f"{source} {address}: nobody answers there ({error.strerror or error}); "
+            f"start a cluster with `ray start --head`, or leave --address out"
+        ) from error
+    if answer[3:4] != b"\4":  # a server of Ray's protocol begins with its settings
+        raise InputError(
+            f"{source} {address}: something answers there, but not Ray's head; "
+            f"`ray start --head` prints its address, mostly with port 6379"
+        )
+
+
+def _silence() -> None:
+    """Keep Ray from telling of each dead worker on standard output, which is ours; the server tells in one line."""
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):  # Ray has no setting for it
+        worker.print_to_stdstream = lambda *_, **__: None

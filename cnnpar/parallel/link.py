@@ -1,0 +1,63 @@
+"""The server's end of one worker's connection: jobs go out, and only the answer that was asked for comes in."""
+
+import socket
+from collections.abc import Callable
+
+from cnnpar.parallel import wire
+from cnnpar.parallel.compute import Slots
+from cnnpar.parallel.plan import Span, covers
+from cnnpar.parallel.stream import Reading, Stream, announced
+from cnnpar.parallel.transport import Answer
+from cnnpar.parallel.work import Kind, Step, Vector
+
+
+class Link:
+    """A connection, and the buffers in which the worker's gradients lie or arrive."""
+
+    def __init__(self, worker: int, peer: socket.socket, leaves: Callable[[Step], int], slots: Slots, shared: bool):
+        self.worker = worker
+        self.answers: list[Answer] = []
+        self.outdated = True  # whether the worker's own copy of the parameters is; shared ones never are
+        self._leaves = leaves
+        self._slots = slots
+        self._shared = shared
+        self._job: tuple[int, Step, Span] | None = None  # what the worker is at
+        self.stream = Stream(peer, self._read)
+
+    def send(self, job: int, step: Step, span: Span, parameters: Vector) -> None:
+        """A job, with the parameters where the worker has not got them. Raises OSError."""
+        fresh = self.outdated and not self._shared
+        self._job = job, step, span
+        self.stream.send(memoryview(wire.pack_job(job, step, span, fresh)))
+        if fresh:
+            self.stream.send(parameters.data)
+            self.outdated = False
+
+    def _read(self) -> Reading:
+        """One answer after the other. Raises ValueError for what is no answer to this worker's job."""
+        while True:
+            frame = bytearray((yield from announced(wire.MAXIMUM_ANSWER)))
+            if frame:
+                yield memoryview(frame)
+            job, seconds, blocks, vectors = wire.unpack_answer(bytes(frame))
+            if self._job is None or job != self._job[0]:
+                raise ValueError(f"an answer to job {job}, which it does not have")
+            _, step, span = self._job
+            if not covers([block.node for block in blocks], span, self._leaves(step)):
+                raise ValueError(f"blocks that are not those of job {job}")
+            training = step.kind is Kind.TRAIN
+            rows = [block.slot if self._shared else place for place, block in enumerate(blocks)]
+            if training and (max(rows) >= len(self._slots) or len(set(rows)) < len(rows)):
+                raise ValueError("blocks in buffers that it does not have")
+            if vectors != (training and not self._shared):
+                raise ValueError("gradients where none belong, or none where they do")
+            for row in rows if vectors else ():
+                size = yield from announced(self._slots[row].nbytes)
+                if size != self._slots[row].nbytes:
+                    raise ValueError(f"a gradient of {size} bytes instead of {self._slots[row].nbytes}")
+                if size:
+                    yield self._slots[row].data.cast("B")
+            arrays = [self._slots[row] if training else self._slots[0] for row in rows]
+            values = [(block.node, vector, block.sums) for block, vector in zip(blocks, arrays, strict=True)]
+            self._job = None
+            self.answers.append(Answer(self.worker, job, seconds, values))

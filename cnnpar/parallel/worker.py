@@ -1,0 +1,40 @@
+"""The worker's end of the direct transport: one long call, in which jobs come and answers go."""
+
+import time
+
+import numpy as np
+
+from cnnpar.parallel import wire
+from cnnpar.parallel.compute import Computer, most_slots
+from cnnpar.parallel.work import Kind, Work
+
+
+def serve(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+    """A worker's life: connect to the server, then answer jobs until it hangs up."""
+    with wire.connect(endpoint, key, worker) as connection:
+        shapes = (work.size,), (most_slots(work), work.size)
+        if endpoint.shared:
+            parameters, slots = wire.receive_memory(connection, *shapes)
+        else:
+            parameters, slots = (np.empty(shape, np.float32) for shape in shapes)
+        computer = Computer(work, slots)
+        while True:
+            try:
+                frame = connection.recv_bytes(wire.JOB.size)
+            except (EOFError, ConnectionError):
+                return
+            job, step, span, fresh = wire.unpack_job(frame)
+            if fresh:
+                connection.recv_bytes_into(parameters.data)
+            began = time.perf_counter()
+            blocks = computer.compute(step, span, parameters)
+            vectors = step.kind is Kind.TRAIN and not endpoint.shared
+            answer = wire.pack_answer(job, time.perf_counter() - began, blocks, vectors)
+            try:
+                connection.send_bytes(answer)
+                for block in blocks if vectors else ():
+                    connection.send_bytes(slots[block.slot].data)
+            except ConnectionError:
+                return  # the server has gone, or has given this worker up
+            # The server reduces and updates meanwhile; the inputs of the next batch need no parameters.
+            computer.prepare(work.following(step), span)

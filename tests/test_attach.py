@@ -1,0 +1,49 @@
+"""Addresses of Ray clusters: what cannot be, or is not Ray's, is an error at once that says what to do."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cnnpar.errors import InputError, RunError
+from cnnpar.parallel.attach import _check_address, first_line
+
+pytestmark = pytest.mark.usefixtures("in_time")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ray://127.0.0.1:10001", "ray job submit"),
+        ("nonsense", "expected `auto` or HOST:PORT"),
+        ("127.0.0.1:99999", "expected `auto` or HOST:PORT"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_with_a_hint(address: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        _check_address(address, given=True)
+
+
+def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
+    with pytest.raises(RunError, match=r"--address 127.0.0.1:1: nobody answers there"):
+        _check_address("127.0.0.1:1", given=True)
+
+
+def test_an_address_that_is_not_rays_is_an_error_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as web, ThreadPoolExecutor(1) as pool:
+        port = web.getsockname()[1]
+
+        def answer() -> None:
+            peer, _ = web.accept()
+            with peer:
+                peer.recv(100)
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        answered = pool.submit(answer)
+        with pytest.raises(InputError, match="something answers there, but not Ray's head"):
+            _check_address(f"127.0.0.1:{port}", given=True)
+        answered.result()
+
+
+def test_the_cluster_that_runs_passes_the_check(ray_address: str) -> None:
+    _check_address(ray_address, given=True)

@@ -1,0 +1,76 @@
+"""The wire: frames, memory that is shared, and how both sides prove that they know the key."""
+
+import select
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnpar.parallel import wire
+from cnnpar.parallel.plan import Node, Span
+from cnnpar.parallel.work import Block, Kind, Step, Sums
+
+pytestmark = pytest.mark.usefixtures("in_time")
+
+u32 = st.integers(0, 2**32 - 1)
+jobs = st.tuples(st.integers(0, 2**64 - 1), st.sampled_from(Kind), u32, u32, u32, u32, st.booleans())
+rows = st.tuples(st.integers(0, 255), u32, u32, st.floats(allow_nan=False), st.integers(0, 2**62))
+
+
+@given(jobs)
+def test_a_job_comes_out_of_the_wire_as_it_went_in(fields: tuple[int, Kind, int, int, int, int, bool]) -> None:
+    job, kind, epoch, number, start, stop, fresh = fields
+    frame = wire.pack_job(job, Step(kind, epoch, number), Span(start, stop), fresh)
+    assert wire.unpack_job(frame) == (job, Step(kind, epoch, number), Span(start, stop), fresh)
+
+
+@given(st.floats(0, 1e9), st.lists(rows, max_size=9), st.booleans())
+def test_an_answer_comes_out_of_the_wire_as_it_went_in(
+    seconds: float, fields: list[tuple[int, int, int, float, int]], vectors: bool
+) -> None:
+    blocks = [Block(Node(level, number), slot, Sums(loss, hits, hits)) for level, number, slot, loss, hits in fields]
+    assert wire.unpack_answer(wire.pack_answer(5, seconds, blocks, vectors)) == (5, seconds, blocks, vectors)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_as_a_frame(frame: bytes) -> None:
+    for unpack in (wire.unpack_job, wire.unpack_answer):
+        try:
+            unpack(frame)
+        except ValueError:
+            continue
+
+
+def test_shared_memory_has_no_name_and_outlives_its_descriptor() -> None:
+    memory = wire.SharedMemory.create((3, 4))
+    memory.array[:] = 7
+    assert str(Path(f"/proc/self/fd/{memory.descriptor}").readlink()).startswith("/memfd:")
+    memory.close()
+    assert memory.array.sum() == 84
+
+
+def first_knock(door: wire.Door) -> socket.socket:
+    select.select([door], [], [])
+    return door.knock()
+
+
+def test_a_peer_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "HANDSHAKE_SECONDS", 0.05)
+    ours, theirs = socket.socketpair()
+    with theirs, pytest.raises(ConnectionError, match=r"no word for 0.05 s"):
+        wire.greet(ours, b"key")
+    assert ours.fileno() == -1
+
+
+def test_a_worker_that_is_sent_away_from_a_crowded_door_tries_again() -> None:
+    with closing(wire.Door(None)) as door, ThreadPoolExecutor(1) as pool:
+        connected = pool.submit(wire.connect, door.endpoint, b"key", 7)
+        for _ in range(3):
+            first_knock(door).close()
+        peer, worker = wire.greet(first_knock(door), b"key")
+        with peer, connected.result():
+            assert worker == 7
