@@ -18,20 +18,25 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None:
+            _keep(path, previous)
+        temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
-            temporary.unlink()  # half a file would only keep a full disk full
+            temporary.unlink()  # it would only keep a full disk full
         raise
-    if previous is not None:
-        link = previous.with_name(f".{previous.name}.tmp")
-        with contextlib.suppress(OSError):  # the newest state matters more than the one before
-            link.unlink(missing_ok=True)
-            link.hardlink_to(path)  # a second name, not a move: there is no moment without a checkpoint
-            link.replace(previous)
-            link.unlink(missing_ok=True)  # it is still there if both were names of one file already
-    temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name if possible: unlike a move, that leaves no moment without a checkpoint."""
+    link = previous.with_name(f".{previous.name}.tmp")
+    with contextlib.suppress(OSError):  # the newest state matters more than the one before
+        link.unlink(missing_ok=True)
+        link.hardlink_to(path)
+        link.replace(previous)
+        link.unlink(missing_ok=True)  # it is still there if both were names of one file already

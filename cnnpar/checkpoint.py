@@ -2,38 +2,36 @@
 
 `{"sha256": ..., "payload": {...}}`, the digest over the payload's bytes as they stand in the file. Reading runs no
 code and imports nothing by name: fields, types, layer types and sizes are a closed list, and whatever does not fit
-is an error that names the place.
+is an error that names the place. It takes time and memory in proportion to the file, whatever the file claims.
 """
 
 import hashlib
-import math
+import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from cnnpar import config, optim
+from cnnpar.arrays import Array, flatten
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.network import Network, Sums
-from cnnpar.state import EpochRecord, TrainState, Vector
+from cnnpar.nn.tables import layers_from_tables
+from cnnpar.state import EpochRecord, TrainState
+from cnnpar.untrusted import check_json, plain, shown
 
 FORMAT = "cnnpar checkpoint"
 VERSION = 1
 MAXIMUM_BYTES = 64 << 30  # the largest network, and two more such vectors of an optimizer
-
-
-class Array(Struct, frozen=True, forbid_unknown_fields=True):
-    """A named float32 array: base64 of its little-endian bytes, or a flat list of numbers."""
-
-    name: str
-    dtype: Literal["float32"]
-    shape: tuple[int, ...]
-    data: bytes | list[float]
+_LONGEST_SETTINGS = 1 << 20  # bytes; the most layers with the longest names take a third of it
+_MOST_SECONDS = 1e10
+_LARGEST_LOSS = 1e39  # of one sample: between the smallest and the largest float32 lie 7e38
+_SMALLEST_STD = 1e-9
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +50,7 @@ class Position(Struct, frozen=True, forbid_unknown_fields=True):
     best: EpochRecord | None
     exact: bool
     weights_sha256: str
+    skipped_steps: config.Count = 0
 
 
 class Payload(Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,15 +71,17 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Header(Struct, frozen=True):
-    """What tells whether the rest can be read."""
+    """What tells whether the rest can be read: of which kind it is, and the parts that are of free form."""
 
     format: str
     version: int
+    config: Raw = Raw()
+    network: Raw = Raw()
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
-    payload: msgspec.Raw
+    payload: Raw
 
 
 def pack(
@@ -120,11 +121,12 @@ def pack(
             best=state.best,
             exact=state.exact,
             weights_sha256=state.digest,
+            skipped_steps=state.skipped,
         ),
-        parameters=[_pack_array(name, view) for name, view in views(state.parameters).items()],
+        parameters=[Array.of(name, view) for name, view in views(state.parameters).items()],
         buffers=[],
         optimizer=[
-            _pack_array(f"{kind}/{name}", view)
+            Array.of(f"{kind}/{name}", view)
             for kind, vector in state.optimizer.items()
             for name, view in views(vector).items()
         ],
@@ -137,26 +139,29 @@ def pack(
 def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
     """The network and the state of a payload. Raises InputError that names `source` and the place in it."""
     place = f"{source}: $.payload"
-    preprocessing = payload.preprocessing
-    try:
-        network = Network.from_tables(payload.network, preprocessing.image_shape, len(preprocessing.class_names))
-    except InputError as error:
-        raise InputError(f"{place}.network: {error}") from error
+    for name, text in {**payload.fingerprint, "": payload.data_fingerprint}.items():
+        if not (name + text).isprintable():
+            raise InputError(f"{place}.fingerprint: {shown(name + text)} is no text of this program")
+    network = _network(payload, place)
     shapes = {entry.name: entry.shape for entry in network.layout.entries}
     kinds = list(optim.init(payload.config.optimizer, 0))
     optimizer_shapes = {f"{kind}/{name}": shape for kind in kinds for name, shape in shapes.items()}
-    _check_shapes(payload.parameters, shapes, f"{place}.parameters")
-    _check_shapes(payload.buffers, {}, f"{place}.buffers")
-    _check_shapes(payload.optimizer, optimizer_shapes, f"{place}.optimizer")
-    flat = _flatten(payload.optimizer, f"{place}.optimizer").reshape(len(kinds), network.layout.size)
+    expected = {"parameters": shapes, "buffers": {}, "optimizer": optimizer_shapes}
+    flat = {}
+    for name, arrays in expected.items():
+        try:
+            flat[name] = flatten(getattr(payload, name), arrays)
+        except ValueError as error:
+            raise InputError(f"{place}.{name}{error}") from error
+    rows = flat["optimizer"].reshape(len(kinds), network.layout.size)
     position = payload.state
-    _check_position(position, payload, f"{place}.state")
     state = TrainState(
-        parameters=_flatten(payload.parameters, f"{place}.parameters"),
-        optimizer={kind: np.array(row) for kind, row in zip(kinds, flat, strict=True)},
+        parameters=flat["parameters"],
+        optimizer={kind: np.array(row) for kind, row in zip(kinds, rows, strict=True)},
         epoch=position.epoch,
         index=position.index,
         step=position.step,
+        skipped=position.skipped_steps,
         samples=position.samples,
         seconds=position.seconds,
         seconds_before=position.seconds_before,
@@ -164,6 +169,7 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
         exact=position.exact,
         history=list(payload.history),
     )
+    _check_position(payload, state.best, place)
     if state.digest != position.weights_sha256:
         raise InputError(f"{place}.state.weights_sha256: is not the digest of the parameters; the file was changed")
     return network, state
@@ -172,7 +178,9 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
 def encode(payload: Payload) -> bytes:
     """The whole file's bytes."""
     if payload.config.checkpoint.arrays == "decimal":
-        lists = {name: [_decimal(array) for array in getattr(payload, name)] for name in ("parameters", "optimizer")}
+        lists: dict[str, Any] = {
+            name: [array.decimal() for array in getattr(payload, name)] for name in ("parameters", "optimizer")
+        }
         payload = msgspec.structs.replace(payload, **lists)
     body = msgspec.json.encode(payload)
     return b'{"sha256":"%s","payload":%s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
@@ -189,15 +197,21 @@ def decode(content: bytes, source: str) -> Payload:
         header = msgspec.json.decode(file.payload, type=_Header)
         if (header.format, header.version) != (FORMAT, VERSION):
             raise InputError(
-                f"{source}: $.payload.version: {header.format!r} {header.version}, and this program reads "
+                f"{source}: $.payload.version: {shown(header.format)} {shown(header.version)}, and this program reads "
                 f"{FORMAT!r} {VERSION}"
             )
+        check_json(content)  # before the parts of free form are read; and only now is it clear which they are
+        for name, part in {"config": header.config, "network": header.network}.items():
+            if len(part) > _LONGEST_SETTINGS:
+                raise InputError(f"{source}: $.payload.{name}: {len(part):,} bytes, more than any network takes")
         return msgspec.json.decode(file.payload, type=Payload)
     except msgspec.ValidationError as error:
         what, _, inner = str(error).partition(" - at `$")
-        raise InputError(f"{source}: no checkpoint: {what} - at `{place}{inner.rstrip('`')}`") from error
+        raise InputError(f"{source}: no checkpoint: {plain(what)} - at `{place}{inner.rstrip('`')}`") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{source}: not a whole checkpoint: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def load(path: str | Path) -> Payload:
@@ -209,77 +223,63 @@ def load(path: str | Path) -> Payload:
             raise InputError(f"{path}: not a file; a checkpoint is expected")
         if status.st_size > MAXIMUM_BYTES:
             raise InputError(f"{path}: larger than any checkpoint ({MAXIMUM_BYTES >> 30} GiB)")
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            # The opened file's size: a run may just have replaced the other. The system's own claim 0 and never end.
+            content = file.read(os.fstat(file.fileno()).st_size)
+        return decode(content, str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
-    return decode(content, str(path))
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit into memory") from error
 
 
-def _pack_array(name: str, array: Vector) -> Array:
-    return Array(name, "float32", array.shape, np.ascontiguousarray(array, "<f4").tobytes())
+def _network(payload: Payload, place: str) -> Network:
+    """The network, once it is clear that all of the payload means the same one, and the same images."""
+    preprocessing = payload.preprocessing
+    shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
+    if len(set(preprocessing.class_names)) < classes:
+        raise InputError(f"{place}.preprocessing.class_names: a name stands there twice")
+    # Of pixels from 0 to 255, and as float32 can tell them apart: nothing else is written.
+    if not all(0 <= mean <= 255 for mean in preprocessing.mean):
+        raise InputError(f"{place}.preprocessing.mean: not within 0 to 255")
+    if not all(_SMALLEST_STD <= std <= 255 for std in preprocessing.std):
+        raise InputError(f"{place}.preprocessing.std: not within {_SMALLEST_STD:g} to 255")
+    try:
+        network = Network.from_tables(payload.network, shape, classes)
+    except InputError as error:
+        raise InputError(f"{place}.network: {error}") from error
+    try:
+        same = tuple(layers_from_tables(payload.config.model.layers, shape, classes)) == network.layers
+    except InputError as error:
+        raise InputError(f"{place}.config.model.layers: {error}") from error
+    if not same:
+        raise InputError(f"{place}.config.model.layers: is another network than $.payload.network")
+    return network
 
 
-def _decimal(array: Array) -> Array:
-    return msgspec.structs.replace(array, data=_shortest(_numbers(array)))
-
-
-def _numbers(array: Array) -> Vector:
-    """The array's elements as a vector of this machine's byte order."""
-    if isinstance(array.data, list):
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
-            return np.array(array.data, np.float32)
-    return np.frombuffer(array.data, "<f4").astype(np.float32, copy=False)
-
-
-def _shortest(values: Vector) -> list[float]:
-    """Each float32 as the double that prints with the fewest digits and still rounds to it."""
-    exact = values.tolist()
-    short = [float(str(value)) for value in values]
-    same = np.array(short).astype(np.float32) == values
-    return [a if good else b for a, b, good in zip(short, exact, same, strict=True)]
-
-
-def _check_position(position: Position, payload: Payload, place: str) -> None:
+def _check_position(payload: Payload, best: EpochRecord | None, place: str) -> None:
     """The counters agree with each other and with the history."""
-    epochs = [record.epoch for record in payload.history]
+    for number, record in enumerate(payload.history):
+        shares = [share for share in (record.train_accuracy, record.validation_accuracy) if share is not None]
+        if not all(0 <= share <= 1 for share in shares) or not 0 <= record.seconds <= _MOST_SECONDS:
+            raise InputError(f"{place}.history[{number}]: accuracies are from 0 to 1, seconds from 0 to 1e10")
+    position, train, epochs = payload.state, payload.config.train, payload.state.epoch
+    before = position.step - position.index  # steps of the finished epochs, which have as many each
     faults = {
-        "epoch": epochs != list(range(1, position.epoch + 1)),
-        "step": position.step < position.epoch + position.index,
-        "seed": position.seed != payload.config.train.seed,
+        "epoch": epochs != len(payload.history)
+        or any(record.epoch != n for n, record in enumerate(payload.history, 1)),
+        "step": before % epochs or before < epochs * max(position.index, 1) if epochs else before,
+        "seed": position.seed != train.seed,
+        "samples": position.samples > position.step * train.batch_size,
+        "seconds": not position.seconds_before <= position.seconds <= _MOST_SECONDS,
         "epoch_correct": position.epoch_correct > position.epoch_count,
-        "epoch_count": (position.epoch_count == 0) != (position.index == 0) or position.epoch_count > position.samples,
+        "epoch_count": position.epoch_count > (position.samples if position.index else 0)
+        or (position.epoch_count == 0 and position.skipped_steps < position.index),
+        "epoch_loss": abs(position.epoch_loss) > _LARGEST_LOSS * position.epoch_count,
+        "skipped_steps": position.skipped_steps > position.step,
+        "best": position.best != best,
     }
     for name, wrong in faults.items():
         if wrong:
-            raise InputError(f"{place}.{name}: {getattr(position, name)} does not fit the rest of the checkpoint")
-
-
-def _check_shapes(arrays: Sequence[Array], expected: Mapping[str, tuple[int, ...]], place: str) -> None:
-    """The arrays are exactly those of the network, in its order, each with as much data as its shape says."""
-    names = [array.name for array in arrays]
-    if names != list(expected):
-        odd = [name for name in names if name not in expected or names.count(name) > 1]
-        missing = [name for name in expected if name not in names]
-        what = f"unexpected {odd[0]!r}" if odd else f"missing {missing[0]!r}" if missing else "wrong order"
-        raise InputError(f"{place}: {what}; the network has {', '.join(expected) or 'none'}")
-    for position, array in enumerate(arrays):
-        if array.shape != expected[array.name]:
-            raise InputError(
-                f"{place}[{position}].shape: {array.name} is {list(array.shape)}, "
-                f"and the network has {list(expected[array.name])}"
-            )
-        length = len(array.data) if isinstance(array.data, list) else len(array.data) / 4
-        if length != math.prod(array.shape):
-            raise InputError(
-                f"{place}[{position}].data: {length:g} numbers, and the shape {list(array.shape)} has "
-                f"{math.prod(array.shape)}"
-            )
-
-
-def _flatten(arrays: Iterable[Array], place: str) -> Vector:
-    """All arrays behind one another."""
-    parts = [_numbers(array) for array in arrays]
-    for position, part in enumerate(parts):
-        if not np.isfinite(part).all():
-            raise InputError(f"{place}[{position}].data: a number that is not finite")
-    return np.concatenate([np.empty(0, np.float32), *parts])
+            value = shown(getattr(position, name))
+            raise InputError(f"{place}.state.{name}: {value} does not fit the rest of the checkpoint")

@@ -5,24 +5,23 @@ imported by the command that needs them, so that `--help` answers at once.
 """
 
 import os
-import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
-from cnnpar import __version__
-from cnnpar import config as settings
-from cnnpar.console import run, say
+from cnnpar import __version__, settings
+from cnnpar.config import DATA_NAMES, MOST_WORKERS, Config
+from cnnpar.console import StopSignal, end, say
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
     from cnnpar.resume import Resume
-    from cnnpar.run import Summary
 
 
 def _option(text: str, name: str | None = None) -> Parameter:
@@ -41,7 +40,13 @@ def train(
         Path | None, _option("Training data: .csv[.gz] with the label first, IDX, .npz, or a folder of class folders.")
     ] = None,
     test_data: Annotated[Path | None, _option("Test data, likewise.")] = None,
-    workers: Annotated[int | None, _option("Ray workers, one core each; 0: in this process, without Ray.")] = None,
+    workers: Annotated[
+        str | None, _option("Ray workers, one core each: N, or LOW:HIGH as there is room; 0: none, without Ray.")
+    ] = None,
+    min_workers: Annotated[int | None, _option("With fewer the run waits for new ones (default: LOW, or 1).")] = None,
+    max_worker_failures: Annotated[
+        int | None, _option("With more lost workers the run ends; -1: no limit (default).")
+    ] = None,
     epochs: Annotated[int | None, _option("Passes over the training data.")] = None,
     batch_size: Annotated[int | None, _option("Samples of one optimizer step, over all workers together.")] = None,
     microbatch: Annotated[int | None, _option("Samples of one unit of arithmetic.")] = None,
@@ -52,7 +57,8 @@ def train(
     run_dir: Annotated[Path | None, _option("Folder for the run's files (default: runs/NAME-N).")] = None,
     to_path: Annotated[Path | None, _option("File for the newest checkpoint, instead of model.json there.")] = None,
     resume: Annotated[
-        str | None, _option("Go on from a checkpoint: FILE, DIR, or nothing for --run-dir or the newest run.")
+        str | None,
+        _option("Go on from a checkpoint: FILE, DIR, nothing for --run-dir or the newest run; auto: if there is one."),
     ] = None,
     address: Annotated[
         str | None, _option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own).")
@@ -75,37 +81,51 @@ def train(
         raise InputError("--data names a known data set; it goes without --train-data and --test-data")
     if test_data is not None and train_data is None and config is None and resume is None:
         raise InputError("--test-data goes with --train-data; the known data sets have their own test data")
-    options: dict[str, Any] = {
-        "engine.workers": workers,
-        "engine.address": address,
-        "engine.transport": transport,
-        "train.epochs": epochs,
-        "train.batch_size": batch_size,
-        "train.microbatch": microbatch,
-        "train.seed": seed,
-        "augment.ratio": augmenter_ratio,
-    }
-    if train_data is not None:
-        options |= {"data.name": "", "data.train": str(train_data), "data.test": ""}
-    if test_data is not None:
-        options |= {"data.test": str(test_data)}
-    if data is not None:
-        options |= {"data.name": data, "data.train": "", "data.test": ""}
+    if resume == "auto":
+        run_dir = run_dir or (to_path.parent if to_path else None)
+        if run_dir is None:
+            raise InputError("--resume auto: say where to look and where to begin, with --run-dir or --to-path")
+    given: list[tuple[str, object, dict[str, dict[str, Any]]]] = [  # an option, its value, and what it sets
+        ("--workers", workers, {"engine": {"workers": _number(workers)}}),
+        ("--min-workers", min_workers, {"engine": {"min_workers": min_workers}}),
+        ("--max-worker-failures", max_worker_failures, {"engine": {"max_worker_failures": max_worker_failures}}),
+        ("--address", address, {"engine": {"address": address}}),
+        ("--transport", transport, {"engine": {"transport": transport}}),
+        ("--epochs", epochs, {"train": {"epochs": epochs}}),
+        ("--batch-size", batch_size, {"train": {"batch_size": batch_size}}),
+        ("--microbatch", microbatch, {"train": {"microbatch": microbatch}}),
+        ("--seed", seed, {"train": {"seed": seed}}),
+        ("--augmenter-ratio", augmenter_ratio, {"augment": {"ratio": augmenter_ratio}}),
+        ("--train-data", train_data, {"data": {"name": "", "train": str(train_data), "test": ""}}),
+        ("--test-data", test_data, {"data": {"test": str(test_data)}}),
+        ("--data", data, {"data": {"name": data, "train": "", "test": ""}}),
+    ]
+    options = [
+        settings.Option(f"{name} {value}", section, key, setting)
+        for name, value, tables in given
+        if value is not None
+        for section, table in tables.items()
+        for key, setting in table.items()
+    ]
     from cnnpar.report.progress import Progress
+    from cnnpar.resume import find
+    from cnnpar.rundir import Place
 
-    resumed = _checkpoint(resume, run_dir, to_path)
+    resumed = find(resume, run_dir, to_path) if resume is not None else None
     resolved = _settings(config, resumed, options, set_)
     _enter_portable(resolved)
     from cnnpar.run import train_run
+    from cnnpar.summary import as_text
 
     progress = Progress("quiet" if quiet else "auto", sys.stderr if json else sys.stdout)
     name = config.stem if config else resolved.data.name or Path(resolved.data.train).name.partition(".")[0] or "run"
-    summary = train_run(resolved, name, run_dir, to_path, resumed, progress)
-    if not quiet:
-        stream = sys.stderr if json else sys.stdout
-        say(_result(summary, to_path), stream)
-    if json:
-        say(msgspec.json.encode(summary).decode(), sys.stdout)
+    with StopSignal() as stop:
+        place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
+        summary = train_run(resolved, place, resumed, progress, stop)
+        if not quiet:
+            say(as_text(summary, to_path), sys.stderr if json else sys.stdout)
+        if json:
+            say(msgspec.json.encode(summary).decode(), sys.stdout)
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
 
 
@@ -116,22 +136,24 @@ def evaluate(
         Path | None, _option("Test data (default: those of the run): .csv[.gz], IDX, .npz, folders.")
     ] = None,
     data: Annotated[str | None, _option("A known data set: digits or mnist.")] = None,
-    workers: Annotated[int, _option("Ray workers; 0: in this process, without Ray.")] = 0,
+    workers: Annotated[
+        int, Parameter(validator=Number(gte=0, lte=MOST_WORKERS)), _option("Ray workers; 0: none, without Ray.")
+    ] = 0,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> int:
     """Test the model of a checkpoint; the file alone is enough."""
     if data is not None and test_data is not None:
         raise InputError("--data names a known data set; it goes without --test-data")
-    if data is not None and data not in settings.DATA_NAMES:
-        raise InputError(f"--data {data}: no known data set; there are {', '.join(settings.DATA_NAMES)}")
+    if data is not None and data not in DATA_NAMES:
+        raise InputError(f"--data {data}: no known data set; there are {', '.join(DATA_NAMES)}")
     from cnnpar.checkpoint import load
 
     path = from_path / "model.json" if from_path.is_dir() else from_path
     payload = load(path)
     trained_on = payload.config.data
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
-    engine = settings.resolve({"engine": {**settings.to_tables(payload.config)["engine"], "workers": workers}}).engine
+    engine = msgspec.structs.replace(payload.config.engine, workers=workers, min_workers=0)
     from cnnpar.run import evaluate_run
 
     sums = evaluate_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
@@ -168,6 +190,7 @@ def inspect(
             "step": state.step,
             "parameters": network.layout.size,
             "exact": state.exact,
+            "skipped_steps": state.skipped,
             "seed": position.seed,
             "samples": state.samples,
             "seconds": state.seconds,
@@ -201,39 +224,35 @@ test_app.default(evaluate)
 
 def main() -> None:
     """`cnnpar`: all commands."""
-    sys.exit(run(app, sys.argv[1:]))
+    end(app)
 
 
 def main_train() -> None:
     """`cnnpar-train`: the command most people need."""
-    sys.exit(run(train_app, sys.argv[1:]))
+    end(train_app)
 
 
 def main_test() -> None:
     """`cnnpar-test`: accuracy of a finished model."""
-    sys.exit(run(test_app, sys.argv[1:]))
+    end(test_app)
 
 
 def _as_path(path: Path) -> str:
     """The path as text that is not mistaken for the name of a data set."""
-    return f"./{path}" if str(path) in settings.DATA_NAMES else str(path)
+    return f"./{path}" if str(path) in DATA_NAMES else str(path)
 
 
-def _checkpoint(resume: str | None, run_dir: Path | None, to_path: Path | None) -> "Resume | None":
-    """The checkpoint to go on from, if any."""
-    if resume is None:
-        return None
-    from cnnpar.checkpoint import load
-    from cnnpar.resume import Resume
-    from cnnpar.rundir import find_checkpoint
-
-    path = find_checkpoint(resume, run_dir, to_path)
-    return Resume(path, load(path))
+def _number(text: str | None) -> int | str | None:
+    """A number of workers as one; what is none is left to the settings' check."""
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return text
 
 
 def _settings(
-    file: Path | None, resumed: "Resume | None", options: Mapping[str, Any], assignments: Sequence[str]
-) -> settings.Config:
+    file: Path | None, resumed: "Resume | None", options: Sequence[settings.Option], assignments: Sequence[str]
+) -> Config:
     """The settings of the file, or else of the checkpoint, or else the defaults; changed by the options."""
     tables: dict[str, Any] = {}
     source = "settings"
@@ -241,18 +260,13 @@ def _settings(
         tables, source = settings.read(file), str(file)
     elif resumed is not None:
         tables, source = settings.to_tables(resumed.payload.config), str(resumed.path)
-    for place, value in options.items():
-        section, _, key = place.partition(".")
-        table = tables.setdefault(section, {})
-        if value is not None and isinstance(table, dict):  # else the file is wrong, and `resolve` says so
-            table[key] = value
-    resolved = settings.resolve(tables, assignments, source)
+    resolved = settings.resolve(tables, assignments, source, options)
     data = resolved.data  # a checkpoint must find its data from any folder
     places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(data, key))}
     return msgspec.structs.replace(resolved, data=msgspec.structs.replace(data, **places))
 
 
-def _enter_portable(config: settings.Config) -> None:
+def _enter_portable(config: Config) -> None:
     """Start this program anew, once, with the kernels that `engine.portable` pins: they are chosen at numpy's start."""
     if not config.engine.portable:
         return
@@ -261,23 +275,3 @@ def _enter_portable(config: settings.Config) -> None:
     environment = portable_environment()
     if environment:
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})
-
-
-def _result(summary: "Summary", to_path: Path | None) -> str:
-    """What a person reads at the end."""
-    lines = []
-    if summary.stopped_by is not None:
-        command = ["cnnpar-train", "--resume", summary.checkpoint]
-        if to_path is not None:
-            command += ["--run-dir", summary.run_dir, "--to-path", str(to_path)]
-        lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
-        lines.append(f"  {shlex.join(command)}")
-    if summary.best_validation_accuracy is not None:
-        best = f"{summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch}"
-        lines.append(f"best validation accuracy {best}: {shlex.quote(str(Path(summary.run_dir) / 'best.json'))}")
-    if summary.test_accuracy is not None:
-        lines.append(f"test accuracy {summary.test_accuracy:.2%}")
-    exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"
-    lines.append(f"weights sha256 {summary.weights_sha256}{exact}")
-    lines.append(f"saved as {summary.checkpoint}")
-    return "\n".join(lines)

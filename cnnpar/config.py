@@ -1,21 +1,14 @@
 """Every setting of a run, with its default: frozen, typed, strict.
 
 A configuration is a TOML file whose tables are the structs below. `Config()` is the run that `cnnpar-train`
-does without options, and `configs/digits.toml` spells it out. Unknown keys and wrong types are errors that name
-the place and what is allowed there.
+does without options, and `configs/digits.toml` spells it out. `cnnpar/settings.py` reads, checks and writes them.
 """
 
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
-import tomli_w
 from msgspec import Meta, Struct
-
-from cnnpar.errors import InputError
 
 _LARGEST = sys.float_info.max  # infinity is no setting
 _MOST = 2**53  # every reader of JSON keeps integers up to here
@@ -25,6 +18,12 @@ PositiveFloat = Annotated[float, Meta(gt=0, le=_LARGEST)]
 Seconds = Annotated[float, Meta(ge=0.01, le=1e7)]
 NonNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
+
+MOST_WORKERS = 4096
+Workers = Annotated[
+    Annotated[int, Meta(ge=0, le=MOST_WORKERS)] | Annotated[str, Meta(pattern="^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$")],
+    Meta(description=f"a number from 0 to {MOST_WORKERS}, or LOW:HIGH, such as 2:8"),  # for errors
+]
 
 DATA_NAMES = ("digits", "mnist")
 
@@ -94,6 +93,7 @@ class Train(_Table, frozen=True):
     batch_size: Positive = 64  # samples of one optimizer step, whatever the number of workers
     microbatch: Positive = 16  # samples of one unit of arithmetic; changing it changes the bits
     seed: Count = 0
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: a step whose loss or gradient is not finite changes nothing
 
 
 class SGD(_Table, frozen=True, tag_field="type", tag="sgd"):
@@ -164,10 +164,9 @@ Schedule = Constant | StepDecay | Cosine | OneCycle
 class Engine(_Table, frozen=True):
     """Who computes. Nothing here changes the weights, and all of it may change when a run is resumed."""
 
-    # Ray actors of one core each, or "LOW:HIGH": as many as there is room for. 0 = in this process, without Ray
-    workers: Annotated[int, Meta(ge=0, le=4096)] | Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}:[1-9]\d{0,3}$")] = 2
-    min_workers: Annotated[int, Meta(ge=0, le=4096)] = 0  # with fewer a run waits for new ones; 0 = LOW, or else 1
-    max_worker_failures: Annotated[int, Meta(ge=-1, le=_MOST)] = -1  # lost workers that end a run; -1 = no limit
+    workers: Workers = 2  # Ray actors of one core each; LOW:HIGH = what there is room for; 0 = in this process, no Ray
+    min_workers: Annotated[int, Meta(ge=0, le=MOST_WORKERS)] = 0  # with fewer a run waits; 0 = LOW, or else 1
+    max_worker_failures: Annotated[int, Meta(ge=-1, le=_MOST)] = -1  # with more lost workers a run ends; -1 = no limit
     transport: Literal["direct", "ray"] = "direct"
     address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a Ray of its own
     start_timeout: Seconds = 120.0  # seconds for Ray and all workers to be there, and to wait when none is left
@@ -179,10 +178,12 @@ class Engine(_Table, frozen=True):
     allow_inexact: bool = False  # accept workers or checkpoints of another fingerprint; the run then says exact: false
 
     def __post_init__(self) -> None:
+        if self.most > MOST_WORKERS:
+            raise ValueError(f"`workers` is LOW:HIGH, and HIGH is at most {MOST_WORKERS}")
         if self.fewest > self.most:
             raise ValueError("`workers` is LOW:HIGH, and LOW is larger than HIGH")
         if self.min_workers > self.most:
-            raise ValueError("`min_workers` is larger than `workers`")
+            raise ValueError(f"`min_workers` is {self.min_workers}, and `workers` only {self.most}")
 
     @property
     def fewest(self) -> int:
@@ -225,87 +226,3 @@ class Config(_Table, frozen=True):
     engine: Engine = Engine()
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()
-
-
-_DEFAULT_TYPES = {name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("optimizer", "schedule")}
-
-
-def read(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises InputError with line and column of a syntax error."""
-    try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from error
-
-
-def resolve(tables: Mapping[str, Any], assignments: Sequence[str] = (), source: str = "configuration") -> Config:
-    """A checked `Config` from TOML tables and `section.key=value` assignments, which win.
-
-    Raises InputError that names `source`, the place, and what is allowed there.
-    """
-    merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
-    for assignment in sorted(assignments, key=lambda text: not text.partition("=")[0].endswith(".type")):
-        _assign(merged, assignment)
-    for name, kind in _DEFAULT_TYPES.items():
-        table = merged.get(name)
-        if isinstance(table, dict):
-            table.setdefault("type", kind)
-    try:
-        return msgspec.convert(merged, Config)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{source}: {_explain(error, merged)}") from error
-
-
-def to_tables(config: Config) -> dict[str, Any]:
-    """The plain tables of a configuration; `resolve(to_tables(c)) == c`."""
-    tables: dict[str, Any] = msgspec.to_builtins(config)
-    return tables
-
-
-def to_toml(config: Config) -> str:
-    """The configuration as TOML text, every setting spelled out."""
-    return tomli_w.dumps(to_tables(config))
-
-
-def _assign(tables: dict[str, Any], assignment: str) -> None:
-    """Put one `section.key=value` into the tables; the value is read as TOML, or else as a plain string."""
-    path, equals, text = assignment.partition("=")
-    section, dot, key = path.strip().partition(".")
-    if not equals or not dot or not key or "." in key:
-        raise InputError(f"--set {assignment}: expected section.key=value, for example --set train.epochs=5")
-    if section not in Config.__struct_fields__:
-        raise InputError(f"--set {assignment}: no section `{section}`; there are {', '.join(Config.__struct_fields__)}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        value = text.strip()
-    table = tables.setdefault(section, {})
-    if not isinstance(table, dict):
-        raise InputError(f"--set {assignment}: `{section}` is no table in the configuration")
-    if key == "type" and table.get("type", _DEFAULT_TYPES.get(section)) != value:
-        table.clear()  # settings of another optimizer or schedule mean nothing to this one
-    table[key] = value
-
-
-def _explain(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
-    """msgspec's message, with what is allowed where a key, a type or a choice is unknown."""
-    message = str(error)
-    if not message.startswith(("Object contains unknown field", "Invalid enum value", "Invalid value")):
-        return message
-    section, _, key = message.partition(" - at `$.")[2].rstrip("`").partition(".")
-    allowed: Sequence[Any] = Config.__struct_fields__
-    if section:
-        hint = get_type_hints(Config)[section]
-        kinds = {kind.__struct_config__.tag: kind for kind in get_args(hint) or (hint,)}
-        kind = kinds.get(tables[section].get("type") if len(kinds) > 1 else None)
-        if kind is None or key == "type":
-            allowed = list(kinds)
-        elif not key:
-            allowed = kind.__struct_fields__
-        else:
-            hint = get_type_hints(kind)[key]
-            allowed = get_args(hint) if get_origin(hint) is Literal else ()
-    return f"{message}; allowed: {', '.join(map(str, allowed))}" if allowed else message

@@ -1,4 +1,4 @@
-"""A command as a program: spelling of its arguments, standard streams, errors and exit codes."""
+"""A command as a program: spelling of its arguments, standard streams, signals, errors and exit codes."""
 
 import io
 import os
@@ -7,11 +7,52 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 from cyclopts import App, CycloptsError
 
 from cnnpar.errors import CnnparError, InputError, RunError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignal:
+    """SIGINT and SIGTERM: they end the command at once, until `notice`; then they only ask the run to stop.
+
+    A context manager, which puts things back as they were.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None  # the first one
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether one has come."""
+        return self.received is not None
+
+    def notice(self) -> None:
+        """From now on the run looks whether one has come, so that it can save before it ends."""
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._notice)
+
+    def __enter__(self) -> "StopSignal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.received = self.received or signal.Signals(number)
+
+
+def end(command: App) -> NoReturn:
+    """Run a command with the arguments of this process, and end the process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    code = run(command, sys.argv[1:])
+    _ignore_signals()
+    sys.exit(code)
 
 
 def run(command: App, arguments: Sequence[str]) -> int:
@@ -26,7 +67,8 @@ def run(command: App, arguments: Sequence[str]) -> int:
     except SystemExit as error:
         if error.code != signal.SIGTERM:
             raise
-        say(f"{program}: terminated", sys.stderr)  # Ray's own way to take SIGTERM, before training has begun
+        _ignore_signals()
+        say(f"{program}: terminated", sys.stderr)
         return 128 + signal.SIGTERM
     except Exception as error:
         if "--debug" in arguments:
@@ -34,9 +76,21 @@ def run(command: App, arguments: Sequence[str]) -> int:
         say(f"{program}: error: {_reason(error)}", sys.stderr)
         return error.exit_code if isinstance(error, CnnparError) else RunError.exit_code
     except KeyboardInterrupt:
+        _ignore_signals()
         say(f"{program}: interrupted", sys.stderr)
         return 128 + signal.SIGINT
     return code or 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """SIGTERM as Ray takes it too: what is open is closed on the way out."""
+    raise SystemExit(number)
+
+
+def _ignore_signals() -> None:
+    """All is decided and only Python's own end is left, in which an interrupt would be a traceback."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _reason(error: BaseException) -> str:

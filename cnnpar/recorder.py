@@ -15,6 +15,7 @@ from cnnpar.saver import Saver
 from cnnpar.state import EpochRecord, TrainState
 
 _DRAWING_SHARE = 0.05  # of a run's time may go into its picture
+_PAUSE = 10.0  # seconds between lines about skipped steps
 
 
 class Recorder:
@@ -27,13 +28,18 @@ class Recorder:
         progress: Progress,
         pack: Callable[[TrainState], Payload],
         resumed: Position | None,
+        stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`pack` copies a state for the saver; `resumed` is where the checkpoint was that is gone on from."""
+        """`pack` copies a state for the saver; `resumed` is where the checkpoint was that is gone on from.
+
+        Once `stopped()`, no picture is drawn: whoever asks a run to stop may not wait that long.
+        """
         self._config = config
         self._files = files
         self._progress = progress
         self._pack = pack
+        self._stopped = stopped
         self._clock = clock
         self._saver = Saver(progress.note)
         step, epochs = (resumed.step, resumed.epoch) if resumed else (None, 0)
@@ -41,6 +47,9 @@ class Recorder:
         self._saved_at = clock()
         self._drawn_at = -float("inf")
         self._drawing = 0.0  # seconds that the last picture took
+        self._undrawn = ""  # why there is no picture
+        self._told_at = -float("inf")
+        self._untold = 0  # skipped steps since then
         self._began = clock()
         self._samples = 0  # since `_began`
 
@@ -64,8 +73,28 @@ class Recorder:
                     "weights_sha256": state.digest,
                 }
             )
-        if now - self._saved_at >= self._config.checkpoint.every_seconds:
-            self.save(state)
+        self._save_if_due(state)
+
+    def step_skipped(self, state: TrainState, count: int, reason: str, rate: float) -> None:
+        """A metrics line always, one for people now and then, a checkpoint when it is due."""
+        self._samples += count
+        self._metrics.write(
+            {
+                "step": state.step,
+                "epoch": state.epoch + 1,
+                "skipped": reason,
+                "skipped_steps": state.skipped,
+                "learning_rate": rate,
+                "seconds": round(state.seconds, 3),
+            }
+        )
+        self._untold += 1
+        now = self._clock()
+        if now - self._told_at >= _PAUSE:
+            more = f" ({self._untold:,} skipped since the line before)" if self._untold > 1 else ""
+            self._progress.note(f"step {state.step:,} is skipped: {reason}{more}")
+            self._told_at, self._untold = now, 0
+        self._save_if_due(state)
 
     def epoch_done(self, state: TrainState, record: EpochRecord) -> None:
         """A line for people, one for programs, a checkpoint, and the picture."""
@@ -103,6 +132,10 @@ class Recorder:
         self._saver.save(self._files.model, self._pack(state), self._files.previous)
         self._saved_at = self._clock()
 
+    def _save_if_due(self, state: TrainState) -> None:
+        if self._clock() - self._saved_at >= self._config.checkpoint.every_seconds:
+            self.save(state)
+
     def close(self, state: TrainState) -> None:
         """Write what is left to write. Raises RunError if the newest checkpoint could not be written."""
         try:
@@ -114,12 +147,16 @@ class Recorder:
             self._progress.close()
 
     def _draw(self, state: TrainState) -> None:
+        if self._stopped():
+            return
         began = self._clock()
         try:
             draw_accuracy(state.history, self._files.picture, _title(self._files.directory))
         except Exception as error:  # a broken font or style of matplotlib must not end a training
             reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
-            self._progress.note(f"{self._files.picture}: cannot draw the picture: {reason}")
+            if reason != self._undrawn:
+                self._progress.note(f"{self._files.picture}: cannot draw the picture: {reason}")
+            self._undrawn = reason
         self._drawn_at = self._clock()
         self._drawing = self._drawn_at - began
 

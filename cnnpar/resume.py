@@ -1,15 +1,20 @@
-"""Going on with a run: what must be as it was, so that the bits are those of a run that was never stopped."""
+"""Going on with a run: from which checkpoint, and what must be as it was, so that the bits are those of a run that
+was never stopped.
+"""
 
 import itertools
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnpar.checkpoint import Payload
+from cnnpar.checkpoint import Payload, load
 from cnnpar.config import Config
 from cnnpar.data.dataset import Splits
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.parallel.fingerprint import Fingerprint, differences
+from cnnpar.rundir import RunFiles, exists, find_checkpoint
+from cnnpar.saver import is_whole
 
 # What may differ between a checkpoint and the run that goes on from it; data and network are compared by content.
 _FREE_SECTIONS = ("data", "model", "engine", "checkpoint", "report")
@@ -21,6 +26,38 @@ class Resume:
 
     path: Path
     payload: Payload
+    instead: str = ""  # what is wrong with the newest one, where this is an older one
+
+
+def find(resume: str, run_dir: Path | None, to_path: Path | None) -> Resume | None:
+    """The checkpoint that `--resume [FILE|DIR|auto]` means; None: `auto`, and there is none yet.
+
+    Raises InputError when there is none otherwise, or none that can be read.
+    """
+    if resume == "auto":
+        return _find_newest(RunFiles.at(run_dir or Path(), to_path))
+    path = find_checkpoint(resume, run_dir, to_path)
+    try:
+        return Resume(path, load(path))
+    except InputError as error:
+        previous = RunFiles.at(path.parent, path).previous
+        if not is_whole(previous):
+            raise
+        raise InputError(f"{error}; the one before is whole: --resume {shlex.quote(str(previous))}") from error
+
+
+def _find_newest(files: RunFiles) -> Resume | None:
+    """The newest checkpoint that is whole. Raises InputError if there are checkpoints, and none of them is."""
+    faults: list[str] = []
+    newest = [path for path in (files.model, files.previous) if exists(path)]
+    for path in newest or [path for path in (files.best,) if exists(path)]:
+        try:
+            return Resume(path, load(path), "; ".join(faults))
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError(f"--resume auto: {'; '.join(faults)}; move them away to start anew")
+    return None
 
 
 def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerprint) -> None:

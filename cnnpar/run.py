@@ -1,21 +1,18 @@
 """A whole run from its parts: data, network, state, workers, files; and the test of a finished model."""
 
-import signal
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from types import FrameType
-from typing import Any
-
-import msgspec
 
 from cnnpar import __version__, optim
+from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, pack, unpack
-from cnnpar.config import Config, Cosine, Engine, OneCycle, to_toml
+from cnnpar.config import Config, Cosine, Engine, OneCycle
+from cnnpar.console import StopSignal
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import DivergedError, InputError, RunError, Stopped
+from cnnpar.lock import locked
 from cnnpar.nn.network import Network, Sums
 from cnnpar.parallel.fingerprint import fingerprint, use_one_thread
 from cnnpar.parallel.start import start
@@ -23,65 +20,17 @@ from cnnpar.parallel.work import Kind, Training
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
 from cnnpar.resume import Resume, check_resumable
-from cnnpar.rundir import RunFiles, check_new, check_resumed, locked, new_run, resumed_run
+from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
+from cnnpar.settings import to_toml
 from cnnpar.state import TrainState
+from cnnpar.summary import Summary, summarise
 from cnnpar.training import train
 
-
-class Summary(msgspec.Struct, frozen=True):
-    """What a run has come to; accuracies in 0..1, `seconds` of training in all, resumed parts included."""
-
-    epochs: int
-    steps: int
-    samples: int
-    train_loss: float | None
-    validation_accuracy: float | None
-    best_validation_accuracy: float | None
-    best_epoch: int | None
-    test_accuracy: float | None
-    weights_sha256: str
-    exact: bool
-    workers: int
-    seconds: float
-    samples_per_second: float
-    run_dir: str
-    checkpoint: str
-    stopped_by: str | None = None
+_CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
 
 
-class StopSignal:
-    """Notices SIGINT and SIGTERM, so that the loop can finish its step and save."""
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __call__(self) -> bool:
-        """Whether one has come."""
-        return self.received is not None
-
-    def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._notice)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.received = signal.Signals(number)
-
-
-def train_run(
-    config: Config,
-    name: str,
-    run_dir: Path | None,
-    to_path: Path | None,
-    resume: Resume | None,
-    progress: Progress,
-) -> Summary:
-    """Train, or go on training, with files and workers as configured.
+def train_run(config: Config, place: Place, resume: Resume | None, progress: Progress, stop: StopSignal) -> Summary:
+    """Train, or go on training, with files and workers as configured, until the end or the stop.
 
     Raises InputError before anything was written when configuration, data or checkpoint do not fit; RunError when
     the run could not start, or not go on (the newest state is saved then, if it is any good).
@@ -94,12 +43,12 @@ def train_run(
         network = Network.from_tables(config.model.layers, preprocessing.image_shape, len(preprocessing.class_names))
         parameters = network.init(config.train.seed)
         state = TrainState(parameters, optim.init(config.optimizer, network.layout.size))
-        check_new(run_dir, to_path)
+        check_new(place)
     else:
         network, state = unpack(resume.payload, str(resume.path))
         check_resumable(resume, config, splits, own)
         state.exact &= own == resume.payload.fingerprint
-        check_resumed(resume.path, run_dir, to_path)
+        check_resumed(resume.path, place)
 
     data = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
     present = {kind: part for kind, part in data.items() if part is not None}
@@ -113,18 +62,18 @@ def train_run(
             f"index {state.index} not step {state.step}; the file was changed"
         )
     counts, data_fingerprint = _counts(splits), splits.fingerprint
-    stop = StopSignal()
-    server, exact = start(config.engine, work, present, progress.note, stop)
-    state.exact &= exact
+    server = start(config.engine, work, present, progress.note, stop)
     del splits, data, present  # each node holds the samples once: in Ray's store, or in the in-process worker
 
     def pack_state(state: TrainState) -> Payload:
+        state.exact &= server.exact
         return pack(config, network, preprocessing, state, own, data_fingerprint)
 
     test: Sums | None = None
     try:
-        files = resumed_run(resume.path, run_dir, to_path) if resume else new_run(run_dir, to_path, name)
-        with locked(files.directory), stop:
+        stop.notice()
+        files = resumed_run(resume.path, place) if resume else new_run(place)
+        with locked(files.directory, progress.note):
             _write_config(files, config, progress.note)
             progress.start(
                 _headline(config, network, counts, files, resume),
@@ -133,7 +82,8 @@ def train_run(
                 config.train.epochs,
                 work.steps_per_epoch,
             )
-            recorder = Recorder(config, files, progress, pack_state, resume.payload.state if resume else None)
+            resumed = resume.payload.state if resume else None
+            recorder = Recorder(config, files, progress, pack_state, resumed, stop)
             try:
                 with suppress(Stopped):
                     train(
@@ -160,7 +110,7 @@ def train_run(
     finally:
         workers = server.workers if config.engine.workers else 0
         server.close()
-    return _summary(state, files, workers, test, stop.received)
+    return summarise(state, files, workers, test, stop.received.name if stop.received else None)
 
 
 def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str, warn: Callable[[str], None]) -> Sums:
@@ -178,7 +128,7 @@ def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str
         raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
     samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
     work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)
-    server, _ = start(engine, work, {Kind.TEST: data}, warn, lambda: False)
+    server = start(engine, work, {Kind.TEST: data}, warn, lambda: False)
     try:
         return server.evaluate(state.parameters, Kind.TEST)
     finally:
@@ -196,11 +146,11 @@ def _counts(splits: Splits) -> str:
 
 def _headline(config: Config, network: Network, counts: str, files: RunFiles, resume: Resume | None) -> list[str]:
     """The lines a run begins with."""
-    where = (
-        f"{config.engine.workers} worker{'s' * (config.engine.workers > 1)}, {config.engine.transport} transport"
-        if config.engine.workers
-        else "in this process"
-    )
+    engine = config.engine
+    where = "in this process"
+    if engine.most:
+        count = str(engine.most) if engine.fewest == engine.most else f"{engine.fewest} to {engine.most}"
+        where = f"{count} worker{'s' * (engine.most > 1)}, {engine.transport} transport"
     lines = [
         f"cnnpar {__version__}: {config.data.name or config.data.train}, {counts} images",
         f"{network.layout.size:,} parameters, batches of {config.train.batch_size}, {where}",
@@ -208,6 +158,8 @@ def _headline(config: Config, network: Network, counts: str, files: RunFiles, re
     ]
     if resume is not None:
         state = resume.payload.state
+        if resume.instead:
+            lines.append(f"{resume.instead}; going on from the one before")
         lines.append(f"resumed from {resume.path} after {state.epoch} epochs, step {state.step:,}")
         if config.train.epochs != resume.payload.config.train.epochs and isinstance(config.schedule, Cosine | OneCycle):
             lines.append("other epochs stretch its schedule: other weights than with these epochs from the start")
@@ -217,31 +169,11 @@ def _headline(config: Config, network: Network, counts: str, files: RunFiles, re
 
 
 def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) -> None:
+    """Write the settings as resolved, but not over a file of the user's that happens to have that name."""
     try:
-        files.config.write_text(to_toml(config), encoding="utf-8")
+        if not files.config.exists() or files.config.read_bytes().startswith(_CONFIG_HEAD):
+            write(files.config, _CONFIG_HEAD + to_toml(config).encode())
+        else:
+            warn(f"{files.config}: is not of a run, and stays as it is")
     except OSError as error:
         warn(f"{files.config}: cannot write: {error.strerror or error}")
-
-
-def _summary(
-    state: TrainState, files: RunFiles, workers: int, test: Sums | None, stopped: signal.Signals | None
-) -> Summary:
-    last = state.history[-1] if state.history else None
-    return Summary(
-        epochs=state.epoch,
-        steps=state.step,
-        samples=state.samples,
-        train_loss=last.train_loss if last else None,
-        validation_accuracy=last.validation_accuracy if last else None,
-        best_validation_accuracy=state.best.validation_accuracy if state.best else None,
-        best_epoch=state.best.epoch if state.best else None,
-        test_accuracy=test.correct / test.count if test else None,
-        weights_sha256=state.digest,
-        exact=state.exact,
-        workers=workers,
-        seconds=round(state.seconds, 3),
-        samples_per_second=round(state.samples / max(state.seconds, 1e-9), 1),
-        run_dir=str(files.directory),
-        checkpoint=str(files.model),
-        stopped_by=stopped.name if stopped else None,
-    )

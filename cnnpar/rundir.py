@@ -1,17 +1,26 @@
 """The files of a run: their names, and how a new run gets a directory of its own."""
 
 import contextlib
-import fcntl
 import itertools
 import os
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.errors import InputError
+from cnnpar.lock import require_free
 
 _PARENT = Path("runs")  # of runs that are not told where to be
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a run are wanted."""
+
+    run_dir: Path | None = None  # None: `runs/<name>-<n>` of a new run, beside its checkpoint of one that goes on
+    to_path: Path | None = None  # the newest checkpoint, elsewhere
+    name: str = "run"
+    may_have_begun: bool = False  # `run_dir` may hold what a start that came to no checkpoint has left
 
 
 @dataclass(frozen=True)
@@ -52,16 +61,18 @@ class RunFiles:
         return self.directory / "config.toml"
 
 
-def check_new(directory: Path | None, to_path: Path | None) -> None:
+def check_new(place: Place) -> None:
     """Raises InputError, before anything is made, when `new_run` would."""
+    directory, to_path = place.run_dir, place.to_path
     if directory is not None:
-        for path in (directory / "model.json", directory / "metrics.jsonl"):
-            if _exists(path):
-                raise InputError(
-                    f"{directory}: holds a run already; --resume {shlex.quote(str(directory))} goes on with it, "
-                    f"another --run-dir starts anew"
-                )
-    if to_path is not None and _exists(to_path) and not to_path.is_dir():
+        require_free(directory)
+        traces = ["model.json"] if place.may_have_begun else ["model.json", "metrics.jsonl"]
+        if any(exists(directory / name) for name in traces):
+            raise InputError(
+                f"{directory}: holds a run already; --resume {shlex.quote(str(directory))} goes on with it, "
+                f"another --run-dir starts anew"
+            )
+    if to_path is not None and exists(to_path) and not to_path.is_dir():
         raise InputError(
             f"{to_path}: exists already; --resume {shlex.quote(str(to_path))} goes on if it is a checkpoint, "
             f"another --to-path starts anew"
@@ -69,20 +80,21 @@ def check_new(directory: Path | None, to_path: Path | None) -> None:
     _check(RunFiles.at(directory or _PARENT, to_path))
 
 
-def new_run(directory: Path | None, to_path: Path | None, name: str) -> RunFiles:
+def new_run(place: Place) -> RunFiles:
     """Make the directory of a new run: the one asked for, or the first free `runs/<name>-<n>`.
 
     Raises InputError when it holds a run already, or cannot be made or written to.
     """
-    check_new(directory, to_path)
-    return _made(RunFiles.at(directory or _numbered(name), to_path))
+    check_new(place)
+    return _made(RunFiles.at(place.run_dir or _numbered(place.name), place.to_path))
 
 
-def check_resumed(checkpoint: Path, directory: Path | None, to_path: Path | None) -> RunFiles:
+def check_resumed(checkpoint: Path, place: Place) -> RunFiles:
     """Raises InputError, before anything is made, when `resumed_run` would."""
-    files = RunFiles.at(directory or checkpoint.parent, to_path)
+    files = RunFiles.at(place.run_dir or checkpoint.parent, place.to_path)
+    require_free(files.directory)
     own = [path.resolve() for path in (files.model, files.previous, files.best)]
-    if checkpoint.resolve() not in own and _exists(files.model):
+    if checkpoint.resolve() not in own and exists(files.model):
         raise InputError(
             f"{files.model}: is of another run than {checkpoint} and would be overwritten; "
             f"choose another --run-dir or --to-path"
@@ -91,31 +103,12 @@ def check_resumed(checkpoint: Path, directory: Path | None, to_path: Path | None
     return files
 
 
-def resumed_run(checkpoint: Path, directory: Path | None, to_path: Path | None) -> RunFiles:
+def resumed_run(checkpoint: Path, place: Place) -> RunFiles:
     """The files of a run that goes on: beside its checkpoint, unless another place is asked for.
 
     Raises InputError when they would overwrite another run, or cannot be written.
     """
-    return _made(check_resumed(checkpoint, directory, to_path))
-
-
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from training here; ends with the process, however it ends. Raises InputError if one is."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise InputError(
-            f"{directory}: another process is training there; stop it, or choose another --run-dir"
-        ) from error
-    except OSError:
-        pass  # a network file system without locks
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    return _made(check_resumed(checkpoint, place))
 
 
 def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -> Path:
@@ -126,7 +119,7 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
     """
     if resume:
         path = Path(resume)
-        candidates = [path / "model.json" if _exists(path) and path.is_dir() else path]
+        candidates = [path / "model.json" if exists(path) and path.is_dir() else path]
     elif to_path is not None:
         candidates = [to_path]
     elif directory is not None:
@@ -135,7 +128,7 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
         newest = sorted(_PARENT.glob("*/model.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         candidates = [Path("model.json"), *newest]
     for path in candidates:
-        if _exists(path):
+        if exists(path):
             return path
     place = "here or in runs/" if len(candidates) > 1 or candidates == [Path("model.json")] else f"at {candidates[0]}"
     raise InputError(f"--resume: no checkpoint {place}; name the file or the run's directory")
@@ -152,13 +145,13 @@ def _made(files: RunFiles) -> RunFiles:
 
 def _check(files: RunFiles) -> None:
     """Raises InputError now rather than after the first hour: the folders can be made and written to."""
-    if _exists(files.model) and not files.model.is_file():
+    if exists(files.model) and not files.model.is_file():
         raise InputError(f"{files.model}: is no file; --to-path names the file of the newest checkpoint")
     others = (files.best, files.metrics, files.picture, files.config)
     if files.model.resolve() in [path.resolve() for path in others]:
         raise InputError(f"{files.model}: the run keeps something else under that name; choose another --to-path")
     for folder in (files.directory, files.model.parent):
-        while not _exists(folder):
+        while not exists(folder):
             folder = folder.parent
         if not folder.is_dir():
             raise InputError(f"{folder}: is no folder; choose another --run-dir or --to-path")
@@ -166,7 +159,7 @@ def _check(files: RunFiles) -> None:
             raise InputError(f"{folder}: cannot write there; choose another --run-dir or --to-path")
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether there is something, be it a broken link. Raises InputError where that cannot be said."""
     try:
         path.lstat()

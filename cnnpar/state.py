@@ -34,6 +34,7 @@ class TrainState:
     epoch: int = 0  # finished epochs
     index: int = 0  # finished steps of the current epoch
     step: int = 0  # finished steps of all epochs
+    skipped: int = 0  # those of them whose loss or gradient was not finite
     samples: int = 0  # seen in all
     seconds: float = 0.0  # spent in all
     seconds_before: float = 0.0  # spent when the current epoch began
@@ -54,14 +55,22 @@ class TrainState:
 
     def advance(self, sums: Sums, seconds: float) -> None:
         """Count one optimizer step."""
-        self.index += 1
-        self.step += 1
-        self.samples += sums.count
-        self.seconds = seconds
+        self._count(sums.count, seconds)
         self.sums = Sums(self.sums.loss + sums.loss, self.sums.correct + sums.correct, self.sums.count + sums.count)
 
+    def skip(self, count: int, seconds: float) -> None:
+        """Count one step over that many samples that changed nothing; it is no part of the epoch's means."""
+        self._count(count, seconds)
+        self.skipped += 1
+
+    def _count(self, samples: int, seconds: float) -> None:
+        self.index += 1
+        self.step += 1
+        self.samples += samples
+        self.seconds = seconds
+
     def finish_epoch(self, validation: Sums | None, seconds: float) -> EpochRecord:
-        """Turn the current epoch into a record, and begin the next one."""
+        """Turn the current epoch, in which not all steps were skipped, into a record, and begin the next one."""
         record = EpochRecord(
             epoch=self.epoch + 1,
             train_loss=self.sums.loss / self.sums.count,

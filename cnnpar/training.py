@@ -18,12 +18,17 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
 from cnnpar.state import EpochRecord, TrainState, Vector
 
+_ADVICE = "try a lower optimizer.learning_rate; the last checkpoint, if any, is good"
+
 
 class Observer(Protocol):
     """Whoever follows a run: progress, metrics, checkpoints."""
 
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
         """After each optimizer step; `sums` are the batch's."""
+
+    def step_skipped(self, state: TrainState, count: int, reason: str, rate: float) -> None:
+        """After a step, over that many samples, that changed nothing because its numbers were bad."""
 
     def epoch_done(self, state: TrainState, record: EpochRecord) -> None:
         """After each epoch."""
@@ -42,8 +47,9 @@ def train(
 ) -> None:
     """Train from `state`, which changes in place, to the last epoch, or until `stopped()`.
 
-    The state is always that after some whole step. Raises DivergedError at a loss or gradient that is not finite, and
-    Stopped when a step was dropped because the run is to stop; the state is then that of the step before.
+    The state is always that after some whole step. Raises DivergedError at numbers that are not finite, unless only a
+    loss or gradient is and such steps are to be skipped; and Stopped when a step was dropped because the run is to
+    stop, with the state of the step before.
     """
     began = clock() - state.seconds
     state.parameters = server.home(state.parameters)
@@ -54,28 +60,52 @@ def train(
             rate = learning_rate(
                 config.schedule, config.optimizer.learning_rate, state.step, steps_per_epoch, total_steps
             )
-            _require_finite(gradient_sum, sums.loss, network, state.step, rate)
-            gradient = np.divide(gradient_sum, np.float32(sums.count), out=gradient_sum)  # the only division
-            with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
-                optim.update(config.optimizer, state.optimizer, state.parameters, gradient, rate, state.step)
-            state.advance(sums, clock() - began)
-            observer.step_done(state, sums, rate)
+            trouble = _trouble(gradient_sum, sums.loss, network)
+            if trouble is None:
+                gradient = np.divide(gradient_sum, np.float32(sums.count), out=gradient_sum)  # the only division
+                with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
+                    optim.update(config.optimizer, state.optimizer, state.parameters, gradient, rate, state.step)
+                state.advance(sums, clock() - began)
+                observer.step_done(state, sums, rate)
+            else:
+                _require_skippable(trouble, config, network, state, rate)
+                state.skip(sums.count, clock() - began)
+                observer.step_skipped(state, sums.count, trouble, rate)
             if stopped():
                 return
+        if state.sums.count == 0:
+            raise DivergedError(
+                f"epoch {state.epoch + 1}: not one of its {steps_per_epoch} steps had a finite loss and gradient, and "
+                f"all were skipped; {_ADVICE}"
+            )
         validation = server.evaluate(state.parameters, Kind.VALIDATION) if validate else None
         record = state.finish_epoch(validation, clock() - began)
         observer.epoch_done(state, record)
 
 
-def _require_finite(gradient: Vector, loss: float, network: Network, step: int, rate: float) -> None:
-    """Stop a run whose numbers have left the float32 range, and say where."""
+def _trouble(gradient: Vector, loss: float, network: Network) -> str | None:
+    """What of a step is not finite; None in nearly all cases. The loss is computed first, the first layer's last."""
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(loss) and np.isfinite(gradient @ gradient):
-            return
-    bad = [name for name, view in network.layout.views(gradient).items() if not np.isfinite(view).all()]
-    if bad or not np.isfinite(loss):
-        what = f"the gradient of {bad[-1]}" if bad else "the loss"
-        raise DivergedError(
-            f"step {step + 1}: {what} is not finite (learning rate {rate:.4g}); "
-            f"try a lower optimizer.learning_rate; the last checkpoint, if any, is good"
-        )
+            return None
+    if not np.isfinite(loss):
+        return "the loss is not finite"
+    bad = _not_finite(gradient, network)
+    return f"the gradient of {bad[-1]} is not finite" if bad else None
+
+
+def _require_skippable(trouble: str, config: Config, network: Network, state: TrainState, rate: float) -> None:
+    """Stop the run, and say where its numbers left the float32 range, unless it is to skip such steps."""
+    where = f"step {state.step + 1} (learning rate {rate:.4g})"
+    bad = _not_finite(state.parameters, network)
+    if bad:
+        raise DivergedError(f"{where}: the weights {bad[0]} are not finite since the update before; {_ADVICE}")
+    if config.train.on_nonfinite == "stop":
+        sizes = {name: float(np.abs(view).max()) for name, view in network.layout.views(state.parameters).items()}
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise DivergedError(f"{where}: {trouble}; the largest weight is {sizes[largest]:.3g} in {largest}; {_ADVICE}")
+
+
+def _not_finite(vector: Vector, network: Network) -> list[str]:
+    """The parts of a vector that hold bad numbers, in network order."""
+    return [name for name, view in network.layout.views(vector).items() if not np.isfinite(view).all()]

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar import cli, config, console
+from cnnpar import cli, console
 from cnnpar.checkpoint import load, unpack
-from tests.tiny import ENTRY, ROOT, command, settings, start, write_csv
+from cnnpar.config import Config
+from cnnpar.settings import read, resolve, to_toml
+from tests.tiny import ENTRY, ROOT, command, settings, write_csv
 
 FIELDS = {
     "epochs", "steps", "samples", "train_loss", "validation_accuracy", "test_accuracy", "weights_sha256", "exact",
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
     wanted = settings(write_csv(Path("train.csv")), data={"test": str(write_csv(Path("test.csv"), 12, seed=1))})
-    Path("tiny.toml").write_text(config.to_toml(wanted))
+    Path("tiny.toml").write_text(to_toml(wanted))
     return tmp_path
 
 
@@ -51,8 +51,11 @@ BAD: list[tuple[str, str, str]] = [
     ("cnnpar-train", "--epoch 3", "--epoch"),
     ("cnnpar-train", "--config tiny.toml --epochs", "--epochs"),
     ("cnnpar-train", "--config tiny.toml --epochs many", "many"),
-    ("cnnpar-train", "--config tiny.toml --epochs 0", "$.train.epochs"),
-    ("cnnpar-train", "--config tiny.toml --workers -1", "$.engine.workers"),
+    ("cnnpar-train", "--config tiny.toml --epochs 0", "error: --epochs 0: Expected `int` >= 1 - at `$.train.epochs`"),
+    ("cnnpar-train", "--config tiny.toml --workers -1", "error: --workers -1: expected a number from 0 to 4096, "),
+    ("cnnpar-train", "--config tiny.toml --workers 8:2", "error: --workers 8:2: "),
+    ("cnnpar-train", "--config tiny.toml --workers 2 --min-workers 3", "error: --min-workers 3: `min_workers` is 3"),
+    ("cnnpar-train", "--config tiny.toml --max-worker-failures -2", "error: --max-worker-failures -2: "),
     ("cnnpar-train", "--config tiny.toml --augmenter-ratio 2", "1, 4"),
     ("cnnpar-train", "--config tiny.toml --transport mpi", "direct"),
     ("cnnpar-train", "--config tiny.toml --set train.epoch=3", "epochs, batch_size"),
@@ -85,6 +88,8 @@ BAD: list[tuple[str, str, str]] = [
     ("cnnpar-test", "", "--from-path"),
     ("cnnpar-test", "--from-path absent.json", "absent.json: cannot read the checkpoint"),
     ("cnnpar-test", "--from-path train.csv", "train.csv: no checkpoint"),
+    ("cnnpar-test", "--from-path train.csv --workers 2:8", "2:8"),
+    ("cnnpar-test", "--from-path train.csv --workers 5000", "4096"),
     ("cnnpar-test", "--from-path train.csv --data cifar", "digits, mnist"),
     ("cnnpar", "inspect", "FILE"),
     ("cnnpar", "inspect .", "model.json: cannot read the checkpoint"),
@@ -113,10 +118,10 @@ def test_wrong_input_is_told_in_two_lines_ends_with_2_and_leaves_nothing(
     assert everything() == before
 
 
-def _with_absolute_paths(tables: dict[str, Any]) -> config.Config:
+def _with_absolute_paths(tables: dict[str, Any]) -> Config:
     """A run keeps its data's absolute paths, so that it can be resumed from any folder."""
     places = {key: str(Path(tables["data"][key]).absolute()) for key in ("train", "test")}
-    return config.resolve({**tables, "data": {**tables["data"], **places}})
+    return resolve({**tables, "data": {**tables["data"], **places}})
 
 
 def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +138,7 @@ def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys
     files = {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} >= files - {"model.prev.json"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} <= files
-    assert config.resolve(config.read("runs/tiny-1/config.toml")) == _with_absolute_paths(config.read("tiny.toml"))
+    assert resolve(read("runs/tiny-1/config.toml")) == _with_absolute_paths(read("tiny.toml"))
 
     assert call("cnnpar", "inspect", summary["checkpoint"], "--json") == 0
     facts = json.loads(capsys.readouterr().out)
@@ -229,40 +234,6 @@ def test_help_fits_the_terminal_and_explains_every_option_without_heavy_imports(
     assert max(map(len, done.stdout.splitlines())) <= width
 
 
-def read_until(process: "subprocess.Popen[str]", text: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    pytest.fail(f"the output ended without {text!r}")
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_command_that_is_printed_goes_on(
-    here: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
-) -> None:
-    changes = ["--epochs", 3000, "--run-dir", "my run", "--to-path", "my model.json"]
-    with start("cnnpar-train", "--config", "tiny.toml", *changes, cwd=here) as process:
-        read_until(process, "epoch    2/")
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (code, "")
-    stopped = load("my model.json").state
-    assert Path("my run/accuracy.png").read_bytes().startswith(b"\x89PNG")
-    lines = out.splitlines()
-    place = next(i for i, line in enumerate(lines) if line.startswith(f"stopped by {number.name} after step "))
-    program, *arguments = shlex.split(lines[place + 1])
-    assert call(program, *arguments, "--epochs", stopped.epoch + 1, "--json") == 0
-    out, err = capsys.readouterr()
-    summary: dict[str, Any] = json.loads(out)
-    assert (summary["epochs"], summary["run_dir"], summary["checkpoint"]) == (
-        stopped.epoch + 1,
-        "my run",
-        "my model.json",
-    )
-    assert f"resumed from my model.json after {stopped.epoch} epochs, step {stopped.step:,}" in err
-
-
 def test_every_way_to_say_resume_goes_on_with_the_same_run(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,18 +256,6 @@ def test_every_way_to_say_resume_goes_on_with_the_same_run(
     assert call("cnnpar-train", "--resume", *moved, "--seed", 1) == 2
     assert "train.seed was 0 and is now 1" in capsys.readouterr().err
     assert everything() <= {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
-
-
-def test_an_interrupt_before_the_training_is_no_traceback(here: Path) -> None:
-    os.mkfifo("slow.csv")  # nobody writes into it: loading waits
-    arguments = ["--workers", 0, "--train-data", "slow.csv", "--run-dir", "r"]
-    with start("cnnpar-train", *arguments, cwd=here) as process:
-        descriptor = os.open("slow.csv", os.O_WRONLY)  # returns when the process has begun to read
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        os.close(descriptor)
-    assert (process.returncode, out, err) == (130, "", "cnnpar-train: interrupted\n")
-    assert not Path("r").exists()
 
 
 def test_output_that_nobody_takes_is_no_traceback(here: Path) -> None:
@@ -335,6 +294,36 @@ def test_inspect_shows_people_the_run_and_its_network(here: Path, capsys: pytest
     assert rows["conv1"] == ["conv2d", "8", "x", "8", "x", "2", "20"]
     assert rows["dense1"] == ["dense", "3", "27"]
     assert rows["all"] == [str(network.layout.size)]
+
+
+def test_inspecting_tells_of_skipped_steps_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    from cnnpar.report.inspection import describe
+    from tests.test_checkpoint import NETWORK, made_state, packed
+
+    state = made_state()
+    assert "skipped" not in describe(packed(state), NETWORK, state)
+    state.skipped = 1200
+    assert "1,200 steps, whose loss or gradient was not finite" in describe(packed(state), NETWORK, state)
+
+
+@pytest.mark.parametrize(
+    ("workers", "words"),
+    [
+        (0, "in this process"),
+        (1, "1 worker, ray transport"),
+        (2, "2 workers, ray"),
+        ("2:8", "2 to 8 workers, ray"),
+        ("3:3", "3 workers, ray"),
+    ],
+)
+def test_the_first_lines_say_who_computes(workers: object, words: str) -> None:
+    from cnnpar.run import _headline
+    from cnnpar.rundir import RunFiles
+    from tests.test_checkpoint import NETWORK
+
+    wanted = resolve({"engine": {"workers": workers, "transport": "ray"}})
+    lines = _headline(wanted, NETWORK, "", RunFiles.at(Path("run"), None), None)
+    assert lines[1].endswith(f"batches of 64, {words}") or f", {words} transport" in lines[1]
 
 
 def test_an_unfinished_first_epoch_can_be_inspected(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar import config
-from cnnpar.config import Config, resolve, to_tables, to_toml
+from cnnpar.config import Config
 from cnnpar.errors import InputError
+from cnnpar.settings import Option, read, resolve, to_tables, to_toml
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.toml"))
 
@@ -29,14 +30,14 @@ def test_no_settings_at_all_are_the_defaults_on_the_digits() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_of_the_repository_is_accepted(path: Path) -> None:
-    resolve(config.read(path), source=str(path))
+    resolve(read(path), source=str(path))
 
 
 def test_the_digits_configuration_spells_out_the_defaults() -> None:
     path = Path(__file__).resolve().parents[1] / "configs" / "digits.toml"
     if not path.exists():
         pytest.skip("not written yet")
-    assert resolve(config.read(path)) == Config()
+    assert resolve(read(path)) == Config()
 
 
 numbers = st.floats(min_value=0, max_value=0.999, exclude_min=True)
@@ -105,6 +106,11 @@ def test_what_is_unknown_is_refused_with_its_place_and_what_is_known(
         ({"optimizer": {"weight_decay": float("inf")}}, "$.optimizer.weight_decay"),
         ({"optimizer": {"momentum": 0}}, "nesterov"),
         ({"engine": {"workers": -1}}, "$.engine.workers"),
+        ({"engine": {"workers": "8:2"}}, "LOW is larger than HIGH"),
+        ({"engine": {"workers": "2:9999"}}, "HIGH is at most 4096"),
+        ({"engine": {"workers": "2:4", "min_workers": 5}}, "`min_workers` is 5, and `workers` only 4"),
+        ({"engine": {"max_worker_failures": -2}}, "$.engine.max_worker_failures"),
+        ({"train": {"on_nonfinite": "ignore"}}, "allowed: stop, skip"),
         ({"engine": {"step_timeout": float("inf")}}, "$.engine.step_timeout"),
         ({"data": {"validation": 1}}, "$.data.validation"),
         ({"data": {"shape": [8]}}, "shape"),
@@ -117,6 +123,49 @@ def test_what_is_unknown_is_refused_with_its_place_and_what_is_known(
 )
 def test_wrong_values_are_refused_with_their_place(tables: dict[str, Any], place: str) -> None:
     assert place in refusal(tables)
+
+
+@pytest.mark.parametrize(
+    ("engine", "fewest", "most", "minimum"),
+    [
+        ({"workers": 0}, 0, 0, 1),
+        ({"workers": 4096}, 4096, 4096, 1),
+        ({"workers": "2:8"}, 2, 8, 2),
+        ({"workers": "5:5"}, 5, 5, 1),
+        ({"workers": "2:8", "min_workers": 1}, 2, 8, 1),
+        ({"workers": 4, "min_workers": 3}, 4, 4, 3),
+    ],
+)
+def test_workers_are_a_number_or_a_range(engine: dict[str, Any], fewest: int, most: int, minimum: int) -> None:
+    chosen = resolve({"engine": engine}).engine
+    assert (chosen.fewest, chosen.most, chosen.minimum) == (fewest, most, minimum)
+
+
+@pytest.mark.parametrize(
+    "workers", [-1, 4097, 2.5, True, "", "2", "2:", ":8", "2:8:9", "0:8", "-2:8", "2:80000", "many"]
+)
+def test_what_workers_cannot_be_is_told_with_what_they_can(workers: object) -> None:
+    text = refusal({"engine": {"workers": workers}})
+    assert text == "run.toml: expected a number from 0 to 4096, or LOW:HIGH, such as 2:8 - at `$.engine.workers`"
+
+
+def test_the_option_that_a_refusal_is_about_is_named_and_no_other() -> None:
+    def source(tables: dict[str, Any], *assignments: str) -> str:
+        with pytest.raises(InputError) as caught:
+            resolve(tables, assignments, "run.toml", options)
+        return str(caught.value).partition(": ")[0]
+
+    options = [Option("--workers 2", "engine", "workers", 2), Option("--min-workers 1", "engine", "min_workers", 1)]
+    assert source({"engine": {"step_timeout": 0}}) == "run.toml"
+    assert source({}, "engine.workers=x") == "--set engine.workers=x"
+    assert source({}, "engine.worker=3") == "--set engine.worker=3"
+    assert source({}, "train.epochs=0", "train.seed=1") == "--set train.epochs=0"
+    assert source({"train": {"epochs": 0}}, "train.seed=1") == "run.toml"
+    options[0] = Option("--workers -3", "engine", "workers", -3)
+    assert source({}) == "--workers -3"
+    assert source({}, "engine.workers=-4") == "--set engine.workers=-4"
+    options[:] = [Option("--workers 2", "engine", "workers", 2), Option("--min-workers 3", "engine", "min_workers", 3)]
+    assert source({}) == "--min-workers 3"
 
 
 def test_an_assignment_is_read_as_the_toml_value_that_it_looks_like() -> None:
@@ -178,14 +227,14 @@ def test_a_file_that_is_no_toml_is_refused_with_the_line(tmp_path: Path, content
     path = tmp_path / "run.toml"
     path.write_bytes(content)
     with pytest.raises(InputError, match=what) as caught:
-        config.read(path)
+        read(path)
     assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.toml"):
         with pytest.raises(InputError, match=f"^{path}: cannot read"):
-            config.read(path)
+            read(path)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

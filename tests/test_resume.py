@@ -4,16 +4,20 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from cnnpar import config
 from cnnpar.checkpoint import load, unpack
 from cnnpar.errors import InputError
+from cnnpar.parallel.server import Server
+from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
-from cnnpar.run import Summary
+from cnnpar.settings import to_toml
+from cnnpar.summary import Summary
 from tests.tiny import LAYERS, settings, start, train, write_csv
 
 STEPS = 15  # of the whole run; 5 make an epoch
@@ -105,6 +109,29 @@ def test_one_stop_anywhere_changes_nothing_with_shifted_copies_too(tmp_path: Pat
     train(wanted, tmp_path / "cut", progress=Stopping(step, signal.SIGINT))
     train(wanted, None, tmp_path / "cut" / "model.json")
     assert whole.steps > 10
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("kind", [Kind.VALIDATION, Kind.TEST])
+def test_a_stop_during_an_evaluation_has_it_repeated(tmp_path: Path, csv: Path, kind: Kind) -> None:
+    wanted = settings(csv, data={"test": str(csv)})
+    whole = train(wanted, tmp_path / "whole")
+
+    def stop(frame: FrameType, event: str, _: object) -> None:
+        """A signal when that evaluation has begun."""
+        if frame.f_code is Server.evaluate.__code__ and event == "call" and frame.f_locals["kind"] is kind:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGTERM)
+
+    sys.setprofile(stop)
+    try:
+        part = train(wanted, tmp_path / "cut")
+    finally:
+        sys.setprofile(None)
+    assert (part.stopped_by, part.steps, part.test_accuracy) == ("SIGTERM", 5 if kind is Kind.VALIDATION else 15, None)
+    assert part.epochs == (0 if kind is Kind.VALIDATION else 3)
+    last = train(wanted, None, tmp_path / "cut" / "model.json")
+    assert (last.stopped_by, last.test_accuracy) == (None, whole.test_accuracy)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -246,7 +273,7 @@ def test_another_machine_is_refused_unless_allowed_and_then_the_run_is_not_exact
 def test_two_runs_cannot_go_on_from_one_checkpoint_at_once(csv: Path, stopped: Path) -> None:
     class Second(Stopping):
         def step(self, epoch: int, step: int, *rest: Any) -> None:
-            with pytest.raises(InputError, match="another process is training there"):
+            with pytest.raises(InputError, match=f"another run is under way there .process {os.getpid()} on host"):
                 train(settings(csv), None, stopped)
             super().step(epoch, step, *rest)
 
@@ -270,7 +297,7 @@ def test_a_kill_between_the_line_of_an_epoch_and_its_checkpoint_leaves_no_second
 def test_after_kills_no_step_is_recorded_twice_and_none_is_missing(tmp_path: Path, csv: Path) -> None:
     wanted = settings(csv, train={"epochs": 6, "batch_size": 2})  # 108 steps
     often = settings(csv, train={"epochs": 6, "batch_size": 2}, checkpoint={"every_seconds": 1e-9})
-    (tmp_path / "run.toml").write_text(config.to_toml(often))
+    (tmp_path / "run.toml").write_text(to_toml(often))
     arguments = ["--config", tmp_path / "run.toml", "--run-dir", "run", "--quiet"]
     model = tmp_path / "run" / "model.json"
     steps = 0

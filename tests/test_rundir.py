@@ -1,16 +1,14 @@
 """Where the files of a run are: nothing is overwritten, nothing is made in vain, the right checkpoint is found."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cnnpar.errors import InputError
-from cnnpar.rundir import RunFiles, check_new, find_checkpoint, locked, new_run, resumed_run
-from tests.tiny import ROOT
+from cnnpar.lock import locked
+from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, find_checkpoint, new_run, resumed_run
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +28,13 @@ def everything() -> set[str]:
 
 
 def test_runs_without_a_place_of_their_own_are_numbered() -> None:
-    names = [str(new_run(None, None, "digits").directory) for _ in range(3)]
+    names = [str(new_run(Place(name="digits")).directory) for _ in range(3)]
     assert names == ["runs/digits-1", "runs/digits-2", "runs/digits-3"]
 
 
 def test_a_run_directory_is_made_with_its_parents_and_an_empty_one_is_taken() -> None:
     for _ in range(2):
-        files = new_run(Path("a/b"), Path("c/d.json"), "x")
+        files = new_run(Place(Path("a/b"), Path("c/d.json")))
     assert (files.directory, files.model, files.previous) == (Path("a/b"), Path("c/d.json"), Path("c/d.prev.json"))
     assert files.best == Path("a/b/best.json")
     assert everything() == {"a", "a/b", "c"}
@@ -46,14 +44,14 @@ def test_a_run_directory_is_made_with_its_parents_and_an_empty_one_is_taken() ->
 def test_a_directory_that_holds_a_run_is_refused_and_the_way_on_is_named(name: str) -> None:
     touch(f"my run/{name}")
     with pytest.raises(InputError, match=r"^my run: holds a run already; --resume 'my run' goes on"):
-        new_run(Path("my run"), None, "x")
+        new_run(Place(Path("my run")))
 
 
 @pytest.mark.parametrize("make", [touch, lambda name: Path(name).symlink_to("nowhere")], ids=["file", "broken link"])
 def test_an_existing_checkpoint_is_not_overwritten_and_no_directory_is_made(make: Callable[[str], object]) -> None:
     make("m.json")
     with pytest.raises(InputError, match=r"^m\.json: exists already"):
-        new_run(None, Path("m.json"), "x")
+        new_run(Place(None, Path("m.json")))
     assert everything() == {"m.json"}
 
 
@@ -79,34 +77,44 @@ def test_a_place_that_cannot_be_is_refused_before_anything_is_made(
     Path("folder").mkdir()
     Path("loop").symlink_to("loop")
     before = everything()
-    places = Path(run_dir) if run_dir else None, Path(to_path) if to_path else None
+    place = Place(Path(run_dir) if run_dir else None, Path(to_path) if to_path else None)
     with pytest.raises(InputError, match=what):
-        check_new(*places)
+        check_new(place)
     with pytest.raises(InputError, match=what):
-        new_run(*places, "x")
+        new_run(place)
     assert everything() == before
 
 
 def test_runs_that_is_no_folder_is_refused() -> None:
     touch("runs")
     with pytest.raises(InputError, match=r"^runs: is no folder"):
-        new_run(None, None, "x")
+        new_run(Place())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused() -> None:
     Path("closed").mkdir(mode=0o500)
     with pytest.raises(InputError, match=r"^closed: cannot write there"):
-        new_run(Path("closed/run"), None, "x")
+        new_run(Place(Path("closed/run")))
+
+
+def test_a_place_where_a_run_is_under_way_is_refused_before_anything_is_started() -> None:
+    model = touch("run/model.json")
+    with locked(Path("run"), pytest.fail):
+        for check in (lambda: check_new(Place(Path("run"))), lambda: check_resumed(model, Place())):
+            with pytest.raises(InputError, match=r"^run: another run is under way there"):
+                check()
+        check_resumed(model, Place(Path("elsewhere")))
+    check_resumed(model, Place())
 
 
 def test_a_run_goes_on_beside_its_checkpoint() -> None:
     for name in ("model.json", "model.prev.json", "best.json"):
         touch(f"a/{name}")
     for name in ("model.json", "model.prev.json", "best.json"):
-        assert resumed_run(Path("a", name), None, None) == RunFiles.at(Path("a"), None)
-    assert resumed_run(touch("m.json"), Path("b"), Path("m.json")) == RunFiles.at(Path("b"), Path("m.json"))
-    assert resumed_run(Path("a/best.json"), Path("new"), None) == RunFiles.at(Path("new"), None)
+        assert resumed_run(Path("a", name), Place()) == RunFiles.at(Path("a"), None)
+    assert resumed_run(touch("m.json"), Place(Path("b"), Path("m.json"))) == RunFiles.at(Path("b"), Path("m.json"))
+    assert resumed_run(Path("a/best.json"), Place(Path("new"))) == RunFiles.at(Path("new"), None)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +124,12 @@ def test_a_run_that_goes_on_does_not_overwrite_another(run_dir: str | None, to_p
     touch("b/model.json")
     checkpoint = touch("b/copy.json" if run_dir is to_path is None else "a/model.json")
     with pytest.raises(InputError, match=r"^b/model\.json: is of another run than"):
-        resumed_run(checkpoint, Path(run_dir) if run_dir else None, Path(to_path) if to_path else None)
+        resumed_run(checkpoint, Place(Path(run_dir) if run_dir else None, Path(to_path) if to_path else None))
 
 
 def test_a_device_is_no_place_for_checkpoints() -> None:
     with pytest.raises(InputError, match="/dev/null"):
-        resumed_run(touch("a/model.json"), None, Path("/dev/null"))
+        resumed_run(touch("a/model.json"), Place(None, Path("/dev/null")))
 
 
 def test_resume_finds_what_is_meant() -> None:
@@ -152,21 +160,3 @@ def test_resume_without_a_checkpoint_says_where_it_looked(resume: str, run_dir: 
     Path("a").mkdir()
     with pytest.raises(InputError, match=place):
         find_checkpoint(resume, Path(run_dir) if run_dir else None, None)
-
-
-def test_one_process_at_a_time_trains_in_a_directory_and_a_killed_one_leaves_no_lock() -> None:
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom cnnpar.rundir import locked\n"
-        "with locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    sys.stdin.read()"
-    )
-    line = [sys.executable, "-S", "-c", code, str(Path.cwd())]
-    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(line, env={"PYTHONPATH": str(ROOT)}, **streams) as other:  # type: ignore[call-overload]
-        assert other.stdout.readline() == b"locked\n"
-        with pytest.raises(InputError, match="another process is training there"), locked(Path()):
-            pass
-        other.kill()
-        other.wait()
-        with locked(Path()):
-            pass
-    assert everything() == set()

@@ -186,16 +186,81 @@ def test_a_disk_error_is_told_and_the_next_save_succeeds(tmp_path: Path) -> None
     saver.save(path, payload(6))
     saver.close()
     assert step_of(path) == 6
-    assert len(notes) == 1
-    assert notes[0].startswith(f"{path}: cannot write the checkpoint: No such file or directory; training goes on")
+    assert notes == [
+        f"{path}: cannot write the checkpoint: No such file or directory; training goes on, and tries again",
+        f"{path}: checkpoints are written again",
+    ]
 
 
-def test_closing_raises_if_the_last_save_failed(tmp_path: Path, saver: Saver, notes: list[str]) -> None:
+def test_closing_raises_if_the_last_save_failed(tmp_path: Path, saver: Saver) -> None:
     path = tmp_path / "gone" / "model.json"
     saver.save(path, payload(5))
-    with pytest.raises(RunError, match=r"gone/model\.json: cannot write the checkpoint"):
+    with pytest.raises(RunError, match=r"gone/model\.json: cannot write the newest checkpoint"):
         saver.close()
-    assert len(notes) == 1
+
+
+def test_what_failed_is_tried_again_with_the_next_save_of_any_file_and_told_once(tmp_path: Path) -> None:
+    told = threading.Event()
+    notes: list[str] = []
+
+    def warn(text: str) -> None:
+        notes.append(text)
+        told.set()
+
+    saver = Saver(warn)
+    best, model = tmp_path / "gone" / "best.json", tmp_path / "gone" / "model.json"
+    saver.save(best, payload(5))
+    assert told.wait(10)
+    best.parent.mkdir()
+    saver.save(model, payload(6))
+    saver.close()
+    assert (step_of(best), step_of(model)) == (5, 6)
+    assert [note.partition(": ")[2].partition(":")[0] for note in notes] == [
+        "cannot write the checkpoint",
+        "checkpoints are written again",
+    ]
+
+
+def test_what_failed_is_not_tried_again_once_there_is_a_newer_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(what: Payload) -> bytes:
+        """Fails for the first state, and only after the second one has come."""
+        if what.state.step == 5:
+            entered.set()
+            assert go_on.wait(10)
+            raise OSError(28, "full")
+        return encode(what)
+
+    monkeypatch.setattr("cnnpar.saver.encode", slow)
+    path = tmp_path / "model.json"
+    saver = Saver(lambda _: None)
+    saver.save(path, payload(5))
+    assert entered.wait(10)
+    saver.save(path, payload(6))
+    go_on.set()
+    saver.close()
+    assert step_of(path) == 6
+
+
+def test_of_what_fails_at_the_end_only_the_error_tells(tmp_path: Path, saver: Saver, notes: list[str]) -> None:
+    with saver._changed:  # the thread cannot begin before the end has begun
+        saver.save(tmp_path / "gone" / "model.json", payload(5))
+        saver._closing = True
+    with pytest.raises(RunError):
+        saver.close()
+    assert notes == []
+
+
+def test_a_damaged_file_does_not_push_out_the_one_before(tmp_path: Path, saver: Saver) -> None:
+    path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
+    path.write_bytes(encode(payload(7))[:-100])
+    previous.write_bytes(encode(payload(6)))
+    saver.save(path, payload(8), previous)
+    saver.close()
+    assert (step_of(path), step_of(previous)) == (8, 6)
 
 
 def test_a_full_disk_is_an_error_that_keeps_the_old_file(tmp_path: Path) -> None:
@@ -217,7 +282,7 @@ def test_what_cannot_be_encoded_is_told_and_does_not_end_the_thread(tmp_path: Pa
     broken = msgspec.structs.replace(payload(5), data_fingerprint="\ud800")
     saver.save(tmp_path / "model.json", broken)
     saver.save(tmp_path / "best.json", payload(6))
-    with pytest.raises(RunError, match=r"model.json: cannot write the checkpoint: Unicode"):
+    with pytest.raises(RunError, match=r"model.json: cannot write the newest checkpoint: Unicode"):
         saver.close()
     assert step_of(tmp_path / "best.json") == 6
 
@@ -229,6 +294,6 @@ def test_files_are_written_in_the_order_of_their_newest_states(tmp_path: Path) -
     with saver._changed:  # the thread cannot begin before all are handed over
         for name, step in (("model", 5), ("best", 6), ("model", 6)):
             saver.save(tmp_path / "gone" / name, payload(step))
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match="gone/model: "):  # the last one
         saver.close()
-    assert order == ["best", "model"]
+    assert order == ["best"]

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar import config
 from cnnpar.checkpoint import load
+from cnnpar.config import Config
+from cnnpar.console import StopSignal
 from cnnpar.report.progress import Progress
 from cnnpar.resume import Resume
-from cnnpar.run import Summary, train_run
+from cnnpar.run import train_run
+from cnnpar.rundir import Place
+from cnnpar.settings import resolve
+from cnnpar.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = {"cnnpar": "main", "cnnpar-train": "main_train", "cnnpar-test": "main_test"}
@@ -37,7 +41,7 @@ def write_csv(path: Path, samples: int = 40, seed: int = 0) -> Path:
     return path
 
 
-def settings(csv: Path, /, **changes: dict[str, Any]) -> config.Config:
+def settings(csv: Path, /, **changes: dict[str, Any]) -> Config:
     """A run of 3 epochs of 5 steps with dropout and random shifts; `changes` by section."""
     tables: dict[str, dict[str, Any]] = {
         "data": {"train": str(csv)},
@@ -49,11 +53,11 @@ def settings(csv: Path, /, **changes: dict[str, Any]) -> config.Config:
     }
     for section, table in changes.items():
         tables[section] = {**tables.get(section, {}), **table}
-    return config.resolve(tables)
+    return resolve(tables)
 
 
 def train(
-    wanted: config.Config,
+    wanted: Config,
     directory: Path | None,
     resume: Path | None = None,
     progress: Progress | None = None,
@@ -61,7 +65,8 @@ def train(
 ) -> Summary:
     """A run in this process, with real files."""
     resumed = Resume(resume, load(resume)) if resume else None
-    return train_run(wanted, "tiny", directory, to_path, resumed, progress or Progress("quiet"))
+    with StopSignal() as stop:
+        return train_run(wanted, Place(directory, to_path, "tiny"), resumed, progress or Progress("quiet"), stop)
 
 
 def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.Popen[str]":

@@ -1,5 +1,7 @@
 """From the tables of a configuration or checkpoint to layers that fit each other, or to an error that says what."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
@@ -8,6 +10,13 @@ import msgspec
 from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Shape
 from cnnpar.nn.layers import LAYERS, Dense, Layer
+from cnnpar.untrusted import plain, shown
+
+# Beyond all that is ever meant; within them, whatever is said of a network can be counted and printed.
+_MOST_LAYERS = 1000
+_LARGEST_SETTING = 2**53
+_MOST_NUMBERS = 2**26  # of one sample between two layers: 256 MiB
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,99}")
 
 
 def layers_from_tables(
@@ -17,9 +26,12 @@ def layers_from_tables(
 
     Raises InputError that names the layer and what is wrong: its type, a key, a name, or a shape that does not fit.
     """
+    if len(tables) > _MOST_LAYERS:
+        raise InputError(f"the network has {len(tables):,} layers, and {_MOST_LAYERS:,} are the most")
     shape: Shape = input_shape
     layers: list[Layer] = []
     counts: dict[str, int] = {}
+    places: dict[str, str] = {}  # of the layers so far, by name
     for index, table in enumerate(tables):
         layer = _layer(table, index)
         counts[layer.kind] = counts.get(layer.kind, 0) + 1
@@ -28,14 +40,14 @@ def layers_from_tables(
         if isinstance(layer, Dense) and layer.units is msgspec.UNSET:
             layer = msgspec.structs.replace(layer, units=classes)
         place = f"layer {index + 1} ({layer.name})"
-        for other, earlier in enumerate(layers):
-            if earlier.name == layer.name:
-                raise InputError(f"{place}: layer {other + 1} has the same name; names must differ")
+        if layer.name in places:
+            raise InputError(f"{place}: {places[layer.name]} has the same name; names must differ")
         try:
             shape = layer.output_shape(shape)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
         layers.append(layer)
+        places[layer.name] = f"layer {index + 1}"
     if shape != (classes,):
         last = f"layer {len(layers)} ({layers[-1].name})" if layers else "a network without layers"
         raise InputError(
@@ -45,29 +57,50 @@ def layers_from_tables(
     return layers
 
 
+def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> None:
+    """Raises InputError where one sample is, or becomes on its way through the layers, more than memory is for."""
+    shape: Shape = input_shape
+    shapes = [("an image", shape)]
+    for number, layer in enumerate(layers, 1):
+        shape = layer.output_shape(shape)
+        shapes.append((f"the output of layer {number} ({layer.name})", shape))
+    for place, shape in shapes:
+        if math.prod(shape) > _MOST_NUMBERS:
+            raise InputError(f"{place} is {shape}: more than {_MOST_NUMBERS:,} numbers; pad less, or pool before it")
+
+
 def _layer(table: Mapping[str, Any], index: int) -> Layer:
     """The settings of one layer, checked. Raises InputError that says what is allowed."""
     place, kind = f"layer {index + 1}", table.get("type")
     cls = LAYERS.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        given = "no `type`" if kind is None else f"unknown type {kind!r}"
+        given = "no `type`" if kind is None else f"unknown type {shown(kind)}"
         raise InputError(f"{place}: {given}; types are {', '.join(sorted(LAYERS))}")
     unknown = [key for key in table if key not in (*cls.__struct_fields__, "type")]
     if unknown:
         raise InputError(
-            f"{place} ({kind}): unknown key {unknown[0]!r}; keys are type, {', '.join(cls.__struct_fields__)}"
+            f"{place} ({kind}): unknown key {shown(unknown[0])}; keys are type, {', '.join(cls.__struct_fields__)}"
         )
     try:
-        return msgspec.convert(dict(table), cls)
+        layer = msgspec.convert(dict(table), cls)
     except msgspec.ValidationError as error:
         raise InputError(f"{place} ({kind}): {_explain(error, cls)}") from None
+    if layer.name and not _NAME.fullmatch(layer.name):
+        raise InputError(f"{place} ({kind}): `name` is a letter, then at most 99 letters, digits, `_` or `-`")
+    for key, value in msgspec.structs.asdict(layer).items():
+        if any(
+            isinstance(part, int) and part > _LARGEST_SETTING
+            for part in (value if isinstance(value, tuple) else (value,))
+        ):
+            raise InputError(f"{place} ({kind}): `{key}` is at most {_LARGEST_SETTING:,}")
+    return layer
 
 
 def _explain(error: msgspec.ValidationError, cls: type[Layer]) -> str:
     """msgspec's message in our words, with the allowed values where there is a list of them."""
     message = str(error).replace("Object missing required field", "missing key")
     message, _, key = message.partition(" - at `$.")
-    message = message[:1].lower() + message[1:]
+    message = plain(message[:1].lower() + message[1:])
     if not key:
         return message
     hint = get_type_hints(cls)[key.rstrip("`").partition("[")[0]]

@@ -24,11 +24,14 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
         "time": f"{state.seconds:,.1f} s",
         "last epoch": _accuracies(state.history[-1]) if state.history else "none is finished",
         "best epoch": _accuracies(state.best) if state.best else "not measured (no validation data)",
+        "skipped": f"{state.skipped:,} steps, whose loss or gradient was not finite",
         "exact": "yes" if state.exact else "no: workers or machines of unlike fingerprints took part",
         "weights sha256": state.digest,
         "classes": f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}",
         "optimizer": f"{optimizer.__struct_config__.tag}, batches of {train.batch_size}, seed {train.seed}",
     }
+    if not state.skipped:
+        del facts["skipped"]
     if not state.history:
         del facts["best epoch"]
     pairs = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)

@@ -22,7 +22,7 @@ class MetricsLog:
     half-written last line is cut too; cutting is one operation of the file system, so a
     crash leaves the old file or the new one, and a full disk does not prevent it.
 
-    A disk error (full, read-only, folder gone) is no reason to stop training: the first one is told to
+    A disk error (full, read-only, folder gone) is no reason to stop training: the first one of each kind is told to
     `warn`, lines that can't be written are lost, and writing goes on as soon as the disk allows.
     """
 
@@ -34,7 +34,8 @@ class MetricsLog:
         resume_epochs: float = math.inf,
     ) -> None:
         self._path = Path(path)
-        self._warn: Callable[[str], None] | None = warn
+        self._warn = warn
+        self._told: set[str] = set()
         try:
             if resume_step is None:
                 self._path.write_bytes(b"")
@@ -59,9 +60,10 @@ class MetricsLog:
         """End the file. Nothing is buffered, so there is nothing left to write."""
 
     def _failed(self, error: OSError) -> None:
-        if self._warn:
-            self._warn(f"{self._path}: cannot write metrics: {error.strerror or error}; training goes on")
-            self._warn = None
+        reason = error.strerror or str(error)
+        if reason not in self._told:
+            self._told.add(reason)
+            self._warn(f"{self._path}: cannot write metrics: {reason}; training goes on")
 
 
 class _Step(msgspec.Struct):

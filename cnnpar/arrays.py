@@ -1,0 +1,86 @@
+"""Named float32 arrays as JSON holds them, made from a run's flat vectors and put together again.
+
+It knows neither files nor networks: what does not fit is a ValueError that names the place in the list, `[3].shape`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import force_setattr
+from numpy.typing import NDArray
+
+from cnnpar.untrusted import shown
+
+Vector = NDArray[np.float32]
+Shape = tuple[int, ...]
+
+
+class Array(Struct, frozen=True, forbid_unknown_fields=True):
+    """A named array. `data` are its little-endian bytes: base64 in JSON, where a flat list of numbers will do too."""
+
+    name: str
+    dtype: Literal["float32"]
+    shape: Shape
+    data: bytes | list[float]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, list):  # at once, array by array: such a list takes eight times the memory
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+                force_setattr(self, "data", np.array(self.data, "<f4").tobytes())
+
+    @classmethod
+    def of(cls, name: str, values: Vector) -> "Array":
+        """A copy of the values."""
+        return cls(name, "float32", values.shape, np.ascontiguousarray(values, "<f4").tobytes())
+
+    def vector(self) -> Vector:
+        """The elements as a flat vector of this machine's byte order."""
+        assert isinstance(self.data, bytes)
+        return np.frombuffer(self.data, "<f4").astype(np.float32, copy=False)
+
+    def decimal(self) -> dict[str, Any]:
+        """The same as a JSON object whose `data` are numbers."""
+        return {"name": self.name, "dtype": self.dtype, "shape": self.shape, "data": _shortest(self.vector())}
+
+
+def flatten(arrays: Sequence[Array], expected: Mapping[str, Shape]) -> Vector:
+    """All arrays behind one another. Raises ValueError unless they are those expected, in order, whole and finite."""
+    _check_names([array.name for array in arrays], list(expected))
+    parts = [np.empty(0, np.float32)]
+    for position, array in enumerate(arrays):
+        shape = expected[array.name]
+        if array.shape != shape:
+            given = shown(list(array.shape))
+            raise ValueError(f"[{position}].shape: {array.name} is {given}, and the network has {list(shape)}")
+        if len(array.data) != 4 * math.prod(shape):
+            length = f"{len(array.data) / 4:g} numbers"
+            raise ValueError(f"[{position}].data: {length}, and the shape {list(shape)} has {math.prod(shape)}")
+        part = array.vector()
+        if not np.isfinite(part).all():
+            raise ValueError(f"[{position}].data: a number that is not finite")
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _check_names(names: list[str], expected: list[str]) -> None:
+    """Raises ValueError that says which array is too many or missing."""
+    if names == expected:
+        return
+    known, given = set(expected), Counter(names)
+    odd = next((name for name in names if name not in known or given[name] > 1), None)
+    missing = next((name for name in expected if name not in given), None)
+    what = f"unexpected {shown(odd)}" if odd is not None else f"missing {missing!r}" if missing else "wrong order"
+    listed = ", ".join(expected[:8]) + (", ..." if len(expected) > 8 else "")
+    raise ValueError(f": {what}; the network has {listed or 'none'}")
+
+
+def _shortest(values: Vector) -> list[float]:
+    """Each float32 as the double that prints with the fewest digits and still rounds to it."""
+    exact = values.tolist()
+    short = [float(str(value)) for value in values]
+    same = np.array(short).astype(np.float32) == values
+    return [a if good else b for a, b, good in zip(short, exact, same, strict=True)]

@@ -1,0 +1,78 @@
+"""What a run has come to, for programs and for people."""
+
+import shlex
+from pathlib import Path
+
+import msgspec
+
+from cnnpar.nn.network import Sums
+from cnnpar.rundir import RunFiles
+from cnnpar.state import TrainState
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The result; accuracies in 0..1, `seconds` of training in all, resumed parts included."""
+
+    epochs: int
+    steps: int
+    skipped_steps: int
+    samples: int
+    train_loss: float | None
+    validation_accuracy: float | None
+    best_validation_accuracy: float | None
+    best_epoch: int | None
+    test_accuracy: float | None
+    weights_sha256: str
+    exact: bool
+    workers: int
+    seconds: float
+    samples_per_second: float
+    run_dir: str
+    checkpoint: str
+    stopped_by: str | None = None
+
+
+def summarise(state: TrainState, files: RunFiles, workers: int, test: Sums | None, stopped_by: str | None) -> Summary:
+    """The summary of a run at its end, or where the signal `stopped_by` stopped it."""
+    last = state.history[-1] if state.history else None
+    return Summary(
+        epochs=state.epoch,
+        steps=state.step,
+        skipped_steps=state.skipped,
+        samples=state.samples,
+        train_loss=last.train_loss if last else None,
+        validation_accuracy=last.validation_accuracy if last else None,
+        best_validation_accuracy=state.best.validation_accuracy if state.best else None,
+        best_epoch=state.best.epoch if state.best else None,
+        test_accuracy=test.correct / test.count if test else None,
+        weights_sha256=state.digest,
+        exact=state.exact,
+        workers=workers,
+        seconds=round(state.seconds, 3),
+        samples_per_second=round(state.samples / max(state.seconds, 1e-9), 1),
+        run_dir=str(files.directory),
+        checkpoint=str(files.model),
+        stopped_by=stopped_by,
+    )
+
+
+def as_text(summary: Summary, to_path: Path | None) -> str:
+    """What a person reads at the end; `to_path` is where the newest checkpoint was asked for."""
+    lines = []
+    if summary.stopped_by is not None:
+        command = ["cnnpar-train", "--resume", summary.checkpoint]
+        if to_path is not None:
+            command += ["--run-dir", summary.run_dir, "--to-path", str(to_path)]
+        lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
+        lines.append(f"  {shlex.join(command)}")
+    if summary.skipped_steps:
+        lines.append(f"{summary.skipped_steps:,} steps were skipped: their loss or gradient was not finite")
+    if summary.best_validation_accuracy is not None:
+        best = f"{summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch}"
+        lines.append(f"best validation accuracy {best}: {shlex.quote(str(Path(summary.run_dir) / 'best.json'))}")
+    if summary.test_accuracy is not None:
+        lines.append(f"test accuracy {summary.test_accuracy:.2%}")
+    exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"
+    lines.append(f"weights sha256 {summary.weights_sha256}{exact}")
+    lines.append(f"saved as {summary.checkpoint}")
+    return "\n".join(lines)

@@ -1,0 +1,202 @@
+"""Feeds forged and damaged checkpoints to their reader: each must be refused, or be as good as a genuine one.
+
+    python scripts/fuzz_checkpoint.py [--runs 100000] [--seed 0] [--failures DIR] [--json]
+
+Guided by which of cnnpar's code they reach, after `pip install '.[fuzz]'` (atheris, that is libFuzzer); without it the
+same mutations are drawn blindly. Most change the JSON tree and make all digests right again, as an attacker would (see
+`forged.py`), the others change bytes.
+
+A failure is a file that is refused otherwise than by an InputError of one line, or accepted and not the same when saved
+again, or that costs more than a second of CPU time or more memory than `allowed` says, or at which the reader's process
+ends or hangs. It is kept in DIR, and its reason printed; the exit code is then 1. A run is repeated by its seed.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import mmap
+import os
+import random
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import tracemalloc
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+atheris: Any = importlib.import_module("atheris") if importlib.util.find_spec("atheris") else None
+with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(["cnnpar"]) if atheris else nullcontext():
+    import forged
+
+MOST_SECONDS = 1.0  # of CPU time
+PATIENCE = 20  # seconds without an answer that are a hang
+MOST_ADDRESSES = 8 << 30  # bytes that the reader's process may map
+LONGEST = 1 << 18  # bytes of a mutation
+NUMBERS = struct.Struct("<qqqddq")  # mutations, accepted, failures, slowest, largest, bytes of the file under way
+
+
+def allowed(size: int) -> int:
+    """Bytes of memory that the reading of a file of `size` bytes may take."""
+    return (1 << 20) + 32 * size
+
+
+class Record:
+    """What the fuzzing process has counted and what it is at, in memory that outlives it."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, NUMBERS.size + LONGEST)
+        self.runs = self.accepted = self.failures = 0
+        self.slowest = self.largest = 0.0  # CPU seconds; bytes
+
+    def write(self, under_way: bytes = b"") -> None:
+        """Keep the numbers, and the file that is read now."""
+        numbers = (self.runs, self.accepted, self.failures, self.slowest, self.largest, len(under_way))
+        NUMBERS.pack_into(self._memory, 0, *numbers)
+        self._memory[NUMBERS.size : NUMBERS.size + len(under_way)] = under_way
+
+    def read(self) -> bytes:
+        """Take the numbers from the other process; the file that it was at when it ended, if it was at one."""
+        numbers = NUMBERS.unpack_from(self._memory)
+        self.runs, self.accepted, self.failures, self.slowest, self.largest, length = numbers
+        return self._memory[NUMBERS.size : NUMBERS.size + length]
+
+
+class Target:
+    """Has files read and judged, one after another."""
+
+    def __init__(self, record: Record, folder: Path) -> None:
+        self._record = record
+        self._folder = folder
+
+    def __call__(self, content: bytes) -> None:
+        """Read a file, and count what comes of it."""
+        record = self._record
+        record.runs += 1
+        record.write(content)
+        reason, began = "", time.process_time()
+        try:
+            payload = forged.read(content)
+            seconds = time.process_time() - began
+            peak = peak_memory(content)
+            record.slowest, record.largest = max(record.slowest, seconds), max(record.largest, peak)
+            if seconds > MOST_SECONDS:
+                reason = f"takes {seconds:.1f} s of CPU time"
+            elif peak > allowed(len(content)):
+                reason = f"takes {peak / 1e6:.1f} MB of memory for {len(content):,} bytes"
+            elif payload is not None:
+                forged.check(content, payload)
+                record.accepted += 1
+        except Exception as error:  # whatever it is, it is what was looked for
+            reason = f"{type(error).__name__}: {error}"
+        if reason:
+            record.failures += 1
+            keep(self._folder, content, reason)
+        record.write()
+
+
+def peak_memory(content: bytes) -> int:
+    """Bytes of memory that reading the file takes at most; found by reading it once more, slowly."""
+    tracemalloc.start()
+    try:
+        forged.read(content)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def keep(folder: Path, content: bytes, reason: str) -> None:
+    """Put a file that shows a fault where it can be looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
+    path.write_bytes(content)
+    print(f"{path}: {' '.join(reason.split())[:500]}", file=sys.stderr, flush=True)
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """A forgery of a file, or now and then the same with other bytes."""
+    if chance.random() < 0.5:  # most of what has led to new places is refused early
+        content = chance.choice(forged.genuine())
+    forgery = forged.forge(chance, content) if chance.random() < 0.9 else forged.damaged(chance, content)
+    return forgery if len(forgery) <= LONGEST else content
+
+
+def fuzz(target: Target, runs: int, seed: int, corpus: Path) -> None:
+    """Read that many mutations: of what led to new places in the code or, without atheris, of the genuine ones."""
+    if not atheris:
+        for number in range(runs):
+            signal.alarm(PATIENCE)
+            chance = random.Random(f"{seed} {number}")
+            target(mutated(chance.choice(forged.genuine()), chance))
+        return
+
+    def mutator(content: bytes, longest: int, number: int) -> bytes:
+        chance = random.Random(number)
+        return mutated(content, chance) if chance.random() < 0.95 else bytes(atheris.Mutate(content, longest))
+
+    for number, content in enumerate(forged.genuine()):
+        (corpus / str(number)).write_bytes(content)
+    options = {
+        "runs": runs,
+        "seed": seed + 1,
+        "timeout": PATIENCE,
+        "max_len": LONGEST,
+        "rss_limit_mb": 0,
+        "verbosity": 0,
+    }
+    arguments = [f"-{name}={value}" for name, value in options.items()]
+    atheris.Setup([sys.argv[0], *arguments, str(corpus)], target, custom_mutator=mutator)
+    atheris.Fuzz()  # ends the process
+
+
+def in_another_process(record: Record, runs: int, seed: int, folder: Path) -> None:
+    """Fuzz in a child, so that whatever becomes of it can be told."""
+    with tempfile.TemporaryDirectory() as corpus:
+        child = os.fork()
+        if not child:
+            resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
+            fuzz(Target(record, folder), runs, seed, Path(corpus))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+    under_way = record.read()
+    if status:
+        record.failures += 1
+        keep(folder, under_way, f"the reader's process ended with {os.waitstatus_to_exitcode(status)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=100_000, help="mutations")
+    parser.add_argument("--seed", type=int, default=0, help="decides which")
+    parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="folder for files that show one")
+    parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
+    options = parser.parse_args()
+    if not atheris:
+        print("without atheris, blindly; `pip install '.[fuzz]'` lets the code's coverage guide", file=sys.stderr)
+
+    record = Record()
+    in_another_process(record, options.runs, options.seed, options.failures)
+    result = {
+        "mutations": record.runs,
+        "accepted": record.accepted,
+        "refused": record.runs - record.accepted - record.failures,
+        "slowest_ms": round(1000 * record.slowest, 1),
+        "peak_mb": round(record.largest / 1e6, 2),
+        "failures": record.failures,
+    }
+    print("| mutations | accepted as equal | refused | slowest load, ms | peak memory, MB | failures |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    print("| " + " | ".join(f"{number:,}" for number in result.values()) + " |")
+    if options.json:
+        print(json.dumps({**result, "seed": options.seed, "guided": bool(atheris)}))
+    sys.exit(record.failures > 0)
+
+
+if __name__ == "__main__":
+    main()
