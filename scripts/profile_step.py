@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from cnnpar import config
+from cnnpar.config import Config
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
+from cnnpar.settings import read, resolve
 
 
 class Timed:
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--microbatch", type=int, default=16, help="samples at a time")
     parser.add_argument("--repeat", type=int, default=200)
     options = parser.parse_args()
-    settings = config.resolve(config.read(options.config)) if options.config else config.Config()
+    settings = resolve(read(options.config)) if options.config else Config()
     height, width, channels = options.shape
     network = Network.from_tables(settings.model.layers, (height, width, channels), options.classes)
 

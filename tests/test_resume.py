@@ -4,17 +4,13 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from cnnpar.checkpoint import load, unpack
 from cnnpar.errors import InputError
-from cnnpar.parallel.server import Server
-from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from cnnpar.settings import to_toml
 from cnnpar.summary import Summary
@@ -109,29 +105,6 @@ def test_one_stop_anywhere_changes_nothing_with_shifted_copies_too(tmp_path: Pat
     train(wanted, tmp_path / "cut", progress=Stopping(step, signal.SIGINT))
     train(wanted, None, tmp_path / "cut" / "model.json")
     assert whole.steps > 10
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-@pytest.mark.parametrize("kind", [Kind.VALIDATION, Kind.TEST])
-def test_a_stop_during_an_evaluation_has_it_repeated(tmp_path: Path, csv: Path, kind: Kind) -> None:
-    wanted = settings(csv, data={"test": str(csv)})
-    whole = train(wanted, tmp_path / "whole")
-
-    def stop(frame: FrameType, event: str, _: object) -> None:
-        """A signal when that evaluation has begun."""
-        if frame.f_code is Server.evaluate.__code__ and event == "call" and frame.f_locals["kind"] is kind:
-            sys.setprofile(None)
-            signal.raise_signal(signal.SIGTERM)
-
-    sys.setprofile(stop)
-    try:
-        part = train(wanted, tmp_path / "cut")
-    finally:
-        sys.setprofile(None)
-    assert (part.stopped_by, part.steps, part.test_accuracy) == ("SIGTERM", 5 if kind is Kind.VALIDATION else 15, None)
-    assert part.epochs == (0 if kind is Kind.VALIDATION else 3)
-    last = train(wanted, None, tmp_path / "cut" / "model.json")
-    assert (last.stopped_by, last.test_accuracy) == (None, whole.test_accuracy)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 

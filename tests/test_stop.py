@@ -8,14 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from cnnpar.checkpoint import load, unpack
+from cnnpar.parallel.server import Server
+from cnnpar.parallel.work import Kind
 from cnnpar.settings import to_toml
 from tests.test_cli import call
-from tests.tiny import ROOT, settings, start, write_csv
+from tests.test_resume import assert_same_run
+from tests.tiny import ROOT, settings, start, train, write_csv
 
 # The process signals itself, from a moment of the run on, whenever it opens, renames or removes a file or imports a
 # module, in whatever thread, and once more when Python itself ends.
@@ -117,3 +121,27 @@ def test_signals_before_the_training_end_the_command_in_one_line(
         os.close(descriptor)
     assert (process.returncode, out, err) == (code, "", f"cnnpar-train: {told}\n")
     assert not Path("r").exists()
+
+
+@pytest.mark.parametrize("kind", [Kind.VALIDATION, Kind.TEST])
+def test_a_stop_during_an_evaluation_has_it_repeated(here: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+    wanted = settings(Path("train.csv"), data={"test": "train.csv"})
+    whole = train(wanted, Path("whole"))
+
+    def stop(frame: FrameType, event: str, _: object) -> None:
+        """A signal when that evaluation has begun."""
+        if frame.f_code is Server.evaluate.__code__ and event == "call" and frame.f_locals["kind"] is kind:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGTERM)
+
+    sys.setprofile(stop)
+    try:
+        part = train(wanted, Path("cut"))
+    finally:
+        sys.setprofile(None)
+    assert (part.stopped_by, part.steps, part.test_accuracy) == ("SIGTERM", 5 if kind is Kind.VALIDATION else 15, None)
+    assert part.epochs == (0 if kind is Kind.VALIDATION else 3)
+    last = train(wanted, None, Path("cut/model.json"))
+    assert (last.stopped_by, last.test_accuracy) == (None, whole.test_accuracy)
+    assert_same_run(Path("whole"), Path("cut"))
