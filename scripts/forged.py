@@ -262,7 +262,9 @@ def _varied(value: Any, chance: random.Random) -> Any:
     """A little more or less: what is most like the genuine."""
     if isinstance(value, bool):
         return not value
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return chance.choice((value + 1, value - 1, -value, 2 * value, value // 2, value * 10**300))
+    if isinstance(value, float):
         return chance.choice((value + 1, value - 1, -value, 2 * value, value / 2, value * 1e300))
     if isinstance(value, str) and value and not isinstance(value, Literal):
         place = chance.randrange(len(value))

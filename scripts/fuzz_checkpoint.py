@@ -164,10 +164,12 @@ def in_another_process(record: Record, runs: int, seed: int, folder: Path) -> No
             fuzz(Target(record, folder), runs, seed, Path(corpus))
             os._exit(0)
         _, status = os.waitpid(child, 0)
-    under_way = record.read()
-    if status:
+    under_way, code = record.read(), os.waitstatus_to_exitcode(status)
+    if code and not under_way:
+        sys.exit(f"after {record.runs:,} mutations, between two files, the fuzzer itself ended with {code}")
+    if code:
         record.failures += 1
-        keep(folder, under_way, f"the reader's process ended with {os.waitstatus_to_exitcode(status)}")
+        keep(folder, under_way, f"the reader's process ended with {code}")
 
 
 def main() -> None:

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("in_time")
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why a worker is gone is always found out."""
+    """Why a worker is gone is always found out, and soon that it will not come."""
+    monkeypatch.setattr(direct_module, "_LOOK", 0.05)
     monkeypatch.setattr(direct_module, "_REASON_SECONDS", 30.0)
 
 
@@ -166,6 +167,24 @@ def test_the_step_under_way_waits_for_no_replacement(tmp_path: Path) -> None:
         step_until(server, lambda: server.workers == 1)
         assert time.monotonic() - began < 10  # some 0.01 s, where others have time for us
     assert len(warnings) == 1
+
+
+class Stillborn(Processes):
+    """The third worker's process ends before it has come."""
+
+    def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
+        super().serve(worker, endpoint, b"a wrong key" if worker == 2 else key)
+
+
+def test_a_replacement_that_dies_before_it_has_come_is_replaced_too() -> None:
+    _, work, data = made_run()
+    crew = Stillborn(work, data, [True])
+    warnings: list[str] = []
+    with closing(serving(Direct(work, crew, 60.0), work, warnings.append)) as server:
+        crew.signal(1, signal.SIGKILL)
+        step_until(server, lambda: server.workers == 2 and len(warnings) > 1)
+    told = ["worker 1 is lost: exit code -9", "worker 2 is lost: exit code 1", "worker 3 has come"]
+    assert [text for text in warnings if not text.startswith("turned away")] == told
 
 
 def test_a_stopped_worker_is_raced_then_given_up_and_replaced() -> None:

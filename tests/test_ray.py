@@ -174,21 +174,33 @@ def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free() -> None:
         start(config.Engine(workers=2, start_timeout=0.5), work, data, fail, lambda: False)
 
 
-@TRANSPORTS
-def test_a_node_that_is_added_is_used_and_its_loss_is_survived(ray_nodes: "Nodes", transport: str) -> None:
-    warnings: list[str] = []
-    with room(2), serving(transport, warnings.append, workers="2:6") as (server, crew):
-        step_until(server, lambda: True)
-        assert server.workers == 2
-        node = ray_nodes.add_node(num_cpus=1, object_store_memory=100 << 20)
-        step_until(server, lambda: server.workers == 3)
-        (newcomer,) = set(crew.descriptions) - {0, 1}
-        assert crew.descriptions[newcomer].node not in {crew.descriptions[worker].node for worker in (0, 1)}
+def test_a_node_that_is_added_is_used_and_its_loss_is_survived(ray_nodes: "Nodes") -> None:
+    with (
+        room(2),
+        growing("direct") as (direct, direct_crew, direct_warnings),
+        growing("ray") as (stored, stored_crew, stored_warnings),
+    ):
+        node = ray_nodes.add_node(num_cpus=2, object_store_memory=100 << 20)
+        step_until(direct, lambda: direct.workers == 2)
+        step_until(stored, lambda: stored.workers == 2)
+        for crew in (direct_crew, stored_crew):
+            assert crew.descriptions[1].node != crew.descriptions[0].node
         ray_nodes.remove_node(node)
-        step_until(server, lambda: server.workers == 2)
-    assert warnings[0] == f"worker {newcomer} has come"
-    assert re.fullmatch(LOST.format(newcomer), warnings[1])
-    assert len(warnings) == 2
+        step_until(direct, lambda: direct.workers == 1)
+        step_until(stored, lambda: stored.workers == 1)
+    for warnings in (direct_warnings, stored_warnings):
+        assert warnings[0] == "worker 1 has come"
+        assert re.fullmatch(LOST.format(1), warnings[1])
+        assert len(warnings) == 2
+
+
+@contextmanager
+def growing(transport: str) -> Iterator[tuple[Server, Keeping, list[str]]]:
+    """A server with one worker or two, as there is room, the cluster, and the warnings."""
+    warnings: list[str] = []
+    with serving(transport, warnings.append, workers="1:2") as (server, crew):
+        assert server.workers == 1
+        yield server, crew, warnings
 
 
 def test_an_actor_that_cannot_be_placed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,13 @@ def test_deadlines_are_a_multiple_of_the_usual_time_within_limits(limits: dict[s
     assert schedule.deadline == pytest.approx(late)
 
 
+def test_lost_workers_say_nothing_of_how_fast_those_are_that_remain() -> None:
+    schedule = paced(0.1, 1.0)
+    schedule.lost(0, "killed", 0.0)
+    schedule.begin("train", 2, 0.0)
+    assert schedule.deadline == pytest.approx(8.0)
+
+
 def test_the_time_of_a_job_counts_from_when_it_was_sent() -> None:
     schedule = paced(0.1)
     schedule.begin("train", 1, 0.0)

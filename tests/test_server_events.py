@@ -28,11 +28,16 @@ class Scripted(Several):
         super().__init__(WORK, DATA, Random(0))
         self.script = list(script)
         self.silent = silent or set()
+        self.begun = False
+
+    def publish(self, parameters: Vector) -> None:
+        super().publish(parameters)
+        self.begun = True
 
     def wait(self, seconds: float) -> list[Event]:
         if self.events:
             return super().wait(seconds)
-        if self.script and self.jobs:
+        if self.script and self.begun:
             return self.script.pop(0)(self)
         for worker in sorted(self.jobs.keys() - self.silent):
             return [self.answer(worker)]
@@ -131,6 +136,15 @@ def test_a_server_that_was_held_up_while_nobody_answered_gives_nobody_up() -> No
     assert transport.started == [0, 1]
 
 
+def test_nobody_is_late_with_a_job_that_has_not_been_sent_yet() -> None:
+    transport = Scripted()
+    server = served(transport, 2, lambda _: None, give_up_after=0.1)
+    server.gradient(PARAMETERS, 0, 0)
+    transport.script = [lambda crew: [crew.answer(0)], lambda crew: [crew.lose(1)], lambda crew: crew.sleep(0.9)]
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.dropped == []
+
+
 def test_how_long_a_server_was_held_up_says_nothing_of_how_long_workers_take() -> None:
     transport = Scripted(lambda crew: crew.sleep(30.0))
     server = served(transport, 2)
@@ -186,6 +200,19 @@ def test_a_run_that_is_to_stop_waits_for_no_worker(act: Callable[[Server], objec
     with pytest.raises(Stopped):
         act(server)
     assert 0.5 <= transport.now < 1.0
+
+
+def test_a_step_that_was_dropped_leaves_nothing_to_the_next_one() -> None:
+    transport = Scripted(silent={0, 1})
+    stop = True
+    server = opened(
+        Server(WORK, transport, Engine(workers=2), fail, lambda: stop and transport.now > 0.5, transport.clock)
+    )
+    with pytest.raises(Stopped):
+        server.gradient(PARAMETERS + 1, 0, 1)
+    stop = False
+    transport.silent = set()
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
 
 
 def test_a_run_that_is_to_stop_before_it_has_begun_does_not_begin() -> None:

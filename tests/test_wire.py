@@ -66,6 +66,13 @@ def test_a_peer_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     assert ours.fileno() == -1
 
 
+def test_a_peer_that_hangs_up_is_told_of_in_plain_words() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.shutdown(socket.SHUT_WR)
+    with theirs, pytest.raises(ConnectionError, match=r"^it hung up$"):
+        wire.greet(ours, b"key")
+
+
 def test_a_worker_that_is_sent_away_from_a_crowded_door_tries_again() -> None:
     with closing(wire.Door(None)) as door, ThreadPoolExecutor(1) as pool:
         connected = pool.submit(wire.connect, door.endpoint, b"key", 7)

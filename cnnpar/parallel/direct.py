@@ -118,6 +118,12 @@ class Direct:
         self._called.clear()
         self._close_doors()
         self._selector.close()
+        for peer in list(self._guests):
+            with suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+        for greeted in self._greeted.take():
+            if not isinstance(greeted, str):
+                greeted[0].close()
         self._greeted.close()
         self._memory.close()
         self._crew.close()

@@ -56,6 +56,7 @@ class Server:
         self._perform(self._schedule.open(self._now()))
         while not self._schedule.ready:
             self._perform(self._happened())
+            self._perform(self._expired())
 
     def home(self, parameters: Vector) -> Vector:
         """The same values where the workers find them best: the array that a run should update in place."""
@@ -107,9 +108,10 @@ class Server:
             for node, vector, sums in answer.blocks:
                 tree.put(node, Value(vector, sums))
 
-        actions = self._schedule.begin(step.kind, microbatches, self._now())
-        while not self._perform(actions, step, keep):
-            actions = self._happened(take)
+        finished = self._perform(self._schedule.begin(step.kind, microbatches, self._now()), step, keep)
+        while not finished:
+            finished = self._perform(self._happened(take), step, keep)
+            self._perform(self._expired(), step, keep)  # only now: what was dealt must be sent before it can be late
         return tree.root
 
     def _happened(self, take: Callable[[Answer], None] | None = None) -> list[Action]:
@@ -134,7 +136,11 @@ class Server:
                 actions += schedule.lost(event.worker, event.reason, now)
             else:
                 self._warn(event.text)
-        return actions + schedule.expire(self._now())
+        return actions
+
+    def _expired(self) -> list[Action]:
+        """Tell the schedule that time has passed."""
+        return self._schedule.expire(self._now())
 
     def _events(self) -> Iterator[Event]:
         """What has happened by the next deadline, until nothing is left to read.

@@ -7,6 +7,7 @@ from statistics import median_low
 
 _REMEMBERED = 3  # answers; their median is not moved by one that a busy machine held up
 _ALIKE = 1.25  # times the usual pace, or a part of it: such workers get equal spans, which come as whole subtrees
+_SHORTEST = 1e-9  # seconds; no clock tells less
 _NOTHING = 0.0005  # seconds of a step that are not worth unequal spans
 
 
@@ -43,7 +44,7 @@ class Speeds:
 
     def shares(self, workers: Sequence[int], kind: Hashable, microbatches: int) -> list[int]:
         """How many microbatches each should get so that all are done soonest; 0 for who is too slow to help."""
-        usual = self.usual(kind) or 1.0
+        usual = max(self.usual(kind) or 1.0, _SHORTEST)
         slack = _NOTHING * len(workers) / max(microbatches, 1)
         paces = [self._pace(worker, kind, usual, slack) for worker in workers]
         speed = sum(1 / pace for pace in paces)
@@ -59,6 +60,6 @@ class Speeds:
     def _pace(self, worker: int, kind: Hashable, usual: float, slack: float) -> float:
         """Seconds for a microbatch; the usual ones for who is about as fast, or not known yet."""
         remembered = self._paces.get(kind, {}).get(worker)
-        pace = max(median_low(remembered), usual / 1e6, 1e-9) if remembered else usual
+        pace = max(median_low(remembered), usual / 1e6, _SHORTEST) if remembered else usual
         alike = usual / _ALIKE - slack <= pace <= usual * _ALIKE + slack
         return usual if alike else pace

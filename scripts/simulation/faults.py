@@ -29,6 +29,7 @@ MOMENTS = (
     "more room",
     "less room",
     "server held up",
+    "server slow",
     "long update",
     "stop",
 )

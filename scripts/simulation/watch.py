@@ -19,6 +19,7 @@ from typing import Protocol
 from cnnpar.config import Engine
 
 _LOOKS = 0.2  # seconds between two looks of the server at the schedule
+_PAUSED = 1.0  # seconds without a look that the server takes for a pause
 _EPSILON = 1e-6  # seconds that rounding may cost
 
 
@@ -66,7 +67,7 @@ class Watch:
         self._started = False
         self._short_since = 0.0  # when there began to be too few workers; infinity while there are enough
         self._open = 0  # a bit for each microbatch that is not answered
-        self._began = 0.0
+        self._began = self._first_jobs_at = 0.0
         self._jobs: list[Job] = []  # of this step, or under way when it began
         self._losses_of_step = 0
         self._proved: set[int] = set()
@@ -78,7 +79,7 @@ class Watch:
         self.end(now)
         self.turn += 1
         self._open = (1 << microbatches) - 1
-        self._began = now
+        self._began = self._first_jobs_at = now
         self._jobs = list(self.running.values())
         self._losses_of_step = 0
         self._started = False
@@ -103,9 +104,10 @@ class Watch:
         if worker not in self.here or worker in self.running:
             raise Broken(f"worker {worker} has got a job that it cannot do now")
         others = [other for other in self.running.values() if self._counts(other) and other.mask & job.mask]
-        job.probe = job.mask == 1 and any(other.sent == job.sent for other in others)
+        job.probe = job.mask == 1 and bool(others) and job.sent == self._first_jobs_at
         self.running[worker] = job
-        if others and not job.probe and any(job.sent - other.sent < self._soonest - _EPSILON for other in others):
+        newest = max((other.sent for other in others), default=-inf)
+        if not job.probe and job.sent - newest < self._soonest - _EPSILON:
             raise Broken(f"worker {worker} races one that is not late")
         job.unmeasured = not self._proved
         self._jobs.append(job)
@@ -138,15 +140,22 @@ class Watch:
         self._losses_of_step += 1
         self._count(now)
 
-    def held_up(self, since: float, now: float) -> None:
-        """Nobody is late for what the server did not look."""
-        pause = now - since
-        self._began = min(self._began + pause, now)
-        self.stopped_at += pause
+    def held_up(self, since: float, now: float) -> float:
+        """The server has not looked; when it looks again, it may take that for a pause. From when the next one counts.
+
+        Nobody is late for a pause. What is none makes answers seem to come late.
+        """
+        seconds = now - since
+        self._began = min(self._began + seconds, now)
+        self.stopped_at += seconds
+        if seconds <= _PAUSED:
+            self._delay += seconds
+            return since
         if self._short_since < inf:
-            self._short_since = min(self._short_since + pause, now)
+            self._short_since = min(self._short_since + seconds, now)
         for job in self.running.values():
-            job.sent = min(job.sent + pause, now)
+            job.sent = min(job.sent + seconds, now)
+        return now
 
     def look(self, now: float, seconds: float) -> None:
         """The server is about to wait for so long."""

@@ -263,10 +263,9 @@ class Workers:
         random = self._random
         if kind == "stop":
             self._watch.stopped_at = self.time.now
-        elif kind == "server held up":
-            self.time.now += random.uniform(1.1, 4.0)
-            self._watch.held_up(self._looked_at, self.time.now)
-            self._looked_at = self.time.now
+        elif kind in ("server held up", "server slow"):
+            self.time.now += random.uniform(1.1, 4.0) if kind == "server held up" else random.uniform(0.1, 0.7)
+            self._looked_at = self._watch.held_up(self._looked_at, self.time.now)
         elif kind == "long update":
             self._update_seconds = 3.0
             return
