@@ -4,6 +4,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import ray
 
 from cnnpar.errors import InputError, RunError
 from cnnpar.parallel.attach import _check_address, first_line
@@ -47,3 +48,15 @@ def test_an_address_that_is_not_rays_is_an_error_at_once() -> None:
 
 def test_the_cluster_that_runs_passes_the_check(ray_address: str) -> None:
     _check_address(ray_address, given=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("what happened\nand where"), "ValueError: what happened"),
+        (MemoryError(), "MemoryError"),
+        (ray.exceptions.ActorDiedError(), "its process died"),
+    ],
+)
+def test_what_happened_is_told_in_one_line(error: Exception, line: str) -> None:
+    assert first_line(error) == line
