@@ -161,6 +161,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
+@pytest.mark.slow
 def test_whatever_a_file_claims_it_costs_time_and_memory_in_proportion_to_its_size(tmp_path: Path) -> None:
     for name, claim in CLAIMS.items():
         payload = tree()

@@ -216,6 +216,7 @@ def test_an_actor_that_cannot_be_placed_holds_nobody_up(monkeypatch: pytest.Monk
     assert not warnings
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_fingerprint_is_refused_by_name_while_the_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -268,6 +269,7 @@ class StopAfter(Progress):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_resumed_with_other_workers_and_transports_ends_with_the_same_weights(tmp_path: Path) -> None:
     csv = tiny.write_csv(tmp_path / "train.csv")
     whole = tiny.train(tiny.settings(csv), tmp_path / "whole")

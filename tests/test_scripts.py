@@ -26,6 +26,7 @@ def test_every_script_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WITH_OPTIONS, ids=lambda path: path.name)
 def test_every_script_with_options_explains_them(path: Path) -> None:
     skip_without_torch(path)
