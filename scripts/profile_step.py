@@ -1,13 +1,16 @@
 """Where one gradient's time goes, layer by layer, on one core with one BLAS thread.
 
-    python scripts/profile_step.py [--config FILE] [--shape H W C] [--classes N] [--microbatch 16] [--repeat 200]
+    python scripts/profile_step.py [--network NAME | --config FILE --shape H W C --classes N] [--microbatch 16]
+                                   [--repeat 200] [--json]
 
-The network is the configuration's `model.layers`; without a file it is the default one, on 8 x 8 x 1. Times are
-means over the fastest quarter of the steps, those that other work on the machine disturbed least. Operations are
-those of the matrix products: 2 for each weight and place that it is used at.
+The network is one of bench_networks.py, or the configuration's `model.layers`; by default the one for the digits.
+Times are CPU times, means over the fastest quarter of the steps, those that other work on the machine disturbed least.
+MFLOP counts the products and sums of the definition, 2 for each weight and place that it is used at; a way that needs
+fewer (cnnpar/nn/winograd.py) shows as a rate that may be above the machine's own.
 """
 
 import argparse
+import json
 import math
 import time
 from collections import defaultdict
@@ -15,6 +18,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from bench_networks import TASKS, make_network
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cnnpar.config import Config
@@ -35,9 +39,9 @@ class Timed:
             return getattr(self.layer, method)
 
         def call(*arguments: Any) -> Any:
-            start = time.perf_counter()
+            start = time.thread_time()
             result = getattr(self.layer, method)(*arguments)
-            self.times[method].append(time.perf_counter() - start)
+            self.times[method].append(time.thread_time() - start)
             return result
 
         return call
@@ -59,53 +63,88 @@ def operations(network: Network, samples: int) -> list[int]:
     return counts
 
 
+def product_rate() -> float:
+    """GFLOP/s of a product of two float32 matrices of 2048 x 2048, the best of ten: what this core can do."""
+    a = np.random.default_rng(0).standard_normal((2048, 2048), np.float32)
+    out, seconds = np.empty_like(a), []
+    for _ in range(10):
+        start = time.thread_time()
+        np.matmul(a, a, out=out)
+        seconds.append(time.thread_time() - start)
+    return 2 * 2048**3 / min(seconds) / 1e9
+
+
+def chosen(options: argparse.Namespace) -> Network:
+    """The network that the options name."""
+    if options.network:
+        return make_network(TASKS[options.network])
+    settings = resolve(read(options.config)) if options.config else Config()
+    height, width, channels = options.shape
+    return Network.from_tables(settings.model.layers, (height, width, channels), options.classes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--network", choices=sorted(TASKS), help="one of bench_networks.py")
     parser.add_argument("--config", help="TOML file; default: the network of cnnpar.config on 8 x 8 x 1")
     parser.add_argument("--shape", type=int, nargs=3, default=(8, 8, 1), metavar=("H", "W", "C"))
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--microbatch", type=int, default=16, help="samples at a time")
     parser.add_argument("--repeat", type=int, default=200)
+    parser.add_argument("--json", action="store_true", help="print the sums as one object, on the last line")
     options = parser.parse_args()
-    settings = resolve(read(options.config)) if options.config else Config()
-    height, width, channels = options.shape
-    network = Network.from_tables(settings.model.layers, (height, width, channels), options.classes)
+    network = chosen(options)
 
     samples = options.microbatch
     random = np.random.default_rng(0)
     parameters = network.init(0)
     gradient = np.empty_like(parameters)
-    images = random.standard_normal((samples, height, width, channels), np.float32)
-    labels = random.integers(0, options.classes, samples)
+    images = random.standard_normal((samples, *network.input_shape), np.float32)
+    labels = random.integers(0, network.classes, samples)
     generators = {index: np.random.Generator(np.random.Philox(index)) for index in range(len(network.layers))}
 
     def step() -> float:
-        start = time.perf_counter()
+        start = time.thread_time()
         network.loss_and_gradient(parameters, images, labels, generators.__getitem__, gradient)
-        return time.perf_counter() - start
+        return time.thread_time() - start
+
+    def fastest(seconds: list[float]) -> list[int]:
+        return sorted(range(options.repeat), key=seconds.__getitem__)[: -(-options.repeat // 4)]
 
     with threadpool_limits(1):
+        most = product_rate()
         for _ in range(10):
             step()
+        seconds = [step() for _ in range(options.repeat)]
+        alone = mean(seconds[place] for place in fastest(seconds))
         layers = network.layers
         timed = [Timed(layer) for layer in layers]
         network.layers = tuple(timed)  # type: ignore[arg-type]
         seconds = [step() for _ in range(options.repeat)]
-    steps = sorted(range(options.repeat), key=seconds.__getitem__)[: -(-options.repeat // 4)]
+    steps = fastest(seconds)
     whole = 1e3 * mean(seconds[step] for step in steps)
 
-    print(f"{'layer':<12} {'forward ms':>10} {'backward ms':>11} {'GFLOP/s':>8} {'share':>6}")
-    rest = whole
+    print(f"{'layer':<12} {'forward ms':>10} {'backward ms':>11} {'MFLOP':>8} {'GFLOP/s':>8} {'share':>6}")
+    rest, total = whole, 0
     for layer, clock, count in zip(layers, timed, operations(network, samples), strict=True):
         forward = clock.milliseconds(steps, "forward")
         backward = clock.milliseconds(steps, "gradients", "backward")
-        products = sum(method in clock.times for method in ("forward", "gradients", "backward"))
-        rate = f"{products * count / (forward + backward) / 1e6:8.1f}" if count else " " * 8
-        rest -= forward + backward
+        count *= sum(method in clock.times for method in ("forward", "gradients", "backward"))
+        rate = f"{count / 1e6:8.1f} {count / (forward + backward) / 1e6:8.1f}" if count else " " * 17
+        rest, total = rest - forward - backward, total + count
         print(f"{layer.name:<12} {forward:10.3f} {backward:11.3f} {rate} {(forward + backward) / whole:6.1%}")
-    print(f"{'the rest':<12} {'':>10} {rest:11.3f} {'':8} {rest / whole:6.1%}")
+    print(f"{'the rest':<12} {'':>10} {rest:11.3f} {'':17} {rest / whole:6.1%}   (reading the clock included)")
     blas = ", ".join(f"{info['internal_api']} {info.get('architecture', '')}" for info in threadpool_info())
-    print(f"{samples} images in {whole:.3f} ms: {1e3 * samples / whole:,.0f} images/s on one core ({blas})")
+    results = {
+        "images_per_second": samples / alone,
+        "gflops": total / alone / 1e9,
+        "product_gflops": most,
+        "share": total / alone / 1e9 / most,
+    }
+    print(f"{samples} images in {1e3 * alone:.3f} ms: {samples / alone:,.0f} images/s on one core ({blas})")
+    print(f"{results['gflops']:.1f} GFLOP/s, {results['share']:.1%} of the {most:.1f} of a product of 2048 x 2048")
+    if options.json:
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

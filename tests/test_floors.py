@@ -35,6 +35,7 @@ FLOORS = {
     "cnnpar.atomic": 0,
     "cnnpar.errors": 0,
     "cnnpar.nn.kernels": 0,
+    "cnnpar.nn.winograd": 0.5,
     "cnnpar": 0,
 }
 MAY_IMPORT_RAY = {

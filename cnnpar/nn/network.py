@@ -73,10 +73,11 @@ class Network:
         self.layout = _layout(self.layers, self._parameters)
         self._order = _order(self.layers)
         self._kept: dict[int, list[Workspace]] = {}  # by number of samples: a workspace for each layer
+        self._scratch: dict[str, Array] = {}  # what they all need for a moment only
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the workspaces: a copy makes its own, whose arrays then lie in memory as they must."""
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_kept": {}, "_scratch": {}}
 
     @classmethod
     def from_tables(
@@ -179,7 +180,7 @@ class Network:
         """Those of the layers for this number of samples, holding the parameters."""
         work = self._kept.pop(samples, None)
         if work is None:
-            work = [Workspace() for _ in self.layers]
+            work = [Workspace(self._scratch) for _ in self.layers]
             while len(self._kept) >= _KEPT_SIZES:
                 del self._kept[next(iter(self._kept))]
         self._kept[samples] = work  # the one used longest ago is first

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import scipy
-import scipy.linalg.blas  # its own OpenBLAS must be loaded before threads are limited
 from threadpoolctl import ThreadpoolController
 
 from cnnpar import __version__
@@ -46,10 +44,10 @@ def use_one_thread() -> None:
 
 def fingerprint() -> Fingerprint:
     """This process's own fingerprint: flat, readable, comparable."""
+    pools = [pool for pool in ThreadpoolController().info() if pool["user_api"] == "blas"]
+    own = [pool for pool in pools if "numpy.libs" in Path(pool["filepath"]).parts]  # others may have brought theirs
     blas = sorted(
-        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip()
-        for pool in ThreadpoolController().info()
-        if pool["user_api"] == "blas"
+        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in own or pools
     )
     simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
     return {
@@ -57,11 +55,10 @@ def fingerprint() -> Fingerprint:
         "machine": platform.machine(),
         "libc": " ".join(platform.libc_ver()),
         "numpy": np.__version__,
-        "scipy": scipy.__version__,
         "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
         "blas": "; ".join(blas) or "unknown",
         "blas_l2_kb": _cache_kb(),
-        "kernels": "numpy",
+        "kernels": "numpy, winograd",
     }
 
 

@@ -21,7 +21,8 @@ class ReLU(Layer, frozen=True, tag="relu"):
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """See Layer."""
-        return np.multiply(dy, work.y > 0, out=work.array("dx", dy.shape, dy.dtype))
+        passes = np.greater(work.y, 0, out=work.scratch("passes", dy.shape, np.dtype(bool)))
+        return np.multiply(dy, passes, out=work.array("dx", dy.shape, dy.dtype))
 
 
 @register

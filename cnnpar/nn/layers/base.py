@@ -53,8 +53,11 @@ class Workspace:
     y: Array  # and its output
     generator: np.random.Generator | None  # in training, for a layer that is `random`
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: dict[str, Array] | None = None) -> None:
+        """`scratch`: the memory of `scratch`, shared by workspaces that are used in turns, as a network's are."""
         self._arrays: dict[str, Array] = {}
+        self._parts: dict[str, Workspace] = {}
+        self._scratch: dict[str, Array] = {} if scratch is None else scratch
 
     def array(self, name: str, shape: Shape, dtype: np.dtype[Any], order: tuple[int, ...] | None = None) -> Array:
         """The array `name`: zeros the first time, and whatever it held last from then on.
@@ -67,8 +70,19 @@ class Workspace:
             self._arrays[name] = array = array if order is None else array.transpose(np.argsort(order))
         return array
 
+    def scratch(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """An array that may hold anything, the caller's until anybody asks for this name again."""
+        size, array = math.prod(shape), self._scratch.get(name)
+        if array is None or array.size < size or array.dtype != dtype:
+            self._scratch[name] = array = np.empty(size, dtype)
+        return array[:size].reshape(shape)
+
+    def part(self, name: str) -> "Workspace":
+        """A workspace within this one, whose arrays have names of their own."""
+        return self._parts.setdefault(name, Workspace(self._scratch))
+
     def last(self, name: str) -> Array:
-        """The array `name`, as the last forward pass left it."""
+        """The array `name`, as it was left."""
         return self._arrays[name]
 
 

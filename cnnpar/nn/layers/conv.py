@@ -4,19 +4,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+import cnnpar.nn.kernels as kernels
+import cnnpar.nn.winograd as winograd
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import (
-    Array,
-    Pair,
-    Shape,
-    add_correlation,
-    kernel_gradient,
-    pad_sizes,
-    pair,
-    unroll,
-    unrolled,
-    window_count,
-)
+from cnnpar.nn.kernels import Array, Pair, Shape, pad_sizes, pair, window_count
 from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, Workspace, at_least, image_shape, register
 
 
@@ -63,20 +54,19 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
         (top, left), count = self._geometry(x.shape)
-        samples, stride, weight = x.shape[2], pair(self.stride), work.p["weight"]
-        shape, order = unrolled(count, samples, weight.shape[:3], stride)
-        windows = work.array("windows", shape, x.dtype, order)
-        unroll(x, (-top, -left), stride, windows)
-        y = work.array("y", (*count, samples, self.channels), x.dtype)
-        row = work.array("row", y.shape[1:], x.dtype)
-        row[...] = work.p.get("bias", 0)  # for a whole row of pixels, to copy in long runs
-        y[...] = row
-        add_correlation(windows, weight, y)
+        weight, stride, start = work.p["weight"], pair(self.stride), (-top, -left)
+        y = _correlate(x, weight, start, stride, count, work, keep=True)
+        if self.bias:
+            row = work.scratch("row", y.shape[1:], y.dtype)  # for a whole row of pixels, to add in long runs
+            row[...] = work.p["bias"]
+            y += row
         return y
 
     def gradients(self, dy: Array, work: Workspace) -> None:
         """See Layer."""
-        kernel_gradient(work.last("windows"), dy, work.g["weight"])
+        gradient = work.g["weight"]
+        way = winograd if winograd.suits(gradient.shape, pair(self.stride), dy.shape[:2]) else kernels
+        way.kernel_gradient(dy, gradient, work)
         if self.bias:
             flat = dy.reshape(-1, self.channels)  # (pixels, channels)
             ones = np.ones(len(flat), dy.dtype)
@@ -90,23 +80,22 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
         """
         (top, left), _ = self._geometry(work.x.shape)
         down, right = pair(self.stride)
-        dx = work.array("dx", work.x.shape, dy.dtype)
-        for y, x in np.ndindex(min(down, dx.shape[0]), min(right, dx.shape[1])):
+        height, width = work.x.shape[:2]
+        for y, x in np.ndindex(min(down, height), min(right, width)):
             kernel = work.p["weight"][(y + top) % down :: down, (x + left) % right :: right]
             if not kernel.size:
                 continue  # a stride wider than the kernel: no window holds these pixels, and they stay 0
-            flipped = np.ascontiguousarray(kernel[::-1, ::-1].swapaxes(2, 3))  # (rows, columns, channels, C)
-            size, part = flipped.shape[:3], dx[y::down, x::right]
-            shape, order = unrolled(part.shape[:2], part.shape[2], size, (1, 1))
-            windows = work.array(f"windows {y} {x}", shape, dy.dtype, order)
+            reverse = kernel[::-1, ::-1].swapaxes(2, 3)  # (rows, columns, channels, C)
+            flipped = work.scratch("flipped", reverse.shape, dy.dtype)
+            flipped[...] = reverse
             last = (y + top) // down, (x + left) // right  # the last output that sees the input pixel (y, x)
-            unroll(dy, (last[0] - size[0] + 1, last[1] - size[1] + 1), (1, 1), windows)
-            product = part if part.flags.c_contiguous else work.array(f"product {y} {x}", part.shape, dy.dtype)
-            product.fill(0)
-            add_correlation(windows, flipped, product)
-            if product is not part:
-                part[...] = product
-        return dx
+            start = last[0] - len(kernel) + 1, last[1] - len(kernel[0]) + 1
+            count = len(range(y, height, down)), len(range(x, width, right))
+            part = _correlate(dy, flipped, start, (1, 1), count, work.part(f"{y} {x}"))
+            if down == right == 1:
+                return part
+            work.array("dx", work.x.shape, dy.dtype)[y::down, x::right] = part
+        return work.array("dx", work.x.shape, dy.dtype)
 
     def _geometry(self, shape: Shape) -> tuple[Pair, Pair]:
         """Zeros above and to the left, and the number of windows by axis, for an image of `shape` (H, W, ...)."""
@@ -117,3 +106,12 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
             before.append(zeros[0])
             count.append(window_count(size + sum(zeros), window, stride))
         return (before[0], before[1]), (count[0], count[1])
+
+
+def _correlate(
+    x: Array, kernel: Array, start: Pair, stride: Pair, count: Pair, work: Workspace, keep: bool = False
+) -> Array:
+    """See `kernels.correlate`. `keep` what the kernel's gradient needs."""
+    if winograd.suits(kernel.shape, stride, count):
+        return winograd.correlate(x, kernel, start, count, work, keep)
+    return kernels.correlate(x, kernel, start, stride, count, work)

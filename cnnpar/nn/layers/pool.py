@@ -74,10 +74,10 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
         overlap = any(stride < size for size, stride in zip(pair(self.size), self._strides(), strict=True))
         if overlap:
             dx.fill(0)  # otherwise every pixel is written once, or is in no window and was 0 from the start
-        buffer = work.array("left", dy.shape, dy.dtype)
+        buffer = work.scratch("left", dy.shape, dy.dtype)
         left = dy  # what no pixel has taken yet
         for pixel, beats in zip(reversed(others), reversed(work.last("larger")), strict=True):
-            taken = work.array("taken", dy.shape, dy.dtype) if overlap else pixel
+            taken = work.scratch("taken", dy.shape, dy.dtype) if overlap else pixel
             np.multiply(left, beats, out=taken)
             left = np.subtract(left, taken, out=buffer)
             if overlap:
@@ -110,7 +110,7 @@ class AvgPool2D(Pool2D, frozen=True, tag="avgpool2d"):
         dx = work.array("dx", work.x.shape, dy.dtype)
         dx.fill(0)
         gradients = self._pixels(dx)
-        share = np.divide(dy, len(gradients), out=work.array("share", dy.shape, dy.dtype))
+        share = np.divide(dy, len(gradients), out=work.scratch("share", dy.shape, dy.dtype))
         for gradient in gradients:
             gradient += share
         return dx

@@ -1,0 +1,132 @@
+"""Winograd's way to a convolution against the definition's, and the memory that both work in."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnpar.nn import kernels, winograd
+from cnnpar.nn.kernels import Array, pad_sizes, window_count
+from cnnpar.nn.layers import Workspace
+
+TAPS = st.integers(3, 5)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> dict[str, Any]:
+    """Sizes that fill tiles and that do not, windows that reach out of the image on any side, one of everything."""
+    sizes, few = st.integers(1, 11), st.integers(1, 4)
+    starts = st.integers(-5, 4)
+    return {
+        "shape": (draw(sizes), draw(sizes), draw(few), draw(few)),
+        "kernel": (draw(TAPS), draw(TAPS), draw(few)),
+        "start": (draw(starts), draw(starts)),
+        "count": (draw(sizes), draw(sizes)),
+    }
+
+
+def random(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def both_ways(
+    shape: tuple[int, ...], kernel: tuple[int, ...], start: Any, count: Any, dtype: Any = np.float64
+) -> list[tuple[Array, Array]]:
+    """Outputs and kernel's gradient, by Winograd and by the definition; what memory holds before must not matter."""
+    x, weights = random(*shape, dtype=dtype), random(*kernel[:2], shape[3], kernel[2], seed=1, dtype=dtype)
+    dy = random(*count, shape[2], kernel[2], seed=2, dtype=dtype)
+    results = []
+    for way in (winograd, kernels):
+        memory, gradient = Workspace(), np.full_like(weights, np.nan)
+        for scale in (np.nan, 1.0):
+            if way is winograd:
+                y = winograd.correlate(x * scale, weights, start, count, memory, keep=True)
+            else:
+                y = kernels.correlate(x * scale, weights, start, (1, 1), count, memory)
+            way.kernel_gradient(dy * scale, gradient, memory)
+        results.append((y, gradient))
+    return results
+
+
+@given(convolutions())
+@settings(max_examples=60, deadline=None)
+def test_winograds_way_is_the_definition_for_outputs_and_the_kernels_gradient(case: dict[str, Any]) -> None:
+    (y, gradient), (expected, expected_gradient) = both_ways(**case)
+    np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_blocks_of_tiles_add_up_to_the_whole(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case: dict[str, Any] = {"shape": (19, 9, 2, 3), "kernel": (3, 4, 2), "start": (-1, -1), "count": (19, 9)}
+    ((whole, whole_gradient), _) = both_ways(**case)
+    monkeypatch.setattr(winograd, "_BLOCK", rows * 36 * 3 * 2 * (3 + 2))  # columns of tiles, samples, channels
+    monkeypatch.setattr(winograd, "tiling", winograd.Tiling)  # not those that are cached
+    tiles = winograd.tiling((19, 9), (3, 4, 3, 2), 2, np.dtype(float))
+    assert len(tiles.blocks) == -(-5 // rows)
+    assert [row for block in tiles.blocks for row in range(block.start, block.stop)] == list(range(5))
+    ((y, gradient), _) = both_ways(**case)
+    np.testing.assert_allclose(y, whole, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradient, whole_gradient, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 6])
+def test_transforms_of_one_axis_are_exact_for_every_kernel_that_fits(taps: int) -> None:
+    matrices = winograd.transforms(taps, np.dtype(np.float64))
+    pixels, kernel = random(6), random(taps, seed=1)
+    found = matrices.outputs.T @ ((matrices.kernel @ kernel) * (matrices.inputs @ pixels))
+    np.testing.assert_allclose(found, np.correlate(pixels, kernel, mode="valid"), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("taps", "most"), [(3, 3.0), (4, 4.0), (5, 5.0)])
+def test_rounding_is_a_small_multiple_of_the_definitions(taps: int, most: float) -> None:
+    case: dict[str, Any] = {"shape": (16, 16, 4, 64), "kernel": (taps, taps, 32), "start": (0, 0), "count": (12, 12)}
+    exact = both_ways(**case)[1]
+    ours, definition = both_ways(**case, dtype=np.float32)
+    errors = [
+        [np.sqrt(np.mean((found - true) ** 2) / np.mean(true**2)) for found, true in zip(way, exact, strict=True)]
+        for way in (ours, definition)
+    ]
+    assert errors[0][0] < most * errors[1][0]
+    assert errors[0][1] < 1e-5  # the gradient: sums of products of transforms on both sides
+    assert errors[1][1] < 1e-6
+
+
+@given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 12))
+@settings(deadline=None)
+def test_same_padding_makes_size_over_stride_windows_rounded_up_the_odd_zero_last(
+    size: int, window: int, stride: int
+) -> None:
+    before, after = pad_sizes(size, window, stride, "same")
+    assert window_count(size + before + after, window, stride) == -(-size // stride)
+    assert after - before in (0, 1)
+
+
+def test_only_what_is_possible_and_pays_goes_winograds_way() -> None:
+    assert winograd.suits((3, 5, 16, 32), (1, 1), (7, 7))
+    for kernel, stride, outputs in [
+        ((3, 3, 16, 32), (1, 2), (28, 28)),
+        ((2, 3, 16, 32), (1, 1), (28, 28)),
+        ((3, 6, 16, 32), (1, 1), (28, 28)),
+        ((3, 3, 1, 32), (1, 1), (28, 28)),
+        ((3, 3, 16, 32), (1, 1), (4, 4)),
+    ]:
+        assert not winograd.suits(kernel, stride, outputs)
+
+
+def test_an_array_stays_and_scratch_is_shared_by_name() -> None:
+    shared: dict[str, Array] = {}
+    single = np.dtype(np.float32)
+    first, second = Workspace(shared), Workspace(shared)
+    kept = first.array("a", (2, 3), single)
+    kept += 1
+    assert first.array("a", (2, 3), single) is kept
+    assert not second.array("a", (2, 3), single).any()
+    assert not first.part("p").array("a", (2, 3), single).any()
+    assert first.part("p") is first.part("p")
+    assert np.shares_memory(first.scratch("s", (4, 3), single), second.scratch("s", (2, 2), single))
+    assert np.shares_memory(first.scratch("s", (4, 3), single), second.part("p").scratch("s", (4, 3), single))
+    assert not np.shares_memory(first.scratch("s", (4, 3), single), first.scratch("t", (4, 3), single))
+    assert first.scratch("s", (5, 5), np.dtype(bool)).dtype == bool
