@@ -12,11 +12,11 @@ held at every moment.
 import argparse
 import json
 import sys
-import time
 import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from random import Random
+from time import perf_counter
 from typing import NamedTuple
 
 from simulation.faults import KINDS, settings
@@ -46,8 +46,8 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
     if trace:
         trace(0.0, f"schedule {seed}: {engine}")
     workers = Workers(work, engine, random, watch, trace)
-    time_now = workers.time.clock
-    server = Server(work, workers, engine, lambda _: None, lambda: time_now() >= watch.stopped_at, time_now)
+    time = workers.time
+    server = Server(work, workers, engine, lambda _: None, lambda: time.now >= watch.stopped_at, time.clock)
     watch.schedule = server._schedule
     parameters = beginning()
     before = parameters.tobytes()
@@ -59,11 +59,11 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
             if record != expected:
                 raise Broken(f"a step has left other bits than the serial run: {record} instead of {expected}")
             before = record.parameters
-        watch.end(time_now())
+        watch.end(time.now)
     except RunError as error:
-        ending = f"failed: {watch.judge(str(error), time_now())}"
+        ending = f"failed: {watch.judge(str(error), time.now)}"
         if trace:
-            trace(time_now(), f"the run fails: {error}")
+            trace(time.now, f"the run fails: {error}")
     except Stopped:
         ending = "stopped"
     if parameters.tobytes() != before:
@@ -115,7 +115,7 @@ def main() -> int:
     if options.replay:
         return replay(options.seed)
 
-    began = time.perf_counter()
+    began = perf_counter()
     seeds = range(options.seed, options.seed + options.schedules)
     total = Tally(Counter(), Counter(), [])
     with ProcessPoolExecutor(options.processes) as pool:
@@ -123,7 +123,7 @@ def main() -> int:
             total.endings.update(tally.endings)
             total.kinds.update(tally.kinds)
             total.broken.extend(tally.broken)
-    seconds = time.perf_counter() - began
+    seconds = perf_counter() - began
 
     for kind in KINDS:
         print(f"{kind:<64} {total.kinds[kind]:>12,}")

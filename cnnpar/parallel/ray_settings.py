@@ -26,6 +26,7 @@ def prepare_ray(settings: Engine) -> None:
         quiet |= {
             "RAY_worker_niceness": "0",  # this machine's cores are the workers' to use
             "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # a small /dev/shm is no reason to stop
+            "RAY_gcs_rpc_server_connect_timeout_s": "1",  # five times: who starts as its Ray is killed soon gives up
         }
         if "RAY_AUTH_MODE" not in os.environ:  # nobody else is to use this cluster, and no file need keep its token
             quiet |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

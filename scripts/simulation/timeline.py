@@ -11,12 +11,14 @@ class Timeline:
 
     def __init__(self, random: Random) -> None:
         self.now = 0.0  # seconds
+        self.read_at = 0.0  # when somebody looked at the clock last
         self._grid = random.choice((0, 100))  # facts that fall on a grid of 1/100 s often meet
         self._facts: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._so_far = 0
 
     def clock(self) -> float:
-        """The time."""
+        """The time, as the server reads it."""
+        self.read_at = self.now
         return self.now
 
     def plan(self, seconds: float, fact: Callable[..., None], *arguments: object) -> None:

@@ -140,15 +140,15 @@ class Watch:
         self._losses_of_step += 1
         self._count(now)
 
-    def held_up(self, since: float, now: float) -> float:
-        """The server has not looked; when it looks again, it may take that for a pause. From when the next one counts.
+    def held_up(self, looked_at: float, since: float, now: float) -> float:
+        """The server has not looked at the clock since then, which is told up to `since`. Up to when it is told now.
 
-        Nobody is late for a pause. What is none makes answers seem to come late.
+        It takes a long time for a pause, and nobody is late for a pause. After a short one answers seem to come late.
         """
         seconds = now - since
         self._began = min(self._began + seconds, now)
         self.stopped_at += seconds
-        if seconds <= _PAUSED:
+        if now - looked_at <= _PAUSED:
             self._delay += seconds
             return since
         if self._short_since < inf:

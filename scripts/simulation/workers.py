@@ -59,7 +59,7 @@ class Workers:
         self._waits = 0
         self._step = work.asked
         self._leaves = 0
-        self._looked_at = 0.0
+        self._told_until = 0.0
         self._version = 0  # of the parameters
         self._parameters: Vector = np.empty(0, np.float32)
         self._update_seconds = _UPDATE
@@ -74,10 +74,9 @@ class Workers:
 
     def publish(self, parameters: Vector) -> None:
         """The update has taken a moment, or long; what is still under way becomes worthless."""
-        began = self.time.now
         self.time.now += self._update_seconds * self._random.uniform(0.5, 1.0)
         if self._update_seconds > _UPDATE:
-            self._watch.held_up(began, self.time.now)
+            self._hold_up()
             self._update_seconds = _UPDATE
             self.kinds["long update"] += 1
         self._parameters = parameters
@@ -158,7 +157,6 @@ class Workers:
         self._notice_step()
         if seconds > 0:
             self._watch.look(self.time.now, seconds)
-        self._looked_at = self.time.now
         if self.time.wait(seconds):
             while self.time.happen():
                 if self._events and self._random.random() < 0.1:
@@ -178,6 +176,11 @@ class Workers:
                 for share, kind in self._faults.moments:
                     self.time.plan(share * seconds, self._come, kind)
             self._watch.begin(self._leaves, self.time.now)
+
+    def _hold_up(self) -> None:
+        """The clock has moved without the server."""
+        time = self.time
+        self._told_until = self._watch.held_up(time.read_at, max(time.read_at, self._told_until), time.now)
 
     def _tell(self, text: str, *values: object) -> None:
         if self._trace:
@@ -248,8 +251,6 @@ class Workers:
     def _repeat(self, worker: int, job: Job, seconds: float, kind: str) -> None:
         """An answer that was given, or whose worker is lost; what it tells of is not there any more."""
         hand = self._workers.get(worker)
-        if hand and hand.job is job:
-            return
         self._tell("worker %d answers job %d again", worker, job.number)
         self.kinds[kind if kind == "answer twice" else ""] += 1
         self.kinds["answer to an earlier job"] += hand is not None and hand.job is not None
@@ -265,7 +266,7 @@ class Workers:
             self._watch.stopped_at = self.time.now
         elif kind in ("server held up", "server slow"):
             self.time.now += random.uniform(1.1, 4.0) if kind == "server held up" else random.uniform(0.1, 0.7)
-            self._looked_at = self._watch.held_up(self._looked_at, self.time.now)
+            self._hold_up()
         elif kind == "long update":
             self._update_seconds = 3.0
             return
