@@ -90,6 +90,7 @@ PLAIN = "0,1,2,3,4\n1,5,6,7,255\n"
     [
         PLAIN,
         PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace("\n", "\r"),
         PLAIN.rstrip(),
         PLAIN + "\n  \n\r\n",
         PLAIN.replace("\n", "\n\n"),

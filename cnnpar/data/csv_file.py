@@ -1,24 +1,25 @@
 """CSV and CSV.GZ: one sample a line, the label first, its pixels (0..255) row by row after it.
 
-A first line whose first cell is text is a header. Blank lines, CRLF, a byte order mark and spaces around
-numbers do no harm. `numpy.loadtxt` reads MNIST's 60,000 lines in about a second; only the line it refuses is
-looked at in Python.
+A first line whose first cell is text is a header. Blank lines, CRLF or CR, a byte order mark and spaces around
+numbers do no harm. `numpy.loadtxt` reads MNIST's 60,000 lines in about a second, the first time; only the line it
+refuses is looked at in Python.
 """
 
 import re
 import warnings
-from array import array
 from collections.abc import Iterator
+from functools import partial
 from gzip import GzipFile
 from io import BufferedReader, TextIOWrapper
-from itertools import chain
+from itertools import chain, islice
 from math import isqrt, prod
 from pathlib import Path
 
 import numpy as np
 
+from cnnpar.data.cache import Samples, cached
 from cnnpar.data.dataset import ImageShape
-from cnnpar.data.files import Found, by, opened, reason
+from cnnpar.data.files import Digest, Found, by, opened, reason
 from cnnpar.errors import InputError
 
 _LONGEST_LINE = 1 << 26  # characters: 16 million pixels; a longer line is not read to its end
@@ -27,13 +28,15 @@ _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 def read(path: Path, shape: tuple[int, ...]) -> Found:
     """The samples of a CSV file; `shape` is (height, width[, channels]), or () for square grey images."""
-    with opened(path) as file:
+    images, labels = cached(f"csv {shape}", [path], partial(_parsed, path, shape))
+    return Found(images, labels, lambda row: f"line {_line(path, row)}, column 1")
+
+
+def _parsed(path: Path, shape: tuple[int, ...], digest: Digest | None) -> Samples:
+    with opened(path, digest) as file:
         rows = _Rows(path, file)
         lines = iter(rows)
         first = next(lines, "")
-        if _is_header(first):
-            rows.numbers.pop()
-            first = next(lines, "")
         if not first:
             raise InputError(f"{path}: no samples; expected lines of label,pixel,pixel,...")
         image_shape = _image_shape(path, rows.number, first.count(","), shape)
@@ -52,30 +55,39 @@ def read(path: Path, shape: tuple[int, ...]) -> Found:
             # loadtxt pulls one line at a time, so the line it stopped at is the one it refused.
             fault = _fault(rows.text, pixels) or f": {reason(error)}"
             raise InputError(f"{path}: line {rows.number}{fault}") from error
-    numbers = rows.numbers
     images = np.ascontiguousarray(table["pixels"]).reshape(-1, *image_shape)
-    return Found(images, np.ascontiguousarray(table["label"]), lambda i: f"line {numbers[i]}, column 1")
+    return Samples(images, np.ascontiguousarray(table["label"]))
+
+
+def _line(path: Path, row: int) -> int:
+    """Where in the file a sample is, from 1."""
+    with opened(path) as file:
+        rows = _Rows(path, file)
+        for _ in islice(rows, row + 1):
+            pass
+        return rows.number
 
 
 class _Rows:
-    """The lines of a text file that are not blank; remembers where each one was."""
+    """The lines of a file that hold a sample: neither blank nor a header."""
 
     def __init__(self, path: Path, file: BufferedReader | GzipFile) -> None:
         self.number = 0  # of the line read last, from 1
         self.text = ""  # that line
-        self.numbers = array("q")  # line number of each row
         self._path = path
         self._file = TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
 
     def __iter__(self) -> Iterator[str]:
+        begun = False
         while text := self._file.readline(_LONGEST_LINE):
             self.number += 1
             self.text = text
             if len(text) == _LONGEST_LINE:
                 raise InputError(f"{self._path}: line {self.number} is too long to be a sample")
             if not text.isspace():
-                self.numbers.append(self.number)
-                yield text
+                if begun or not _is_header(text):
+                    yield text
+                begun = True
 
 
 def _is_header(line: str) -> bool:

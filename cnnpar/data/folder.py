@@ -1,14 +1,16 @@
 """A folder of class folders with PNG or JPEG pictures: cats/1.png, dogs/2.jpg. Their names are the classes."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.data.cache import Samples, cached
 from cnnpar.data.dataset import ImageShape
-from cnnpar.data.files import Found, reason
+from cnnpar.data.files import Digest, Found, Tap, reason
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,17 +22,28 @@ _CHANNELS = {"L": 1, "RGB": 3}  # Pillow's modes of 8 bits a channel: grey and c
 
 def read(path: Path) -> Found:
     """All pictures, class after class in the order of their names. They must agree in size and mode."""
+    from PIL import features
+
     classes = [folder for folder in _visible(path) if folder.is_dir()]
     pictures = [(label, picture) for label, folder in enumerate(classes) for picture in _pictures(folder)]
     if not pictures:
         raise InputError(f"{path}: no class folders in it; expected one a class, with PNG or JPEG pictures")
-    first = pictures[0][1]
-    shape = _decoded(first).shape
-    images = np.empty((len(pictures), *shape), dtype=np.uint8)
-    for image, (_, picture) in zip(images, pictures, strict=True):
-        image[...] = _decoded(picture, like=(shape, first))
     labels = np.array([label for label, _ in pictures], dtype=np.int64)
-    return Found(images, labels, lambda i: str(pictures[i][1]), tuple(folder.name for folder in classes))
+    files = [picture for _, picture in pictures]
+    # Decoders of JPEG may differ in the last bit of a pixel.
+    kind = f"folder {[features.version(codec) for codec in ('pil', 'jpg', 'zlib')]}"
+    images, _ = cached(kind, files, lambda digest: Samples(_unpacked(files, digest), labels))
+    return Found(images, labels, lambda i: str(files[i]), tuple(folder.name for folder in classes))
+
+
+def _unpacked(files: list[Path], digest: Digest | None) -> NDArray[np.uint8]:
+    """Pictures (N, H, W, C) that are all like the first one."""
+    first = _decoded(files[0], digest)
+    images = np.empty((len(files), *first.shape), dtype=np.uint8)
+    images[0] = first
+    for image, picture in zip(images[1:], files[1:], strict=True):
+        image[...] = _decoded(picture, digest, like=(first.shape, files[0]))
+    return images
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -52,14 +65,16 @@ def _pictures(folder: Path) -> list[Path]:
     return pictures
 
 
-def _decoded(path: Path, like: tuple[tuple[int, ...], Path] | None = None) -> NDArray[np.uint8]:
+def _decoded(path: Path, digest: Digest | None, like: tuple[tuple[int, ...], Path] | None = None) -> NDArray[np.uint8]:
     """One picture (H, W, C). Its header must say it is like another one before it is unpacked."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            with Tap(path, digest) as file:
+                content = file.readall()
+            with Image.open(BytesIO(content), formats=("PNG", "JPEG")) as picture:
                 shape = _shape(path, picture)
                 if like is not None and shape != like[0]:
                     differs = f"{_words(shape)}, but {like[1]} is {_words(like[0])}"
