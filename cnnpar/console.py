@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO
 from cyclopts import App, CycloptsError
 
 from cnnpar.errors import CnnparError, InputError, RunError
+from cnnpar.untrusted import harmless
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -128,9 +129,9 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Print; a reader that has gone away is no error of ours."""
+    """Print, without what drives a terminal; a reader that has gone away is no error of ours."""
     try:
-        print(text, file=stream, flush=True)
+        print(harmless(text), file=stream, flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the program's end would try once more
         if not isinstance(error, BrokenPipeError) and stream is sys.stdout:

@@ -47,6 +47,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     else:
         network, state = unpack(resume.payload, str(resume.path))
         check_resumable(resume, config, splits, own)
+        if resume.payload.preprocessing != preprocessing:
+            raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
         state.exact &= own == resume.payload.fingerprint
         check_resumed(resume.path, place)
 

@@ -136,7 +136,8 @@ def main() -> int:
     print(f"{len(total.broken):,} of them broke a promise")
     if options.json:
         numbers = {"schedules": len(seeds), "seconds": seconds, "per_second": len(seeds) / seconds}
-        print(json.dumps(numbers | total._asdict()))
+        kinds = {kind: total.kinds[kind] for kind in KINDS}
+        print(json.dumps(numbers | total._asdict() | {"kinds": kinds}))
     return 1 if total.broken else 0
 
 

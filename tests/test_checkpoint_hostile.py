@@ -152,6 +152,25 @@ def test_what_is_refused_does_not_drive_the_terminal(path: str, value: Any) -> N
     assert text.isprintable(), text
 
 
+def test_what_is_accepted_does_not_drive_the_terminal_when_it_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload = tree()
+    change("preprocessing.class_names.0", ESCAPES)(payload)
+    change("config.data", {"train": f"/nowhere/{ESCAPES}.csv", "test": f"/nowhere/{ESCAPES}.csv"})(payload)
+    path = tmp_path / "model.json"
+    path.write_bytes(file_of(payload))
+    for code, *arguments in (
+        (0, "inspect", path),
+        (0, "inspect", path, "--json"),
+        (2, "test", "--from-path", path),
+        (2, "train", "--resume", path, "--workers", "0"),
+    ):
+        assert console.run(cli.app, [str(argument) for argument in arguments]) == code
+        out, err = capsys.readouterr()
+        assert (out + err).replace("\n", "").isprintable(), out + err
+
+
 def test_the_file_and_the_settings_in_it_mean_one_network(forged: ModuleType) -> None:
     for content in forged.genuine():  # whose kernels are pairs: tuples when they are made, lists when they are read
         payload = decode(content, "")

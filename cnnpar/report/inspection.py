@@ -11,6 +11,7 @@ from rich.text import Text
 from cnnpar.checkpoint import Payload
 from cnnpar.nn.network import Network
 from cnnpar.state import EpochRecord, TrainState
+from cnnpar.untrusted import plain
 
 WIDTH = 80  # columns
 
@@ -19,6 +20,7 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     """Plain text: position, accuracies, digest, and a table of the layers with output shapes and parameters."""
     train, optimizer = payload.config.train, payload.config.optimizer
     classes = payload.preprocessing.class_names
+    names = [plain(name, 40) for name in classes[:10]] + ["..."] * (len(classes) > 10)
     facts = {
         "position": f"epoch {state.epoch} of {train.epochs}, step {state.step:,}, {state.samples:,} samples",
         "time": f"{state.seconds:,.1f} s",
@@ -27,7 +29,7 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
         "skipped": f"{state.skipped:,} steps, whose loss or gradient was not finite",
         "exact": "yes" if state.exact else "no: workers or machines of unlike fingerprints took part",
         "weights sha256": state.digest,
-        "classes": f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}",
+        "classes": f"{len(classes)}: {', '.join(names)}",
         "optimizer": f"{optimizer.__struct_config__.tag}, batches of {train.batch_size}, seed {train.seed}",
     }
     if not state.skipped:

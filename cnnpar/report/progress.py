@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal, TextIO
 
 from cnnpar.report.display import Display, Lines, Part, fit
+from cnnpar.untrusted import harmless
 
 
 class Progress:
@@ -100,8 +101,8 @@ class Progress:
     def note(self, text: str) -> None:
         """Show a line of its own, above the bar if there is one."""
         if self._display:
-            # What the stream's encoding has no bytes for (file names can hold anything) is shown escaped.
-            shown = text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+            # What the stream's encoding has no bytes for is shown escaped, as is what drives a terminal.
+            shown = harmless(text).encode(self._encoding, "backslashreplace").decode(self._encoding)
             self._attempt(partial(self._display.line, shown))
 
     def close(self) -> None:
