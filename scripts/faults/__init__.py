@@ -1,0 +1,1 @@
+"""Real faults for real runs: what scripts/chaos.py and scripts/bench_faults.py do to them."""

@@ -1,0 +1,243 @@
+"""The kinds of faults: each a function that does something bad to a run, and comes back when the run has taken it.
+
+They raise Broken when the run has not survived, and Skipped where the fault is not possible.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from faults.disk import directory_away, disk_full, disk_full_and_driver_killed, disk_read_only, metrics_a_directory
+from faults.nodes import NODE_CPUS
+from faults.processes import Process, descendants, slow_down, starve
+from faults.run import Run, Skipped
+from faults.strangers import garbage, half_open
+
+_REPLACED_SECONDS = 60.0  # for another worker to be there
+
+
+def worker_killed(run: Run, random: Random) -> None:
+    """Kill -9."""
+    run.some_worker(random).send(signal.SIGKILL)
+
+
+def worker_terminated(run: Run, random: Random) -> None:
+    """SIGTERM, which makes it exit."""
+    run.some_worker(random).send(signal.SIGTERM)
+
+
+def worker_stopped(run: Run, random: Random) -> None:
+    """SIGSTOP, and nothing more."""
+    run.some_worker(random).send(signal.SIGSTOP)
+
+
+def worker_paused(run: Run, random: Random) -> None:
+    """SIGSTOP, SIGCONT a little later."""
+    _pause([run.some_worker(random)], random.uniform(0.1, 3.0))
+
+
+def workers_paused(run: Run, random: Random) -> None:
+    """The same for all at once."""
+    run.some_worker(random)
+    _pause(run.crew, random.uniform(0.1, 2.0))
+
+
+def worker_slow(run: Run, random: Random) -> None:
+    """Let one run for a tenth of the time."""
+    slow_down(run.some_worker(random), random.uniform(1.0, 3.0))
+
+
+def workers_killed(run: Run, random: Random) -> None:
+    """Kill -9 for all at once."""
+    run.some_worker(random)
+    for worker in run.crew:
+        worker.send(signal.SIGKILL)
+
+
+def worker_without_memory(run: Run, random: Random) -> None:
+    """Let no memory be had by the worker that comes for one that died: it fails with an exception, by itself."""
+    newcomer = run.newcomer(random)
+    run.until(lambda: newcomer.computes or not newcomer.alive, "call in its new worker", look=0.0003)
+    starve(newcomer)
+
+
+def worker_killed_as_it_comes(run: Run, random: Random) -> None:
+    """Kill -9, and then for the one that comes in its place."""
+    newcomer = run.newcomer(random)
+    time.sleep(random.uniform(0.0, 1.0))
+    newcomer.send(signal.SIGKILL)
+
+
+def driver_killed(run: Run, random: Random) -> None:
+    """Kill -9 at any moment, now and then of one that is about to start."""
+    _strike(run, random, [-signal.SIGKILL], signal.SIGKILL)
+
+
+def driver_interrupted(run: Run, random: Random) -> None:
+    """SIGINT."""
+    _strike(run, random, [130, -signal.SIGINT], signal.SIGINT)
+
+
+def driver_terminated(run: Run, random: Random) -> None:
+    """SIGTERM."""
+    _strike(run, random, [143, -signal.SIGTERM], signal.SIGTERM)
+
+
+def driver_interrupted_twice(run: Run, random: Random) -> None:
+    """SIGINT and, before it can have ended, another."""
+    run.strike(signal.SIGINT)
+    time.sleep(random.uniform(0.0, 0.3))
+    run.driver.send_signal(signal.SIGINT)
+    run.end(130)
+    run.begin()
+
+
+def driver_killed_as_it_saves(run: Run, _: Random) -> None:
+    """Kill -9 while half a checkpoint is on the disk."""
+    half = run.directory / ".model.json.tmp"
+
+    def caught() -> bool:
+        if half.exists():
+            run.driver.send_signal(signal.SIGSTOP)
+            if half.exists():
+                return True
+            run.driver.send_signal(signal.SIGCONT)
+        return False
+
+    run.until(caught, "write a checkpoint", look=0.0003)
+    run.strike(signal.SIGKILL)
+    run.end(-signal.SIGKILL)
+    run.begin()
+
+
+def driver_paused(run: Run, random: Random) -> None:
+    """SIGSTOP, SIGCONT a little later."""
+    run.driver.send_signal(signal.SIGSTOP)
+    time.sleep(random.uniform(0.2, 4.0))
+    run.driver.send_signal(signal.SIGCONT)
+
+
+def raylet_killed(run: Run, _: Random) -> None:
+    """Kill -9 for the process that is the run's own Ray on this node; Ray ends the driver for that."""
+    _kill_service(run, "/raylet/raylet ")
+
+
+def gcs_killed(run: Run, _: Random) -> None:
+    """Kill -9 for the head of the run's own Ray; a minute later Ray ends the driver for that."""
+    _kill_service(run, "/gcs/gcs_server ")
+
+
+def rescaled_on_resume(run: Run, random: Random) -> None:
+    """SIGTERM, and another number of workers, and perhaps another transport, from then on."""
+    run.strike(signal.SIGTERM)
+    run.end(143)
+    run.workers = random.choice([number for number in ("1", "2", "3") if number != run.workers])
+    run.transport = random.choice(["direct", "ray"])
+    run.begin()
+
+
+def node_killed(run: Run, random: Random) -> None:
+    """Kill -9 for all processes of a node; another one comes some seconds later."""
+    _lose_node(run, random, signal.SIGKILL)
+
+
+def node_frozen(run: Run, random: Random) -> None:
+    """SIGSTOP for all processes of a node: as if the network to it were gone. Another one comes some seconds later."""
+    _lose_node(run, random, signal.SIGSTOP)
+
+
+def node_added(run: Run, random: Random) -> None:
+    """A node comes, and must be used; it goes again later."""
+    nodes = run.cluster
+    added = nodes.add(1)
+    run.until(lambda: any(one.computes for one in descendants(added.pid)), "use the new node", _REPLACED_SECONDS)
+    time.sleep(random.uniform(0.0, 1.0))
+    nodes.strike(added, signal.SIGKILL)
+    nodes.forget(added)
+
+
+class Kind(NamedTuple):
+    """A fault: what it is called, how it is done, and to which runs."""
+
+    name: str
+    act: Callable[[Run, Random], None]
+    place: str = "own"  # "own": a run with a Ray of its own; "cluster": one on several nodes; "both"
+    order: int = 0  # -1: before the others of its run, as they may change its transport; 1: after them, as the last
+    disk: bool = False  # only on a small disk of the run's own
+
+
+KINDS = {
+    kind.name: kind
+    for kind in [
+        Kind("worker killed", worker_killed, "both"),
+        Kind("worker terminated", worker_terminated),
+        Kind("worker out of memory", worker_without_memory),
+        Kind("worker stopped for good", worker_stopped, "both"),
+        Kind("worker stopped for a while", worker_paused),
+        Kind("all workers stopped for a while", workers_paused),
+        Kind("worker 10 times slower for a while", worker_slow),
+        Kind("all workers killed", workers_killed),
+        Kind("worker killed, its replacement too", worker_killed_as_it_comes),
+        Kind("driver killed", driver_killed, "both"),
+        Kind("driver killed as it saves", driver_killed_as_it_saves),
+        Kind("driver: SIGINT", driver_interrupted),
+        Kind("driver: SIGTERM", driver_terminated, "both"),
+        Kind("driver: SIGINT twice", driver_interrupted_twice),
+        Kind("driver stopped for a while", driver_paused),
+        Kind("Ray's raylet killed", raylet_killed, order=1),
+        Kind("Ray's head killed", gcs_killed, order=1),
+        Kind("resumed with other workers", rescaled_on_resume),
+        Kind("garbage at the door", garbage, "both", order=-1),
+        Kind("half-open connections", half_open, "both", order=-1),
+        Kind("run directory away for a while", directory_away),
+        Kind("metrics.jsonl a directory", metrics_a_directory),
+        Kind("disk full for a while", disk_full, disk=True),
+        Kind("disk full, driver killed", disk_full_and_driver_killed, disk=True),
+        Kind("disk read-only for a while", disk_read_only, disk=True),
+        Kind("node killed", node_killed, "cluster"),
+        Kind("node frozen", node_frozen, "cluster"),
+        Kind("node added, later killed", node_added, "cluster"),
+    ]
+}
+
+
+def _strike(run: Run, random: Random, codes: list[int], number: signal.Signals) -> None:
+    run.strike(number)
+    run.end(*codes)
+    run.begin()
+    if random.random() < 0.3:
+        time.sleep(random.uniform(0.5, 5.0))
+        run.strike(number)
+        run.end(*codes)
+        run.begin()
+
+
+def _pause(workers: list[Process], seconds: float) -> None:
+    for worker in workers:
+        worker.send(signal.SIGSTOP)
+    time.sleep(seconds)
+    for worker in workers:
+        worker.send(signal.SIGCONT)
+
+
+def _kill_service(run: Run, program: str) -> None:
+    """Kill a part of the run's own Ray, and go on with the run if that has ended it."""
+    run.strike()
+    services = [one for one in descendants(run.driver.pid) if program in one.title]
+    if not services:
+        raise Skipped(f"there is no {program.strip()}")
+    services[0].send(signal.SIGKILL)
+    if run.end(0, 1, -signal.SIGABRT) != 0:
+        run.begin()
+
+
+def _lose_node(run: Run, random: Random, number: signal.Signals) -> None:
+    nodes = run.cluster
+    victim = random.choice(nodes.others)
+    nodes.strike(victim, number)
+    time.sleep(random.uniform(1.0, 3.0))
+    nodes.add(NODE_CPUS)
+    time.sleep(random.uniform(1.0, 3.0))
+    nodes.forget(victim)

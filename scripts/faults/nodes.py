@@ -1,0 +1,90 @@
+"""A Ray cluster of several nodes on this machine, which can be killed one by one."""
+
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from faults.processes import Process, descendants, workers
+
+# What makes Ray notice a dead node within a second or two, and a frozen one in four; its own settings take 15 and 65.
+# They must be in the environment of the head when it starts.
+QUICK = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_timeout_ms_task_wait_for_death_info": "200",
+}
+NODE_CPUS = 2
+_STORE_BYTES = 80 << 20
+
+
+class Nodes:
+    """A head, to which drivers attach, and nodes that come and go."""
+
+    def __init__(self, folder: Path, head_cpus: int, environment: Mapping[str, str]) -> None:
+        """Starts the head; `environment` is for all nodes, and for drivers that attach. `folder` is for Ray."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.environment = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        os.environ.update({**self.environment, "RAY_TMPDIR": str(folder)})
+        from ray.cluster_utils import Cluster  # reads the environment
+
+        head = {"num_cpus": head_cpus, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        self.address = str(self._cluster.address)
+        self._head = self._raylet(self._cluster.head_node)
+        self._others: dict[Process, Any] = {}
+
+    @property
+    def raylets(self) -> list[int]:
+        """The process of each node, the head's first."""
+        return [self._head.pid, *(raylet.pid for raylet in self._others)]
+
+    @property
+    def others(self) -> list[Process]:
+        """The process of each node but the head, oldest first."""
+        return list(self._others)
+
+    def restore(self) -> None:
+        """Have one whole node besides the head."""
+        for raylet in self.others:
+            if not raylet.alive or len(self._others) > 1:
+                self.forget(raylet)
+        if not self._others:
+            self.add(NODE_CPUS)
+
+    def add(self, cpus: int) -> Process:
+        """Have a node come."""
+        node = self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES)
+        raylet = self._raylet(node)
+        self._others[raylet] = node
+        return raylet
+
+    def strike(self, raylet: Process, number: signal.Signals) -> list[Process]:
+        """Send a signal to all processes of a node at once; those of its workers are returned."""
+        busy = workers([raylet.pid])
+        for one in [raylet, *descendants(raylet.pid)]:
+            one.send(number)
+        return busy
+
+    def forget(self, raylet: Process) -> None:
+        """End what is left of a node that was struck."""
+        children = descendants(raylet.pid)
+        for one in [raylet, *children]:
+            one.send(signal.SIGKILL)
+        node = self._others.pop(raylet)
+        with suppress(Exception):  # Ray's own account of the node may be out of date
+            self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self) -> None:
+        """End all of it."""
+        for raylet in self.others:
+            self.forget(raylet)
+        self._cluster.shutdown()
+
+    @staticmethod
+    def _raylet(node: Any) -> Process:
+        return Process.of(node.all_processes["raylet"][0].process.pid)

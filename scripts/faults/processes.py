@@ -1,0 +1,150 @@
+"""Processes of a run, found in /proc and treated badly: for scripts that show what a run survives. Linux only.
+
+A run is started with RAY_TMPDIR set to a folder of its own. All that Ray starts for it inherits that, or has log files
+open in there, so its processes can be told from those of everybody else on this machine, also when their parents
+are dead.
+"""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+_PROC = Path("/proc")
+_TITLES = "ray::Worker", "ray::cnnpar worker"  # of the processes of our actors, as Ray sets them
+_BUSY = ".serve", ".compute"  # and while they are in a call in which they compute
+
+
+class Process(NamedTuple):
+    """A process; its start tells it from a later one of the same number."""
+
+    pid: int
+    started: int  # clock ticks after boot
+
+    @classmethod
+    def of(cls, pid: int) -> "Process":
+        """The process of that number."""
+        return cls(pid, _stat(pid)[2])
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still there, and not just waiting for its parent to notice its end."""
+        state, _, started = _stat(self.pid)
+        return started == self.started and state not in "ZX"
+
+    @property
+    def title(self) -> str:
+        """Its command line, or what it calls itself; empty when it is gone."""
+        return _read(self.pid, "cmdline").replace("\0", " ").strip()
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is the process of one of our actors."""
+        return self.title.startswith(_TITLES)
+
+    @property
+    def computes(self) -> bool:
+        """Whether it is a worker that has been called in."""
+        return self.is_worker and self.title.endswith(_BUSY)
+
+    def send(self, *numbers: signal.Signals) -> None:
+        """Signals, if it is still there."""
+        for number in numbers:
+            with suppress(ProcessLookupError):
+                if self.alive:
+                    os.kill(self.pid, number)
+
+
+def marked(folder: Path) -> list[Process]:
+    """All processes but this one that know of a folder: from their environment, command line or open files."""
+    return [Process.of(pid) for pid in _pids() if pid != os.getpid() and _knows(pid, str(folder))]
+
+
+def descendants(pid: int) -> list[Process]:
+    """The children of a process, their children, and so on."""
+    parents = {other: _stat(other)[1] for other in _pids()}
+    found: list[Process] = []
+    last = {pid}
+    while last := {child for child, parent in parents.items() if parent in last}:
+        found += map(Process.of, last)
+    return found
+
+
+def workers(roots: Iterable[int]) -> list[Process]:
+    """The workers among the descendants of those processes, oldest first."""
+    found = [one for root in roots for one in descendants(root) if one.is_worker]
+    return sorted(found, key=lambda one: (one.started, one.pid))
+
+
+def starve(victim: Process) -> None:
+    """Let a process have no more memory than it has: what it asks for next fails."""
+    with suppress(ProcessLookupError):
+        resource.prlimit(victim.pid, resource.RLIMIT_AS, (1 << 20, 1 << 20))
+
+
+def slow_down(victim: Process, seconds: float, factor: float = 10.0, period: float = 0.02) -> None:
+    """Let a process run for one part in `factor` of the time, as on a machine that is far too busy."""
+    until = time.monotonic() + seconds
+    while victim.alive and time.monotonic() < until:
+        victim.send(signal.SIGSTOP)
+        time.sleep(period * (1 - 1 / factor))
+        victim.send(signal.SIGCONT)
+        time.sleep(period / factor)
+
+
+def doors(pid: int) -> list[str | tuple[str, int]]:
+    """Addresses at which a process listens now: local ones of our server's, and all of its network's."""
+    found: list[str | tuple[str, int]] = []
+    for line in _read(pid, "net/unix").splitlines():
+        name = line.partition("@")[2]
+        if name.startswith(f"cnnpar-{pid}-"):
+            found.append("\0" + name)
+    sockets = set(_open_files(pid))
+    for line in _read(pid, "net/tcp").splitlines()[1:]:
+        _, local, _, state, *rest = line.split()
+        if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+            host, _, port = local.partition(":")
+            found.append((".".join(str(byte) for byte in reversed(bytes.fromhex(host))), int(port, 16)))
+    return found
+
+
+def left_in_shm(before: Iterable[str]) -> list[str]:
+    """Files in /dev/shm that were not there before, and that no living process has open."""
+    new = {path.name for path in Path("/dev/shm").iterdir()} - set(before)
+    for pid in _pids() if new else []:
+        held = "\n".join(_open_files(pid)) + _read(pid, "maps")
+        new = {name for name in new if f"/dev/shm/{name}" not in held}
+    return sorted(new)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
+
+
+def _read(pid: int, name: str) -> str:
+    with suppress(OSError):
+        return (_PROC / str(pid) / name).read_text(errors="replace")
+    return ""
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State, parent and start; "X", -1 and -1 of one that is gone."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    return (fields[0], int(fields[1]), int(fields[19])) if fields else ("X", -1, -1)
+
+
+def _open_files(pid: int) -> list[str]:
+    links = []
+    with suppress(OSError):
+        for entry in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                links.append(str(entry.readlink()))
+    return links
+
+
+def _knows(pid: int, mark: str) -> bool:
+    return any(mark in text for text in (_read(pid, "environ"), _read(pid, "cmdline"), *_open_files(pid)))

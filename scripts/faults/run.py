@@ -1,0 +1,241 @@
+"""A training as real processes, which is followed from outside, and started again whenever it was ended."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+import tomli_w
+
+from faults.nodes import Nodes
+from faults.processes import Process, descendants, left_in_shm, marked, workers
+
+_ENVIRONMENT = dict(os.environ)  # as it was before any cluster was started from here
+_LOOK = 0.005  # seconds between looks at how far a run is
+_HANG_SECONDS = 150.0  # without a step, or until an end: longer than any limit of the engine's
+_REPLACED_SECONDS = 60.0  # for another worker to be there
+_GONE_SECONDS = 10.0  # for all that belonged to a run to be gone
+_AGENTS = "ray::DashboardAgent", "ray::RuntimeEnvAgent"  # of Ray; without their head they tell it so for a minute
+_DUMPS = re.compile(r"Traceback \(most recent|^\*\*\* SIG|Fatal Python error", re.MULTILINE)
+
+
+class Broken(Exception):  # noqa: N818
+    """A run has not survived what was done to it."""
+
+
+class Skipped(Exception):  # noqa: N818
+    """This fault is not possible here, or not now."""
+
+
+class Run:
+    """One training, however many processes it takes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        steps: int,
+        workers: str,
+        transport: str,
+        nodes: Nodes | None = None,
+        disk: Path | None = None,
+    ) -> None:
+        """`folder` is all this run's own; `settings` make a run of so many steps; `nodes`: not on a Ray of its own;
+        `disk`: a mounted one, for its files.
+        """
+        self.folder = folder
+        self.disk = disk
+        self.directory = (disk or folder) / "run"
+        self.log = folder / "log"
+        self.workers, self.transport = workers, transport
+        self._last_step = steps
+        self._nodes = nodes
+        self.steps: list[tuple[float, int]] = []  # when it had come how far, each time farther than ever before
+        self.wrong: list[str] = []  # what was not as it should be, besides deaths
+        self._began = self._stepped = time.monotonic()  # when its driver was started last; when it did a step last
+        self._before: list[Process] = []  # what there was of it when its driver was struck
+        self._dead: list[tuple[float, list[Process]]] = []  # that, and when the driver ended
+        self._in_shm = {path.name for path in Path("/dev/shm").iterdir()}
+        self.directory.mkdir(parents=True)
+        (folder / "config.toml").write_text(tomli_w.dumps(settings))
+        self.begin()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def begin(self) -> None:
+        """Start it, or go on with it."""
+        options = ["--resume", "auto", "--run-dir", self.directory, "--config", self.folder / "config.toml", "--json"]
+        options += ["--workers", self.workers, "--transport", self.transport]
+        options += ["--address", self._nodes.address] if self._nodes else []
+        self._began = time.monotonic()
+        with (self.folder / "out").open("ab") as out, self.log.open("ab") as log:
+            self.driver = subprocess.Popen(
+                [sys.executable, "-m", "cnnpar", "train", *map(str, options)],
+                stdout=out,
+                stderr=log,
+                env={
+                    **_ENVIRONMENT,
+                    **(self._nodes.environment if self._nodes else {}),
+                    "RAY_TMPDIR": str(self.folder),
+                },
+            )
+
+    @property
+    def step(self) -> int:
+        """How far it has ever come."""
+        return self.steps[-1][1] if self.steps else 0
+
+    @property
+    def crew(self) -> list[Process]:
+        """Its workers, oldest first."""
+        return workers(self._nodes.raylets if self._nodes else [self.driver.pid])
+
+    @property
+    def cluster(self) -> Nodes:
+        """The cluster that it is on. Raises Skipped when that is a Ray of its own."""
+        if self._nodes is None:
+            raise Skipped("it is on no cluster of several nodes")
+        return self._nodes
+
+    def reach(self, step: int) -> None:
+        """Wait until it has come so far. Raises Broken when it ends before, or hangs."""
+        self.until(lambda: self.step >= step, f"reach step {step}")
+
+    def until(
+        self, happened: Callable[[], bool], what: str, seconds: float = _HANG_SECONDS, look: float = _LOOK
+    ) -> None:
+        """Wait for something, and look for it every `look` seconds.
+
+        Raises Broken when the run ends before, or that many seconds pass without a step; Skipped when it is done.
+        """
+        step, since = self.step, time.monotonic()
+        while not happened():
+            code = self.driver.poll()
+            if code is not None:
+                self._require_unfinished(code)
+                raise Broken(f"ended with {code} at step {self.step} and did not {what}")
+            if self.step > step and seconds == _HANG_SECONDS:
+                step, since = self.step, time.monotonic()
+            if time.monotonic() - since > seconds:
+                raise Broken(f"did not {what} within {seconds:g} s, at step {self.step}")
+            time.sleep(look)
+
+    def some_worker(self, random: Random) -> Process:
+        """Any of its workers, once it trains with them."""
+        self.until(lambda: self._stepped > self._began, "do a step")
+        while not (crew := self.crew):
+            self.until(lambda: bool(self.crew), "have a worker", _REPLACED_SECONDS, look=0.05)
+        return random.choice(crew)
+
+    def newcomer(self, random: Random) -> Process:
+        """The process that comes for a worker that is killed for it, as soon as it is one of ours."""
+        victim = self.some_worker(random)
+        before = set(self.crew)
+        victim.send(signal.SIGKILL)
+        while not (new := set(self.crew) - before):
+            self.until(lambda: bool(set(self.crew) - before), "replace a worker", _REPLACED_SECONDS, look=0.02)
+        return min(new)
+
+    def strike(self, *signals: signal.Signals) -> None:
+        """Send signals to the driver; or none, when it is about to end for another reason."""
+        self._before = [Process.of(self.driver.pid), *(self.crew if self._nodes else descendants(self.driver.pid))]
+        for number in signals:
+            self.driver.send_signal(number)
+
+    def end(self, *codes: int) -> int:
+        """Wait for the driver's end. Raises Broken unless it is one of these exit codes, Skipped when all was done."""
+        try:
+            code = self.driver.wait(_HANG_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Broken(f"did not end within {_HANG_SECONDS:g} s") from None
+        self._dead.append((time.monotonic(), self._before))
+        if code not in codes:
+            self._require_unfinished(code)
+            raise Broken(f"ended with {code} instead of {' or '.join(map(str, codes))}")
+        return code
+
+    def result(self) -> dict[str, Any]:
+        """Its summary, once it has ended well."""
+        summary: dict[str, Any] = json.loads((self.folder / "out").read_text().splitlines()[-1])
+        return summary
+
+    def lost(self, moments: list[float], epoch: int) -> list[float]:
+        """Seconds that each of the faults at those moments has cost, up to the next one or the end.
+
+        That is the time that passed, less that which as many steps take when nothing is in the way: so many as one of
+        this run's epochs of `epoch` steps takes in the median. Steps that are done again do not count.
+        """
+        epochs = zip(self.steps, self.steps[epoch:], strict=False)
+        pace = median((late - early) / (high - low) for (early, low), (late, high) in epochs)
+        costs = []
+        for begin, end in pairwise([*moments, self.steps[-1][0]]):
+            gained = self._step_at(end) - self._step_at(begin)
+            costs.append(max(end - begin - pace * gained, 0.0))
+        return costs
+
+    def check_leftovers(self) -> None:
+        """See that nothing of it is left some seconds after its end, and that it has not said what it should not."""
+        ended = time.monotonic()
+        while time.monotonic() - ended < _GONE_SECONDS and (self._left() or left_in_shm(self._in_shm)):
+            time.sleep(0.1)
+        self._over.set()
+        self._thread.join()
+        self.wrong += [f"orphan: {one.title[:80]}" for one in self._left()]
+        self.wrong += [f"left in /dev/shm: {name}" for name in left_in_shm(self._in_shm)]
+        self.wrong += [f"in {self.log}: {dump}" for dump in _DUMPS.findall(self.log.read_text(errors="replace"))]
+
+    def clear(self) -> None:
+        """End all that is left of it."""
+        self._over.set()
+        for one in {*marked(self.folder), *(self.crew if self._nodes else [])}:
+            one.send(signal.SIGKILL)
+        self.driver.wait()
+        if self.disk:
+            shutil.copytree(self.disk, self.folder, dirs_exist_ok=True)
+            subprocess.run(["umount", "-l", self.disk], check=False, capture_output=True)
+
+    def _left(self) -> list[Process]:
+        """What there still is of it."""
+        found = {one for _, left in self._dead for one in left} | {
+            *marked(self.folder),
+            *(self.crew if self._nodes else []),
+        }
+        return [one for one in found if one.alive and not one.title.startswith(_AGENTS)]
+
+    def _require_unfinished(self, code: int) -> None:
+        if code == 0 and self.step == self._last_step:
+            raise Skipped("the run was done before")
+
+    def _step_at(self, moment: float) -> int:
+        return max((step for when, step in self.steps if when <= moment), default=0)
+
+    def _follow(self) -> None:
+        """The thread: look how far it is, and at what killed drivers leave."""
+        metrics = self.directory / "metrics.jsonl"
+        last = b""
+        while not self._over.wait(_LOOK):
+            with suppress(OSError, ValueError, IndexError, KeyError):
+                with metrics.open("rb") as file:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
+                    line = file.read().splitlines()[-1]
+                if line != last:
+                    last, self._stepped = line, time.monotonic()
+                    step = json.loads(line)["step"]
+                    if step > self.step:
+                        self.steps.append((self._stepped, step))
+            if self._dead and time.monotonic() - self._dead[0][0] > _GONE_SECONDS:
+                late = [one for one in self._dead.pop(0)[1] if one.alive and not one.title.startswith(_AGENTS)]
+                self.wrong += [f"{_GONE_SECONDS:g} s after its driver: {one.title[:80]}" for one in late]
