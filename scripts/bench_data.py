@@ -32,6 +32,7 @@ from cnnpar import config
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load
+from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.parallel.work import Kind, Step, Training
 
@@ -127,7 +128,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=6_000, help="number of PNG files")
     options = parser.parse_args()
 
-    data = load(config.Data(name="mnist", validation=0.0)).train
+    try:
+        data = load(config.Data(name="mnist", validation=0.0)).train
+    except InputError as error:
+        raise SystemExit(str(error)) from error
     with tempfile.TemporaryDirectory() as name:
         table = loading(Path(name), data, options.pictures, options.repeat)
     worker = preparing(data)

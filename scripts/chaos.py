@@ -32,10 +32,12 @@ from faults.disk import mount
 from faults.kinds import KINDS
 from faults.nodes import QUICK, Nodes
 from faults.plan import Fault, Plan, schedule
-from faults.run import Broken, Run, Skipped
+from faults.run import ENVIRONMENT, Broken, Run, Skipped
+
+import cnnpar
 
 FAULTS_OF_A_RUN = 5
-SPACING = 200  # steps from fault to fault: about five seconds
+SPACING = 250  # steps from fault to fault: four seconds or more
 EPOCH = 6  # steps: five batches, and a short one
 SETTINGS: dict[str, Any] = {
     "model": {
@@ -106,6 +108,12 @@ def go_on(run: Run, last: Fault | None, wait: Callable[[], object]) -> None:
         wait()
 
 
+def snapshot(folder: Path) -> Path:
+    """A folder with the package as it is now: somebody may work on it meanwhile, and other code gives other bits."""
+    shutil.copytree(Path(cnnpar.__file__).parent, folder / "cnnpar", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 def reference(folder: Path, settings: dict[str, Any], steps: int) -> str:
     """The digest of a run that nobody disturbs, in one process."""
     run = Run(folder, settings, steps, "0", "direct")
@@ -171,6 +179,7 @@ def main() -> int:
     steps = epochs * EPOCH
     settings = {**SETTINGS, "train": {**SETTINGS["train"], "epochs": epochs}}
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))  # Ray's sockets need short names
+    ENVIRONMENT["PYTHONPATH"] = str(snapshot(root / "code"))
     nodes: Nodes | None = None
     bad: list[str] = []
     try:
@@ -178,7 +187,7 @@ def main() -> int:
         print(f"{len(plans)} runs, seed {options.seed}; the reference of {steps} steps has {digest}", flush=True)
         for number, plan in enumerate(plans, 1):
             if plan.cluster:
-                nodes = nodes or Nodes(root / "nodes", 1, QUICK)
+                nodes = nodes or Nodes(root / "nodes", 1, {**QUICK, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]})
                 nodes.restore()
             where = "on several nodes" if plan.cluster else "on its own Ray"
             print(f"[{time.monotonic() - began:3.0f} s] run {number}: {plan.workers} {plan.transport} workers {where}")

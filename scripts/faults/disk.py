@@ -20,6 +20,7 @@ def directory_away(run: Run, random: Random) -> None:
     run.directory.rename(away)
     time.sleep(random.uniform(0.5, 3.0))
     _move_back(away, run.directory)
+    run.recover()
 
 
 def metrics_a_directory(run: Run, random: Random) -> None:
@@ -32,12 +33,14 @@ def metrics_a_directory(run: Run, random: Random) -> None:
     with suppress(OSError):
         metrics.rmdir()
     kept.replace(metrics)
+    run.recover()
 
 
 def disk_full(run: Run, random: Random) -> None:
     """Not a byte can be written for a while."""
     with _full(run):
         time.sleep(random.uniform(0.5, 3.0))
+    run.recover()
 
 
 def disk_full_and_driver_killed(run: Run, random: Random) -> None:
@@ -57,6 +60,7 @@ def disk_read_only(run: Run, random: Random) -> None:
         time.sleep(random.uniform(0.5, 3.0))
     finally:
         _mounted(disk, "rw")
+    run.recover()
 
 
 def mount(place: Path) -> Path | None:

@@ -22,7 +22,7 @@ import tomli_w
 from faults.nodes import Nodes
 from faults.processes import Process, descendants, left_in_shm, marked, workers
 
-_ENVIRONMENT = dict(os.environ)  # as it was before any cluster was started from here
+ENVIRONMENT = dict(os.environ)  # of all runs; as it was before any cluster was started from here
 _LOOK = 0.005  # seconds between looks at how far a run is
 _HANG_SECONDS = 150.0  # without a step, or until an end: longer than any limit of the engine's
 _REPLACED_SECONDS = 60.0  # for another worker to be there
@@ -87,7 +87,7 @@ class Run:
                 stdout=out,
                 stderr=log,
                 env={
-                    **_ENVIRONMENT,
+                    **ENVIRONMENT,
                     **(self._nodes.environment if self._nodes else {}),
                     "RAY_TMPDIR": str(self.folder),
                 },
@@ -166,6 +166,19 @@ class Run:
             self._require_unfinished(code)
             raise Broken(f"ended with {code} instead of {' or '.join(map(str, codes))}")
         return code
+
+    def recover(self) -> None:
+        """See it do a step again, now that it can; or go on with it, when its own end fell into the fault.
+
+        That end has exit code 1: its last checkpoint could not be saved. Raises Broken when nothing comes.
+        """
+        since = time.monotonic()
+        while self._stepped < since and self.driver.poll() is None:
+            if time.monotonic() - since > _HANG_SECONDS:
+                raise Broken(f"did no step within {_HANG_SECONDS:g} s after step {self.step}")
+            time.sleep(_LOOK)
+        if self.driver.poll() is not None and self.end(0, 1) == 1:
+            self.begin()
 
     def result(self) -> dict[str, Any]:
         """Its summary, once it has ended well."""
