@@ -123,7 +123,7 @@ def train(
         place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
         summary = train_run(resolved, place, resumed, progress, stop)
         if not quiet:
-            say(as_text(summary, to_path), sys.stderr if json else sys.stdout)
+            say(as_text(summary, to_path, resolved.engine.address), sys.stderr if json else sys.stdout)
         if json:
             say(msgspec.json.encode(summary).decode(), sys.stdout)
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
@@ -148,12 +148,13 @@ def evaluate(
     if data is not None and data not in DATA_NAMES:
         raise InputError(f"--data {data}: no known data set; there are {', '.join(DATA_NAMES)}")
     from cnnpar.checkpoint import load
+    from cnnpar.rundir import newest_in
 
-    path = from_path / "model.json" if from_path.is_dir() else from_path
+    path = newest_in(from_path)
     payload = load(path)
     trained_on = payload.config.data
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
-    engine = msgspec.structs.replace(payload.config.engine, workers=workers, min_workers=0)
+    engine = msgspec.structs.replace(payload.config.engine, workers=workers, min_workers=0, address="")
     from cnnpar.run import evaluate_run
 
     sums = evaluate_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
@@ -178,8 +179,9 @@ def inspect(
 ) -> int:
     """Show what a checkpoint holds: position, accuracy, network, digest of the weights."""
     from cnnpar.checkpoint import load, unpack
+    from cnnpar.rundir import newest_in
 
-    path = file / "model.json" if file.is_dir() else file
+    path = newest_in(file)
     payload = load(path)
     network, state = unpack(payload, str(path))
     position = payload.state
@@ -260,6 +262,7 @@ def _settings(
         tables, source = settings.read(file), str(file)
     elif resumed is not None:
         tables, source = settings.to_tables(resumed.payload.config), str(resumed.path)
+        tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
     resolved = settings.resolve(tables, assignments, source, options)
     data = resolved.data  # a checkpoint must find its data from any folder
     places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(data, key))}

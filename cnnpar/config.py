@@ -137,7 +137,7 @@ class StepDecay(_Table, frozen=True, tag_field="type", tag="step"):
     """The learning rate times `factor` after every `every_epochs` epochs."""
 
     every_epochs: Positive = 10
-    factor: PositiveFloat = 0.1
+    factor: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
 
 class Cosine(_Table, frozen=True, tag_field="type", tag="cosine"):

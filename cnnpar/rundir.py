@@ -118,8 +118,7 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
     Raises InputError when there is none.
     """
     if resume:
-        path = Path(resume)
-        candidates = [path / "model.json" if exists(path) and path.is_dir() else path]
+        candidates = [newest_in(Path(resume))]
     elif to_path is not None:
         candidates = [to_path]
     elif directory is not None:
@@ -132,6 +131,11 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
             return path
     place = "here or in runs/" if len(candidates) > 1 or candidates == [Path("model.json")] else f"at {candidates[0]}"
     raise InputError(f"--resume: no checkpoint {place}; name the file or the run's directory")
+
+
+def newest_in(path: Path) -> Path:
+    """The newest checkpoint in a run's directory; a path that is none is a checkpoint itself."""
+    return path / "model.json" if exists(path) and path.is_dir() else path
 
 
 def _made(files: RunFiles) -> RunFiles:

@@ -35,7 +35,7 @@ def read(path: str | Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a syntax error, bytes that are no text, a number without end
         raise InputError(f"{path}: not a TOML file: {error}") from error
 
 
@@ -88,7 +88,7 @@ def _assigned(assignment: str) -> Option:
         raise InputError(f"{words}: no section `{section}`; there are {', '.join(_SECTIONS)}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         value = text.strip()
     return Option(words, section, key, value)
 

@@ -56,13 +56,15 @@ def summarise(state: TrainState, files: RunFiles, workers: int, test: Sums | Non
     )
 
 
-def as_text(summary: Summary, to_path: Path | None) -> str:
-    """What a person reads at the end; `to_path` is where the newest checkpoint was asked for."""
+def as_text(summary: Summary, to_path: Path | None, address: str) -> str:
+    """What a person reads at the end; `to_path` is where the newest checkpoint was asked for, `address` the cluster."""
     lines = []
     if summary.stopped_by is not None:
         command = ["cnnpar-train", "--resume", summary.checkpoint]
         if to_path is not None:
             command += ["--run-dir", summary.run_dir, "--to-path", str(to_path)]
+        if address:
+            command += ["--address", address]
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
         lines.append(f"  {shlex.join(command)}")
     if summary.skipped_steps:

@@ -257,6 +257,22 @@ def test_every_way_to_say_resume_goes_on_with_the_same_run(
     assert everything() <= {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
 
 
+def test_nobody_is_connected_to_because_a_checkpoint_says_so(here: Path) -> None:
+    nobody = ["--workers", 0, "--address", "127.0.0.1:1"]
+    assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--run-dir", "r", "--quiet", *nobody) == 0
+    assert load("r/model.json").config.engine.address == "127.0.0.1:1"
+    assert call("cnnpar-train", "--resume", "r", "--epochs", 2, "--quiet") == 0
+    assert load("r/model.json").config.engine.address == ""
+
+
+@pytest.mark.slow
+def test_a_test_with_workers_does_not_connect_to_whom_the_checkpoint_names(here: Path) -> None:
+    nobody = ["--workers", 0, "--address", "127.0.0.1:1"]
+    assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--run-dir", "r", "--quiet", *nobody) == 0
+    done = command("cnnpar-test", "--from-path", "r", "--workers", 1, cwd=here)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_output_that_nobody_takes_is_no_traceback(here: Path) -> None:
     assert call("cnnpar-train", "--config", "tiny.toml", "--run-dir", "r", "--quiet") == 0
     reading, writing = os.pipe()

@@ -240,3 +240,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(AttributeError):
         Config().train.epochs = 3  # type: ignore[misc]
+
+
+def test_a_number_without_end_is_refused_like_any_other_nonsense(tmp_path: Path) -> None:
+    file = tmp_path / "long.toml"
+    file.write_text(f"[train]\nseed = {'9' * 5000}\n")
+    with pytest.raises(InputError, match=r"long\.toml: not a TOML file"):
+        read(file)
+    assert "train.seed" in refusal({}, f"train.seed={'9' * 5000}")
+
+
+def test_a_decay_does_not_grow() -> None:
+    assert "schedule.factor" in refusal({"schedule": {"type": "step", "factor": 1.5}})

@@ -182,3 +182,8 @@ def test_test_data_of_another_shape_or_with_new_labels_are_refused(tmp_path: Pat
     np.savez(tmp_path / "test.npz", x=X, y=Y)
     with pytest.raises(InputError, match=r"test\.npz: images are 3 x 3 x 1, but training had 4 x 4 x 1"):
         load_for_test(str(tmp_path / "test.npz"), (4, 4, 1), ("0", "1"))
+
+
+def test_a_name_that_no_file_can_have_is_an_error_like_others() -> None:
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        load_for_test("x" * 300 + ".csv", (8, 8, 1), ("0", "1"))

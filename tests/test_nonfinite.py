@@ -75,7 +75,7 @@ def test_skipped_steps_are_counted_told_and_left_out_of_the_means(tmp_path: Path
     state = unpack(load(tmp_path / "run" / "model.json"), "")[1]
     assert state.skipped == summary.skipped_steps
     assert np.isfinite(state.parameters).all()
-    assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None)
+    assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, "")
 
 
 def test_stopping_after_every_step_changes_nothing_where_steps_are_skipped(tmp_path: Path, csv: Path) -> None:
@@ -208,4 +208,4 @@ def test_counts_of_skipped_steps_that_cannot_be_are_refused(tmp_path: Path, csv:
 def test_the_summary_says_nothing_of_skipped_steps_where_there_are_none(tmp_path: Path, csv: Path) -> None:
     summary: Summary = train(settings(csv, train={"epochs": 1}), tmp_path / "run")
     assert summary.skipped_steps == 0
-    assert "skipped" not in as_text(summary, None)
+    assert "skipped" not in as_text(summary, None, "")

@@ -73,6 +73,8 @@ def _read(source: str, shape: tuple[int, ...], part: Part) -> Found:
             return idx.read(path)
     except MemoryError as error:
         raise InputError(f"{source}: does not fit into memory") from error
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror or error}") from error
     raise InputError(
         f"{source}: unknown kind of file; expected .csv, .csv.gz, .npz, "
         "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"

@@ -16,6 +16,7 @@ _BLOCK = b"\0" * 65536
 
 def directory_away(run: Run, random: Random) -> None:
     """The run's directory is moved, and later moved back."""
+    run.train()
     away = run.directory.with_name("away")
     run.directory.rename(away)
     time.sleep(random.uniform(0.5, 3.0))
@@ -25,6 +26,7 @@ def directory_away(run: Run, random: Random) -> None:
 
 def metrics_a_directory(run: Run, random: Random) -> None:
     """A directory takes the place of metrics.jsonl for a while."""
+    run.train()
     metrics, kept = run.directory / "metrics.jsonl", run.directory / "metrics.kept"
     metrics.rename(kept)
     with suppress(FileExistsError):  # it has been made anew meanwhile
@@ -38,6 +40,7 @@ def metrics_a_directory(run: Run, random: Random) -> None:
 
 def disk_full(run: Run, random: Random) -> None:
     """Not a byte can be written for a while."""
+    run.train()
     with _full(run):
         time.sleep(random.uniform(0.5, 3.0))
     run.recover()
@@ -55,6 +58,7 @@ def disk_full_and_driver_killed(run: Run, random: Random) -> None:
 def disk_read_only(run: Run, random: Random) -> None:
     """The file system lets nobody write for a while."""
     disk = _disk(run)
+    run.train()
     run.until(lambda: _mounted(disk, "ro"), "close its files for a moment", 30.0)
     try:
         time.sleep(random.uniform(0.5, 3.0))

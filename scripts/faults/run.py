@@ -133,9 +133,13 @@ class Run:
                 raise Broken(f"did not {what} within {seconds:g} s, at step {self.step}")
             time.sleep(look)
 
+    def train(self) -> None:
+        """Wait until it trains: not while it starts, or looks for what it is to go on with."""
+        self.until(lambda: self._stepped > self._began, "do a step")
+
     def some_worker(self, random: Random) -> Process:
         """Any of its workers, once it trains with them."""
-        self.until(lambda: self._stepped > self._began, "do a step")
+        self.train()
         while not (crew := self.crew):
             self.until(lambda: bool(self.crew), "have a worker", _REPLACED_SECONDS, look=0.05)
         return random.choice(crew)
