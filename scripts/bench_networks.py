@@ -23,21 +23,23 @@ class Task(NamedTuple):
     classes: int = 10
 
 
+def _conv(channels: int) -> list[dict[str, Any]]:
+    return [{"type": "conv2d", "channels": channels, "kernel": 3, "padding": "same"}, {"type": "relu"}]
+
+
+_POOL: dict[str, Any] = {"type": "maxpool2d", "size": 2}
+_DENSE: list[dict[str, Any]] = [{"type": "flatten"}, {"type": "dense", "units": 128}, {"type": "relu"}]
+_END: list[dict[str, Any]] = [{"type": "flatten"}, {"type": "dense"}]
+
 TASKS: dict[str, Task] = {
     "small": Task(
-        (
-            {"type": "conv2d", "channels": 16, "kernel": 3, "padding": "same"},
-            {"type": "relu"},
-            {"type": "maxpool2d", "size": 2},
-            {"type": "conv2d", "channels": 32, "kernel": 3, "padding": "same"},
-            {"type": "relu"},
-            {"type": "maxpool2d", "size": 2},
-            {"type": "flatten"},
-            {"type": "dense", "units": 128},
-            {"type": "relu"},
-            {"type": "dense"},
-        ),
+        (*_conv(16), _POOL, *_conv(32), _POOL, *_DENSE, *_END[1:]),
         (28, 28, 1),
+    ),
+    "bn": Task((*_conv(16), _POOL, *_conv(32), _POOL, *_conv(64), _POOL, *_END), (28, 28, 1)),
+    "cifar": Task(
+        (*(layer for width in (32, 64, 128) for layer in (*_conv(width), *_conv(width), _POOL)), *_END),
+        (32, 32, 3),
     ),
 }
 

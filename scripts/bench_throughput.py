@@ -31,7 +31,14 @@ from cnnpar.parallel.fingerprint import fingerprint
 
 CNNPAR = {"cnnpar, in process": 0, "cnnpar, 1 worker": 1, "cnnpar, 2 workers": 2}  # and the number of workers
 VARIANTS = [f"{layout} {mode}" for layout in ("channels-last", "channels-first") for mode in ("eager", "compiled")]
-TARGETS = {"scaling_2": 1.7, "ratio_small_128": 0.8, "ratio_small_512": 0.8}
+TARGETS = {
+    "ratio_small_128": 2.0,
+    "ratio_small_512": 2.0,
+    "ratio_bn_128": 2.0,
+    "ratio_bn_512": 2.0,
+    "ratio_cifar_128": 1.3,
+    "scaling_2": 1.9,
+}
 ENVIRONMENT = ("OPENBLAS_", "OMP_", "MKL_", "NPY_", "MALLOC_", "GLIBC_", "LD_PRELOAD", "RAY_", "TORCH")
 
 Rates = dict[str, list[float]]  # of each contestant, samples per second in every repeat
