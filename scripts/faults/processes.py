@@ -16,7 +16,10 @@ from typing import NamedTuple
 
 _PROC = Path("/proc")
 _TITLES = "ray::Worker", "ray::cnnpar worker"  # of the processes of our actors, as Ray sets them
+_LISTENS = 0x10000  # a flag in net/unix; accepted connections have the same name
 _BUSY = ".serve", ".compute"  # and while they are in a call in which they compute
+
+Door = str | tuple[str, int]  # an address: of a local socket, or host and port
 
 
 class Process(NamedTuple):
@@ -96,12 +99,12 @@ def slow_down(victim: Process, seconds: float, factor: float = 10.0, period: flo
         time.sleep(period / factor)
 
 
-def doors(pid: int) -> list[str | tuple[str, int]]:
+def doors(pid: int) -> list[Door]:
     """Addresses at which a process listens now: local ones of our server's, and all of its network's."""
-    found: list[str | tuple[str, int]] = []
-    for line in _read(pid, "net/unix").splitlines():
-        name = line.partition("@")[2]
-        if name.startswith(f"cnnpar-{pid}-"):
+    found: list[Door] = []
+    for line in _read(pid, "net/unix").splitlines()[1:]:
+        flags, name = line.split()[3], line.partition("@")[2]
+        if int(flags, 16) & _LISTENS and name.startswith(f"cnnpar-{pid}-"):
             found.append("\0" + name)
     sockets = set(_open_files(pid))
     for line in _read(pid, "net/tcp").splitlines()[1:]:
