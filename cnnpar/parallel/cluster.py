@@ -5,7 +5,9 @@ training must not wait. Everything that can go wrong ends in an error, or a note
 what there is.
 """
 
+import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -90,13 +92,16 @@ class Cluster:
         return "it hung up"
 
     def kill(self, worker: int) -> None:
-        """End the worker's process, whatever it is doing; one that is stopped takes Ray five seconds."""
+        """End the worker's process, whatever it is doing; one that is stopped elsewhere takes Ray five seconds."""
         self._serving.pop(worker, None)
-        self.descriptions.pop(worker, None)
+        description = self.descriptions.pop(worker, None)
         actor = self.actors.pop(worker, None)
         if actor is not None:
             with suppress(Exception):  # it is dead, or its node, or the cluster
                 ray.kill(actor)
+        if description is not None and description.node == self._node:
+            with suppress(OSError):
+                os.kill(description.pid, signal.SIGCONT)  # who is stopped does not hear Ray; nobody else is harmed
 
     def shortage(self) -> str:
         """What there is to place workers on."""
