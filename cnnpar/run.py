@@ -14,7 +14,7 @@ from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import DivergedError, InputError, RunError, Stopped
 from cnnpar.lock import locked
 from cnnpar.nn.network import Network, Sums
-from cnnpar.parallel.fingerprint import fingerprint, use_one_thread
+from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.recorder import Recorder
@@ -49,7 +49,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
         check_resumable(resume, config, splits, own)
         if resume.payload.preprocessing != preprocessing:
             raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
-        state.exact &= own == resume.payload.fingerprint
+        state.exact &= not differences(resume.payload.fingerprint, own)
         check_resumed(resume.path, place)
 
     data = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,10 @@ def trained(settings: Path, name: str, *options: str, **environment: str) -> dic
     return payload
 
 
+def remark(file: Path) -> None:
+    file.write_text(f"{file.read_text()}# a remark\n")
+
+
 def test_every_blas_has_one_thread_however_many_it_had() -> None:
     with threadpool_limits(2):
         use_one_thread()
@@ -59,7 +64,7 @@ def test_every_blas_has_one_thread_however_many_it_had() -> None:
 
 def test_a_fingerprint_names_versions_and_kernels() -> None:
     own = fingerprint()
-    assert {"cnnpar", "numpy", "blas", "simd", "libc", "machine", "kernels"} <= own.keys()
+    assert {"cnnpar", "numpy", "blas", "simd", "libc", "machine", "code", "loops"} <= own.keys()
     assert differences(own, own) == ""
     assert differences(own, {**own, "numpy": "1.0"}) == f"numpy: 1.0 instead of {own['numpy']}"
 
@@ -109,3 +114,22 @@ def test_a_run_goes_on_with_other_kernels_only_if_told_to_and_says_so(settings: 
         OPENBLAS_CORETYPE="Haswell",
     )
     assert json.loads(again.stdout)["exact"] is False, "once inexact, always inexact"
+
+
+def test_a_resume_with_changed_arithmetic_is_refused_and_one_with_other_changes_is_not(settings: Path) -> None:
+    trained(settings, "run")
+    package = settings.parent / "changed" / "cnnpar"
+    shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))
+    changed = {"PYTHONPATH": str(package.parent)}
+    remark(package / "cli.py")
+    done = run(["--resume", "run", "--epochs", "3"], settings.parent, **changed)
+    assert done.returncode == 0, done.stderr
+    remark(package / "nn" / "losses.py")
+    done = run(["--resume", "run", "--epochs", "4"], settings.parent, **changed)
+    assert done.returncode == 2
+    assert "this machine would compute other bits (code: " in done.stderr
+
+
+def test_compiled_loops_make_no_difference() -> None:
+    own = fingerprint()
+    assert differences(own, {**own, "loops": "none"}) == ""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar.nn import kernels, winograd
+from cnnpar.nn import formulas, kernels, winograd
 from cnnpar.nn.kernels import Array, pad_sizes, window_count
 from cnnpar.nn.layers import Workspace
 
@@ -36,15 +36,15 @@ def both_ways(
 ) -> list[tuple[Array, Array]]:
     """Outputs and kernel's gradient, by Winograd and by the definition; what memory holds before must not matter."""
     x, weights = random(*shape, dtype=dtype), random(*kernel[:2], shape[3], kernel[2], seed=1, dtype=dtype)
-    dy = random(*count, shape[2], kernel[2], seed=2, dtype=dtype)
+    dy, bias = random(*count, shape[2], kernel[2], seed=2, dtype=dtype), random(kernel[2], seed=3, dtype=dtype)
     results = []
     for way in (winograd, kernels):
         memory, gradient = Workspace(), np.full_like(weights, np.nan)
         for scale in (np.nan, 1.0):
             if way is winograd:
-                y = winograd.correlate(x * scale, weights, start, count, memory, keep=True)
+                y = winograd.correlate(x * scale, weights, bias, start, count, memory, keep=True)
             else:
-                y = kernels.correlate(x * scale, weights, start, (1, 1), count, memory)
+                y = kernels.correlate(x * scale, weights, bias, start, (1, 1), count, memory)
             way.kernel_gradient(dy * scale, gradient, memory)
         results.append((y, gradient))
     return results
@@ -64,7 +64,7 @@ def test_blocks_of_tiles_add_up_to_the_whole(rows: int, monkeypatch: pytest.Monk
     ((whole, whole_gradient), _) = both_ways(**case)
     monkeypatch.setattr(winograd, "_BLOCK", rows * 36 * 3 * 2 * (3 + 2))  # columns of tiles, samples, channels
     monkeypatch.setattr(winograd, "tiling", winograd.Tiling)  # not those that are cached
-    tiles = winograd.tiling((19, 9), (3, 4, 3, 2), 2, np.dtype(float))
+    tiles = winograd.tiling((19, 9), (3, 4, 3, 2), 2)
     assert len(tiles.blocks) == -(-5 // rows)
     assert [row for block in tiles.blocks for row in range(block.start, block.stop)] == list(range(5))
     ((y, gradient), _) = both_ways(**case)
@@ -72,12 +72,22 @@ def test_blocks_of_tiles_add_up_to_the_whole(rows: int, monkeypatch: pytest.Monk
     np.testing.assert_allclose(gradient, whole_gradient, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 6])
-def test_transforms_of_one_axis_are_exact_for_every_kernel_that_fits(taps: int) -> None:
-    matrices = winograd.transforms(taps, np.dtype(np.float64))
+FORMULAS: dict[int, tuple[Any, Any]] = {  # by the pixels of the kernel
+    5: (formulas.outputs2, formulas.gradients2),
+    4: (formulas.outputs3, formulas.gradients3),
+    3: (formulas.outputs4, formulas.gradients4),
+}
+
+
+@pytest.mark.parametrize("taps", FORMULAS)
+def test_the_formulas_of_one_axis_are_exact(taps: int) -> None:
+    outputs, gradients = FORMULAS[taps]
+    values = winograd.kernel_values(taps, np.dtype(np.float64))
     pixels, kernel = random(6), random(taps, seed=1)
-    found = matrices.outputs.T @ ((matrices.kernel @ kernel) * (matrices.inputs @ pixels))
+    found = outputs(*(values @ kernel * formulas.inputs(*pixels)))
     np.testing.assert_allclose(found, np.correlate(pixels, kernel, mode="valid"), rtol=1e-12, atol=1e-12)
+    transposed = np.array([outputs(*row) for row in np.eye(6)])  # (6, 7 - taps)
+    assert np.array_equal(np.array([gradients(*row) for row in np.eye(7 - taps)]), transposed.T)
 
 
 @pytest.mark.parametrize(("taps", "most"), [(3, 3.0), (4, 4.0), (5, 5.0)])

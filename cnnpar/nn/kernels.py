@@ -5,22 +5,26 @@ W * N * C numbers. Moving, comparing and adding then runs at memory speed even w
 all samples are the rows of one matrix product.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.floating[Any]]
+from cnnpar.nn.loops import Array as Array
+from cnnpar.nn.loops import Loops, Slices
+from cnnpar.nn.loops import Pair as Pair
+
 Shape: TypeAlias = tuple[int, ...]
-Pair: TypeAlias = tuple[int, int]
-Slices: TypeAlias = tuple[slice, slice]
+
+Number = TypeVar("Number", bound=np.generic)
 
 _SHORT = 16  # numbers; a row of a window that is shorter is slow to copy
 
 
 class Memory(Protocol):
     """Where a function has its arrays from; see `cnnpar.nn.layers.base.Workspace`."""
+
+    loops: Loops  # what goes number by number
 
     def array(self, name: str, shape: Shape, dtype: np.dtype[Any], order: tuple[int, ...] | None = None) -> Array:
         """The array `name`, which stays: zeros the first time."""
@@ -58,19 +62,6 @@ def pad_sizes(size: int, window: int, stride: int, padding: Literal["same", "val
     return padding, padding
 
 
-def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[Slices]:
-    """For every pixel of an unpadded window, in row-major order, the slices of an image that hold it for all windows.
-
-    `count` windows by axis, so image[slices] has the shape (*count, ...).
-    """
-    for y in range(window[0]):
-        for x in range(window[1]):
-            yield (
-                slice(y, y + stride[0] * (count[0] - 1) + 1, stride[0]),
-                slice(x, x + stride[1] * (count[1] - 1) + 1, stride[1]),
-            )
-
-
 def padded(x: Array, start: Pair, size: Pair, memory: Memory) -> Array:
     """The `size` pixels of x (H, W, N, C) from the pixel `start` on; outside of the image they are 0."""
     out = memory.array("padded", (*size, *x.shape[2:]), x.dtype)  # written where the image is, and 0 elsewhere
@@ -85,13 +76,20 @@ def _common(size: int, start: int, count: int) -> Slices:
     return slice(first, last), slice(first + start, last + start)
 
 
+def as_rows(x: NDArray[Number]) -> NDArray[Number]:
+    """Images (H, W, N, C) as (H, W, N * C), contiguous: the numbers of a pixel side by side."""
+    return np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
+
+
 def view(array: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
     """Parts of a contiguous array, which may overlap; strides count numbers."""
     return np.ndarray(shape, array.dtype, array, 0, tuple(stride * array.itemsize for stride in strides))
 
 
-def correlate(x: Array, kernel: Array, start: Pair, stride: Pair, count: Pair, memory: Memory) -> Array:
-    """The products of `count` windows of x (H, W, N, C) with `kernel` (height, width, C, channels).
+def correlate(
+    x: Array, kernel: Array, bias: Array | None, start: Pair, stride: Pair, count: Pair, memory: Memory
+) -> Array:
+    """The products of `count` windows of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`.
 
     The first window starts at the pixel `start`, which may lie outside of the image, in zeros. All windows are copied,
     as the rows of a matrix. Those of few numbers, as of a grey image, are slow to copy one by one: then all pixels of
@@ -111,6 +109,10 @@ def correlate(x: Array, kernel: Array, start: Pair, stride: Pair, count: Pair, m
         _blocks(windows)[...] = _blocks(everywhere)
     y = memory.array("y", (*count, x.shape[2], channels), x.dtype)
     np.matmul(windows.reshape(-1, height * width * depth), kernel.reshape(-1, channels), out=y.reshape(-1, channels))
+    if bias is not None:
+        row = memory.scratch("biases", y.shape[1:], y.dtype)  # for a whole row of pixels, to add in long runs
+        row[...] = bias
+        y += row
     return y
 
 

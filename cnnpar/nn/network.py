@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnpar.errors import InputError
+from cnnpar.nn import loops
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers import Layer, MaxPool2D, Parameter, ReLU, Workspace
 from cnnpar.nn.losses import softmax, softmax_cross_entropy
@@ -65,10 +66,13 @@ class Network:
         self.input_shape = input_shape
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._parameters: list[dict[str, Parameter]] = []
+        self.products = 0  # for one sample, forward: each weight as often as it is used
         shape: Shape = input_shape
         for layer in self.layers:
-            self._parameters.append(layer.parameters(shape))
+            parameters = layer.parameters(shape)
             shape = layer.output_shape(shape)
+            self._parameters.append(parameters)
+            self.products += math.prod(parameters["weight"].shape + shape[:-1]) if "weight" in parameters else 0
         self.classes = shape[0]
         self.layout = _layout(self.layers, self._parameters)
         self._order = _order(self.layers)
@@ -180,7 +184,8 @@ class Network:
         """Those of the layers for this number of samples, holding the parameters."""
         work = self._kept.pop(samples, None)
         if work is None:
-            work = [Workspace(self._scratch) for _ in self.layers]
+            fast = loops.best(self.dtype, self.products)
+            work = [Workspace(self._scratch, fast) for _ in self.layers]
             while len(self._kept) >= _KEPT_SIZES:
                 del self._kept[next(iter(self._kept))]
         self._kept[samples] = work  # the one used longest ago is first

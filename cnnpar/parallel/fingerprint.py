@@ -1,13 +1,16 @@
-"""What, besides configuration and data, decides the bits: versions, CPU kernels, number of BLAS threads.
+"""What, besides configuration and data, decides the bits: versions, source code, CPU kernels.
 
 Two processes of equal fingerprint compute equal gradients from equal inputs. `handed_on` makes workers on other
 machines choose the kernels that this process has; `portable_environment` makes every process choose those that all
 x86-64-v3 machines have.
 """
 
+import hashlib
 import os
 import platform
 from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,17 @@ _BEYOND_V3 = (
 )
 
 
+# Source files that the weights go through.
+_ARITHMETIC = (
+    "nn/**/*.py",
+    "optim/*.py",
+    *(f"data/{name}.py" for name in ("augment", "batches", "preprocessing", "streams")),
+    *(f"parallel/{name}.py" for name in ("compute", "plan", "work")),
+    "state.py",
+    "training.py",
+)
+
+
 def use_one_thread() -> None:
     """Give this process one BLAS thread, and check it: with more, how a product is summed depends on the machine."""
     ThreadpoolController().limit(limits=1)
@@ -52,22 +66,37 @@ def fingerprint() -> Fingerprint:
     simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
     return {
         "cnnpar": __version__,
+        "code": _code(),
         "machine": platform.machine(),
         "libc": " ".join(platform.libc_ver()),
         "numpy": np.__version__,
         "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
         "blas": "; ".join(blas) or "unknown",
         "blas_l2_kb": _cache_kb(),
-        "kernels": "numpy, winograd",
+        "loops": "numba" if find_spec("numba") else "numpy",
     }
 
 
+@cache
+def _code() -> str:
+    """A digest over the source files that decide bits: somebody may have changed one, and not the version."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for pattern in _ARITHMETIC:
+        for file in sorted(package.glob(pattern)):
+            digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """What differs, for people: `numpy: 2.3.0 instead of 2.4.6, ...`; empty when nothing does."""
+    """What differs, for people: `numpy: 2.3.0 instead of 2.4.6, ...`; empty when nothing does.
+
+    Loops may differ: compiled ones have the same bits (tests/test_loops.py).
+    """
     return ", ".join(
         f"{key}: {found.get(key, 'none')} instead of {expected.get(key, 'none')}"
         for key in sorted({*expected, *found})
-        if expected.get(key) != found.get(key)
+        if key != "loops" and expected.get(key) != found.get(key)
     )
 
 

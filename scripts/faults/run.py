@@ -84,6 +84,7 @@ class Run:
         with (self.folder / "out").open("ab") as out, self.log.open("ab") as log:
             self.driver = subprocess.Popen(
                 [sys.executable, "-m", "cnnpar", "train", *map(str, options)],
+                cwd=self.folder,  # python -m looks for the package there first
                 stdout=out,
                 stderr=log,
                 env={

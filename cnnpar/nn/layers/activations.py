@@ -21,8 +21,9 @@ class ReLU(Layer, frozen=True, tag="relu"):
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """See Layer."""
-        passes = np.greater(work.y, 0, out=work.scratch("passes", dy.shape, np.dtype(bool)))
-        return np.multiply(dy, passes, out=work.array("dx", dy.shape, dy.dtype))
+        dx = work.array("dx", dy.shape, dy.dtype)
+        work.loops.relu_gradient(np.ravel(dy), np.ravel(work.y), np.ravel(dx))
+        return dx
 
 
 @register

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Array, Pair, Shape, pair
+from cnnpar.nn.loops import NUMPY, Loops
 
 Name = Annotated[str, Meta(pattern="^([A-Za-z][A-Za-z0-9_-]*)?$")]
 Positive = Annotated[int, Meta(ge=1)]
@@ -53,8 +54,9 @@ class Workspace:
     y: Array  # and its output
     generator: np.random.Generator | None  # in training, for a layer that is `random`
 
-    def __init__(self, scratch: dict[str, Array] | None = None) -> None:
+    def __init__(self, scratch: dict[str, Array] | None = None, loops: Loops = NUMPY) -> None:
         """`scratch`: the memory of `scratch`, shared by workspaces that are used in turns, as a network's are."""
+        self.loops = loops
         self._arrays: dict[str, Array] = {}
         self._parts: dict[str, Workspace] = {}
         self._scratch: dict[str, Array] = {} if scratch is None else scratch
@@ -79,7 +81,7 @@ class Workspace:
 
     def part(self, name: str) -> "Workspace":
         """A workspace within this one, whose arrays have names of their own."""
-        return self._parts.setdefault(name, Workspace(self._scratch))
+        return self._parts.setdefault(name, Workspace(self._scratch, self.loops))
 
     def last(self, name: str) -> Array:
         """The array `name`, as it was left."""

@@ -55,12 +55,8 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
         """See Layer."""
         (top, left), count = self._geometry(x.shape)
         weight, stride, start = work.p["weight"], pair(self.stride), (-top, -left)
-        y = _correlate(x, weight, start, stride, count, work, keep=True)
-        if self.bias:
-            row = work.scratch("row", y.shape[1:], y.dtype)  # for a whole row of pixels, to add in long runs
-            row[...] = work.p["bias"]
-            y += row
-        return y
+        bias = work.p["bias"] if self.bias else None
+        return _correlate(x, weight, bias, start, stride, count, work, keep=True)
 
     def gradients(self, dy: Array, work: Workspace) -> None:
         """See Layer."""
@@ -91,7 +87,7 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
             last = (y + top) // down, (x + left) // right  # the last output that sees the input pixel (y, x)
             start = last[0] - len(kernel) + 1, last[1] - len(kernel[0]) + 1
             count = len(range(y, height, down)), len(range(x, width, right))
-            part = _correlate(dy, flipped, start, (1, 1), count, work.part(f"{y} {x}"))
+            part = _correlate(dy, flipped, None, start, (1, 1), count, work.part(f"{y} {x}"))
             if down == right == 1:
                 return part
             work.array("dx", work.x.shape, dy.dtype)[y::down, x::right] = part
@@ -109,9 +105,16 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
 
 
 def _correlate(
-    x: Array, kernel: Array, start: Pair, stride: Pair, count: Pair, work: Workspace, keep: bool = False
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    start: Pair,
+    stride: Pair,
+    count: Pair,
+    work: Workspace,
+    keep: bool = False,
 ) -> Array:
     """See `kernels.correlate`. `keep` what the kernel's gradient needs."""
     if winograd.suits(kernel.shape, stride, count):
-        return winograd.correlate(x, kernel, start, count, work, keep)
-    return kernels.correlate(x, kernel, start, stride, count, work)
+        return winograd.correlate(x, kernel, bias, start, count, work, keep)
+    return kernels.correlate(x, kernel, bias, start, stride, count, work)

@@ -3,14 +3,16 @@
 Windows lie wholly inside the image: a remainder at the bottom or right that fills no window is not pooled.
 """
 
+import math
 from typing import ClassVar
 
 import msgspec
 import numpy as np
 
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import Array, Pair, Shape, pair, window_count, window_pixels
+from cnnpar.nn.kernels import Array, Pair, Shape, as_rows, pair, window_count
 from cnnpar.nn.layers.base import Layer, Workspace, at_least, image_shape, register
+from cnnpar.nn.loops import window_pixels
 
 
 class Pool2D(Layer, frozen=True):
@@ -56,36 +58,21 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        best, *others = self._pixels(x)
-        y = work.array("y", best.shape, x.dtype)
-        if not others:
-            y[...] = best
-        # for each pixel of the window but the first, where it is larger than all before it
-        larger = work.array("larger", (len(others), *y.shape), np.dtype(bool))
-        for pixel, beats in zip(others, larger, strict=True):
-            np.greater(pixel, best, out=beats)
-            best = np.maximum(pixel, best, out=y)
+        height, width, samples, channels = x.shape
+        y = work.array("y", (*self._count((height, width)), samples, channels), x.dtype)
+        pixels = math.prod(pair(self.size))
+        winner = work.array("winner", y.shape, np.dtype(np.uint8 if pixels <= 256 else np.uint32))
+        work.loops.maxpool(as_rows(x), *pair(self.size), *self._strides(), as_rows(y), as_rows(winner))
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
-        """The last pixel that beat all before it is the window's maximum; so, from the last one, the first takes dy."""
+        """See Layer."""
         dx = work.array("dx", work.x.shape, dy.dtype)
-        first, *others = self._pixels(dx)
         overlap = any(stride < size for size, stride in zip(pair(self.size), self._strides(), strict=True))
         if overlap:
             dx.fill(0)  # otherwise every pixel is written once, or is in no window and was 0 from the start
-        buffer = work.scratch("left", dy.shape, dy.dtype)
-        left = dy  # what no pixel has taken yet
-        for pixel, beats in zip(reversed(others), reversed(work.last("larger")), strict=True):
-            taken = work.scratch("taken", dy.shape, dy.dtype) if overlap else pixel
-            np.multiply(left, beats, out=taken)
-            left = np.subtract(left, taken, out=buffer)
-            if overlap:
-                pixel += taken
-        if overlap:
-            first += left
-        else:
-            first[...] = left
+        winner = as_rows(work.last("winner"))
+        work.loops.maxpool_gradient(as_rows(dy), winner, *pair(self.size), *self._strides(), overlap, as_rows(dx))
         return dx
 
 

@@ -1,0 +1,226 @@
+"""The loops of `cnnpar.nn.loops`, compiled: the same numbers, to the bit, several times as fast.
+
+numba translates what is below to machine code, once on a machine: what it made is kept in files beside this one, or in
+the user's cache folder. It changes no order of operations and fuses none, as numpy does not.
+
+Loops run over as many numbers as possible side by side, and what one loop leaves to the next stays in a cache.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+import cnnpar.nn.formulas as formulas
+
+_PIECE = 256  # numbers of a pixel whose outputs are in work at a time
+_APART = 16  # numbers between arrays that are gone through together: a cache has few places for equal addresses
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _inline(function: Function) -> Function:
+    """Have it compiled into those that call it."""
+    return cast("Function", njit(inline="always", error_model="numpy")(function))
+
+
+def _loop(*signatures: str) -> Callable[[Function], Function]:
+    """Compile a function for arrays of these types, now, or take what was compiled before."""
+    return cast("Callable[[Function], Function]", njit(list(signatures), cache=True, error_model="numpy"))
+
+
+_inputs = _inline(formulas.inputs)
+_outputs2, _outputs3, _outputs4 = _inline(formulas.outputs2), _inline(formulas.outputs3), _inline(formulas.outputs4)
+_gradients2, _gradients3 = _inline(formulas.gradients2), _inline(formulas.gradients3)
+_gradients4 = _inline(formulas.gradients4)
+
+
+@_inline
+def _row(x: Any, row: int, zeros: Any) -> Any:
+    """A row of pixels, the numbers of all of them side by side; zeros outside of the image."""
+    return x[row] if 0 <= row < x.shape[0] else zeros
+
+
+@_inline
+def _pixel(row: Any, column: int, columns: int, size: int, zeros: Any) -> Any:
+    """The numbers of a pixel of such a row; zeros outside of it."""
+    return row[column * size : column * size + size] if 0 <= column < columns else zeros
+
+
+@_loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, float32[:,::1])")
+def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
+    """See `loops.Loops`."""
+    height, width, size = x.shape
+    image, zeros = x.reshape(height, width * size), np.zeros(width * size, np.float32)
+    half, none = np.empty((6, width * size + _APART), np.float32), zeros[:size]
+    for r in range(rows):
+        y = top + r * down
+        a0, a1, a2 = _row(image, y, zeros), _row(image, y + 1, zeros), _row(image, y + 2, zeros)
+        a3, a4, a5 = _row(image, y + 3, zeros), _row(image, y + 4, zeros), _row(image, y + 5, zeros)
+        h0, h1, h2, h3, h4, h5 = half[0], half[1], half[2], half[3], half[4], half[5]
+        for p in range(width * size):
+            h0[p], h1[p], h2[p], h3[p], h4[p], h5[p] = _inputs(a0[p], a1[p], a2[p], a3[p], a4[p], a5[p])
+        for c in range(columns):
+            z = left + c * across
+            start = (r * columns + c) * size
+            stop = start + size
+            for i in range(6):
+                h = half[i]
+                k0, k1 = _pixel(h, z, width, size, none), _pixel(h, z + 1, width, size, none)
+                k2, k3 = _pixel(h, z + 2, width, size, none), _pixel(h, z + 3, width, size, none)
+                k4, k5 = _pixel(h, z + 4, width, size, none), _pixel(h, z + 5, width, size, none)
+                b0, b1, b2 = out[6 * i, start:stop], out[6 * i + 1, start:stop], out[6 * i + 2, start:stop]
+                b3, b4, b5 = out[6 * i + 3, start:stop], out[6 * i + 4, start:stop], out[6 * i + 5, start:stop]
+                for p in range(size):
+                    b0[p], b1[p], b2[p], b3[p], b4[p], b5[p] = _inputs(k0[p], k1[p], k2[p], k3[p], k4[p], k5[p])
+
+
+@_loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, float32[:,::1])")
+def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
+    """See `loops.Loops`."""
+    height, width, size = dy.shape
+    image, zeros = dy.reshape(height, width * size), np.zeros(width * size, np.float32)
+    half, none = np.empty((6, width * size + _APART), np.float32), zeros[:size]
+    for r in range(rows):
+        y = top + r * down
+        a0, a1 = _row(image, y, zeros), _row(image, y + 1, zeros)
+        a2, a3 = _row(image, y + 2, zeros), _row(image, y + 3, zeros)
+        h0, h1, h2, h3, h4, h5 = half[0], half[1], half[2], half[3], half[4], half[5]
+        if down == 4:
+            for p in range(width * size):
+                h0[p], h1[p], h2[p], h3[p], h4[p], h5[p] = _gradients4(a0[p], a1[p], a2[p], a3[p])
+        elif down == 3:
+            for p in range(width * size):
+                h0[p], h1[p], h2[p], h3[p], h4[p], h5[p] = _gradients3(a0[p], a1[p], a2[p])
+        else:
+            for p in range(width * size):
+                h0[p], h1[p], h2[p], h3[p], h4[p], h5[p] = _gradients2(a0[p], a1[p])
+        for c in range(columns):
+            z = c * across
+            start = (r * columns + c) * size
+            stop = start + size
+            for i in range(6):
+                h = half[i]
+                k0, k1 = _pixel(h, z, width, size, none), _pixel(h, z + 1, width, size, none)
+                k2, k3 = _pixel(h, z + 2, width, size, none), _pixel(h, z + 3, width, size, none)
+                b0, b1, b2 = out[6 * i, start:stop], out[6 * i + 1, start:stop], out[6 * i + 2, start:stop]
+                b3, b4, b5 = out[6 * i + 3, start:stop], out[6 * i + 4, start:stop], out[6 * i + 5, start:stop]
+                if across == 4:
+                    for p in range(size):
+                        b0[p], b1[p], b2[p], b3[p], b4[p], b5[p] = _gradients4(k0[p], k1[p], k2[p], k3[p])
+                elif across == 3:
+                    for p in range(size):
+                        b0[p], b1[p], b2[p], b3[p], b4[p], b5[p] = _gradients3(k0[p], k1[p], k2[p])
+                else:
+                    for p in range(size):
+                        b0[p], b1[p], b2[p], b3[p], b4[p], b5[p] = _gradients2(k0[p], k1[p])
+
+
+@_loop("void(float32[:,::1], float32[::1], int64, int64, int64, int64, int64, float32[:,:,::1])")
+def outputs(products: Any, bias: Any, top: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
+    """See `loops.Loops`."""
+    pixel = out.shape[2]
+    half = np.empty((4, 6, _PIECE + _APART), np.float32)
+    nowhere = np.empty((4, _PIECE), np.float32)
+    for r in range(rows):
+        y = top + r * down
+        height = min(down, out.shape[0] - y)
+        for c in range(columns):
+            z = c * across
+            width = min(across, out.shape[1] - z)
+            for start in range(0, pixel, _PIECE):
+                n = min(_PIECE, pixel - start)
+                stop = start + n
+                first = (r * columns + c) * pixel + start
+                last = first + n
+                for j in range(6):
+                    a0, a1, a2 = products[j, first:last], products[6 + j, first:last], products[12 + j, first:last]
+                    a3, a4, a5 = (
+                        products[18 + j, first:last],
+                        products[24 + j, first:last],
+                        products[30 + j, first:last],
+                    )
+                    h0, h1, h2, h3 = half[0, j], half[1, j], half[2, j], half[3, j]
+                    if down == 4:
+                        for p in range(n):
+                            h0[p], h1[p], h2[p], h3[p] = _outputs4(a0[p], a1[p], a2[p], a3[p], a4[p], a5[p])
+                    elif down == 3:
+                        for p in range(n):
+                            h0[p], h1[p], h2[p] = _outputs3(a0[p], a1[p], a2[p], a3[p], a4[p], a5[p])
+                    else:
+                        for p in range(n):
+                            h0[p], h1[p] = _outputs2(a0[p], a1[p], a2[p], a3[p], a4[p], a5[p])
+                b = bias[start:stop]
+                for i in range(height):
+                    h0, h1, h2, h3, h4, h5 = half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5]
+                    o0 = out[y + i, z, start:stop]
+                    o1 = out[y + i, z + 1, start:stop] if width > 1 else nowhere[1, :n]
+                    o2 = out[y + i, z + 2, start:stop] if width > 2 else nowhere[2, :n]
+                    o3 = out[y + i, z + 3, start:stop] if width > 3 else nowhere[3, :n]
+                    if across == 4:
+                        for p in range(n):
+                            v0, v1, v2, v3 = _outputs4(h0[p], h1[p], h2[p], h3[p], h4[p], h5[p])
+                            o0[p], o1[p], o2[p], o3[p] = v0 + b[p], v1 + b[p], v2 + b[p], v3 + b[p]
+                    elif across == 3:
+                        for p in range(n):
+                            v0, v1, v2 = _outputs3(h0[p], h1[p], h2[p], h3[p], h4[p], h5[p])
+                            o0[p], o1[p], o2[p] = v0 + b[p], v1 + b[p], v2 + b[p]
+                    else:
+                        for p in range(n):
+                            v0, v1 = _outputs2(h0[p], h1[p], h2[p], h3[p], h4[p], h5[p])
+                            o0[p], o1[p] = v0 + b[p], v1 + b[p]
+
+
+@_loop(
+    "void(float32[:,:,::1], int64, int64, int64, int64, float32[:,:,::1], uint8[:,:,::1])",
+    "void(float32[:,:,::1], int64, int64, int64, int64, float32[:,:,::1], uint32[:,:,::1])",
+)
+def maxpool(x: Any, height: int, width: int, down: int, across: int, out: Any, winner: Any) -> None:
+    """See `loops.Loops`."""
+    rows, columns, pixel = out.shape
+    for r in range(rows):
+        for c in range(columns):
+            best, index = out[r, c], winner[r, c]
+            a = x[r * down, c * across]
+            for p in range(pixel):
+                best[p] = a[p]
+                index[p] = 0
+            for k in range(1, height * width):
+                a = x[r * down + k // width, c * across + k % width]
+                for p in range(pixel):
+                    if a[p] > best[p]:
+                        index[p] = k
+                    if not (a[p] <= best[p] or best[p] != best[p]):
+                        best[p] = a[p]
+            for p in range(pixel):
+                best[p] += np.float32(0)
+
+
+@_loop(
+    "void(float32[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64, boolean, float32[:,:,::1])",
+    "void(float32[:,:,::1], uint32[:,:,::1], int64, int64, int64, int64, boolean, float32[:,:,::1])",
+)
+def maxpool_gradient(
+    dy: Any, winner: Any, height: int, width: int, down: int, across: int, overlap: bool, out: Any
+) -> None:
+    """See `loops.Loops`."""
+    rows, columns, pixel = dy.shape
+    for r in range(rows):
+        for c in range(columns):
+            d, index = dy[r, c], winner[r, c]
+            for k in range(height * width):
+                a = out[r * down + k // width, c * across + k % width]
+                if overlap:
+                    for p in range(pixel):
+                        a[p] += d[p] * np.float32(index[p] == k)
+                else:
+                    for p in range(pixel):
+                        a[p] = d[p] * np.float32(index[p] == k)
+
+
+@_loop("void(float32[::1], float32[::1], float32[::1])")
+def relu_gradient(dy: Any, y: Any, out: Any) -> None:
+    """See `loops.Loops`."""
+    for p in range(len(out)):
+        out[p] = dy[p] * np.float32(y[p] > 0)

@@ -1,0 +1,140 @@
+"""Compiled loops against those in numpy: the same numbers, to the bit."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnpar.nn import loops
+from cnnpar.nn.kernels import Array, window_count
+from cnnpar.nn.loops import NUMPY, Loops
+from cnnpar.nn.network import Network
+
+compiled = pytest.importorskip("cnnpar.nn.compiled", reason="numba is not installed")
+
+WAYS: tuple[Loops, Loops] = NUMPY, compiled
+SIZES, SMALL = st.integers(1, 9), st.integers(-6, 6)
+PIXELS = st.sampled_from([1, 3, 16, 255, 256, 257, 600])
+MARGINS = st.integers(2, 4)
+
+
+def random(*shape: int, seed: int = 0) -> Array:
+    """Numbers of all sizes, some of them zeros of either sign."""
+    generator = np.random.default_rng(seed)
+    numbers = generator.standard_normal(shape) * 10.0 ** generator.integers(-42, 20, shape)
+    zeros = generator.random(shape) < 0.1
+    return np.where(zeros, np.copysign(0.0, numbers), numbers).astype(np.float32)
+
+
+def equal(first: Any, second: Any) -> bool:
+    return bool(np.array_equal(first.view(np.uint8), second.view(np.uint8)))
+
+
+def filled(*shape: int) -> tuple[Array, Array]:
+    """Two arrays of equal numbers, which show what is not written."""
+    return np.full(shape, 7, np.float32), np.full(shape, 7, np.float32)
+
+
+@given(st.tuples(SIZES, SIZES, PIXELS), SMALL, SMALL, MARGINS, MARGINS, st.tuples(SIZES, SIZES))
+@settings(max_examples=60, deadline=None)
+def test_input_points(
+    shape: tuple[int, ...], top: int, left: int, down: int, across: int, count: tuple[int, int]
+) -> None:
+    x, found = random(*shape), filled(36, count[0] * count[1] * shape[2] + 5)
+    for way, out in zip(WAYS, found, strict=True):
+        way.input_points(x, top, left, down, across, *count, out)
+    assert equal(*found)
+
+
+@given(st.tuples(SIZES, SIZES, PIXELS), MARGINS, MARGINS, st.integers(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_outputs_and_their_gradient(shape: tuple[int, ...], down: int, across: int, first: int) -> None:
+    """Some rows of tiles of an image that they cover, and reach beyond."""
+    top = min(first * down, (shape[0] - 1) // down * down)
+    count = -(-(shape[0] - top) // down), -(-shape[1] // across)
+    points = 36, count[0] * count[1] * shape[2] + 5
+    products, bias, dy = random(*points), random(shape[2], seed=1), random(*shape, seed=2)
+    found, gradients = filled(*shape), filled(*points)
+    for way, out, gradient in zip(WAYS, found, gradients, strict=True):
+        way.outputs(products, bias, top, down, across, *count, out)
+        way.gradient_points(dy, top, down, across, *count, gradient)
+    assert equal(*found)
+    assert equal(*gradients)
+    assert (found[0][:top] == 7).all()
+    assert not (found[0][top:] == 7).any()
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 20), st.sampled_from([1, 3, 40])),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+@settings(max_examples=100, deadline=None)
+def test_maxpool_and_its_gradient(shape: tuple[int, ...], window: tuple[int, int], stride: tuple[int, int]) -> None:
+    count = tuple(window_count(*sizes) for sizes in zip(shape[:2], window, stride, strict=True))
+    if not all(count):
+        return
+    kind = np.uint8 if window[0] * window[1] <= 256 else np.uint32
+    overlap = any(step < size for step, size in zip(stride, window, strict=True))
+    x, dy = np.round(random(*shape)), random(*count, shape[2], seed=1)  # rounded: many are equal
+    y, dx = filled(*count, shape[2]), filled(*shape)
+    winners = np.full(y[0].shape, 9, kind), np.full(y[0].shape, 9, kind)
+    for way, out, winner, gradient in zip(WAYS, y, winners, dx, strict=True):
+        way.maxpool(x, *window, *stride, out, winner)
+        way.maxpool_gradient(dy, winner, *window, *stride, overlap, gradient)
+    assert equal(*y)
+    assert equal(*winners)
+    assert equal(*dx)
+    assert not np.signbit(y[0][y[0] == 0]).any()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", range(4))
+def test_a_window_with_a_bad_number_has_no_maximum(way: Loops, place: int) -> None:
+    x = np.arange(4, dtype=np.float32)
+    x[place] = np.nan
+    y, winner = np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.uint8)
+    way.maxpool(x.reshape(2, 2, 1), 2, 2, 2, 2, y, winner)
+    assert np.isnan(y).all()
+
+
+@given(st.integers(0, 300))
+def test_relu_gradient(size: int) -> None:
+    dy, y, found = random(size), random(size, seed=1), filled(size)
+    for way, out in zip(WAYS, found, strict=True):
+        way.relu_gradient(dy, y, out)
+    assert equal(*found)
+
+
+LAYERS: list[dict[str, Any]] = [
+    {"type": "conv2d", "channels": 5, "kernel": [3, 5]},
+    {"type": "relu"},
+    {"type": "maxpool2d", "size": 3, "stride": 2},
+    {"type": "conv2d", "channels": 70, "kernel": 4, "bias": False},
+    {"type": "maxpool2d", "size": 2},
+    {"type": "relu"},
+    {"type": "conv2d", "channels": 9, "kernel": 3, "padding": "valid"},
+    {"type": "relu"},
+    {"type": "flatten"},
+    {"type": "dense"},
+]
+
+
+def test_a_whole_network_has_the_same_gradient_with_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).standard_normal((3, 33, 30, 4)).astype(np.float32)
+    results = []
+    for way in WAYS:
+        monkeypatch.setattr(loops, "best", lambda *_, way=way: way)
+        network = Network.from_tables(LAYERS, (33, 30, 4), 10)
+        gradient = np.empty(network.layout.size, np.float32)
+        network.loss_and_gradient(network.init(0), images, np.arange(3), None, gradient)
+        results.append(gradient)
+    assert equal(*results)
+
+
+def test_only_single_precision_and_what_takes_a_while_is_compiled() -> None:
+    assert loops.best(np.dtype(np.float32), 10**7) is compiled
+    assert loops.best(np.dtype(np.float64), 10**7) is NUMPY
+    assert loops.best(np.dtype(np.float32), 10**3) is NUMPY
