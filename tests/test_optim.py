@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config import SGD, Adam, AdamW, Optimizer
 from cnnpar.optim import init, update
-from cnnpar.optim.blocks import BLOCK
+from cnnpar.optim.rules import BLOCK
 
 Vector = NDArray[np.floating]
 
@@ -107,7 +107,7 @@ def test_float32_stays_float32_with_python_and_numpy_rates(rule: Optimizer) -> N
 @ALL
 def test_float32_bits_do_not_depend_on_where_blocks_end(rule: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     parameters, state = run(rule, np.float32, size=1000)
-    monkeypatch.setattr("cnnpar.optim.blocks.BLOCK", 17)
+    monkeypatch.setattr("cnnpar.optim.rules.BLOCK", 17)
     again, state_again = run(rule, np.float32, size=1000)
     assert again.tobytes() == parameters.tobytes()
     assert {name: vector.tobytes() for name, vector in state_again.items()} == {
@@ -146,6 +146,16 @@ def test_update_works_in_place_and_keeps_the_states_names(rule: Optimizer) -> No
     assert all(state[name] is vectors[name] for name in vectors)
 
 
+@ALL
+def test_compiled_rules_have_the_bits_of_those_in_numpy(rule: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    compiled, state = run(rule, np.float32, size=100_000)
+    monkeypatch.setattr("cnnpar.optim.rules.WORTH", 10**9)
+    expected, expected_state = run(rule, np.float32, size=100_000)
+    assert compiled.tobytes() == expected.tobytes()
+    assert all(state[name].tobytes() == expected_state[name].tobytes() for name in state)
+
+
 def test_state_is_zero_float32_vectors_and_empty_without_memory() -> None:
     assert init(RULES["sgd"], 5) == {}
     expected = {"sgd-momentum": {"velocity"}, "adam": {"mean", "square"}, "adamw": {"mean", "square"}}
@@ -163,6 +173,7 @@ def test_no_whole_vector_is_allocated(rule: Optimizer) -> None:
     parameters = np.ones(size, np.float32)
     gradient = np.ones(size, np.float32)
     state = init(rule, size)
+    update(rule, state, parameters, gradient, 0.1, 0)  # loads what is compiled
     tracemalloc.start()
     try:
         update(rule, state, parameters, gradient, 0.1, 0)

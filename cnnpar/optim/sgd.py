@@ -7,38 +7,34 @@
 Sutskever et al. 2013, in PyTorch's form: the learning rate scales the step and is no part of the velocity.
 """
 
-import numpy as np
+from typing import Any
 
 from cnnpar.config import SGD
-from cnnpar.optim.blocks import Vector, blocks
+from cnnpar.optim.rules import Rule
 
 
-def state_names(settings: SGD) -> tuple[str, ...]:
-    """`velocity`, or nothing without momentum."""
-    return ("velocity",) if settings.momentum else ()
+def rule(settings: SGD) -> Rule:
+    """The rule of these settings."""
+    numbers = settings.momentum, settings.weight_decay
+    if not settings.momentum:
+        return Rule("plain", plain, (), lambda rate, _: (rate, settings.weight_decay))
+    name, formula = ("nesterov", nesterov) if settings.nesterov else ("momentum", momentum)
+    return Rule(name, formula, ("velocity",), lambda rate, _: (rate, *numbers))
 
 
-def update(
-    settings: SGD,
-    state: dict[str, Vector],
-    parameters: Vector,
-    gradient: Vector,
-    learning_rate: float,
-    _step: int,
-) -> None:
-    """One step in place; `gradient` is used up."""
-    velocities = [state[name] for name in state_names(settings)]
-    for p, g, *velocity, scratch in blocks(parameters, gradient, *velocities):  # each (up to BLOCK,)
-        if settings.weight_decay:
-            np.multiply(p, settings.weight_decay, out=scratch)
-            g += scratch
-        for v in velocity:  # one or none
-            v *= settings.momentum
-            v += g
-            if settings.nesterov:
-                np.multiply(v, settings.momentum, out=scratch)
-                g += scratch
-            else:
-                g[:] = v
-        g *= learning_rate
-        p -= g
+def plain(p: Any, g: Any, rate: Any, decay: Any) -> tuple[Any]:
+    """The new parameter."""
+    return (p - (g + p * decay) * rate,)
+
+
+def momentum(p: Any, g: Any, v: Any, rate: Any, mass: Any, decay: Any) -> tuple[Any, Any]:
+    """The new parameter and velocity."""
+    v = v * mass + (g + p * decay)
+    return p - v * rate, v
+
+
+def nesterov(p: Any, g: Any, v: Any, rate: Any, mass: Any, decay: Any) -> tuple[Any, Any]:
+    """The same."""
+    g = g + p * decay
+    v = v * mass + g
+    return p - (g + v * mass) * rate, v

@@ -1,0 +1,49 @@
+"""What an update rule is, and how it is applied to vectors: block by block, or compiled, with the same bits."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.floating[Any]]  # (size,)
+
+BLOCK = 16_384  # numbers that numpy, which goes through them up to a dozen times, works on at a time
+WORTH = 100_000  # numbers; with fewer, a step is done before compiled loops are even loaded
+
+
+class Rule(NamedTuple):
+    """A formula, what it remembers, and its numbers, which may change from step to step."""
+
+    name: str
+    formula: Callable[..., tuple[Any, ...]]  # of parameter, gradient, state and numbers; new parameter and state
+    state: tuple[str, ...]  # the vectors that it remembers
+    numbers: Callable[[float, int], tuple[float, ...]]  # given the learning rate, and the step, which counts from 0
+
+
+def apply(rule: Rule, parameters: Vector, gradient: Vector, state: list[Vector], numbers: tuple[float, ...]) -> None:
+    """One step in place. Raises ValueError if the vectors are not flat and of one length."""
+    vectors = [parameters, gradient, *state]
+    size = parameters.size
+    if any(vector.shape != (size,) for vector in vectors):
+        raise ValueError(f"flat vectors of one length expected, got shapes {[vector.shape for vector in vectors]}")
+    exact = tuple(map(parameters.dtype.type, numbers))
+    loops = compiled() if parameters.dtype == np.float32 and size >= WORTH else None
+    if loops is not None:
+        getattr(loops, rule.name)(*vectors, *exact)
+        return
+    for start in range(0, size, BLOCK):
+        blocks = [vector[start : start + BLOCK] for vector in vectors]
+        for block, value in zip((blocks[0], *blocks[2:]), rule.formula(*blocks, *exact), strict=True):
+            block[...] = value
+
+
+@cache
+def compiled() -> Any:
+    """None without numba, and where it finds no place to keep what it compiles."""
+    try:
+        return import_module("cnnpar.optim.compiled")
+    except (ImportError, RuntimeError):
+        return None
