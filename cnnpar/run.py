@@ -65,7 +65,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
             f"index {state.index} not step {state.step}; the file was changed"
         )
     counts, data_fingerprint = _counts(splits), splits.fingerprint
-    threading.Thread(target=optim.load, args=(network.layout.size,), daemon=True).start()  # while workers start
+    threading.Thread(target=optim.load, args=(network.layout.size,)).start()  # while workers start
     server = start(config.engine, work, present, progress.note, stop)
     del splits, data, present  # each node holds the samples once: in Ray's store, or in the in-process worker
 
