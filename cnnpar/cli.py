@@ -5,6 +5,7 @@ imported by the command that needs them, so that `--help` answers at once.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -246,10 +247,7 @@ def _as_path(path: Path) -> str:
 
 def _number(text: str | None) -> int | str | None:
     """A number of workers as one; what is none is left to the settings' check."""
-    try:
-        return int(text) if text is not None else None
-    except ValueError:
-        return text
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,9}", text) else text
 
 
 def _settings(

@@ -15,13 +15,15 @@ from cyclopts import App, CycloptsError
 from cnnpar.errors import CnnparError, InputError, RunError
 from cnnpar.untrusted import harmless
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignal:
-    """SIGINT and SIGTERM: they end the command at once, until `notice`; then they only ask the run to stop.
+    """SIGINT, SIGTERM and SIGHUP (the terminal is gone): they end the command at once, until `notice`; then they only
+    ask the run to stop.
 
-    A context manager, which puts things back as they were.
+    A context manager, which puts things back as they were. What whoever started the command has it ignore (nohup, a
+    script's background job) stays ignored.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,8 @@ class StopSignal:
     def notice(self) -> None:
         """From now on the run looks whether one has come, so that it can save before it ends."""
         for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._notice)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._notice)
 
     def __enter__(self) -> "StopSignal":
         return self

@@ -30,8 +30,10 @@ class Recorder:
         resumed: Position | None,
         stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        require: Callable[[], None] = lambda: None,
     ) -> None:
-        """`pack` copies a state for the saver; `resumed` is where the checkpoint was that is gone on from.
+        """`pack` copies a state for the saver; `resumed` is where the checkpoint was that is gone on from; `require`
+        raises OSError while nothing may be written.
 
         Once `stopped()`, no picture is drawn: whoever asks a run to stop may not wait that long.
         """
@@ -41,9 +43,10 @@ class Recorder:
         self._pack = pack
         self._stopped = stopped
         self._clock = clock
-        self._saver = Saver(progress.note)
+        self._require = require
+        self._saver = Saver(progress.note, require)
         step, epochs = (resumed.step, resumed.epoch) if resumed else (None, 0)
-        self._metrics = MetricsLog(files.metrics, step, progress.note, epochs)
+        self._metrics = MetricsLog(files.metrics, step, progress.note, epochs, require)
         self._saved_at = clock()
         self._drawn_at = -float("inf")
         self._drawing = 0.0  # seconds that the last picture took
@@ -151,6 +154,7 @@ class Recorder:
             return
         began = self._clock()
         try:
+            self._require()
             draw_accuracy(state.history, self._files.picture, _title(self._files.directory))
         except Exception as error:  # a broken font or style of matplotlib must not end a training
             reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)

@@ -1,5 +1,6 @@
 """A whole run from its parts: data, network, state, workers, files; and the test of a finished model."""
 
+import shlex
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -77,7 +78,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     try:
         stop.notice()
         files = resumed_run(resume.path, place) if resume else new_run(place)
-        with locked(files.directory, progress.note):
+        elsewhere = files.model if files.model.parent.resolve() != files.directory.resolve() else None
+        with locked(files.directory, progress.note, elsewhere) as claim:
             _write_config(files, config, progress.note)
             progress.start(
                 _headline(config, network, counts, files, resume),
@@ -87,7 +89,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
                 work.steps_per_epoch,
             )
             resumed = resume.payload.state if resume else None
-            recorder = Recorder(config, files, progress, pack_state, resumed, stop)
+            recorder = Recorder(config, files, progress, pack_state, resumed, stop, require=claim.require)
             try:
                 with suppress(Stopped):
                     train(
@@ -106,9 +108,9 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
                         test = server.evaluate(state.parameters, Kind.TEST)
             except DivergedError:
                 raise
-            except RunError:
+            except RunError as error:
                 recorder.save(state)
-                raise
+                raise RunError(f"{error}; --resume {shlex.quote(str(files.model))} goes on") from error
             finally:
                 recorder.close(state)
     finally:

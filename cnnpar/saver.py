@@ -17,9 +17,13 @@ class Saver:
     What cannot be written is tried again with every later save, and at the end.
     """
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        """`warn` gets a line of text, from the writing thread, when files cannot be written for a new reason."""
+    def __init__(self, warn: Callable[[str], None], require: Callable[[], None] = lambda: None) -> None:
+        """`warn` gets a line of text, from the writing thread, when files cannot be written for a new reason.
+
+        `require` raises OSError while nothing may be written.
+        """
         self._warn = warn
+        self._require = require
         self._waiting: dict[Path, _Save] = {}
         self._failed: dict[Path, _Save] = {}
         self._reasons: dict[Path, str] = {}  # why the newest try of a file failed
@@ -79,6 +83,7 @@ class Saver:
                     self._warn(f"{path}: checkpoints are written again")
 
     def _write(self, path: Path, payload: Payload, previous: Path | None) -> None:
+        self._require()
         content = encode(payload)
         if not _holds(path, content):
             # Of two checkpoints one must be whole at any moment: a damaged one may not push out the one before.

@@ -18,7 +18,7 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
 from cnnpar.state import EpochRecord, TrainState, Vector
 
-_ADVICE = "try a lower optimizer.learning_rate; the last checkpoint, if any, is good"
+_ADVICE = "start a new run with a lower optimizer.learning_rate"
 
 
 class Observer(Protocol):

@@ -33,4 +33,4 @@ def test_real_runs_end_with_the_same_weights_whatever_is_done_to_them() -> None:
     assert results["wrong"] == []
     times, survived, same = (sum(row[key] for row in results["table"]) for key in ("count", "survived", "same_digest"))
     assert times == survived == same
-    assert times > len(KINDS) // 2, done.stdout  # a run that is done before its last faults suffers no more of them
+    assert times >= len(KINDS) - 2, done.stdout  # a run that is done before its last faults suffers no more of them

@@ -127,3 +127,41 @@ def test_without_locks_the_note_decides_if_its_process_can_be_looked_at(error: i
     )
     assert outcome(elsewhere) == (f"{warning}\nlocked", "")
     assert outcome("") == ("locked", "")
+
+
+def test_a_directory_that_another_run_has_made_anew_is_left_to_it() -> None:
+    ours = Path("run")
+    ours.mkdir()
+    with locked(ours, pytest.fail) as claim:
+        claim.require()
+        ours.rename("away")
+        with pytest.raises(FileNotFoundError):
+            claim.require()
+        ours.mkdir()
+        claim.require()  # nobody's: it is ours
+        with pytest.raises(InputError, match="another run is under way"):
+            require_free(ours)
+        ours.rename("again")
+        ours.mkdir()
+        with process(HOLD.replace("Path()", "Path('run')")) as other:
+            assert said(other) == "locked"
+            for _ in range(2):
+                with pytest.raises(OSError, match="another run has taken its place"):
+                    claim.require()
+        note = (ours / ".running").read_bytes()
+    assert (ours / ".running").read_bytes() == note  # the other's
+
+
+def test_a_file_elsewhere_has_one_run_too() -> None:
+    first, second, file = Path("first"), Path("second"), Path("models") / "best.json"
+    for folder in (first, second, file.parent):
+        folder.mkdir()
+    with locked(first, pytest.fail, file):
+        with pytest.raises(InputError, match=rf"models/best.json: another run .*process {os.getpid()} .*--to-path"):
+            locked(second, pytest.fail, file).__enter__()
+        require_free(second)
+        with locked(second, pytest.fail, file.with_name("other.json")):
+            pass
+    with locked(second, pytest.fail, file):
+        pass
+    assert list(file.parent.iterdir()) == []

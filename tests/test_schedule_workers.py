@@ -27,13 +27,37 @@ def test_a_run_without_its_first_workers_fails_in_time() -> None:
     schedule.joined(0, 6.0)
     assert schedule.deadline == 25.0
     assert schedule.expire(24.9) == []
-    assert schedule.expire(25.0) == [Fail("only 1 of 2 workers started within 20 s (engine.start_timeout)")]
+    assert schedule.expire(25.0) == [
+        Fail("only 1 of 2 workers started within 20 s (engine.start_timeout)", starved=True)
+    ]
 
 
 def test_a_first_worker_that_cannot_be_had_ends_the_run_with_the_reason() -> None:
     schedule = Schedule(Engine(workers=2, **TIMES))
     schedule.open(0.0)
-    assert schedule.not_started(1, "other kernels", 1.0) == [Fail("worker 1 did not start: other kernels")]
+    refusal = [Fail("worker 1 did not start: other kernels")]
+    assert schedule.not_started(1, "other kernels", 1.0, hopeless=True) == refusal
+
+
+def test_first_workers_that_die_are_replaced_but_not_for_ever() -> None:
+    schedule = Schedule(Engine(workers=2, **TIMES))
+    schedule.open(0.0)
+    assert schedule.not_started(0, "killed", 1.0) == []
+    assert schedule.not_started(1, "killed", 1.0) == []
+    assert schedule.deadline == 1.5
+    assert started(schedule.expire(1.5)) == [2, 3]
+    schedule.joined(2, 2.0)
+    assert schedule.not_started(3, "killed", 2.0) == []
+    assert started(schedule.expire(schedule.deadline)) == [4]
+    schedule.joined(4, 4.0)
+    assert schedule.ready
+
+    schedule = Schedule(Engine(workers=1, **TIMES))
+    schedule.open(0.0)
+    for worker in range(3):
+        assert schedule.not_started(worker, "killed", 0.0) == []
+        assert started(schedule.expire(schedule.deadline)) == [worker + 1]
+    assert schedule.not_started(3, "killed", 0.0) == [Fail("worker 3 did not start: killed")]
 
 
 def test_whoever_was_not_asked_for_is_not_taken_in() -> None:
@@ -116,7 +140,8 @@ def test_without_workers_the_run_fails_in_time_with_the_last_reason() -> None:
     (fail,) = schedule.expire(21.0)
     assert fail == Fail(
         "no worker is left, and no new ones came within 20 s (engine.start_timeout); "
-        "the last was lost because: out of memory"
+        "the last was lost because: out of memory",
+        starved=True,
     )
 
 

@@ -54,6 +54,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("model.json", signal.SIGTERM, 143),
         pytest.param("config.toml", signal.SIGTERM, 143, marks=pytest.mark.slow),
         pytest.param("accuracy.png", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("model.json", signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
 )
 def test_a_storm_of_signals_from_any_moment_on_ends_in_a_good_checkpoint_and_nothing_else(
@@ -145,3 +146,52 @@ def test_a_stop_during_an_evaluation_has_it_repeated(here: Path, monkeypatch: py
     last = train(wanted, None, Path("cut/model.json"))
     assert (last.stopped_by, last.test_accuracy) == (None, whole.test_accuracy)
     assert_same_run(Path("whole"), Path("cut"))
+
+
+def test_what_the_command_is_told_to_ignore_stays_ignored(here: Path) -> None:
+    ignoring = (
+        "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nos.execv(sys.argv[1], sys.argv[1:])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [
+        sys.executable,
+        "-c",
+        ignoring,
+        sys.executable,
+        "-m",
+        "cnnpar",
+        "train",
+        "--config",
+        "tiny.toml",
+        "--epochs",
+        "3000",
+    ]
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:  # as nohup does
+        read_until(process, "epoch    2/")
+        process.send_signal(signal.SIGHUP)
+        read_until(process, "epoch    9/")
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM" in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_ray_starts_ends_the_command_and_dumps_no_stack(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    line = [sys.executable, "-m", "cnnpar", "train", "--workers", "1", "--run-dir", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not any(
+            "raylet/raylet" in Path(f"/proc/{child}/cmdline").read_text() for child in children.read_text().split()
+        ):
+            assert process.poll() is None
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == f"cnnpar: {'terminated' if number is signal.SIGTERM else 'interrupted'}\n"
+    assert not (tmp_path / "run").exists()

@@ -231,13 +231,13 @@ def test_the_door_for_other_nodes_is_on_the_nodes_own_address_only() -> None:
         assert server.workers == 2
 
 
-def test_a_worker_that_cannot_prove_itself_ends_the_start_with_its_reason() -> None:
+def test_workers_that_cannot_prove_themselves_end_the_start_with_their_reason() -> None:
     def forget_the_key(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
         serve(work, endpoint, b"a wrong key", worker)
 
     _, work, data = made_run()
-    with pytest.raises(RunError, match=r"worker 1 did not start: .*cannot reach the server"):
-        running(Threads(work, data, True, {1: forget_the_key}), lambda _: None)
+    with pytest.raises(RunError, match=r"worker \d did not start: .*cannot reach the server"):
+        running(Threads(work, data, True, dict.fromkeys(range(9), forget_the_key)), lambda _: None)
 
 
 class Waiting(Threads):

@@ -2,7 +2,10 @@
 
 import os
 import re
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
@@ -28,8 +31,42 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Have signals wait, and put their handlers back before they come.
+
+    Ray's start has handlers of its own for a while, in C++: they end the process with a dump of its stack. And an
+    exception out of one of ours would leave Ray half started, to crash when it is shut down.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    _BLOCKED.append(before)
+    try:
+        yield
+    finally:
+        _BLOCKED.clear()
+        for number, handler in handlers.items():
+            if handler is not None:  # else it was none of Python's
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_BLOCKED: list[set[int | signal.Signals]] = []  # what was blocked before, while that is in force
+# The processes that Ray starts meanwhile must not inherit it: they could not be ended.
+os.register_at_fork(after_in_child=lambda: [signal.pthread_sigmask(signal.SIG_SETMASK, mask) for mask in _BLOCKED])
+
+
 def attach(settings: config.Engine, data_bytes: int) -> bool:
-    """Connect to the cluster that is meant, or start one on this machine. True: it was started here."""
+    """Connect to the cluster that is meant, or start one on this machine. True: it was started here.
+
+    SIGINT, SIGTERM and SIGHUP wait meanwhile.
+    """
+    with _undisturbed():
+        return _attach(settings, data_bytes)
+
+
+def _attach(settings: config.Engine, data_bytes: int) -> bool:
     address = meant_address(settings)
     _silence()
     quiet = {"logging_level": "error", "log_to_driver": False}

@@ -204,6 +204,7 @@ class Cluster:
                         worker,
                         f"{text}; install the same versions there, try --set engine.portable=true, "
                         f"or accept it with --set engine.allow_inexact=true",
+                        hopeless=True,
                     )
                 )
                 return

@@ -52,6 +52,7 @@ class Fail:
     """The run cannot go on."""
 
     reason: str
+    starved: bool = False  # for want of workers
 
 
 Action = Start | Assign | Drop | Finish | Fail
@@ -94,6 +95,7 @@ class Schedule:
         self._pause = 0.0  # seconds until the next try, after workers that were of no use
         self._try_at = 0.0
         self._lost = self._lost_now = 0  # workers, in all and in this step
+        self._not_started = 0
         self._last_loss = "none was started"
 
     @property
@@ -164,13 +166,14 @@ class Schedule:
         self._look_at_numbers(now)
         return self._deal(now)
 
-    def not_started(self, worker: int, reason: str, now: float) -> list[Action]:
-        """A worker that was asked for will not come."""
+    def not_started(self, worker: int, reason: str, now: float, hopeless: bool = False) -> list[Action]:
+        """A worker that was asked for will not come. At first that is tried again a few times, if there is hope."""
         if worker not in self._starting:
             return []
         self._starting.discard(worker)
         self._last_loss = reason
-        if not self._opened:
+        self._not_started += 1
+        if not self._opened and (hopeless or self._not_started > self._tolerable):
             return [Fail(f"worker {worker} did not start: {reason}")]
         self._wait_longer(now)
         return []
@@ -197,10 +200,10 @@ class Schedule:
                 other.void = self._loose = True
         return True, self._deal(now) if self._open else [Finish()]
 
-    def lost(self, worker: int, reason: str, now: float) -> list[Action]:
+    def lost(self, worker: int, reason: str, now: float, hopeless: bool = False) -> list[Action]:
         """A worker is dead; others take over what it had not answered, and a new one is asked for."""
         if worker not in self._alive:
-            return self.not_started(worker, reason, now)
+            return self.not_started(worker, reason, now, hopeless)
         self._alive.discard(worker)
         self._tasks.pop(worker, None)
         self._speeds.forget(worker)
@@ -213,7 +216,7 @@ class Schedule:
         limit = self._engine.max_worker_failures
         if 0 <= limit < self._lost:
             return [Fail(f"{self._lost} workers were lost (engine.max_worker_failures {limit}); the last: {reason}")]
-        if self._lost_now > max(3, 2 * self._most):
+        if self._lost_now > self._tolerable:
             return [Fail(f"one step has cost {self._lost_now} workers; the last was lost because: {reason}")]
         self._look_at_numbers(now)
         return [*self._ask(now), *self._deal(now)]
@@ -228,8 +231,13 @@ class Schedule:
             elif task.late_at <= now and not (task.late or task.void):
                 task.late = self._loose = True
         if self._starved_at <= now:
-            return [*actions, Fail(self._shortage())]
+            return [*actions, Fail(self._shortage(), starved=True)]
         return [*actions, *self._ask(now), *self._deal(now)]
+
+    @property
+    def _tolerable(self) -> int:
+        """Losses in one step, or of first workers, that may be bad luck."""
+        return max(3, 2 * self._most)
 
     @property
     def _missing(self) -> int:

@@ -131,9 +131,9 @@ class Server:
                 self.exact &= event.exact
                 actions += schedule.joined(event.worker, now)
             elif isinstance(event, Lost):
-                if schedule.ready and schedule.knows(event.worker):
+                if schedule.knows(event.worker) and (schedule.ready or not event.hopeless):
                     self._warn(f"worker {event.worker} is lost: {event.reason}")
-                actions += schedule.lost(event.worker, event.reason, now)
+                actions += schedule.lost(event.worker, event.reason, now, event.hopeless)
             else:
                 self._warn(event.text)
         return actions
@@ -177,7 +177,7 @@ class Server:
                 self._warn(f"worker {action.worker} is given up: {action.reason}")
                 self._transport.drop(action.worker)
             elif isinstance(action, Fail):
-                shortage = self._transport.shortage()
+                shortage = self._transport.shortage() if action.starved else ""
                 raise RunError(f"{action.reason}; {shortage}" if shortage else action.reason)
             elif step is not None and self._schedule.holds(action.worker, action.job):  # else lost in the same moment
                 keep(action.worker)

@@ -39,6 +39,7 @@ class Lost:
 
     worker: int
     reason: str
+    hopeless: bool = False  # whether others in its place would fare no better
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,10 @@ class MetricsLog:
         resume_step: int | None,
         warn: Callable[[str], None],
         resume_epochs: float = math.inf,
+        require: Callable[[], None] = lambda: None,
     ) -> None:
+        """`require` raises OSError while nothing may be written."""
+        self._require = require
         self._path = Path(path)
         self._warn = warn
         self._told: set[str] = set()
@@ -51,6 +54,7 @@ class MetricsLog:
         """
         line = msgspec.json.encode(record) + b"\n"
         try:
+            self._require()
             # Opened anew for each line: a handle kept open would go on writing into a file that was deleted.
             _append(self._path, line)
         except OSError as error:

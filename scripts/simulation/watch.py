@@ -10,7 +10,7 @@ While a step is under way and there are workers enough,
   Times in which the server was held up, or there were too few workers, are not counted.
 
 The run fails if, and only if, there were too few workers for start_timeout, or more losses than the settings or one
-step allow, or a first worker was refused.
+step allow, or a first worker was refused, or too many of the first did not start.
 """
 
 from math import inf
@@ -60,6 +60,7 @@ class Watch:
         self.losses = 0
         self.opened = False  # whether there were once as many workers as a run begins with
         self.refused = False  # whether a worker was, before there were enough
+        self.not_started = 0  # workers, before there were enough
         self.stopped_at = inf
         self._engine = engine
         self._fewest, self._minimum, self._most = engine.fewest, engine.minimum, engine.most
@@ -183,7 +184,7 @@ class Watch:
         engine = self._engine
         starved = now - self._short_since >= engine.start_timeout - _EPSILON
         causes = {
-            "did not start": self.refused,
+            "did not start": self.refused or self.not_started > max(3, 2 * self._most),
             "workers started within": starved and not self.opened,
             "no worker is left": starved and self.opened and not self.here,
             "of at least": starved and self.opened and 0 < len(self.here) < self._minimum and not self._started,
@@ -202,6 +203,8 @@ class Watch:
             return "too few workers for too long"
         if 0 <= engine.max_worker_failures < self.losses:
             return "more losses than allowed"
+        if not self.opened and self.not_started > max(3, 2 * self._most):
+            return "too many workers that did not start"
         return "a step has cost too much" if self._losses_of_step > max(3, 2 * self._most) else ""
 
     def _counts(self, job: Job) -> bool:

@@ -226,11 +226,13 @@ class Workers:
             return
         self._tell("worker %d is lost (%s)", worker, kind)
         self.kinds[kind] += 1
+        refused = kind == "refused start"
         if worker in self._watch.here:
             self._watch.lost(worker, self.time.now)
         else:
-            self._watch.refused |= not self._watch.opened
-        self._events += [Lost(worker, kind or "killed")] * self._random.choice((1, 1, 1, 2))
+            self._watch.refused |= refused and not self._watch.opened
+            self._watch.not_started += not self._watch.opened
+        self._events += [Lost(worker, kind or "killed", refused)] * self._random.choice((1, 1, 1, 2))
         self._leave(worker)
 
     def _answer(self, worker: int, job: Job, seconds: float) -> None:
