@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnpar.config import Engine
+from cnnpar.parallel.actions import Action, Assign, Start
 from cnnpar.parallel.plan import Span
-from cnnpar.parallel.schedule import Action, Assign, Schedule, Start
+from cnnpar.parallel.schedule import Schedule
 
 TIMES: Mapping[str, Any] = {
     "start_timeout": 20.0,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from cnnpar.parallel.actions import Drop, Fail, Finish, Start
 from cnnpar.parallel.plan import Span
-from cnnpar.parallel.schedule import Drop, Fail, Finish, Start
 from tests.scheduled import assigned, jobs, opened, paced, started
 
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.config import Engine
+from cnnpar.parallel.actions import Assign, Drop, Fail, Finish, Start
 from cnnpar.parallel.plan import Span
-from cnnpar.parallel.schedule import Assign, Drop, Fail, Finish, Schedule, Start
+from cnnpar.parallel.schedule import Schedule
 from tests.scheduled import TIMES, assigned, jobs, opened, paced, started
 
 

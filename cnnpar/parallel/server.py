@@ -8,8 +8,9 @@ import numpy as np
 
 from cnnpar.config import Engine
 from cnnpar.errors import RunError, Stopped
+from cnnpar.parallel.actions import Action, Drop, Fail, Finish, Start
 from cnnpar.parallel.plan import Tree
-from cnnpar.parallel.schedule import Action, Drop, Fail, Finish, Schedule, Start
+from cnnpar.parallel.schedule import Schedule
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Transport
 from cnnpar.parallel.work import Kind, Step, Sums, Vector, Work, add_sums
 
