@@ -62,9 +62,16 @@ def train(
             )
             trouble = _trouble(gradient_sum, sums.loss, network)
             if trouble is None:
-                gradient = np.divide(gradient_sum, np.float32(sums.count), out=gradient_sum)  # the only division
                 with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
-                    optim.update(config.optimizer, state.optimizer, state.parameters, gradient, rate, state.step)
+                    optim.update(
+                        config.optimizer,
+                        state.optimizer,
+                        state.parameters,
+                        gradient_sum,
+                        sums.count,
+                        rate,
+                        state.step,
+                    )
                 state.advance(sums, clock() - began)
                 observer.step_done(state, sums, rate)
             else:

@@ -79,8 +79,9 @@ class Run:
         began = time.perf_counter()
         state = self._state
         gradient_sum, sums = self._server.gradient(state.parameters, state.epoch, state.index)
-        gradient = np.divide(gradient_sum, np.float32(sums.count), out=gradient_sum)
-        optim.update(self._config.optimizer, state.optimizer, state.parameters, gradient, 1e-4, state.step)
+        optim.update(
+            self._config.optimizer, state.optimizer, state.parameters, gradient_sum, sums.count, 1e-4, state.step
+        )
         state.advance(sums, 0.0)
         return time.perf_counter() - began
 

@@ -93,8 +93,7 @@ class Lane:
         for _ in range(steps):
             began = time.perf_counter()
             gradient_sum, sums = self._server.gradient(self._parameters, 0, self._step)
-            gradient = np.divide(gradient_sum, np.float32(sums.count), out=gradient_sum)
-            optim.update(self._rule, self._state, self._parameters, gradient, 0.01, self._step)
+            optim.update(self._rule, self._state, self._parameters, gradient_sum, sums.count, 0.01, self._step)
             self.milliseconds.append(1e3 * (time.perf_counter() - began))
             self._step += 1
 

@@ -1,6 +1,7 @@
 """How many samples a second cnnpar trains on, beside PyTorch DDP on the same cores, in the same run.
 
-    python scripts/bench_throughput.py [--json] [--seconds 4] [--repeats 3] [--networks small] [--batch 128,512]
+    python scripts/bench_throughput.py [--json] [--seconds 4] [--repeats 3] [--networks small,bn,cifar]
+                                       [--batch 128,512]
 
 cnnpar: the loop of `cnnpar.training.train`, whole: it draws batches, normalises uint8 images, computes gradients,
 reduces, updates; in this process, and with one and two workers on the direct transport. PyTorch (scripts/peer_ddp.py):
@@ -123,7 +124,7 @@ def machine(torch: bool) -> dict[str, Any]:
         models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         processor = models[0] if models else processor
     own = fingerprint()
-    libraries = ["numpy", "scipy", "ray", *(["torch"] if torch else [])]
+    libraries = ["numpy", "numba", "ray", *(["torch"] if torch else [])]
     return {
         "processor": processor,
         "cores": len(os.sched_getaffinity(0)),
@@ -161,7 +162,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--networks", default="small", help=f"some of: {', '.join(TASKS)}")
+    parser.add_argument("--networks", default="small,bn,cifar", help=f"some of: {', '.join(TASKS)}")
     parser.add_argument("--batch", type=integers, default="128,512", help="global batch sizes")
     options = parser.parse_args()
     networks = options.networks.split(",")

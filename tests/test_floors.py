@@ -34,6 +34,7 @@ FLOORS = {
     "cnnpar.console": 0.5,
     "cnnpar.atomic": 0,
     "cnnpar.errors": 0,
+    "cnnpar.compiling": -1,
     "cnnpar.nn.formulas": -1,
     "cnnpar.nn.loops": -0.5,
     "cnnpar.nn.compiled": -0.5,

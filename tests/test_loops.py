@@ -1,5 +1,9 @@
 """Compiled loops against those in numpy: the same numbers, to the bit."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ from cnnpar.nn import loops
 from cnnpar.nn.kernels import Array, window_count
 from cnnpar.nn.loops import NUMPY, Loops
 from cnnpar.nn.network import Network
+from tests.tiny import ROOT
 
 compiled = pytest.importorskip("cnnpar.nn.compiled", reason="numba is not installed")
 
@@ -138,3 +143,22 @@ def test_only_single_precision_and_what_takes_a_while_is_compiled() -> None:
     assert loops.best(np.dtype(np.float32), 10**7) is compiled
     assert loops.best(np.dtype(np.float64), 10**7) is NUMPY
     assert loops.best(np.dtype(np.float32), 10**3) is NUMPY
+
+
+def test_what_was_compiled_of_older_formulas_is_forgotten(tmp_path: Path) -> None:
+    package = tmp_path / "cnnpar"
+    shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import numpy as np\nfrom cnnpar.optim import compiled\n"
+        "p, g = np.zeros(3, np.float32), np.ones(3, np.float32)\n"
+        "compiled.plain(p, g, *map(np.float32, (1, 1, 0)))\nprint(p[0])"
+    )
+    line = [sys.executable, "-c", code]
+
+    def said() -> str:
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert said() == "-1.0\n"
+    sgd = package / "optim" / "sgd.py"
+    sgd.write_text(sgd.read_text().replace("(p - (g + p * decay) * rate,)", "(p + (g + p * decay) * rate,)"))
+    assert said() == "1.0\n"

@@ -52,7 +52,7 @@ def run(rule: Optimizer, dtype: type[np.floating], size: int = SIZE) -> tuple[Ve
     parameters, gradients = problem(size, dtype)
     state = start(rule, size, dtype)
     for step, (gradient, rate) in enumerate(zip(gradients, rates(), strict=True)):
-        update(rule, state, parameters, gradient.copy(), rate, step)
+        update(rule, state, parameters, gradient.copy(), 1, rate, step)
     return parameters, state
 
 
@@ -75,7 +75,7 @@ def test_every_step_matches_pytorch(rule: Optimizer, dtype: type[np.floating], t
         peer.param_groups[0]["lr"] = rate
         theirs.grad = torch.from_numpy(gradient.copy())
         peer.step()
-        update(rule, state, parameters, gradient.copy(), rate, step)
+        update(rule, state, parameters, gradient.copy(), 1, rate, step)
         expected = theirs.detach().numpy()
         np.testing.assert_allclose(parameters, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
@@ -86,7 +86,7 @@ def test_a_quadratic_is_minimised(rule: Optimizer) -> None:
     parameters = np.zeros_like(target)
     state = init(rule, target.size)
     for step in range(600):
-        update(rule, state, parameters, parameters - target, 0.05 * 0.99**step, step)
+        update(rule, state, parameters, parameters - target, 1, 0.05 * 0.99**step, step)
     np.testing.assert_allclose(parameters, target, atol=0.02 + rule.weight_decay)  # decay pulls towards 0
 
 
@@ -97,7 +97,7 @@ def test_float32_stays_float32_with_python_and_numpy_rates(rule: Optimizer) -> N
     for rate in (0.1, np.float64(0.1)):
         mine, state = parameters.copy(), init(rule, SIZE)
         for step, gradient in enumerate(gradients):
-            update(rule, state, mine, gradient.copy(), rate, step)
+            update(rule, state, mine, gradient.copy(), 1, rate, step)
         assert mine.dtype == np.float32
         assert all(vector.dtype == np.float32 for vector in state.values())
         results.append(mine.tobytes())
@@ -126,7 +126,7 @@ def test_restoring_parameters_and_state_continues_with_the_same_bits(rule: Optim
             parameters = np.frombuffer(parameters.tobytes(), np.float32).copy()
             saved = {name: vector.tobytes() for name, vector in state.items()}
             state = {name: np.frombuffer(data, np.float32).copy() for name, data in saved.items()}
-        update(rule, state, parameters, gradient.copy(), rate, step)
+        update(rule, state, parameters, gradient.copy(), 1, rate, step)
     assert parameters.tobytes() == expected.tobytes()
     assert {name: vector.tobytes() for name, vector in state.items()} == {
         name: vector.tobytes() for name, vector in expected_state.items()
@@ -139,7 +139,7 @@ def test_update_works_in_place_and_keeps_the_states_names(rule: Optimizer) -> No
     state = init(rule, SIZE)
     before = parameters.copy()
     address, vectors = parameters.ctypes.data, dict(state)
-    update(rule, state, parameters, gradients[0], 0.1, 0)
+    update(rule, state, parameters, gradients[0], 1, 0.1, 0)
     assert parameters.ctypes.data == address
     assert (parameters != before).any()
     assert state.keys() == vectors.keys()
@@ -154,6 +154,18 @@ def test_compiled_rules_have_the_bits_of_those_in_numpy(rule: Optimizer, monkeyp
     expected, expected_state = run(rule, np.float32, size=100_000)
     assert compiled.tobytes() == expected.tobytes()
     assert all(state[name].tobytes() == expected_state[name].tobytes() for name in state)
+
+
+@ALL
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_a_sum_over_samples_is_divided_by_their_number(rule: Optimizer, size: int) -> None:
+    parameters, gradients = problem(size, np.float32)
+    results = []
+    for gradient, count in ((gradients[0], 7), (gradients[0] / np.float32(7), 1)):
+        mine, state = parameters.copy(), init(rule, size)
+        update(rule, state, mine, gradient, count, 0.1, 3)
+        results.append(mine.tobytes())
+    assert results[0] == results[1]
 
 
 def test_state_is_zero_float32_vectors_and_empty_without_memory() -> None:
@@ -173,10 +185,10 @@ def test_no_whole_vector_is_allocated(rule: Optimizer) -> None:
     parameters = np.ones(size, np.float32)
     gradient = np.ones(size, np.float32)
     state = init(rule, size)
-    update(rule, state, parameters, gradient, 0.1, 0)  # loads what is compiled
+    update(rule, state, parameters, gradient, 1, 0.1, 0)  # loads what is compiled
     tracemalloc.start()
     try:
-        update(rule, state, parameters, gradient, 0.1, 0)
+        update(rule, state, parameters, gradient, 1, 0.1, 0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -186,18 +198,18 @@ def test_no_whole_vector_is_allocated(rule: Optimizer) -> None:
 @ALL
 def test_vectors_of_different_lengths_are_refused(rule: Optimizer) -> None:
     with pytest.raises(ValueError, match="one length"):
-        update(rule, init(rule, 4), np.zeros(4, np.float32), np.zeros(5, np.float32), 0.1, 0)
+        update(rule, init(rule, 4), np.zeros(4, np.float32), np.zeros(5, np.float32), 1, 0.1, 0)
 
 
 @ALL
 def test_an_empty_network_is_no_special_case(rule: Optimizer) -> None:
-    update(rule, init(rule, 0), np.zeros(0, np.float32), np.zeros(0, np.float32), 0.1, 0)
+    update(rule, init(rule, 0), np.zeros(0, np.float32), np.zeros(0, np.float32), 1, 0.1, 0)
 
 
 def test_the_first_adam_step_is_the_learning_rate_whatever_the_gradients_size() -> None:
     gradient = np.array([1e-6, -1e-3, 1.0, -1e6])
     parameters = np.zeros(4)
-    update(Adam(epsilon=1e-30), start(Adam(), 4, np.float64), parameters, gradient.copy(), 0.01, 0)
+    update(Adam(epsilon=1e-30), start(Adam(), 4, np.float64), parameters, gradient.copy(), 1, 0.01, 0)
     np.testing.assert_allclose(parameters, -0.01 * np.sign(gradient), rtol=1e-12)
 
 
@@ -206,7 +218,7 @@ def test_adam_stays_correct_after_millions_of_steps() -> None:
     rule = Adam()
     state = {"mean": np.full(3, 0.5), "square": np.full(3, 0.25)}
     parameters = np.zeros(3)
-    update(rule, state, parameters, np.full(3, 0.5), 0.1, 10**8)
+    update(rule, state, parameters, np.full(3, 0.5), 1, 0.1, 10**8)
     np.testing.assert_allclose(parameters, -0.1 * 0.5 / (0.5 + 1e-8), rtol=1e-12)
 
 
@@ -221,6 +233,6 @@ def test_finite_input_gives_finite_output(rule: Optimizer, data: Vector, rate: f
     parameters = data[0].copy()
     state = init(rule, 5)
     for gradient in data[1:]:
-        update(rule, state, parameters, gradient.copy(), rate, step)
+        update(rule, state, parameters, gradient.copy(), 1, rate, step)
     assert np.isfinite(parameters).all()
     assert all(np.isfinite(vector).all() for vector in state.values())

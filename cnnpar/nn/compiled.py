@@ -6,49 +6,36 @@ the user's cache folder. It changes no order of operations and fuses none, as nu
 Loops run over as many numbers as possible side by side, and what one loop leaves to the next stays in a cache.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 import cnnpar.nn.formulas as formulas
+from cnnpar.compiling import forget_older, inline, loop
 
 _PIECE = 256  # numbers of a pixel whose outputs are in work at a time
 _APART = 16  # numbers between arrays that are gone through together: a cache has few places for equal addresses
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+forget_older(__file__, formulas)
+_inputs = inline(formulas.inputs)
+_outputs2, _outputs3, _outputs4 = inline(formulas.outputs2), inline(formulas.outputs3), inline(formulas.outputs4)
+_gradients2, _gradients3 = inline(formulas.gradients2), inline(formulas.gradients3)
+_gradients4 = inline(formulas.gradients4)
 
 
-def _inline(function: Function) -> Function:
-    """Have it compiled into those that call it."""
-    return cast("Function", njit(inline="always", error_model="numpy")(function))
-
-
-def _loop(*signatures: str) -> Callable[[Function], Function]:
-    """Compile a function for arrays of these types, now, or take what was compiled before."""
-    return cast("Callable[[Function], Function]", njit(list(signatures), cache=True, error_model="numpy"))
-
-
-_inputs = _inline(formulas.inputs)
-_outputs2, _outputs3, _outputs4 = _inline(formulas.outputs2), _inline(formulas.outputs3), _inline(formulas.outputs4)
-_gradients2, _gradients3 = _inline(formulas.gradients2), _inline(formulas.gradients3)
-_gradients4 = _inline(formulas.gradients4)
-
-
-@_inline
+@inline
 def _row(x: Any, row: int, zeros: Any) -> Any:
     """A row of pixels, the numbers of all of them side by side; zeros outside of the image."""
     return x[row] if 0 <= row < x.shape[0] else zeros
 
 
-@_inline
+@inline
 def _pixel(row: Any, column: int, columns: int, size: int, zeros: Any) -> Any:
     """The numbers of a pixel of such a row; zeros outside of it."""
     return row[column * size : column * size + size] if 0 <= column < columns else zeros
 
 
-@_loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, float32[:,::1])")
+@loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, float32[:,::1])")
 def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
     """See `loops.Loops`."""
     height, width, size = x.shape
@@ -76,7 +63,7 @@ def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int,
                     b0[p], b1[p], b2[p], b3[p], b4[p], b5[p] = _inputs(k0[p], k1[p], k2[p], k3[p], k4[p], k5[p])
 
 
-@_loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, float32[:,::1])")
+@loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, float32[:,::1])")
 def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
     """See `loops.Loops`."""
     height, width, size = dy.shape
@@ -117,7 +104,7 @@ def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, column
                         b0[p], b1[p], b2[p], b3[p], b4[p], b5[p] = _gradients2(k0[p], k1[p])
 
 
-@_loop("void(float32[:,::1], float32[::1], int64, int64, int64, int64, int64, float32[:,:,::1])")
+@loop("void(float32[:,::1], float32[::1], int64, int64, int64, int64, int64, float32[:,:,::1])")
 def outputs(products: Any, bias: Any, top: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
     """See `loops.Loops`."""
     pixel = out.shape[2]
@@ -172,7 +159,7 @@ def outputs(products: Any, bias: Any, top: int, down: int, across: int, rows: in
                             o0[p], o1[p] = v0 + b[p], v1 + b[p]
 
 
-@_loop(
+@loop(
     "void(float32[:,:,::1], int64, int64, int64, int64, float32[:,:,::1], uint8[:,:,::1])",
     "void(float32[:,:,::1], int64, int64, int64, int64, float32[:,:,::1], uint32[:,:,::1])",
 )
@@ -197,7 +184,7 @@ def maxpool(x: Any, height: int, width: int, down: int, across: int, out: Any, w
                 best[p] += np.float32(0)
 
 
-@_loop(
+@loop(
     "void(float32[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64, boolean, float32[:,:,::1])",
     "void(float32[:,:,::1], uint32[:,:,::1], int64, int64, int64, int64, boolean, float32[:,:,::1])",
 )
@@ -219,7 +206,7 @@ def maxpool_gradient(
                         a[p] = d[p] * np.float32(index[p] == k)
 
 
-@_loop("void(float32[::1], float32[::1], float32[::1])")
+@loop("void(float32[::1], float32[::1], float32[::1])")
 def relu_gradient(dy: Any, y: Any, out: Any) -> None:
     """See `loops.Loops`."""
     for p in range(len(out)):

@@ -26,19 +26,22 @@ def update(
     settings: Optimizer,
     state: dict[str, Vector],
     parameters: Vector,
-    gradient: Vector,
+    gradient_sum: Vector,
+    count: int,
     learning_rate: float,
     step: int,
 ) -> None:
     """Take one step in place, on `parameters` and on the vectors of `state`.
 
-    `gradient` is the mean over the batch. `step` counts from 0; Adam's bias correction follows from it, so no counter
-    hides in the state. All vectors are flat and of one length and type: float32 in training, float64 for checks;
-    ValueError if the lengths differ. Every operation is elementwise, in a fixed order and correctly rounded (+, -, *,
-    /, square root): the bits depend on nothing but the arguments.
+    The gradient is `gradient_sum`, over the batch, divided by `count`, the number of its samples: the only division.
+    `step` counts from 0; Adam's bias correction follows from it, so no counter hides in the state. All vectors are flat
+    and of one length and type: float32 in training, float64 for checks; ValueError if the lengths differ. Every
+    operation is elementwise, in a fixed order and correctly rounded (+, -, *, /, square root): the bits depend on
+    nothing but the arguments.
     """
     rule = _rule(settings)
-    apply(rule, parameters, gradient, [state[name] for name in rule.state], rule.numbers(float(learning_rate), step))
+    numbers = rule.numbers(float(learning_rate), step)
+    apply(rule, parameters, gradient_sum, count, [state[name] for name in rule.state], numbers)
 
 
 def load(size: int) -> None:

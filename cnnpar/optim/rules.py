@@ -23,20 +23,27 @@ class Rule(NamedTuple):
     numbers: Callable[[float, int], tuple[float, ...]]  # given the learning rate, and the step, which counts from 0
 
 
-def apply(rule: Rule, parameters: Vector, gradient: Vector, state: list[Vector], numbers: tuple[float, ...]) -> None:
+def apply(
+    rule: Rule,
+    parameters: Vector,
+    gradient_sum: Vector,
+    count: int,
+    state: list[Vector],
+    numbers: tuple[float, ...],
+) -> None:
     """One step in place. Raises ValueError if the vectors are not flat and of one length."""
-    vectors = [parameters, gradient, *state]
+    vectors = [parameters, gradient_sum, *state]
     size = parameters.size
     if any(vector.shape != (size,) for vector in vectors):
         raise ValueError(f"flat vectors of one length expected, got shapes {[vector.shape for vector in vectors]}")
-    exact = tuple(map(parameters.dtype.type, numbers))
+    samples, *exact = map(parameters.dtype.type, (count, *numbers))
     loops = compiled() if parameters.dtype == np.float32 and size >= WORTH else None
     if loops is not None:
-        getattr(loops, rule.name)(*vectors, *exact)
+        getattr(loops, rule.name)(*vectors, samples, *exact)
         return
     for start in range(0, size, BLOCK):
-        blocks = [vector[start : start + BLOCK] for vector in vectors]
-        for block, value in zip((blocks[0], *blocks[2:]), rule.formula(*blocks, *exact), strict=True):
+        p, g, *rest = (vector[start : start + BLOCK] for vector in vectors)
+        for block, value in zip((p, *rest), rule.formula(p, g / samples, *rest, *exact), strict=True):
             block[...] = value
 
 

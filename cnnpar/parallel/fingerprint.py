@@ -42,6 +42,7 @@ _ARITHMETIC = (
     "optim/*.py",
     *(f"data/{name}.py" for name in ("augment", "batches", "preprocessing", "streams")),
     *(f"parallel/{name}.py" for name in ("compute", "plan", "work")),
+    "compiling.py",
     "state.py",
     "training.py",
 )

@@ -1,0 +1,33 @@
+"""numba, as it is used here: no operation is fused with another or done in another order, so bits are numpy's."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def inline(function: Function) -> Function:
+    """A function that is compiled into those that call it."""
+    return cast("Function", njit(inline="always", error_model="numpy")(function))
+
+
+def loop(*signatures: str) -> Callable[[Function], Function]:
+    """Compile a function for arguments of these types, now, or take what was compiled before."""
+    return cast("Callable[[Function], Function]", njit(list(signatures), cache=True, error_model="numpy"))
+
+
+def forget_older(file: str, *sources: ModuleType) -> None:
+    """Forget what was compiled of a file before one of the sources, whose functions it takes in, was changed.
+
+    numba looks at the file alone.
+    """
+    changed = max(Path(str(source.__file__)).stat().st_mtime for source in sources)
+    for index in Path(file).parent.glob(f"__pycache__/{Path(file).stem}.*.nbi"):
+        with suppress(OSError):  # somebody else's, who will have to
+            if index.stat().st_mtime < changed:
+                index.unlink()
