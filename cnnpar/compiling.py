@@ -1,23 +1,39 @@
-"""numba, as it is used here: no operation is fused with another or done in another order, so bits are numpy's."""
+"""numba, as it is used here: no operation is fused with another or done in another order, so bits are numpy's.
+
+numba itself is imported only by the compiled modules, when they are loaded.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-from numba import njit
-
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@cache
+def compiled(module: str) -> Any:
+    """A module of compiled loops; None without numba, and where it finds no place to keep what it compiles."""
+    try:
+        return import_module(module)
+    except (ImportError, RuntimeError):
+        return None
 
 
 def inline(function: Function) -> Function:
     """A function that is compiled into those that call it."""
+    from numba import njit
+
     return cast("Function", njit(inline="always", error_model="numpy")(function))
 
 
 def loop(*signatures: str) -> Callable[[Function], Function]:
     """Compile a function for arguments of these types, now, or take what was compiled before."""
+    from numba import njit
+
     return cast("Callable[[Function], Function]", njit(list(signatures), cache=True, error_model="numpy"))
 
 

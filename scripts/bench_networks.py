@@ -33,7 +33,7 @@ _END: list[dict[str, Any]] = [{"type": "flatten"}, {"type": "dense"}]
 
 TASKS: dict[str, Task] = {
     "small": Task(
-        (*_conv(16), _POOL, *_conv(32), _POOL, *_DENSE, *_END[1:]),
+        (*_conv(16), _POOL, *_conv(32), _POOL, *_DENSE, {"type": "dense"}),
         (28, 28, 1),
     ),
     "bn": Task((*_conv(16), _POOL, *_conv(32), _POOL, *_conv(64), _POOL, *_END), (28, 28, 1)),

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from itertools import product
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def memory_speeds(size: int) -> dict[str, float]:
             began = time.perf_counter()
             action()
             seconds.append(time.perf_counter() - began)
-        speeds[name] = width * size / sorted(seconds)[len(seconds) // 2] / 1e9
+        speeds[name] = width * size / median(seconds) / 1e9
     return speeds
 
 

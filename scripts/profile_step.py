@@ -11,7 +11,6 @@ fewer (cnnpar/nn/winograd.py) shows as a rate that may be above the machine's ow
 
 import argparse
 import json
-import math
 import time
 from collections import defaultdict
 from statistics import mean
@@ -49,18 +48,6 @@ class Timed:
     def milliseconds(self, steps: list[int], *methods: str) -> float:
         """Mean time of these methods together, in these steps."""
         return 1e3 * mean(sum(self.times[method][step] for method in methods if method in self.times) for step in steps)
-
-
-def operations(network: Network, samples: int) -> list[int]:
-    """For each layer, the multiplications and additions of its forward product, for all samples."""
-    counts, shape = [], tuple(network.input_shape)
-    for layer in network.layers:
-        output = layer.output_shape(shape)
-        weight = layer.parameters(shape).get("weight")
-        places = math.prod(output[:-1])
-        counts.append(2 * samples * places * math.prod(weight.shape) if weight else 0)
-        shape = output
-    return counts
 
 
 def product_rate() -> float:
@@ -126,10 +113,10 @@ def main() -> None:
 
     print(f"{'layer':<12} {'forward ms':>10} {'backward ms':>11} {'MFLOP':>8} {'GFLOP/s':>8} {'share':>6}")
     rest, total = whole, 0
-    for layer, clock, count in zip(layers, timed, operations(network, samples), strict=True):
+    for layer, clock, count in zip(layers, timed, network.products, strict=True):
         forward = clock.milliseconds(steps, "forward")
         backward = clock.milliseconds(steps, "gradients", "backward")
-        count *= sum(method in clock.times for method in ("forward", "gradients", "backward"))
+        count *= 2 * samples * sum(method in clock.times for method in ("forward", "gradients", "backward"))
         rate = f"{count / 1e6:8.1f} {count / (forward + backward) / 1e6:8.1f}" if count else " " * 17
         rest, total = rest - forward - backward, total + count
         print(f"{layer.name:<12} {forward:10.3f} {backward:11.3f} {rate} {(forward + backward) / whole:6.1%}")

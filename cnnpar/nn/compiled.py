@@ -24,6 +24,14 @@ _gradients4 = inline(formulas.gradients4)
 
 
 @inline
+def _by_rows(x: Any) -> Any:
+    """An image as rows of numbers, a row of zeros, and room for six rows of values at the points of one axis."""
+    numbers = x.shape[1] * x.shape[2]
+    zeros, half = np.zeros(numbers, np.float32), np.empty((6, numbers + _APART), np.float32)
+    return x.reshape(x.shape[0], numbers), zeros, half
+
+
+@inline
 def _row(x: Any, row: int, zeros: Any) -> Any:
     """A row of pixels, the numbers of all of them side by side; zeros outside of the image."""
     return x[row] if 0 <= row < x.shape[0] else zeros
@@ -38,9 +46,9 @@ def _pixel(row: Any, column: int, columns: int, size: int, zeros: Any) -> Any:
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, float32[:,::1])")
 def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
     """See `loops.Loops`."""
-    height, width, size = x.shape
-    image, zeros = x.reshape(height, width * size), np.zeros(width * size, np.float32)
-    half, none = np.empty((6, width * size + _APART), np.float32), zeros[:size]
+    _, width, size = x.shape
+    image, zeros, half = _by_rows(x)
+    none = zeros[:size]
     for r in range(rows):
         y = top + r * down
         a0, a1, a2 = _row(image, y, zeros), _row(image, y + 1, zeros), _row(image, y + 2, zeros)
@@ -66,9 +74,9 @@ def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int,
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, float32[:,::1])")
 def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
     """See `loops.Loops`."""
-    height, width, size = dy.shape
-    image, zeros = dy.reshape(height, width * size), np.zeros(width * size, np.float32)
-    half, none = np.empty((6, width * size + _APART), np.float32), zeros[:size]
+    _, width, size = dy.shape
+    image, zeros, half = _by_rows(dy)
+    none = zeros[:size]
     for r in range(rows):
         y = top + r * down
         a0, a1 = _row(image, y, zeros), _row(image, y + 1, zeros)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.nn.loops import Array as Array
-from cnnpar.nn.loops import Loops, Slices
+from cnnpar.nn.loops import Loops, copy_pixels
 from cnnpar.nn.loops import Pair as Pair
 
 Shape: TypeAlias = tuple[int, ...]
@@ -65,15 +65,8 @@ def pad_sizes(size: int, window: int, stride: int, padding: Literal["same", "val
 def padded(x: Array, start: Pair, size: Pair, memory: Memory) -> Array:
     """The `size` pixels of x (H, W, N, C) from the pixel `start` on; outside of the image they are 0."""
     out = memory.array("padded", (*size, *x.shape[2:]), x.dtype)  # written where the image is, and 0 elsewhere
-    (rows, from_rows), (columns, from_columns) = (_common(x.shape[axis], start[axis], size[axis]) for axis in (0, 1))
-    out[rows, columns] = x[from_rows, from_columns]
+    copy_pixels(x, start, out)
     return out
-
-
-def _common(size: int, start: int, count: int) -> Slices:
-    """Which of `count` pixels from `start` on lie in an axis of `size`, and where in the axis."""
-    first, last = max(0, -start), max(0, min(count, size - start), -start)
-    return slice(first, last), slice(first + start, last + start)
 
 
 def as_rows(x: NDArray[Number]) -> NDArray[Number]:

@@ -10,14 +10,13 @@ comparison are positive zeros, since nothing promises which one `numpy.maximum` 
 
 import sys
 from collections.abc import Iterator
-from functools import cache
-from importlib import import_module
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 import cnnpar.nn.formulas as formulas
+from cnnpar.compiling import compiled
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Pair: TypeAlias = tuple[int, int]
@@ -143,17 +142,8 @@ def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[Slices]:
 
 def best(dtype: np.dtype[Any], products: int) -> Loops:
     """The loops for a network of so many products a sample: compiled ones, where they are to be had and pay."""
-    compiled = _compiled() if dtype == np.float32 and products >= _WORTH else None
-    return compiled or NUMPY
-
-
-@cache
-def _compiled() -> Loops | None:
-    """None without numba, and where it finds no place to keep what it compiles."""
-    try:
-        return cast("Loops", import_module("cnnpar.nn.compiled"))
-    except (ImportError, RuntimeError):
-        return None
+    worth = dtype == np.float32 and products >= _WORTH
+    return cast("Loops", (compiled("cnnpar.nn.compiled") if worth else None) or NUMPY)
 
 
 def _points(array: Array, rows: int, columns: int, size: int) -> Array:
@@ -164,10 +154,22 @@ def _points(array: Array, rows: int, columns: int, size: int) -> Array:
 def _cut(x: Array, top: int, left: int, height: int, width: int) -> Array:
     """So many pixels of an image from (top, left) on; outside of it they are 0."""
     out = np.zeros((height, width, x.shape[2]), x.dtype)
-    inside = x[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
-    row, column = max(-top, 0), max(-left, 0)
-    out[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
+    copy_pixels(x, (top, left), out)
     return out
+
+
+def copy_pixels(x: Array, start: Pair, out: Array) -> None:
+    """Copy the pixels of an image from `start` on into `out`, whose others, outside of the image, are left alone."""
+    (rows, from_rows), (columns, from_columns) = (
+        _common(x.shape[axis], start[axis], out.shape[axis]) for axis in (0, 1)
+    )
+    out[rows, columns] = x[from_rows, from_columns]
+
+
+def _common(size: int, start: int, count: int) -> Slices:
+    """Which of `count` pixels from `start` on lie in an axis of `size`, and where in the axis."""
+    first, last = max(0, -start), max(0, min(count, size - start), -start)
+    return slice(first, last), slice(first + start, last + start)
 
 
 def _pixels(image: Array, count: tuple[int, ...], height: int, width: int, down: int, across: int) -> Iterator[Array]:

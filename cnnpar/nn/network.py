@@ -66,13 +66,14 @@ class Network:
         self.input_shape = input_shape
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._parameters: list[dict[str, Parameter]] = []
-        self.products = 0  # for one sample, forward: each weight as often as it is used
+        self.products: list[int] = []  # by layer, for one sample, forward: each weight as often as it is used
         shape: Shape = input_shape
         for layer in self.layers:
             parameters = layer.parameters(shape)
             shape = layer.output_shape(shape)
             self._parameters.append(parameters)
-            self.products += math.prod(parameters["weight"].shape + shape[:-1]) if "weight" in parameters else 0
+            used = "weight" in parameters
+            self.products.append(math.prod(parameters["weight"].shape + shape[:-1]) if used else 0)
         self.classes = shape[0]
         self.layout = _layout(self.layers, self._parameters)
         self._order = _order(self.layers)
@@ -184,7 +185,7 @@ class Network:
         """Those of the layers for this number of samples, holding the parameters."""
         work = self._kept.pop(samples, None)
         if work is None:
-            fast = loops.best(self.dtype, self.products)
+            fast = loops.best(self.dtype, sum(self.products))
             work = [Workspace(self._scratch, fast) for _ in self.layers]
             while len(self._kept) >= _KEPT_SIZES:
                 del self._kept[next(iter(self._kept))]

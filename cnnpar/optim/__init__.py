@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnnpar.config import SGD, Adam, AdamW, Optimizer
-from cnnpar.optim import adam, rules, sgd
-from cnnpar.optim.rules import Rule, Vector, apply
+from cnnpar.optim import adam, sgd
+from cnnpar.optim.rules import Rule, Vector, apply, load
 
 __all__ = ["init", "load", "update"]
 
@@ -42,12 +42,6 @@ def update(
     rule = _rule(settings)
     numbers = rule.numbers(float(learning_rate), step)
     apply(rule, parameters, gradient_sum, count, [state[name] for name in rule.state], numbers)
-
-
-def load(size: int) -> None:
-    """Load what `update` will need for vectors of that size: ahead of time, it need not wait for it."""
-    if size >= rules.WORTH:
-        rules.compiled()
 
 
 def _rule(settings: Optimizer) -> Rule:

@@ -30,7 +30,7 @@ def rule(settings: Adam | AdamW) -> Rule:
         kept = 1 - learning_rate * settings.weight_decay if decoupled else 1.0
         return rate, settings.epsilon * root, 1 - settings.beta1, 1 - settings.beta2, decay, kept
 
-    return Rule("adam", adam, ("mean", "square"), numbers)
+    return Rule(adam, ("mean", "square"), numbers)
 
 
 def adam(

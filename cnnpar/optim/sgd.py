@@ -15,11 +15,10 @@ from cnnpar.optim.rules import Rule
 
 def rule(settings: SGD) -> Rule:
     """The rule of these settings."""
-    numbers = settings.momentum, settings.weight_decay
     if not settings.momentum:
-        return Rule("plain", plain, (), lambda rate, _: (rate, settings.weight_decay))
-    name, formula = ("nesterov", nesterov) if settings.nesterov else ("momentum", momentum)
-    return Rule(name, formula, ("velocity",), lambda rate, _: (rate, *numbers))
+        return Rule(plain, (), lambda rate, _: (rate, settings.weight_decay))
+    formula = nesterov if settings.nesterov else momentum
+    return Rule(formula, ("velocity",), lambda rate, _: (rate, settings.momentum, settings.weight_decay))
 
 
 def plain(p: Any, g: Any, rate: Any, decay: Any) -> tuple[Any]:
