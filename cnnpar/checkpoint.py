@@ -101,6 +101,7 @@ def pack(
                 f"step {state.step}: {kind} of {bad[-1]} are not finite; try a lower optimizer.learning_rate "
                 f"(now {settings.optimizer.learning_rate:.4g}); the last checkpoint, if any, is good"
             )
+    arrays = [Array.of(name, view) for name, view in views(state.parameters).items()]
     return Payload(
         format=FORMAT,
         version=VERSION,
@@ -123,8 +124,8 @@ def pack(
             weights_sha256=state.digest,
             skipped_steps=state.skipped,
         ),
-        parameters=[Array.of(name, view) for name, view in views(state.parameters).items()],
-        buffers=[],
+        parameters=arrays[: len(network.layout.parameters)],
+        buffers=arrays[len(network.layout.parameters) :],
         optimizer=[
             Array.of(f"{kind}/{name}", view)
             for kind, vector in state.optimizer.items()
@@ -143,20 +144,21 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
         if not (name + text).isprintable():
             raise InputError(f"{place}.fingerprint: {shown(name + text)} is no text of this program")
     network = _network(payload, place)
-    shapes = {entry.name: entry.shape for entry in network.layout.entries}
+    shapes = {entry.name: entry.shape for entry in network.layout.parameters}
+    buffer_shapes = {entry.name: entry.shape for entry in network.layout.buffers}
     kinds = list(optim.init(payload.config.optimizer, 0))
     optimizer_shapes = {f"{kind}/{name}": shape for kind in kinds for name, shape in shapes.items()}
-    expected = {"parameters": shapes, "buffers": {}, "optimizer": optimizer_shapes}
+    expected = {"parameters": shapes, "buffers": buffer_shapes, "optimizer": optimizer_shapes}
     flat = {}
     for name, arrays in expected.items():
         try:
             flat[name] = flatten(getattr(payload, name), arrays)
         except ValueError as error:
             raise InputError(f"{place}.{name}{error}") from error
-    rows = flat["optimizer"].reshape(len(kinds), network.layout.size)
+    rows = flat["optimizer"].reshape(len(kinds), network.layout.trained)
     position = payload.state
     state = TrainState(
-        parameters=flat["parameters"],
+        parameters=np.concatenate([flat["parameters"], flat["buffers"]]),
         optimizer={kind: np.array(row) for kind, row in zip(kinds, rows, strict=True)},
         epoch=position.epoch,
         index=position.index,
@@ -179,7 +181,8 @@ def encode(payload: Payload) -> bytes:
     """The whole file's bytes."""
     if payload.config.checkpoint.arrays == "decimal":
         lists: dict[str, Any] = {
-            name: [array.decimal() for array in getattr(payload, name)] for name in ("parameters", "optimizer")
+            name: [array.decimal() for array in getattr(payload, name)]
+            for name in ("parameters", "buffers", "optimizer")
         }
         payload = msgspec.structs.replace(payload, **lists)
     body = msgspec.json.encode(payload)

@@ -191,7 +191,7 @@ def inspect(
             "weights_sha256": state.digest,
             "epoch": state.epoch,
             "step": state.step,
-            "parameters": network.layout.size,
+            "parameters": network.layout.trained,
             "exact": state.exact,
             "skipped_steps": state.skipped,
             "seed": position.seed,

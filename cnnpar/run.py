@@ -44,7 +44,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     if resume is None:
         network = Network.from_tables(config.model.layers, preprocessing.image_shape, len(preprocessing.class_names))
         parameters = network.init(config.train.seed)
-        state = TrainState(parameters, optim.init(config.optimizer, network.layout.size))
+        state = TrainState(parameters, optim.init(config.optimizer, network.layout.trained))
         check_new(place)
     else:
         network, state = unpack(resume.payload, str(resume.path))
@@ -66,7 +66,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
             f"index {state.index} not step {state.step}; the file was changed"
         )
     counts, data_fingerprint = _counts(splits), splits.fingerprint
-    threading.Thread(target=optim.load, args=(network.layout.size,)).start()  # while workers start
+    threading.Thread(target=optim.load, args=(network.layout.trained,)).start()  # while workers start
     server = start(config.engine, work, present, progress.note, stop)
     del splits, data, present  # each node holds the samples once: in Ray's store, or in the in-process worker
 
@@ -159,7 +159,7 @@ def _headline(config: Config, network: Network, counts: str, files: RunFiles, re
         where = f"{count} worker{'s' * (engine.most > 1)}, {engine.transport} transport"
     lines = [
         f"cnnpar {__version__}: {config.data.name or config.data.train}, {counts} images",
-        f"{network.layout.size:,} parameters, batches of {config.train.batch_size}, {where}",
+        f"{network.layout.trained:,} parameters, batches of {config.train.batch_size}, {where}",
         f"run directory {files.directory}",
     ]
     if resume is not None:

@@ -29,7 +29,7 @@ class EpochRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TrainState:
     """Parameters, optimizer and position of a run; the training loop changes it in place."""
 
-    parameters: Vector  # (network.layout.size,)
+    parameters: Vector  # (network.layout.size,): parameters, and buffers behind them
     optimizer: dict[str, Vector]
     epoch: int = 0  # finished epochs
     index: int = 0  # finished steps of the current epoch
@@ -44,7 +44,7 @@ class TrainState:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the little-endian float32 bytes of all parameters in network order."""
+        """SHA-256 over the little-endian float32 bytes of all parameters, then all buffers, in network order."""
         return weights_digest(self.parameters)
 
     @property
@@ -87,9 +87,6 @@ class TrainState:
         return record
 
 
-def weights_digest(*vectors: Vector) -> str:
-    """SHA-256 over the little-endian float32 bytes of parameters, then buffers, in network order."""
-    digest = hashlib.sha256()
-    for vector in vectors:
-        digest.update(np.ascontiguousarray(vector, "<f4").data)
-    return digest.hexdigest()
+def weights_digest(vector: Vector) -> str:
+    """SHA-256 over the little-endian float32 bytes of a vector."""
+    return hashlib.sha256(np.ascontiguousarray(vector, "<f4").data).hexdigest()

@@ -54,6 +54,7 @@ def train(
     began = clock() - state.seconds
     state.parameters = server.home(state.parameters)
     total_steps = config.train.epochs * steps_per_epoch
+    trained = network.layout.trained  # numbers; behind them come the buffers
     while state.epoch < config.train.epochs:
         while state.index < steps_per_epoch:
             gradient_sum, sums = server.gradient(state.parameters, state.epoch, state.index)
@@ -66,12 +67,13 @@ def train(
                     optim.update(
                         config.optimizer,
                         state.optimizer,
-                        state.parameters,
-                        gradient_sum,
+                        state.parameters[:trained],
+                        gradient_sum[:trained],
                         sums.count,
                         rate,
                         state.step,
                     )
+                    network.update_buffers(state.parameters[trained:], gradient_sum[trained:], sums.count)
                 state.advance(sums, clock() - began)
                 observer.step_done(state, sums, rate)
             else:

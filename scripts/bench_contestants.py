@@ -57,7 +57,7 @@ def cnnpar_rate(name: str, batch: int, workers: int, seconds: float) -> float:
     )
     work = Training(network, preprocessing, settings.augment, settings.train, {Kind.TRAIN: len(data)})
     server = start(settings.engine, work, {Kind.TRAIN: data}, lambda text: print(text, file=sys.stderr), lambda: False)
-    state = TrainState(network.init(0), optim.init(settings.optimizer, network.layout.size))
+    state = TrainState(network.init(0), optim.init(settings.optimizer, network.layout.trained))
 
     def run(duration: float) -> float:
         before, began = state.samples, time.perf_counter()

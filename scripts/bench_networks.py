@@ -27,6 +27,11 @@ def _conv(channels: int) -> list[dict[str, Any]]:
     return [{"type": "conv2d", "channels": channels, "kernel": 3, "padding": "same"}, {"type": "relu"}]
 
 
+def _normed(channels: int) -> list[dict[str, Any]]:
+    conv, relu = _conv(channels)
+    return [{**conv, "bias": False}, {"type": "batchnorm2d"}, relu]
+
+
 _POOL: dict[str, Any] = {"type": "maxpool2d", "size": 2}
 _DENSE: list[dict[str, Any]] = [{"type": "flatten"}, {"type": "dense", "units": 128}, {"type": "relu"}]
 _END: list[dict[str, Any]] = [{"type": "flatten"}, {"type": "dense"}]
@@ -36,7 +41,7 @@ TASKS: dict[str, Task] = {
         (*_conv(16), _POOL, *_conv(32), _POOL, *_DENSE, {"type": "dense"}),
         (28, 28, 1),
     ),
-    "bn": Task((*_conv(16), _POOL, *_conv(32), _POOL, *_conv(64), _POOL, *_END), (28, 28, 1)),
+    "bn": Task((*_normed(16), _POOL, *_normed(32), _POOL, *_normed(64), _POOL, *_END), (28, 28, 1)),
     "cifar": Task(
         (*(layer for width in (32, 64, 128) for layer in (*_conv(width), *_conv(width), _POOL)), *_END),
         (32, 32, 3),

@@ -92,7 +92,7 @@ def _encoded(tables: dict[str, Any]) -> bytes:
     config: Config = resolve({"model": {"layers": LAYERS}, "train": {"seed": 7, "batch_size": 8}, **tables})
     preprocessing = Preprocessing((4, 4, 1), (100.0,), (50.0,), ("no", "y\u00e4"))
     network = Network.from_tables(config.model.layers, (4, 4, 1), 2)
-    state = TrainState(network.init(7), optim.init(config.optimizer, network.layout.size))
+    state = TrainState(network.init(7), optim.init(config.optimizer, network.layout.trained))
     for vector in state.optimizer.values():
         vector[:] = network.init(8)
     for step in range(5):

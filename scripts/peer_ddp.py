@@ -53,11 +53,15 @@ def _conv2d(table: dict[str, Any], shape: tuple[int, ...], _output: tuple[int, .
 
 _MODULES: dict[str, Callable[[dict[str, Any], tuple[int, ...], tuple[int, ...]], nn.Module]] = {
     "conv2d": _conv2d,
+    "batchnorm2d": lambda table, shape, _output: nn.BatchNorm2d(shape[2], table["epsilon"], table["momentum"]),
     "relu": lambda _table, _shape, _output: nn.ReLU(),
     "maxpool2d": lambda table, _shape, _output: nn.MaxPool2d(pair(table["size"]), pair(table["stride"])),
     "flatten": lambda _table, _shape, _output: nn.Flatten(),
     "dense": lambda _table, shape, output: nn.Linear(shape[0], output[0]),
 }
+
+
+_NORM_NAMES = {"weight": "scale", "bias": "shift"}
 
 
 def load(twin: nn.Sequential, network: Network, parameters: Array) -> None:
@@ -67,7 +71,8 @@ def load(twin: nn.Sequential, network: Network, parameters: Array) -> None:
     flattened: tuple[int, ...] = ()  # (H, W, C) of the image whose pixels are the next dense layer's features
     for layer, module in zip(network.layers, twin, strict=True):
         for name, target in module.named_parameters():
-            source = torch.from_numpy(views[f"{layer.name}.{name}"].copy())
+            own = _NORM_NAMES[name] if isinstance(module, nn.BatchNorm2d) else name
+            source = torch.from_numpy(views[f"{layer.name}.{own}"].copy())
             if name == "weight" and flattened:
                 source = source.reshape(*flattened, -1)
             if source.ndim == 4:
@@ -76,7 +81,7 @@ def load(twin: nn.Sequential, network: Network, parameters: Array) -> None:
                 source = source.T
             with torch.no_grad():
                 target.copy_(source.reshape(target.shape))
-        if not isinstance(module, nn.ReLU):
+        if not isinstance(module, nn.ReLU | nn.BatchNorm2d):
             flattened = shape if isinstance(module, nn.Flatten) else ()
         shape = layer.output_shape(shape)
 

@@ -14,13 +14,14 @@ import json
 import time
 from collections import defaultdict
 from statistics import mean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from bench_networks import TASKS, make_network
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cnnpar.config import Config
+from cnnpar.nn.chain import Run
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
 from cnnpar.settings import read, resolve
@@ -104,23 +105,27 @@ def main() -> None:
             step()
         seconds = [step() for _ in range(options.repeat)]
         alone = mean(seconds[place] for place in fastest(seconds))
-        layers = network.layers
-        timed = [Timed(layer) for layer in layers]
-        network.layers = tuple(timed)  # type: ignore[arg-type]
+        chain = network.chain
+        timed = [Timed(run.layer) for run in chain.runs]
+        chain.runs = [Run(run.place, cast("Layer", clock)) for run, clock in zip(chain.runs, timed, strict=True)]
         seconds = [step() for _ in range(options.repeat)]
     steps = fastest(seconds)
     whole = 1e3 * mean(seconds[step] for step in steps)
 
-    print(f"{'layer':<12} {'forward ms':>10} {'backward ms':>11} {'MFLOP':>8} {'GFLOP/s':>8} {'share':>6}")
+    print(f"{'layers':<27} {'forward ms':>10} {'backward ms':>11} {'MFLOP':>8} {'GFLOP/s':>8} {'share':>6}")
     rest, total = whole, 0
-    for layer, clock, count in zip(layers, timed, network.products, strict=True):
+    stops = [run.place for run in chain.runs[1:]] + [len(network.layers)]
+    for run, stop, clock in zip(chain.runs, stops, timed, strict=True):
+        name = " ".join(layer.name for layer in network.layers[run.place : stop])
+        count = sum(chain.products[run.place : stop])
         forward = clock.milliseconds(steps, "forward")
-        backward = clock.milliseconds(steps, "gradients", "backward")
-        count *= 2 * samples * sum(method in clock.times for method in ("forward", "gradients", "backward"))
+        backward = clock.milliseconds(steps, "backward")
+        wanted = run is not chain.runs[0]  # nobody asks for the gradient of the images
+        count *= 2 * samples * (2 + wanted)
         rate = f"{count / 1e6:8.1f} {count / (forward + backward) / 1e6:8.1f}" if count else " " * 17
         rest, total = rest - forward - backward, total + count
-        print(f"{layer.name:<12} {forward:10.3f} {backward:11.3f} {rate} {(forward + backward) / whole:6.1%}")
-    print(f"{'the rest':<12} {'':>10} {rest:11.3f} {'':17} {rest / whole:6.1%}   (reading the clock included)")
+        print(f"{name:<27} {forward:10.3f} {backward:11.3f} {rate} {(forward + backward) / whole:6.1%}")
+    print(f"{'the rest':<27} {'':>10} {rest:11.3f} {'':17} {rest / whole:6.1%}   (reading the clock included)")
     blas = ", ".join(f"{info['internal_api']} {info.get('architecture', '')}" for info in threadpool_info())
     results = {
         "images_per_second": samples / alone,

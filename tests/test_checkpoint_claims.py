@@ -30,7 +30,7 @@ def many_classes(count: int) -> bytes:
     config = resolve({"model": {"layers": [{"type": "flatten"}, {"type": "dense"}]}})
     network = Network.from_tables(config.model.layers, (1, 1, 1), count)
     names = Preprocessing((1, 1, 1), (1.0,), (1.0,), tuple(map(str, range(count))))
-    state = TrainState(network.init(0), optim.init(config.optimizer, network.layout.size))
+    state = TrainState(network.init(0), optim.init(config.optimizer, network.layout.trained))
     return encode(pack(config, network, names, state, {}, ""))
 
 

@@ -36,10 +36,13 @@ FLOORS = {
     "cnnpar.errors": 0,
     "cnnpar.compiling": -1,
     "cnnpar.nn.formulas": -1,
+    "cnnpar.nn.reference": -0.7,
     "cnnpar.nn.loops": -0.5,
     "cnnpar.nn.compiled": -0.5,
+    "cnnpar.nn.compiled_pixels": -0.6,
     "cnnpar.nn.kernels": 0,
     "cnnpar.nn.winograd": 0.5,
+    "cnnpar.nn.bands": 0.5,
     "cnnpar": 0,
 }
 MAY_IMPORT_RAY = {

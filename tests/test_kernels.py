@@ -34,7 +34,7 @@ def random(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Array:
 def both_ways(
     shape: tuple[int, ...], kernel: tuple[int, ...], start: Any, count: Any, dtype: Any = np.float64
 ) -> list[tuple[Array, Array]]:
-    """Outputs and kernel's gradient, by Winograd and by the definition; what memory holds before must not matter."""
+    """Outputs and kernel's gradient, by Winograd and by the definition; what memory held must not matter."""
     x, weights = random(*shape, dtype=dtype), random(*kernel[:2], shape[3], kernel[2], seed=1, dtype=dtype)
     dy, bias = random(*count, shape[2], kernel[2], seed=2, dtype=dtype), random(kernel[2], seed=3, dtype=dtype)
     results = []
@@ -42,10 +42,11 @@ def both_ways(
         memory, gradient = Workspace(), np.full_like(weights, np.nan)
         for scale in (np.nan, 1.0):
             if way is winograd:
-                y = winograd.correlate(x * scale, weights, bias, start, count, memory, keep=True)
+                y = winograd.correlate(x * scale, weights, bias, start, count, memory)
+                winograd.gradients(dy * scale, gradient, start, None, memory)
             else:
                 y = kernels.correlate(x * scale, weights, bias, start, (1, 1), count, memory)
-            way.kernel_gradient(dy * scale, gradient, memory)
+                kernels.kernel_gradient(dy * scale, gradient, memory)
         results.append((y, gradient))
     return results
 

@@ -32,6 +32,8 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[int, ...]]]] = [
     ("avgpool2d", {}, [(4, 6, 3), (5, 7, 2)]),
     ("avgpool2d", {"size": [3, 2], "stride": [2, 1]}, [(7, 5, 2)]),
     ("avgpool2d", {"size": 2, "stride": 3}, [(8, 6, 2)]),
+    ("batchnorm2d", {}, [(3, 4, 2), (1, 2, 5)]),
+    ("batchnorm2d", {"epsilon": 0.5, "momentum": 1.0}, [(5, 3, 1)]),
     ("dense", {"units": 4}, [(5,), (1,)]),
     ("flatten", {}, [(2, 3, 4), (6,)]),
     ("relu", {}, [(3, 2, 2), (7,)]),
@@ -70,10 +72,11 @@ class Bench:
     def __init__(self, layer: Layer, shape: tuple[int, ...], dtype: Any = np.float64) -> None:
         self.layer, self.work = layer, Workspace()
         random = np.random.default_rng(7)
-        parameters = layer.parameters(shape)
+        parameters, buffers = layer.parameters(shape), layer.buffers(shape)
         self.p = {name: random.standard_normal(p.shape).astype(dtype) for name, p in parameters.items()}
-        self.work.p = self.p
-        self.work.g = {name: np.full_like(p, np.nan) for name, p in self.p.items()}  # to be overwritten
+        self.buffers = {name: np.full(buffer.shape, buffer.start, dtype) for name, buffer in buffers.items()}
+        self.work.p = {**self.p, **self.buffers}
+        self.work.g = {name: np.full_like(p, np.nan) for name, p in self.work.p.items()}  # to be overwritten
 
     def forward(self, x: Array) -> Array:
         self.work.x, self.work.generator = x, np.random.Generator(np.random.Philox(3))
@@ -81,9 +84,9 @@ class Bench:
         return self.work.y
 
     def backward(self, dy: Array) -> Array:
-        if self.p:
-            self.layer.gradients(dy, self.work)
-        return self.layer.backward(dy, self.work)
+        dx = self.layer.backward(dy, self.work)
+        assert dx is not None
+        return dx
 
     @property
     def gradients(self) -> Mapping[str, Array]:

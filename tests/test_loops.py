@@ -75,19 +75,22 @@ def test_outputs_and_their_gradient(shape: tuple[int, ...], down: int, across: i
     st.tuples(st.integers(1, 40), st.integers(1, 20), st.sampled_from([1, 3, 40])),
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
     st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
-def test_maxpool_and_its_gradient(shape: tuple[int, ...], window: tuple[int, int], stride: tuple[int, int]) -> None:
+def test_maxpool_and_its_gradient(
+    shape: tuple[int, ...], window: tuple[int, int], stride: tuple[int, int], rectify: bool
+) -> None:
     count = tuple(window_count(*sizes) for sizes in zip(shape[:2], window, stride, strict=True))
     if not all(count):
         return
-    kind = np.uint8 if window[0] * window[1] <= 256 else np.uint32
+    kind = np.uint8 if window[0] * window[1] <= 255 else np.uint32
     overlap = any(step < size for step, size in zip(stride, window, strict=True))
     x, dy = np.round(random(*shape)), random(*count, shape[2], seed=1)  # rounded: many are equal
     y, dx = filled(*count, shape[2]), filled(*shape)
     winners = np.full(y[0].shape, 9, kind), np.full(y[0].shape, 9, kind)
     for way, out, winner, gradient in zip(WAYS, y, winners, dx, strict=True):
-        way.maxpool(x, *window, *stride, out, winner)
+        way.maxpool(x, *window, *stride, rectify, out, winner)
         way.maxpool_gradient(dy, winner, *window, *stride, overlap, gradient)
     assert equal(*y)
     assert equal(*winners)
@@ -101,8 +104,10 @@ def test_a_window_with_a_bad_number_has_no_maximum(way: Loops, place: int) -> No
     x = np.arange(4, dtype=np.float32)
     x[place] = np.nan
     y, winner = np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.uint8)
-    way.maxpool(x.reshape(2, 2, 1), 2, 2, 2, 2, y, winner)
-    assert np.isnan(y).all()
+    for rectify in (False, True):
+        way.maxpool(x.reshape(2, 2, 1), 2, 2, 2, 2, rectify, y, winner)
+        assert np.isnan(y).all()
+    assert winner[0, 0, 0] == 4  # nobody gets a gradient, as behind a relu of it
 
 
 @given(st.integers(0, 300))
@@ -111,6 +116,81 @@ def test_relu_gradient(size: int) -> None:
     for way, out in zip(WAYS, found, strict=True):
         way.relu_gradient(dy, y, out)
     assert equal(*found)
+
+
+@given(st.tuples(SIZES, SIZES, PIXELS), SMALL, SMALL, MARGINS, MARGINS, st.tuples(SIZES, SIZES))
+@settings(max_examples=60, deadline=None)
+def test_input_gradients(
+    shape: tuple[int, ...], top: int, left: int, down: int, across: int, count: tuple[int, int]
+) -> None:
+    points, found = random(36, count[0] * count[1] * shape[2] + 5), filled(*shape)
+    for way, out in zip(WAYS, found, strict=True):
+        way.input_gradients(points, top, left, down, across, *count, out)
+    assert equal(*found)
+
+
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows(
+    window: tuple[int, int], stride: tuple[int, int], count: tuple[int, int], depth: int, samples: int, row: int
+) -> None:
+    size = [step * (number - 1) + length for step, number, length in zip(stride, count, window, strict=True)]
+    x = random(size[0] + row, size[1] + 1, samples * depth)
+    found = filled(window[0] * window[1] * depth + 1, count[0] * count[1] * samples)
+    for way, out in zip(WAYS, found, strict=True):
+        way.windows(x, row, *window, depth, *stride, count, out)
+    assert equal(*found)
+    assert (found[0][-1] == 7).all()
+    assert np.isin(found[0][:-1], x).all()
+
+
+@given(st.tuples(SIZES, SIZES, PIXELS), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_moments_and_affine_maps(shape: tuple[int, ...], rectify: bool) -> None:
+    x, dy = random(*shape), random(*shape, seed=1)
+    numbers = [random(shape[2], seed=seed) for seed in (2, 3, 4)]
+    sums = np.full((2, shape[2]), 7.0), np.full((2, shape[2]), 7.0)
+    maps, gradients = filled(*shape), filled(*shape)
+    with np.errstate(all="ignore"):
+        for way, out, mapped, gradient in zip(WAYS, sums, maps, gradients, strict=True):
+            way.moments(x, dy, out)
+            way.affine(x, numbers[0], numbers[1], rectify, mapped)
+            way.affine_gradient(dy, x, numbers[0], numbers[1], numbers[2], gradient)
+    assert equal(*sums)
+    assert equal(*maps)
+    assert equal(*gradients)
+
+
+@given(
+    st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3, 40])),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+)
+@settings(max_examples=60, deadline=None)
+def test_extremes_and_their_gradient(shape: tuple[int, ...], window: tuple[int, int], gap: tuple[int, int]) -> None:
+    stride = window[0] + gap[0], window[1] + gap[1]
+    count = tuple(window_count(*sizes) for sizes in zip(shape[:2], window, stride, strict=True))
+    if not all(count):
+        return
+    kind = np.uint8 if window[0] * window[1] <= 255 else np.uint32
+    x, dy = np.round(random(*shape)), random(*count, shape[2], seed=1)
+    sign = np.where(random(shape[2], seed=2) < 0, np.float32(-1), np.float32(1))
+    y, dx = filled(*count, shape[2]), filled(*shape)
+    winners = np.full(y[0].shape, 9, kind), np.full(y[0].shape, 9, kind)
+    with np.errstate(all="ignore"):
+        for way, out, winner, gradient in zip(WAYS, y, winners, dx, strict=True):
+            way.extremes(x, sign, *window, *stride, out, winner)
+            way.extremes_gradient(dy, winner, x, sign, dy[0, 0], *window, *stride, gradient)
+    assert equal(*y)
+    assert equal(*winners)
+    assert equal(*dx)
 
 
 LAYERS: list[dict[str, Any]] = [

@@ -9,14 +9,15 @@ import pytest
 
 from cnnpar.config import DEFAULT_LAYERS
 from cnnpar.errors import InputError
-from cnnpar.nn import winograd
+from cnnpar.nn import chain, winograd
 from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers import MaxPool2D, ReLU, Workspace
+from cnnpar.nn.layers import Workspace
 from cnnpar.nn.network import Network, Sums
 
 CONV: dict[str, Any] = {"type": "conv2d", "channels": 3}
 RELU: dict[str, Any] = {"type": "relu"}
 POOL: dict[str, Any] = {"type": "maxpool2d"}
+NORM: dict[str, Any] = {"type": "batchnorm2d"}
 FLATTEN: dict[str, Any] = {"type": "flatten"}
 DENSE: dict[str, Any] = {"type": "dense"}
 EVERYTHING: list[dict[str, Any]] = [
@@ -132,29 +133,55 @@ def test_a_result_does_not_depend_on_where_its_arrays_lie() -> None:
         assert out.tobytes() == expected.tobytes()
 
 
-def test_relu_behind_max_pooling_gives_the_bits_of_relu_before_it() -> None:
-    network = Network.from_tables([CONV, RELU, POOL, FLATTEN, DENSE], (6, 6, 1), 2)
-    parameters, (images, labels) = network.init(0), batch(network, 5)
+FUSED: list[tuple[list[dict[str, Any]], list[str]]] = [  # layers, and what of them is run
+    ([RELU, POOL], ["RectifiedPool"]),
+    ([POOL, RELU], ["RectifiedPool"]),
+    ([RELU, {"type": "maxpool2d", "size": 3, "stride": 2}], ["RectifiedPool"]),
+    ([CONV, POOL], ["ConvPool"]),
+    ([CONV, RELU, POOL], ["ConvPool"]),
+    ([CONV, POOL, RELU], ["ConvPool"]),
+    ([CONV, {"type": "maxpool2d", "size": 3, "stride": 2}], ["Conv2D", "MaxPool2D"]),
+    (
+        [{**CONV, "bias": False, "stride": 2, "kernel": [2, 3]}, RELU, {"type": "maxpool2d", "size": [2, 3]}],
+        ["ConvPool"],
+    ),
+    ([CONV, NORM, RELU], ["Conv2D", "NormReLU"]),
+    ([CONV, NORM, POOL], ["Conv2D", "NormPool"]),
+    ([CONV, NORM, RELU, POOL], ["Conv2D", "NormPool"]),
+    ([CONV, NORM, POOL, RELU], ["Conv2D", "NormPool"]),
+    ([CONV, NORM, {"type": "maxpool2d", "size": 2, "stride": 3}, RELU], ["Conv2D", "NormPool"]),
+    ([NORM, {"type": "maxpool2d", "size": 3, "stride": 2}], ["BatchNorm2D", "MaxPool2D"]),
+    ([CONV, RELU, CONV, RELU, POOL], ["Conv2D", "ReLU", "ConvPool"]),
+    ([{"type": "leakyrelu"}, POOL, {"type": "avgpool2d"}, RELU], ["LeakyReLU", "MaxPool2D", "AvgPool2D", "ReLU"]),
+]
+
+
+@pytest.mark.parametrize(("tables", "names"), FUSED)
+def test_layers_run_together_give_what_they_give_one_after_the_other(
+    tables: list[dict[str, Any]], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused_network = Network.from_tables([*tables, FLATTEN, DENSE], (10, 9, 1), 2, np.float64)
+    assert [type(run.layer).__name__ for run in fused_network.chain.runs] == [*names, "Flatten", "Dense"]
+    monkeypatch.setattr(chain, "fused", lambda *_: None)
+    plain = Network.from_tables([*tables, FLATTEN, DENSE], (10, 9, 1), 2, np.float64)
+    assert [run.place for run in plain.chain.runs] == list(range(len(plain.layers)))
+    assert fused_network.layers == plain.layers  # what people see
+    parameters = plain.init(0)
+    parameters += np.random.default_rng(1).standard_normal(parameters.shape) / 10
+    for name, view in plain.layout.views(parameters).items():
+        if name.endswith("scale"):
+            view[0] *= -1  # order is turned around
+        if name.endswith("variance"):
+            view[...] = 2.0
+    images, labels = batch(plain, 5)
     images[:, :4] = 0  # whole windows of equal and of negative numbers
-    _, reordered = gradient(network, parameters, images, labels)
-    plain = Network.from_tables([CONV, RELU, POOL, FLATTEN, DENSE], (6, 6, 1), 2)
-    plain._order = list(range(len(plain.layers)))
-    assert network._order != plain._order
-    _, expected = gradient(plain, parameters, images, labels)
-    assert reordered.tobytes() == expected.tobytes()
-    assert isinstance(network.layers[1], ReLU)  # what people see keeps its order
-    assert isinstance(network.layers[2], MaxPool2D)
-
-
-def test_only_relu_is_moved_and_only_behind_max_pooling() -> None:
-    def order(*tables: dict[str, Any]) -> list[int]:
-        return Network.from_tables([*tables, FLATTEN, DENSE], (8, 8, 1), 2)._order
-
-    average: dict[str, Any] = {"type": "avgpool2d"}
-    assert order(RELU, POOL) == [1, 0, 2, 3]
-    assert order(RELU, POOL, POOL) == [1, 2, 0, 3, 4]
-    for unmoved in ((CONV, POOL), (average, POOL), (RELU, average), ({"type": "leakyrelu"}, POOL), (POOL, RELU)):
-        assert order(*unmoved) == [0, 1, 2, 3]
+    sums, found = gradient(fused_network, parameters, images, labels)
+    expected_sums, expected = gradient(plain, parameters, images, labels)
+    assert sums.loss == pytest.approx(expected_sums.loss, rel=1e-12)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+    assert fused_network.loss(parameters, images, labels).loss == pytest.approx(
+        plain.loss(parameters, images, labels).loss, rel=1e-12
+    )
 
 
 def test_dropout_is_keyed_by_layer_and_off_in_evaluation() -> None:
@@ -212,13 +239,13 @@ def test_a_number_that_is_not_finite_reaches_the_loss_without_a_warning(bad: flo
     sums, _ = gradient(network, network.init(0), images, labels, generators(0))
     assert not np.isfinite(sums.loss)
     parameters = network.init(0)
-    parameters[network.layout.entries[2].offset] = bad
+    parameters[network.layout.parameters[2].offset] = bad
     assert not np.isfinite(network.loss(parameters, batch(network, 16)[0], batch(network, 16)[1]).loss)
 
 
 def test_layout_names_the_parameters_and_its_views_share_their_memory() -> None:
     network = Network.from_tables(DEFAULT_LAYERS, (8, 8, 1), 10)
-    assert [(name, shape) for name, shape, _ in network.layout.entries] == [
+    assert [(name, shape) for name, shape, _ in network.layout.parameters] == [
         ("conv1.weight", (3, 3, 1, 16)),
         ("conv1.bias", (16,)),
         ("conv2.weight", (3, 3, 16, 32)),
@@ -262,7 +289,12 @@ def test_a_network_with_nothing_to_train_is_refused() -> None:
 
 def test_given_names_stay_and_name_the_parameters() -> None:
     network = Network.from_tables([{**CONV, "name": "stem"}, FLATTEN, {**DENSE, "name": "head"}], (4, 4, 1), 2)
-    assert [entry.name for entry in network.layout.entries] == ["stem.weight", "stem.bias", "head.weight", "head.bias"]
+    assert [entry.name for entry in network.layout.parameters] == [
+        "stem.weight",
+        "stem.bias",
+        "head.weight",
+        "head.bias",
+    ]
 
 
 def test_start_is_a_function_of_seed_and_place() -> None:

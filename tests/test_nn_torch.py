@@ -63,12 +63,13 @@ def test_layer_agrees_with_torch_forward_and_backward(kind: str, table: Any, str
 
     dy = random.standard_normal(work.y.shape)
     ty.backward(to_torch(dy))
-    if layer.parameters((7, 9, 5)):
-        layer.gradients(dy, work)
+    dx = layer.backward(dy, work)
+    assert dx is not None
+    np.testing.assert_allclose(dx, from_torch(tx.grad), rtol=1e-9, atol=1e-10)
+    if kind == "conv2d":
         expected = weights["weight"].grad.numpy().transpose(2, 3, 1, 0)
         np.testing.assert_allclose(work.g["weight"], expected, rtol=1e-9, atol=1e-10)
         np.testing.assert_allclose(work.g["bias"], weights["bias"].grad.numpy(), rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(layer.backward(dy, work), from_torch(tx.grad), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 2e-4)])
@@ -78,6 +79,7 @@ def test_network_agrees_with_torch_in_loss_and_every_gradient(dtype: Any, tolera
         {"type": "relu"},
         {"type": "maxpool2d"},
         {"type": "conv2d", "channels": 12},
+        {"type": "batchnorm2d"},
         {"type": "relu"},
         {"type": "maxpool2d"},
         {"type": "flatten"},
@@ -97,8 +99,13 @@ def test_network_agrees_with_torch_in_loss_and_every_gradient(dtype: Any, tolera
         name: torch.from_numpy(view.copy()).requires_grad_() for name, view in network.layout.views(parameters).items()
     }
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    mean, variance = torch.zeros(12, dtype=x.dtype), torch.ones(12, dtype=x.dtype)
     for name in ("conv1", "conv2"):
         x = torch.nn.functional.conv2d(x, p[f"{name}.weight"].permute(3, 2, 0, 1), p[f"{name}.bias"], padding=1)
+        if name == "conv2":
+            x = torch.nn.functional.batch_norm(
+                x, mean, variance, p["batchnorm1.scale"], p["batchnorm1.shift"], training=True, momentum=0.1
+            )
         x = torch.max_pool2d(torch.relu(x), 2)
     x = x.permute(0, 2, 3, 1).reshape(6, -1)  # our features are in (H, W, C) order
     x = torch.relu(x @ p["dense1.weight"] + p["dense1.bias"]) @ p["dense2.weight"] + p["dense2.bias"]
@@ -106,5 +113,10 @@ def test_network_agrees_with_torch_in_loss_and_every_gradient(dtype: Any, tolera
     loss.backward()
     assert sums.loss == pytest.approx(loss.item(), rel=tolerance)
     assert sums.correct == (x.argmax(dim=1).numpy() == labels).sum()
-    for name, view in network.layout.views(gradient).items():
+    for name, view in network.layout.views(gradient[: network.layout.trained]).items():
         np.testing.assert_allclose(view, p[name].grad.numpy(), rtol=tolerance, atol=tolerance)
+
+    trained = network.layout.trained
+    buffers = parameters[trained:].copy()
+    network.update_buffers(buffers, gradient[trained:], 6)
+    np.testing.assert_allclose(buffers, torch.cat([mean, variance]).numpy(), rtol=tolerance, atol=tolerance)

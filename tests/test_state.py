@@ -26,7 +26,7 @@ def test_the_digest_is_sha256_over_little_endian_float32_of_parameters_then_buff
 ) -> None:
     numbers = [*parameters.tolist(), *buffers.tolist()]
     expected = hashlib.sha256(struct.pack(f"<{len(numbers)}f", *numbers)).hexdigest()
-    assert weights_digest(parameters, buffers) == expected
+    assert weights_digest(np.concatenate([parameters, buffers])) == expected
 
 
 def test_the_digest_does_not_depend_on_byte_order_or_stride() -> None:

@@ -93,7 +93,7 @@ class At(Nobody):
 def trained(settings: config.Config, work: Training, server: Server, observer: Nobody | None = None) -> TrainState:
     """The state after a whole run."""
     network = work.network
-    state = TrainState(network.init(settings.train.seed), optim.init(settings.optimizer, network.layout.size))
+    state = TrainState(network.init(settings.train.seed), optim.init(settings.optimizer, network.layout.trained))
     train(settings, network, work.steps_per_epoch, True, server, state, observer or Nobody(), lambda: False)
     return state
 

@@ -12,12 +12,21 @@ import numpy as np
 
 import cnnpar.nn.formulas as formulas
 from cnnpar.compiling import forget_older, inline, loop
+from cnnpar.nn.compiled_pixels import affine as affine
+from cnnpar.nn.compiled_pixels import affine_gradient as affine_gradient
+from cnnpar.nn.compiled_pixels import extremes as extremes
+from cnnpar.nn.compiled_pixels import extremes_gradient as extremes_gradient
+from cnnpar.nn.compiled_pixels import maxpool as maxpool
+from cnnpar.nn.compiled_pixels import maxpool_gradient as maxpool_gradient
+from cnnpar.nn.compiled_pixels import moments as moments
+from cnnpar.nn.compiled_pixels import relu_gradient as relu_gradient
+from cnnpar.nn.compiled_pixels import windows as windows
 
 _PIECE = 256  # numbers of a pixel whose outputs are in work at a time
 _APART = 16  # numbers between arrays that are gone through together: a cache has few places for equal addresses
 
 forget_older(__file__, formulas)
-_inputs = inline(formulas.inputs)
+_inputs, _input_gradients = inline(formulas.inputs), inline(formulas.input_gradients)
 _outputs2, _outputs3, _outputs4 = inline(formulas.outputs2), inline(formulas.outputs3), inline(formulas.outputs4)
 _gradients2, _gradients3 = inline(formulas.gradients2), inline(formulas.gradients3)
 _gradients4 = inline(formulas.gradients4)
@@ -69,6 +78,51 @@ def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int,
                 b3, b4, b5 = out[6 * i + 3, start:stop], out[6 * i + 4, start:stop], out[6 * i + 5, start:stop]
                 for p in range(size):
                     b0[p], b1[p], b2[p], b3[p], b4[p], b5[p] = _inputs(k0[p], k1[p], k2[p], k3[p], k4[p], k5[p])
+
+
+@loop("void(float32[:,::1], int64, int64, int64, int64, int64, int64, float32[:,:,::1])")
+def input_gradients(
+    points: Any, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Any
+) -> None:
+    """See `loops.Loops`."""
+    height, width, size = out.shape
+    across_all = (columns - 1) * across + 6
+    half = np.empty((across_all, 6, _PIECE + _APART), np.float32)
+    whole = np.empty((6, _PIECE + _APART), np.float32)
+    for r in range(rows):
+        y = top + r * down
+        for start in range(0, size, _PIECE):
+            n = min(_PIECE, size - start)
+            half[:] = 0
+            for c in range(columns):
+                first = (r * columns + c) * size + start
+                last = first + n
+                z = c * across
+                for i in range(6):
+                    k0, k1, k2 = points[6 * i, first:last], points[6 * i + 1, first:last], points[6 * i + 2, first:last]
+                    k3, k4 = points[6 * i + 3, first:last], points[6 * i + 4, first:last]
+                    k5 = points[6 * i + 5, first:last]
+                    h0, h1, h2 = half[z, i], half[z + 1, i], half[z + 2, i]
+                    h3, h4, h5 = half[z + 3, i], half[z + 4, i], half[z + 5, i]
+                    for p in range(n):
+                        v0, v1, v2, v3, v4, v5 = _input_gradients(k0[p], k1[p], k2[p], k3[p], k4[p], k5[p])
+                        h0[p] += v0
+                        h1[p] += v1
+                        h2[p] += v2
+                        h3[p] += v3
+                        h4[p] += v4
+                        h5[p] += v5
+            for j in range(max(0, -left), min(across_all, width - left)):
+                h0, h1, h2, h3, h4, h5 = half[j, 0], half[j, 1], half[j, 2], half[j, 3], half[j, 4], half[j, 5]
+                w0, w1, w2, w3, w4, w5 = whole[0], whole[1], whole[2], whole[3], whole[4], whole[5]
+                for p in range(n):
+                    w0[p], w1[p], w2[p], w3[p], w4[p], w5[p] = _input_gradients(
+                        h0[p], h1[p], h2[p], h3[p], h4[p], h5[p]
+                    )
+                for i in range(max(0, -y), min(6, height - y)):
+                    o, w = out[y + i, left + j, start : start + n], whole[i]
+                    for p in range(n):
+                        o[p] += w[p]
 
 
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, float32[:,::1])")
@@ -165,57 +219,3 @@ def outputs(products: Any, bias: Any, top: int, down: int, across: int, rows: in
                         for p in range(n):
                             v0, v1 = _outputs2(h0[p], h1[p], h2[p], h3[p], h4[p], h5[p])
                             o0[p], o1[p] = v0 + b[p], v1 + b[p]
-
-
-@loop(
-    "void(float32[:,:,::1], int64, int64, int64, int64, float32[:,:,::1], uint8[:,:,::1])",
-    "void(float32[:,:,::1], int64, int64, int64, int64, float32[:,:,::1], uint32[:,:,::1])",
-)
-def maxpool(x: Any, height: int, width: int, down: int, across: int, out: Any, winner: Any) -> None:
-    """See `loops.Loops`."""
-    rows, columns, pixel = out.shape
-    for r in range(rows):
-        for c in range(columns):
-            best, index = out[r, c], winner[r, c]
-            a = x[r * down, c * across]
-            for p in range(pixel):
-                best[p] = a[p]
-                index[p] = 0
-            for k in range(1, height * width):
-                a = x[r * down + k // width, c * across + k % width]
-                for p in range(pixel):
-                    if a[p] > best[p]:
-                        index[p] = k
-                    if not (a[p] <= best[p] or best[p] != best[p]):
-                        best[p] = a[p]
-            for p in range(pixel):
-                best[p] += np.float32(0)
-
-
-@loop(
-    "void(float32[:,:,::1], uint8[:,:,::1], int64, int64, int64, int64, boolean, float32[:,:,::1])",
-    "void(float32[:,:,::1], uint32[:,:,::1], int64, int64, int64, int64, boolean, float32[:,:,::1])",
-)
-def maxpool_gradient(
-    dy: Any, winner: Any, height: int, width: int, down: int, across: int, overlap: bool, out: Any
-) -> None:
-    """See `loops.Loops`."""
-    rows, columns, pixel = dy.shape
-    for r in range(rows):
-        for c in range(columns):
-            d, index = dy[r, c], winner[r, c]
-            for k in range(height * width):
-                a = out[r * down + k // width, c * across + k % width]
-                if overlap:
-                    for p in range(pixel):
-                        a[p] += d[p] * np.float32(index[p] == k)
-                else:
-                    for p in range(pixel):
-                        a[p] = d[p] * np.float32(index[p] == k)
-
-
-@loop("void(float32[::1], float32[::1], float32[::1])")
-def relu_gradient(dy: Any, y: Any, out: Any) -> None:
-    """See `loops.Loops`."""
-    for p in range(len(out)):
-        out[p] = dy[p] * np.float32(y[p] > 0)

@@ -37,6 +37,22 @@ def inputs(
     )
 
 
+def input_gradients(
+    g0: Number, g1: Number, g2: Number, g3: Number, g4: Number, g5: Number
+) -> tuple[Number, Number, Number, Number, Number, Number]:
+    """What `inputs` does to gradients: those of the inputs, given those of the factors."""
+    near, far = g1 + g2, g3 + g4
+    left, right = A * (g1 - g2), B * (g3 - g4)
+    return (
+        PRODUCT * g0,
+        PRODUCT * g5 - (B2 * left + A2 * right),
+        (-SUM) * g0 - (B2 * near + A2 * far),
+        (left + right) - SUM * g5,
+        g0 + (near + far),
+        g5,
+    )
+
+
 def outputs2(p0: Number, p1: Number, p2: Number, p3: Number, p4: Number, p5: Number) -> tuple[Number, Number]:
     """Two outputs side by side, of the products at the six points."""
     return p0 + ((p1 + p2) + (p3 + p4)), (A * (p1 - p2) + B * (p3 - p4)) + p5

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.nn.loops import Array as Array
-from cnnpar.nn.loops import Loops, copy_pixels
+from cnnpar.nn.loops import Loops
 from cnnpar.nn.loops import Pair as Pair
+from cnnpar.nn.reference import copy_pixels
 
 Shape: TypeAlias = tuple[int, ...]
 
 Number = TypeVar("Number", bound=np.generic)
-
-_SHORT = 16  # numbers; a row of a window that is shorter is slow to copy
 
 
 class Memory(Protocol):
@@ -85,21 +84,16 @@ def correlate(
     """The products of `count` windows of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`.
 
     The first window starts at the pixel `start`, which may lie outside of the image, in zeros. All windows are copied,
-    as the rows of a matrix. Those of few numbers, as of a grey image, are slow to copy one by one: then all pixels of
-    an element lie side by side, as the columns of that matrix.
+    as the rows of a matrix.
     """
     height, width, depth, channels = kernel.shape
     size = stride[0] * (count[0] - 1) + height, stride[1] * (count[1] - 1) + width
     image = padded(x, start, size, memory)
     row, pixel = image[0].size, image[0, 0].size
     shape = (*count, x.shape[2], height, width, depth)
-    short = width * depth < _SHORT
-    windows = memory.array("windows", shape, x.dtype, (3, 4, 5, 0, 1, 2) if short else None)
+    windows = memory.array("windows", shape, x.dtype)
     everywhere = view(image, shape, (stride[0] * row, stride[1] * pixel, depth, row, pixel, 1))
-    if short:
-        windows[...] = everywhere
-    else:
-        _blocks(windows)[...] = _blocks(everywhere)
+    _blocks(windows)[...] = _blocks(everywhere)
     y = memory.array("y", (*count, x.shape[2], channels), x.dtype)
     np.matmul(windows.reshape(-1, height * width * depth), kernel.reshape(-1, channels), out=y.reshape(-1, channels))
     if bias is not None:

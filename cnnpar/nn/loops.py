@@ -1,35 +1,32 @@
-"""What the layers do number by number: moving, comparing, adding; in numpy, and as the reference for the compiled form.
+"""What the layers do number by number: moving, comparing, adding.
+
+`cnnpar.nn.reference` does it in numpy, and `cnnpar.nn.compiled` for float32 compiled by numba: with the same bits, as a
+test shows. Zeros that come out of a comparison are positive zeros, since nothing promises which one `numpy.maximum`
+returns.
 
 Images are (H, W, P): pixels of P numbers, the channels of all samples. Points are (36, rows * columns * P, or more):
 `rows` x `columns` tiles of an image, as factors or products at the 36 points of minimal filtering; see
 `cnnpar.nn.winograd`.
-
-`cnnpar.nn.compiled` has the same functions for float32; a test compares them bit by bit. Zeros that come out of a
-comparison are positive zeros, since nothing promises which one `numpy.maximum` returns.
 """
 
-import sys
-from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-import cnnpar.nn.formulas as formulas
+import cnnpar.nn.reference as reference
 from cnnpar.compiling import compiled
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Pair: TypeAlias = tuple[int, int]
-Slices: TypeAlias = tuple[slice, slice]
-Winner: TypeAlias = NDArray[Any]  # uint8, or uint32 for windows of more than 256 pixels
+Sums: TypeAlias = NDArray[np.float64]
+Winner: TypeAlias = NDArray[Any]  # uint8, or uint32 for windows of more than 255 pixels
 
-_OUTPUTS: dict[int, Any] = {2: formulas.outputs2, 3: formulas.outputs3, 4: formulas.outputs4}
-_GRADIENTS: dict[int, Any] = {2: formulas.gradients2, 3: formulas.gradients3, 4: formulas.gradients4}
 _WORTH = 1_000_000  # products of a sample; with fewer, a network is done before compiled loops are even loaded
 
 
 class Loops(Protocol):
-    """This module, or the compiled one."""
+    """One of the two modules."""
 
     def input_points(
         self, x: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array
@@ -38,6 +35,11 @@ class Loops(Protocol):
 
         The first tile begins at the pixel (top, left) of x; outside of the image there are zeros.
         """
+
+    def input_gradients(
+        self, points: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array
+    ) -> None:
+        """Add the gradient of the inputs, given that of the factors that `input_points` makes of them."""
 
     def outputs(
         self, products: Array, bias: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array
@@ -50,8 +52,22 @@ class Loops(Protocol):
     def gradient_points(self, dy: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array) -> None:
         """Write the gradient of the products, given that of the outputs."""
 
-    def maxpool(self, x: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner) -> None:
-        """Write the maximum of every window, and the first pixel in it, in row-major order, that has it."""
+    def windows(
+        self, x: Array, row: int, height: int, width: int, depth: int, down: int, across: int, count: Pair, out: Array
+    ) -> None:
+        """Write the numbers of `count` windows, the first of which begins at (row, 0), all inside of x.
+
+        Pixels hold `depth` numbers of each sample. out (height * width * depth, or more, windows of all samples): the
+        windows are its columns.
+        """
+
+    def maxpool(
+        self, x: Array, height: int, width: int, down: int, across: int, rectify: bool, out: Array, winner: Winner
+    ) -> None:
+        """Write the maximum of every window, and the first pixel in it, in row-major order, that has it.
+
+        `rectify`: 0 instead of what is below, and then no pixel has it: `winner` is their number.
+        """
 
     def maxpool_gradient(
         self, dy: Array, winner: Winner, height: int, width: int, down: int, across: int, overlap: bool, out: Array
@@ -61,83 +77,37 @@ class Loops(Protocol):
     def relu_gradient(self, dy: Array, y: Array, out: Array) -> None:
         """Write dy where y > 0, else 0; all are vectors."""
 
+    def moments(self, x: Array, y: Array, out: Sums) -> None:
+        """Write, for each number of a pixel, the sums over the pixels of x and of x * y: out (2, P) in float64."""
 
-def input_points(x: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array) -> None:
-    """See Loops."""
-    points = _points(out, rows, columns, x.shape[2])
-    image = _cut(x, top, left, (rows - 1) * down + 6, (columns - 1) * across + 6)
-    half = formulas.inputs(*(image[i : i + (rows - 1) * down + 1 : down] for i in range(6)))
-    for i, row in enumerate(half):
-        values = formulas.inputs(*(row[:, j : j + (columns - 1) * across + 1 : across] for j in range(6)))
-        for j, value in enumerate(values):
-            points[i, j] = value
+    def affine(self, x: Array, scale: Array, shift: Array, rectify: bool, out: Array) -> None:
+        """Write x * scale + shift, or 0 where that is below and `rectify`; scale and shift are (P,)."""
 
+    def affine_gradient(self, dy: Array, x: Array, slope: Array, scale: Array, shift: Array, out: Array) -> None:
+        """Write dy * slope + (x * scale + shift); slope, scale and shift are (P,)."""
 
-def outputs(
-    products: Array, bias: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array
-) -> None:
-    """See Loops."""
-    half = _OUTPUTS[down](*_points(products, rows, columns, out.shape[2]))  # each (6, rows, columns, P)
-    for i, row in enumerate(half):
-        target = out[top + i :: down][: row.shape[1]]
-        for j, value in enumerate(_OUTPUTS[across](*row)):
-            place = target[:, j::across]
-            place[...] = value[: place.shape[0], : place.shape[1]] + bias
+    def extremes(
+        self, x: Array, sign: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner
+    ) -> None:
+        """Write of every window the number whose product with `sign` (P,), 1 or -1, is largest; the first of equals.
 
+        And where it is, as in `maxpool`.
+        """
 
-def gradient_points(dy: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array) -> None:
-    """See Loops."""
-    points = _points(out, rows, columns, dy.shape[2])
-    image = _cut(dy, top, 0, rows * down, columns * across)
-    half = _GRADIENTS[down](*(image[i::down] for i in range(down)))
-    for i, row in enumerate(half):
-        for j, value in enumerate(_GRADIENTS[across](*(row[:, j::across] for j in range(across)))):
-            points[i, j] = value
-
-
-def maxpool(x: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner) -> None:
-    """See Loops."""
-    winner.fill(0)
-    larger, number = np.empty(out.shape, bool), np.empty(out.shape, winner.dtype)
-    for k, pixel in enumerate(_pixels(x, out.shape, height, width, down, across)):
-        if k == 0:
-            out[...] = pixel
-            continue
-        np.greater(pixel, out, out=larger)
-        np.multiply(larger, winner.dtype.type(k), out=number)
-        np.maximum(winner, number, out=winner)
-        np.maximum(pixel, out, out=out)
-    out += 0
-
-
-def maxpool_gradient(
-    dy: Array, winner: Winner, height: int, width: int, down: int, across: int, overlap: bool, out: Array
-) -> None:
-    """See Loops."""
-    pixels = list(_pixels(out, dy.shape, height, width, down, across))
-    for k in reversed(range(len(pixels))):
-        if overlap:
-            pixels[k] += dy * (winner == k)
-        else:
-            np.multiply(dy, winner == k, out=pixels[k])
-
-
-def relu_gradient(dy: Array, y: Array, out: Array) -> None:
-    """See Loops."""
-    np.multiply(dy, y > 0, out=out)
-
-
-def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[Slices]:
-    """For every pixel of an unpadded window, in row-major order, the slices of an image that hold it for all windows.
-
-    `count` windows by axis, so image[slices] has the shape (*count, ...).
-    """
-    for y in range(window[0]):
-        for x in range(window[1]):
-            yield (
-                slice(y, y + stride[0] * (count[0] - 1) + 1, stride[0]),
-                slice(x, x + stride[1] * (count[1] - 1) + 1, stride[1]),
-            )
+    def extremes_gradient(
+        self,
+        dy: Array,
+        winner: Winner,
+        x: Array,
+        scale: Array,
+        shift: Array,
+        height: int,
+        width: int,
+        down: int,
+        across: int,
+        out: Array,
+    ) -> None:
+        """Write x * scale + shift, plus dy where the winners are; windows do not overlap."""
 
 
 def best(dtype: np.dtype[Any], products: int) -> Loops:
@@ -146,36 +116,4 @@ def best(dtype: np.dtype[Any], products: int) -> Loops:
     return cast("Loops", (compiled("cnnpar.nn.compiled") if worth else None) or NUMPY)
 
 
-def _points(array: Array, rows: int, columns: int, size: int) -> Array:
-    """The points of so many tiles, (6, 6, rows, columns, P): a view."""
-    return array[:, : rows * columns * size].reshape(6, 6, rows, columns, size)
-
-
-def _cut(x: Array, top: int, left: int, height: int, width: int) -> Array:
-    """So many pixels of an image from (top, left) on; outside of it they are 0."""
-    out = np.zeros((height, width, x.shape[2]), x.dtype)
-    copy_pixels(x, (top, left), out)
-    return out
-
-
-def copy_pixels(x: Array, start: Pair, out: Array) -> None:
-    """Copy the pixels of an image from `start` on into `out`, whose others, outside of the image, are left alone."""
-    (rows, from_rows), (columns, from_columns) = (
-        _common(x.shape[axis], start[axis], out.shape[axis]) for axis in (0, 1)
-    )
-    out[rows, columns] = x[from_rows, from_columns]
-
-
-def _common(size: int, start: int, count: int) -> Slices:
-    """Which of `count` pixels from `start` on lie in an axis of `size`, and where in the axis."""
-    first, last = max(0, -start), max(0, min(count, size - start), -start)
-    return slice(first, last), slice(first + start, last + start)
-
-
-def _pixels(image: Array, count: tuple[int, ...], height: int, width: int, down: int, across: int) -> Iterator[Array]:
-    """For every pixel of a window, in row-major order, the view of the image that holds it for `count` windows."""
-    pixels = window_pixels((height, width), (down, across), (count[0], count[1]))
-    return (image[slices] for slices in pixels)
-
-
-NUMPY = cast("Loops", sys.modules[__name__])
+NUMPY = cast("Loops", reference)

@@ -1,4 +1,4 @@
-"""The network: layers in order, on one flat vector of parameters.
+"""The network: layers in order, on one flat vector of parameters, and of buffers behind them.
 
 The vector is what crosses processes, what optimizers update and what checkpoints hold; `Layout` says which part of it
 is `conv1.weight`. A network holds no parameters, only workspaces that it reuses from batch to batch: it serves one
@@ -6,7 +6,7 @@ thread at a time, and a result depends on nothing but the arguments.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,13 +15,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnpar.errors import InputError
 from cnnpar.nn import loops
+from cnnpar.nn.chain import Chain, Generators
 from cnnpar.nn.kernels import Array, Shape
-from cnnpar.nn.layers import Layer, MaxPool2D, Parameter, ReLU, Workspace
+from cnnpar.nn.layers import Buffer, Layer, Workspace
 from cnnpar.nn.losses import softmax, softmax_cross_entropy
 from cnnpar.nn.tables import check_sizes, layers_from_tables
 
 Labels = NDArray[np.integer[Any]]
-Generators = Callable[[int], np.random.Generator]
 
 _INIT_DOMAIN = 3  # second word of the Philox key: keeps these streams apart from the project's others
 _MOST_PARAMETERS = 2**31
@@ -37,7 +37,7 @@ class Sums(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One parameter's place in the vector."""
+    """The place of one parameter or buffer in the vector."""
 
     name: str
     shape: Shape
@@ -45,16 +45,22 @@ class Entry(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The parameters in the order of the vector, without gaps."""
+    """The parameters in the order of the vector, without gaps; behind all of them the buffers, likewise."""
 
-    entries: tuple[Entry, ...]
-    size: int
+    parameters: tuple[Entry, ...]
+    buffers: tuple[Entry, ...]
+    trained: int  # numbers in all parameters
+    size: int  # and in all buffers too
 
     def views(self, vector: Array) -> dict[str, Array]:
-        """The parts of a contiguous vector (size,) by name, in their shapes, sharing its memory."""
-        if vector.shape != (self.size,) or not vector.flags.c_contiguous:
-            raise ValueError(f"expected a contiguous vector of {self.size} parameters, got {vector.shape}")
-        return {name: vector[offset : offset + math.prod(shape)].reshape(shape) for name, shape, offset in self.entries}
+        """The parts of a contiguous vector by name, in their shapes, sharing its memory.
+
+        The vector holds parameters and buffers, (size,), or parameters alone, (trained,).
+        """
+        if vector.shape not in ((self.size,), (self.trained,)) or not vector.flags.c_contiguous:
+            raise ValueError(f"expected a contiguous vector of {self.trained} parameters, got {vector.shape}")
+        entries = self.parameters if vector.size == self.trained else self.parameters + self.buffers
+        return {name: vector[offset : offset + math.prod(shape)].reshape(shape) for name, shape, offset in entries}
 
 
 class Network:
@@ -65,18 +71,13 @@ class Network:
         self.layers = tuple(layers)
         self.input_shape = input_shape
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        self._parameters: list[dict[str, Parameter]] = []
-        self.products: list[int] = []  # by layer, for one sample, forward: each weight as often as it is used
-        shape: Shape = input_shape
-        for layer in self.layers:
-            parameters = layer.parameters(shape)
-            shape = layer.output_shape(shape)
-            self._parameters.append(parameters)
-            used = "weight" in parameters
-            self.products.append(math.prod(parameters["weight"].shape + shape[:-1]) if used else 0)
-        self.classes = shape[0]
-        self.layout = _layout(self.layers, self._parameters)
-        self._order = _order(self.layers)
+        self.chain = Chain(layers, input_shape)
+        self.classes = self.chain.shapes[-1][0]
+        self.layout = _layout(self.chain)
+        shares = [(entry, buffer.share) for entry, buffer in zip(self.layout.buffers, self._buffers(), strict=True)]
+        self._shares = np.array(
+            [share for entry, share in shares for _ in range(math.prod(entry.shape))], self.dtype
+        )  # of each number behind the parameters
         self._kept: dict[int, list[Workspace]] = {}  # by number of samples: a workspace for each layer
         self._scratch: dict[str, Array] = {}  # what they all need for a moment only
 
@@ -97,9 +98,9 @@ class Network:
         Raises InputError that names the layer and what is wrong: its type, a key, or a shape that does not fit.
         """
         network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype)
-        if not 0 < network.layout.size <= _MOST_PARAMETERS:
+        if not 0 < network.layout.trained <= _MOST_PARAMETERS:
             raise InputError(
-                f"the network has {network.layout.size:,} parameters, but needs 1 to {_MOST_PARAMETERS:,}; "
+                f"the network has {network.layout.trained:,} parameters, but needs 1 to {_MOST_PARAMETERS:,}; "
                 "check its layers, their `channels` and `units`"
             )
         check_sizes(network.layers, input_shape)
@@ -111,19 +112,25 @@ class Network:
         return msgspec.json.decode(encoded, type=list[dict[str, Any]])
 
     def init(self, seed: int) -> Array:
-        """Starting parameters (size,). Each parameter has a random stream of its own, keyed by seed and place."""
+        """Starting parameters and buffers (size,). Each parameter has a random stream, keyed by seed and place."""
         vector = np.empty(self.layout.size, self.dtype)
         views = self.layout.views(vector)
-        for index, (layer, parameters) in enumerate(zip(self.layers, self._parameters, strict=True)):
+        for index, (layer, parameters) in enumerate(zip(self.layers, self.chain.parameters, strict=True)):
             for number, (name, parameter) in enumerate(parameters.items()):
                 philox = np.random.Philox(key=[seed, _INIT_DOMAIN], counter=[0, 0, number, index])
                 views[f"{layer.name}.{name}"][...] = parameter.draw(np.random.Generator(philox))
+        for entry, buffer in zip(self.layout.buffers, self._buffers(), strict=True):
+            views[entry.name][...] = buffer.start
         return vector
+
+    def update_buffers(self, buffers: Array, sums: Array, count: int) -> None:
+        """Move the buffers, in place, by their shares to the means of a batch: `sums`, over `count` samples."""
+        buffers += self._shares * (sums / buffers.dtype.type(count) - buffers)
 
     def loss_and_gradient(
         self, parameters: Array, images: Array, labels: Labels, rng: Generators | None, out: Array
     ) -> Sums:
-        """Sums over the samples of `images` (n, H, W, C); their gradient overwrites `out` (size,).
+        """Sums over the samples of `images` (n, H, W, C); gradient and statistics, likewise, overwrite `out` (size,).
 
         `rng` gives a random layer (dropout), by its index, its generator; None means that nothing is random.
         Not a number in, not a number out: nothing is clipped.
@@ -135,9 +142,9 @@ class Network:
             work = self._workspaces(len(images), parameters)
             for layer_work, g in zip(work, self._views(out), strict=True):
                 layer_work.g = g
-            logits = self._forward(images, work, rng)
+            logits = self._forward(images, work, True, rng)
             loss, correct, gradient = softmax_cross_entropy(logits, labels)
-            self._backward(gradient.astype(self.dtype), work)
+            self.chain.backward(gradient.astype(self.dtype), work, wanted=False)
         return Sums(loss, correct, len(images))
 
     def loss(self, parameters: Array, images: Array, labels: Labels) -> Sums:
@@ -145,7 +152,7 @@ class Network:
         if not len(images):
             return Sums(0.0, 0, 0)
         with np.errstate(all="ignore"):
-            logits = self._forward(images, self._workspaces(len(images), parameters), None)
+            logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
             loss, correct, _ = softmax_cross_entropy(logits, labels)
         return Sums(loss, correct, len(images))
 
@@ -154,39 +161,30 @@ class Network:
         if not len(images):
             return np.zeros((0, self.classes))
         with np.errstate(all="ignore"):
-            return softmax(self._forward(images, self._workspaces(len(images), parameters), None))
+            return softmax(self._forward(images, self._workspaces(len(images), parameters), False, None))
 
-    def _forward(self, images: Array, work: list[Workspace], rng: Generators | None) -> Array:
+    def _forward(self, images: Array, work: list[Workspace], training: bool, rng: Generators | None) -> Array:
         """The logits (n, classes)."""
         x = np.empty((*images.shape[1:3], len(images), images.shape[3]), self.dtype)
         x[...] = images.transpose(1, 2, 0, 3)
-        for index in self._order:
-            layer, own = self.layers[index], work[index]
-            own.x, own.generator = x, rng(index) if rng and layer.random else None
-            x = own.y = layer.forward(x, own)
-        return x
+        return self.chain.forward(x, work, training, rng)
 
-    def _backward(self, dy: Array, work: list[Workspace]) -> None:
-        """Overwrite the gradients of all layers, given that of the logits."""
-        first = next(place for place, index in enumerate(self._order) if self._parameters[index])
-        for place in range(len(self._order) - 1, first - 1, -1):
-            index = self._order[place]
-            if self._parameters[index]:
-                self.layers[index].gradients(dy, work[index])
-            if place > first:  # nobody asks for the gradient of the images
-                dy = self.layers[index].backward(dy, work[index])
+    def _buffers(self) -> list[Buffer]:
+        return [buffer for buffers in self.chain.buffers for buffer in buffers.values()]
 
     def _views(self, vector: Array) -> list[dict[str, Array]]:
-        """For every layer, its parameters by their names within the layer."""
-        views = iter(self.layout.views(vector).values())
-        return [{name: next(views) for name in parameters} for parameters in self._parameters]
+        """For every layer, its parameters and buffers by their names within the layer."""
+        views = self.layout.views(vector)
+        return [
+            {name: views[f"{layer.name}.{name}"] for name in (*parameters, *buffers)}
+            for layer, parameters, buffers in zip(self.layers, self.chain.parameters, self.chain.buffers, strict=True)
+        ]
 
     def _workspaces(self, samples: int, parameters: Array) -> list[Workspace]:
         """Those of the layers for this number of samples, holding the parameters."""
         work = self._kept.pop(samples, None)
         if work is None:
-            fast = loops.best(self.dtype, sum(self.products))
-            work = [Workspace(self._scratch, fast) for _ in self.layers]
+            work = self.chain.workspaces(self._scratch, loops.best(self.dtype, sum(self.chain.products)))
             while len(self._kept) >= _KEPT_SIZES:
                 del self._kept[next(iter(self._kept))]
         self._kept[samples] = work  # the one used longest ago is first
@@ -195,24 +193,18 @@ class Network:
         return work
 
 
-def _layout(layers: Sequence[Layer], parameters: Sequence[Mapping[str, Parameter]]) -> Layout:
-    entries: list[Entry] = []
+def _layout(chain: Chain) -> Layout:
     offset = 0
-    for layer, mapping in zip(layers, parameters, strict=True):
-        for name, parameter in mapping.items():
-            entries.append(Entry(f"{layer.name}.{name}", parameter.shape, offset))
-            offset += math.prod(parameter.shape)
-    return Layout(tuple(entries), offset)
 
+    def entries(of: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
+        nonlocal offset
+        found = []
+        for layer, mapping in zip(chain.layers, of, strict=True):
+            for name, part in mapping.items():
+                found.append(Entry(f"{layer.name}.{name}", part.shape, offset))
+                offset += math.prod(part.shape)
+        return tuple(found)
 
-def _order(layers: Sequence[Layer]) -> list[int]:
-    """Indices of the layers as they are run: a relu after the max-pooling that follows it.
-
-    The two commute exactly, gradients included: the maximum of a window is the same number before and after, and
-    where it is not positive no gradient passes either way. So relu runs on the smaller array.
-    """
-    order = list(range(len(layers)))
-    for place in range(len(order) - 1):
-        if isinstance(layers[order[place]], ReLU) and isinstance(layers[order[place + 1]], MaxPool2D):
-            order[place], order[place + 1] = order[place + 1], order[place]
-    return order
+    parameters = entries(chain.parameters)
+    trained = offset
+    return Layout(parameters, entries(chain.buffers), trained, offset)

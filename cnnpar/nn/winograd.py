@@ -25,6 +25,7 @@ from cnnpar.nn.kernels import Array, Memory, Pair, Shape, as_rows
 SIZE = len(POINTS) + 1
 _FEWEST = 100_000  # products of the definition, by sample; with fewer, transforms cost more than they save
 _APART = 144  # numbers between the points of one kind and the next: a cache has few places for equal addresses
+_SMALL = 10**6  # products of a pair of matrices, up to which BLAS is slow with the second one in transposed order
 _BLOCK = 450_000  # numbers in the 36 factors and products of the tiles that are in work at a time
 
 
@@ -72,25 +73,21 @@ class Tiling:
 tiling = lru_cache(maxsize=256)(Tiling)
 
 
-def correlate(
-    x: Array, kernel: Array, bias: Array | None, start: Pair, count: Pair, memory: Memory, keep: bool
-) -> Array:
+def correlate(x: Array, kernel: Array, bias: Array | None, start: Pair, count: Pair, memory: Memory) -> Array:
     """The products of `count` windows of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`.
 
-    The first window starts at the pixel `start`, which may lie outside of the image, in zeros. `keep` the transformed
-    inputs for `kernel_gradient`?
+    The first window starts at the pixel `start`, which may lie outside of the image, in zeros.
     """
     samples, channels = x.shape[2], kernel.shape[3]
     tiles = tiling(count, kernel.shape, samples)
-    factors = memory.scratch("factors", (SIZE**2, *kernel.shape[2:]), x.dtype)
+    factors = memory.array("factors", (SIZE**2, *kernel.shape[2:]), x.dtype)
     _kernel_points(kernel, factors, memory)
     y = memory.array("y", (*count, samples, channels), x.dtype)
     biases = memory.scratch("biases", (samples, channels), x.dtype)
     biases[...] = 0 if bias is None else bias
     for number, rows in enumerate(tiles.blocks):
-        shape, top = tiles.points(rows, x.shape[3]), rows.start * tiles.size[0]
-        inputs = memory.array(f"inputs {number}", shape, x.dtype) if keep else memory.scratch("inputs", shape, x.dtype)
-        place = *tiles.size, len(rows), tiles.count[1]
+        inputs = memory.array(f"inputs {number}", tiles.points(rows, x.shape[3]), x.dtype)
+        top, place = rows.start * tiles.size[0], (*tiles.size, len(rows), tiles.count[1])
         memory.loops.input_points(as_rows(x), start[0] + top, start[1], *place, inputs)
         products = memory.scratch("products", tiles.points(rows, channels), x.dtype)
         np.matmul(tiles.matrices(inputs, rows, x.shape[3]), factors, out=tiles.matrices(products, rows, channels))
@@ -98,19 +95,32 @@ def correlate(
     return y
 
 
-def kernel_gradient(dy: Array, out: Array, memory: Memory) -> None:
-    """Write the gradient of the kernel, given that of what `correlate` returned when it last used `memory`."""
+def gradients(dy: Array, out: Array, start: Pair, dx: Array | None, memory: Memory) -> None:
+    """Write the gradient of the kernel to `out`, and add that of the inputs to `dx`, if it is wanted.
+
+    `dy` is the gradient of what `correlate` returned when it last used `memory`. All steps of the forward pass are
+    linear, and are taken back one by one: the transformed `dy` serves both.
+    """
     tiles = tiling(dy.shape[:2], out.shape, dy.shape[2])
-    total, term = (memory.scratch(name, (SIZE**2, *out.shape[2:]), dy.dtype) for name in ("factors", "term"))
+    depth, channels = out.shape[2:]
+    total, term = (memory.scratch(name, (SIZE**2, depth, channels), dy.dtype) for name in ("total", "term"))
+    back = memory.last("factors").transpose(0, 2, 1)
+    if dx is not None and tiles.tiles(tiles.blocks[0]) * depth * channels <= _SMALL:
+        back = memory.scratch("back", back.shape, dy.dtype)
+        back[...] = memory.last("factors").transpose(0, 2, 1)
     for number, rows in enumerate(tiles.blocks):
-        inputs = tiles.matrices(memory.last(f"inputs {number}"), rows, out.shape[2])
-        products = memory.scratch("products", tiles.points(rows, out.shape[3]), dy.dtype)
-        place = *tiles.size, len(rows), tiles.count[1]
-        memory.loops.gradient_points(as_rows(dy), rows.start * tiles.size[0], *place, products)
-        gradients = tiles.matrices(products, rows, out.shape[3])
-        np.matmul(inputs.transpose(0, 2, 1), gradients, out=term if number else total)
+        top, place = rows.start * tiles.size[0], (*tiles.size, len(rows), tiles.count[1])
+        products = memory.scratch("products", tiles.points(rows, channels), dy.dtype)
+        memory.loops.gradient_points(as_rows(dy), top, *place, products)
+        of_products = tiles.matrices(products, rows, channels)
+        inputs = tiles.matrices(memory.last(f"inputs {number}"), rows, depth)
+        np.matmul(inputs.transpose(0, 2, 1), of_products, out=term if number else total)
         if number:
             total += term
+        if dx is not None:
+            of_inputs = memory.scratch("inputs", tiles.points(rows, depth), dy.dtype)
+            np.matmul(of_products, back, out=tiles.matrices(of_inputs, rows, depth))
+            memory.loops.input_gradients(of_inputs, start[0] + top, start[1], *place, as_rows(dx))
     _kernel_gradient(total, out, memory)
 
 

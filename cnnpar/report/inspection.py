@@ -51,11 +51,11 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     layers.add_row(*_texts(["", "input", _by(shape), ""]))
     for layer in network.layers:
         shape = layer.output_shape(shape)
-        own = [entry for entry in network.layout.entries if entry.name.startswith(f"{layer.name}.")]
+        own = [entry for entry in network.layout.parameters if entry.name.startswith(f"{layer.name}.")]
         count = sum(math.prod(entry.shape) for entry in own)
         kind = str(layer.__struct_config__.tag)
         layers.add_row(*_texts([layer.name, kind, _by(shape), f"{count:,}" if count else ""]))
-    layers.add_row(*_texts(["all", "", "", f"{network.layout.size:,}"]))
+    layers.add_row(*_texts(["all", "", "", f"{network.layout.trained:,}"]))
 
     page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
     with page.capture() as capture:

@@ -4,15 +4,18 @@ Importing this package fills the registry `LAYERS`, from the `type` of a configu
 """
 
 from cnnpar.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
-from cnnpar.nn.layers.base import LAYERS, Layer, Parameter, Workspace, register
+from cnnpar.nn.layers.base import LAYERS, Buffer, Layer, Parameter, Workspace, register
 from cnnpar.nn.layers.conv import Conv2D
 from cnnpar.nn.layers.dense import Dense, Flatten
 from cnnpar.nn.layers.dropout import Dropout
+from cnnpar.nn.layers.norm import BatchNorm2D
 from cnnpar.nn.layers.pool import AvgPool2D, MaxPool2D
 
 __all__ = [
     "LAYERS",
     "AvgPool2D",
+    "BatchNorm2D",
+    "Buffer",
     "Conv2D",
     "Dense",
     "Dropout",

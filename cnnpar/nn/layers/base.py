@@ -24,7 +24,7 @@ class Parameter(NamedTuple):
     """A trainable array: its shape, and how it starts."""
 
     shape: Shape
-    init: Init | Literal["zeros"] = "zeros"
+    init: Init | Literal["zeros", "ones"] = "zeros"
     fan_in: int = 0  # inputs that one output sums
     fan_out: int = 0  # outputs that one input reaches
 
@@ -39,7 +39,15 @@ class Parameter(NamedTuple):
         if self.init == "glorot":
             limit = math.sqrt(6.0 / (self.fan_in + self.fan_out))
             return generator.uniform(-limit, limit, self.shape)
-        return np.zeros(self.shape)
+        return np.full(self.shape, float(self.init == "ones"))
+
+
+class Buffer(NamedTuple):
+    """A running statistic of the training data: each step moves it by a share of the way to what its batch had."""
+
+    shape: Shape
+    start: float
+    share: float
 
 
 class Workspace:
@@ -48,15 +56,18 @@ class Workspace:
     There is one for each layer and number of samples, so every array has one shape for good.
     """
 
-    p: Mapping[str, Array]  # the layer's parameters by name, to read
-    g: Mapping[str, Array]  # their gradients, for `gradients` to overwrite
+    p: Mapping[str, Array]  # the layer's parameters and buffers by name, to read
+    g: Mapping[str, Array]  # for `backward` to overwrite: gradients, and the batch's statistics, as sums over samples
     x: Array  # the layer's input in the last forward pass
     y: Array  # and its output
+    training: bool = True  # whether that pass is to be learned from, or an evaluation
+    wanted: bool = True  # whether anybody asks for the gradient of the input
     generator: np.random.Generator | None  # in training, for a layer that is `random`
 
     def __init__(self, scratch: dict[str, Array] | None = None, loops: Loops = NUMPY) -> None:
         """`scratch`: the memory of `scratch`, shared by workspaces that are used in turns, as a network's are."""
         self.loops = loops
+        self.saved: dict[str, tuple[Any, ...]] = {}  # small things that one pass leaves to the next
         self._arrays: dict[str, Array] = {}
         self._parts: dict[str, Workspace] = {}
         self._scratch: dict[str, Array] = {} if scratch is None else scratch
@@ -104,16 +115,24 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         """The trainable arrays for an input of `shape`, by name."""
         return {}
 
+    def buffers(self, shape: Shape) -> dict[str, Buffer]:  # noqa: ARG002
+        """The running statistics for an input of `shape`, by name. Only a layer with parameters may have some."""
+        return {}
+
+    def products(self, shape: Shape) -> int:
+        """Multiplications of a forward pass over one sample of `shape`: each weight as often as it is used."""
+        weight = self.parameters(shape).get("weight")
+        return math.prod(weight.shape + self.output_shape(shape)[:-1]) if weight else 0
+
     def forward(self, x: Array, work: Workspace) -> Array:
         """The output for input `x`, which is not changed. It may lie in `work`, valid until the next forward pass."""
         raise NotImplementedError
 
-    def gradients(self, dy: Array, work: Workspace) -> None:
-        """Overwrite `work.g`, given the gradient `dy` of the output of the last forward pass."""
-        raise NotImplementedError
+    def backward(self, dy: Array, work: Workspace) -> Array | None:
+        """The gradient of the input, given the gradient `dy` of the output of the last forward pass.
 
-    def backward(self, dy: Array, work: Workspace) -> Array:
-        """The gradient of the input, given the gradient `dy` of the output of the last forward pass."""
+        `work.g` is overwritten. None may be returned where the gradient of the input is not `wanted`.
+        """
         raise NotImplementedError
 
 

@@ -10,6 +10,8 @@ from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, Workspace, register
 
+_MANY = 48  # samples from which on turning the gradient of the input around takes longer than it saves
+
 
 @register
 class Dense(Layer, frozen=True, tag="dense"):
@@ -40,14 +42,15 @@ class Dense(Layer, frozen=True, tag="dense"):
         y += work.p["bias"]
         return y
 
-    def gradients(self, dy: Array, work: Workspace) -> None:
+    def backward(self, dy: Array, work: Workspace) -> Array | None:
         """See Layer."""
         np.matmul(work.x.T, dy, out=work.g["weight"])
         np.add.reduce(dy, axis=0, out=work.g["bias"])
-
-    def backward(self, dy: Array, work: Workspace) -> Array:
-        """See Layer."""
+        if not work.wanted:
+            return None
         dx = work.array("dx", work.x.shape, dy.dtype)
+        if len(dx) >= _MANY:
+            return np.matmul(dy, work.p["weight"].T, out=dx)
         transposed = work.scratch("transposed", dx.T.shape, dy.dtype)  # twice as fast: the weights lie in its order
         dx[...] = np.matmul(work.p["weight"], dy.T, out=transposed).T
         return dx

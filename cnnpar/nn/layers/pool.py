@@ -3,16 +3,16 @@
 Windows lie wholly inside the image: a remainder at the bottom or right that fills no window is not pooled.
 """
 
-import math
 from typing import ClassVar
 
 import msgspec
 import numpy as np
 
 from cnnpar.errors import InputError
+from cnnpar.nn.bands import winner_type
 from cnnpar.nn.kernels import Array, Pair, Shape, as_rows, pair, window_count
 from cnnpar.nn.layers.base import Layer, Workspace, at_least, image_shape, register
-from cnnpar.nn.loops import window_pixels
+from cnnpar.nn.reference import window_pixels
 
 
 class Pool2D(Layer, frozen=True):
@@ -25,28 +25,33 @@ class Pool2D(Layer, frozen=True):
         if self.stride is msgspec.UNSET:
             msgspec.structs.force_setattr(self, "stride", self.size)
         at_least("size", self.size, 1)
-        at_least("stride", self._strides(), 1)
+        at_least("stride", self.strides(), 1)
 
     def output_shape(self, shape: Shape) -> Shape:
         """See Layer."""
         height, width, channels = image_shape(shape)
-        (rows, columns), count = pair(self.size), self._count((height, width))
+        (rows, columns), count = pair(self.size), self.count((height, width))
         if not all(count):
             raise InputError(f"a window of {rows} x {columns} does not fit its input {shape}")
         return (*count, channels)
 
-    def _strides(self) -> Pair:
+    def overlaps(self) -> bool:
+        """Whether a pixel may be in more than one window."""
+        return any(stride < size for size, stride in zip(pair(self.size), self.strides(), strict=True))
+
+    def strides(self) -> Pair:
+        """Down and across."""
         assert self.stride is not msgspec.UNSET, "set when the layer was made"
         return pair(self.stride)
 
-    def _count(self, shape: Shape) -> Pair:
+    def count(self, shape: Shape) -> Pair:
         """Windows by axis, for an image of `shape` (H, W, ...)."""
-        (rows, columns), (down, right) = pair(self.size), self._strides()
+        (rows, columns), (down, right) = pair(self.size), self.strides()
         return window_count(shape[0], rows, down), window_count(shape[1], columns, right)
 
     def _pixels(self, image: Array) -> list[Array]:
         """For every pixel of a window, in row-major order, the view of `image` that holds it for all windows."""
-        pixels = window_pixels(pair(self.size), self._strides(), self._count(image.shape))
+        pixels = window_pixels(pair(self.size), self.strides(), self.count(image.shape))
         return [image[slices] for slices in pixels]
 
 
@@ -55,24 +60,22 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
     """The largest number of each window. Of equal ones the first, in row-major order, gets the gradient."""
 
     kind: ClassVar[str] = "maxpool"
+    rectify: ClassVar[bool] = False  # whether relu is done here too
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        height, width, samples, channels = x.shape
-        y = work.array("y", (*self._count((height, width)), samples, channels), x.dtype)
-        pixels = math.prod(pair(self.size))
-        winner = work.array("winner", y.shape, np.dtype(np.uint8 if pixels <= 256 else np.uint32))
-        work.loops.maxpool(as_rows(x), *pair(self.size), *self._strides(), as_rows(y), as_rows(winner))
+        y = work.array("y", (*self.count(x.shape), *x.shape[2:]), x.dtype)
+        winner = as_rows(work.array("winner", y.shape, winner_type(pair(self.size))))
+        work.loops.maxpool(as_rows(x), *pair(self.size), *self.strides(), self.rectify, as_rows(y), winner)
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """See Layer."""
         dx = work.array("dx", work.x.shape, dy.dtype)
-        overlap = any(stride < size for size, stride in zip(pair(self.size), self._strides(), strict=True))
-        if overlap:
+        if self.overlaps():
             dx.fill(0)  # otherwise every pixel is written once, or is in no window and was 0 from the start
-        winner = as_rows(work.last("winner"))
-        work.loops.maxpool_gradient(as_rows(dy), winner, *pair(self.size), *self._strides(), overlap, as_rows(dx))
+        places = *pair(self.size), *self.strides(), self.overlaps()
+        work.loops.maxpool_gradient(as_rows(dy), as_rows(work.last("winner")), *places, as_rows(dx))
         return dx
 
 

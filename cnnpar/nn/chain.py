@@ -1,0 +1,75 @@
+"""Layers in order, as they are run: some together with those that follow, which computes the same in less time."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cnnpar.nn.fusion import fused
+from cnnpar.nn.kernels import Array, Shape
+from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace
+from cnnpar.nn.loops import Loops
+
+Generators = Callable[[int], np.random.Generator]
+
+
+class Run(NamedTuple):
+    """A layer as it is run; it may stand for several, of which only the first has parameters."""
+
+    place: int  # of the first
+    layer: Layer
+
+
+class Chain:
+    """Layers that fit each other. It holds no arrays: those are in workspaces, one for each layer."""
+
+    def __init__(self, layers: Sequence[Layer], shape: Shape) -> None:
+        """For inputs of `shape`, samples left out."""
+        self.layers = tuple(layers)
+        self.shapes = [shape]  # before the first layer, and after each
+        for layer in self.layers:
+            self.shapes.append(layer.output_shape(self.shapes[-1]))
+        before = list(zip(self.layers, self.shapes[:-1], strict=True))
+        self.parameters: list[dict[str, Parameter]] = [layer.parameters(shape) for layer, shape in before]
+        self.buffers: list[dict[str, Buffer]] = [layer.buffers(shape) for layer, shape in before]
+        self.products = [layer.products(shape) for layer, shape in before]  # for one sample, forward
+        self.runs = _runs(self.layers, self.shapes)
+
+    def workspaces(self, scratch: dict[str, Array], loops: Loops) -> list[Workspace]:
+        """New ones, which share the memory `scratch`."""
+        return [Workspace(scratch, loops) for _ in self.layers]
+
+    def forward(self, x: Array, work: Sequence[Workspace], training: bool, rng: Generators | None) -> Array:
+        """The output of the last layer. `rng` gives a random layer, by its index, its generator."""
+        for place, layer in self.runs:
+            own = work[place]
+            own.x, own.training = x, training
+            own.generator = rng(place) if rng and layer.random else None
+            x = own.y = layer.forward(x, own)
+        return x
+
+    def backward(self, dy: Array, work: Sequence[Workspace], wanted: bool) -> Array | None:
+        """Overwrite the gradients of all layers, given that of the output; that of the input, if it is `wanted`."""
+        holders = [number for number, run in enumerate(self.runs) if self.parameters[run.place]]
+        first = 0 if wanted else min(holders, default=len(self.runs))
+        gradient: Array | None = dy
+        for number in range(len(self.runs) - 1, first - 1, -1):
+            place, layer = self.runs[number]
+            work[place].wanted = wanted or number > first
+            assert gradient is not None, "only the first layer's may be left out"
+            gradient = layer.backward(gradient, work[place])
+        return gradient
+
+
+def _runs(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[Run]:
+    """Each layer is tried together with what precedes it."""
+    runs: list[Run] = []
+    for place, layer in enumerate(layers):
+        runs.append(Run(place, layer))
+        while len(runs) > 1:
+            first, second = runs[-2:]
+            both = fused(first.layer, second.layer, shapes[first.place])
+            if both is None:
+                break
+            runs[-2:] = [Run(first.place, both)]
+    return runs

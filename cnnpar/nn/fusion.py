@@ -1,0 +1,147 @@
+"""Layers that are run as one: the same network, computed with fewer trips to memory.
+
+What people configure, name and save are the layers; nothing here has parameters of its own, or a `type`.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import msgspec
+import numpy as np
+
+import cnnpar.nn.bands as bands
+from cnnpar.nn.kernels import Array, Shape, as_rows, pair
+from cnnpar.nn.layers import BatchNorm2D, Conv2D, MaxPool2D, ReLU
+from cnnpar.nn.layers.base import Layer, Workspace
+
+
+class RectifiedPool(MaxPool2D, frozen=True):
+    """Max-pooling and relu, in either order: they commute exactly, gradients included.
+
+    The maximum of a window is the same number before and after relu, and where it is not positive no gradient passes
+    either way.
+    """
+
+    rectify: ClassVar[bool] = True
+
+
+class ConvPool(Layer, frozen=True, kw_only=True):
+    """A convolution of few channels and the max-pooling that follows: what is between them never leaves the cache."""
+
+    conv: Conv2D
+    pool: MaxPool2D
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        start, outputs = self.conv.geometry(x.shape)
+        count, stride = self.pool.count(outputs), pair(self.conv.stride)
+        return bands.correlate(x, work.p["weight"], work.p.get("bias"), start, stride, count, work, self._pooling())
+
+    def backward(self, dy: Array, work: Workspace) -> Array | None:
+        """See Layer."""
+        stride = pair(self.conv.stride)
+        bands.kernel_gradient(dy, work.g["weight"], work.g.get("bias"), stride, work, self._pooling())
+        if not work.wanted:
+            return None
+        _, outputs = self.conv.geometry(work.x.shape)
+        between = work.array("between", (*outputs, *dy.shape[2:]), dy.dtype)  # 0 where no window is, from the start
+        size, winner = pair(self.pool.size), as_rows(work.last("winner"))
+        work.loops.maxpool_gradient(as_rows(dy), winner, *size, *size, False, as_rows(between))
+        return self.conv.transposed(between, work)
+
+    def _pooling(self) -> bands.Pooling:
+        return bands.Pooling(pair(self.pool.size), self.pool.rectify)
+
+
+class NormReLU(Layer, frozen=True, kw_only=True):
+    """Batch normalisation, and relu."""
+
+    norm: BatchNorm2D
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        y = work.array("y", x.shape, x.dtype)
+        work.loops.affine(as_rows(x), *self.norm.coefficients(x, work), True, as_rows(y))
+        return y
+
+    def backward(self, dy: Array, work: Workspace) -> Array | None:
+        """See Layer."""
+        return self.norm.backward(_through_relu(dy, work), work)
+
+
+class NormPool(Layer, frozen=True, kw_only=True):
+    """Batch normalisation and max-pooling, perhaps with relu: pooled first.
+
+    A number is multiplied and shifted by what its whole channel is, and rounding keeps order, so the maximum of a
+    window is that of its largest number; of its smallest, where `scale` is below 0. Only these are normalised. (Where
+    two numbers of a window differ and become equal, the larger one gets the gradient, and not the first.)
+    """
+
+    norm: BatchNorm2D
+    pool: MaxPool2D
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        scale, shift = self.norm.coefficients(x, work)
+        shape = (*self.pool.count(x.shape), *x.shape[2:])
+        extremes, y = (work.array(name, shape, x.dtype) for name in ("extremes", "y"))
+        winner = as_rows(work.array("winner", shape, bands.winner_type(pair(self.pool.size))))
+        sign = np.where(scale < 0, x.dtype.type(-1), x.dtype.type(1))
+        work.loops.extremes(as_rows(x), sign, *pair(self.pool.size), *self.pool.strides(), as_rows(extremes), winner)
+        work.loops.affine(as_rows(extremes), scale, shift, self.pool.rectify, as_rows(y))
+        return y
+
+    def backward(self, dy: Array, work: Workspace) -> Array | None:
+        """See Layer."""
+        part = as_rows(_through_relu(dy, work) if self.pool.rectify else dy)
+        self.norm.gradients(part, as_rows(work.last("extremes")), work)
+        if not work.wanted:
+            return None
+        slope, scale, shift = self.norm.slopes(work)
+        sloped = np.multiply(part, slope, out=work.scratch("sloped", part.shape, dy.dtype))
+        dx = work.array("dx", work.x.shape, dy.dtype)
+        places = *pair(self.pool.size), *self.pool.strides()
+        winner = as_rows(work.last("winner"))
+        work.loops.extremes_gradient(sloped, winner, as_rows(work.x), scale, shift, *places, as_rows(dx))
+        return dx
+
+
+def _through_relu(dy: Array, work: Workspace) -> Array:
+    """What reaches what a relu at the end rectified."""
+    out = work.array("between", dy.shape, dy.dtype)
+    work.loops.relu_gradient(np.ravel(dy), np.ravel(work.y), np.ravel(out))
+    return out
+
+
+def _rectified(pool: MaxPool2D) -> RectifiedPool:
+    return RectifiedPool(**msgspec.structs.asdict(pool))
+
+
+def _conv_pool(conv: Conv2D, pool: MaxPool2D, shape: Shape) -> ConvPool | None:
+    side_by_side = pair(pool.size) == pool.strides()
+    few = bands.suits(conv.parameters(shape)["weight"].shape)
+    return ConvPool(conv=conv, pool=pool) if side_by_side and few else None
+
+
+def _norm_pool(norm: BatchNorm2D, pool: MaxPool2D) -> NormPool | None:
+    return None if pool.overlaps() else NormPool(norm=norm, pool=pool)
+
+
+# By the types of two neighbours, of which only the first may have parameters; `shape` is that of the first one's input.
+_FUSED: dict[tuple[type, type], Callable[..., Layer | None]] = {
+    (ReLU, MaxPool2D): lambda _relu, pool, _shape: _rectified(pool),
+    (MaxPool2D, ReLU): lambda pool, _relu, _shape: _rectified(pool),
+    (Conv2D, MaxPool2D): _conv_pool,
+    (Conv2D, RectifiedPool): _conv_pool,
+    (ConvPool, ReLU): lambda both, _relu, _shape: ConvPool(conv=both.conv, pool=_rectified(both.pool)),
+    (BatchNorm2D, ReLU): lambda norm, _relu, _shape: NormReLU(norm=norm),
+    (BatchNorm2D, MaxPool2D): lambda norm, pool, _shape: _norm_pool(norm, pool),
+    (NormReLU, MaxPool2D): lambda both, pool, _shape: _norm_pool(both.norm, _rectified(pool)),
+    (NormPool, ReLU): lambda both, _relu, _shape: NormPool(norm=both.norm, pool=_rectified(both.pool)),
+}
+
+
+def fused(first: Layer, second: Layer, shape: Shape) -> Layer | None:
+    """One layer that does what the first, for inputs of `shape`, and the second one after it do, if there is one."""
+    make = _FUSED.get((type(first), type(second)))
+    return make(first, second, shape) if make else None

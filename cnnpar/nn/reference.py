@@ -1,0 +1,211 @@
+"""The loops of `cnnpar.nn.loops` in numpy: what they are, and what is there without a compiler."""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cnnpar.nn.formulas as formulas
+
+Array: TypeAlias = NDArray[np.floating[Any]]
+Pair: TypeAlias = tuple[int, int]
+Slices: TypeAlias = tuple[slice, slice]
+Sums: TypeAlias = NDArray[np.float64]
+Winner: TypeAlias = NDArray[Any]
+
+_OUTPUTS: dict[int, Any] = {2: formulas.outputs2, 3: formulas.outputs3, 4: formulas.outputs4}
+_GRADIENTS: dict[int, Any] = {2: formulas.gradients2, 3: formulas.gradients3, 4: formulas.gradients4}
+
+
+def input_points(x: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array) -> None:
+    """See Loops."""
+    points = _points(out, rows, columns, x.shape[2])
+    image = _cut(x, top, left, (rows - 1) * down + 6, (columns - 1) * across + 6)
+    half = formulas.inputs(*(image[i : i + (rows - 1) * down + 1 : down] for i in range(6)))
+    for i, row in enumerate(half):
+        values = formulas.inputs(*(row[:, j : j + (columns - 1) * across + 1 : across] for j in range(6)))
+        for j, value in enumerate(values):
+            points[i, j] = value
+
+
+def input_gradients(
+    points: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array
+) -> None:
+    """See Loops."""
+    factors = _points(points, rows, columns, out.shape[2])
+    for r in range(rows):
+        half = np.zeros((6, (columns - 1) * across + 6, out.shape[2]), out.dtype)
+        for c in range(columns):
+            for j, value in enumerate(formulas.input_gradients(*factors[:, :, r, c].swapaxes(0, 1))):
+                half[:, c * across + j] += value
+        whole = np.stack(formulas.input_gradients(*half))
+        (y, from_y), (x, from_x) = (
+            _common(size, start, count)
+            for size, start, count in zip(out.shape, (top + r * down, left), whole.shape, strict=False)
+        )
+        out[from_y, from_x] += whole[y, x]
+
+
+def outputs(
+    products: Array, bias: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array
+) -> None:
+    """See Loops."""
+    half = _OUTPUTS[down](*_points(products, rows, columns, out.shape[2]))  # each (6, rows, columns, P)
+    for i, row in enumerate(half):
+        target = out[top + i :: down][: row.shape[1]]
+        for j, value in enumerate(_OUTPUTS[across](*row)):
+            place = target[:, j::across]
+            place[...] = value[: place.shape[0], : place.shape[1]] + bias
+
+
+def gradient_points(dy: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array) -> None:
+    """See Loops."""
+    points = _points(out, rows, columns, dy.shape[2])
+    image = _cut(dy, top, 0, rows * down, columns * across)
+    half = _GRADIENTS[down](*(image[i::down] for i in range(down)))
+    for i, row in enumerate(half):
+        for j, value in enumerate(_GRADIENTS[across](*(row[:, j::across] for j in range(across)))):
+            points[i, j] = value
+
+
+def windows(
+    x: Array, row: int, height: int, width: int, depth: int, down: int, across: int, count: Pair, out: Array
+) -> None:
+    """See Loops."""
+    image = x[row:].reshape(len(x) - row, x.shape[1], -1, depth)
+    target = out[: height * width * depth].reshape(height * width, depth, *count, -1)
+    for k, pixel in enumerate(_pixels(image, count, height, width, down, across)):
+        target[k] = pixel.transpose(3, 0, 1, 2)
+
+
+def maxpool(
+    x: Array, height: int, width: int, down: int, across: int, rectify: bool, out: Array, winner: Winner
+) -> None:
+    """See Loops."""
+    extremes(x, np.ones(x.shape[2], x.dtype), height, width, down, across, out, winner)
+    if rectify:
+        np.copyto(winner, winner.dtype.type(height * width), where=~(out > 0))
+        np.maximum(out, 0, out=out)
+    out += 0
+
+
+def maxpool_gradient(
+    dy: Array, winner: Winner, height: int, width: int, down: int, across: int, overlap: bool, out: Array
+) -> None:
+    """See Loops."""
+    pixels = list(_pixels(out, dy.shape, height, width, down, across))
+    for k in reversed(range(len(pixels))):
+        if overlap:
+            pixels[k] += dy * (winner == k)
+        else:
+            np.multiply(dy, winner == k, out=pixels[k])
+
+
+def relu_gradient(dy: Array, y: Array, out: Array) -> None:
+    """See Loops."""
+    np.multiply(dy, y > 0, out=out)
+
+
+def moments(x: Array, y: Array, out: Sums) -> None:
+    """See Loops."""
+    out.fill(0)
+    for first, second in zip(x.reshape(-1, x.shape[2]), y.reshape(-1, y.shape[2]), strict=True):
+        out[0] += first
+        out[1] += np.multiply(first, second, dtype=np.float64)
+
+
+def affine(x: Array, scale: Array, shift: Array, rectify: bool, out: Array) -> None:
+    """See Loops."""
+    np.multiply(x, scale, out=out)
+    out += shift
+    if rectify:
+        np.maximum(out, 0, out=out)
+        out += 0
+
+
+def affine_gradient(dy: Array, x: Array, slope: Array, scale: Array, shift: Array, out: Array) -> None:
+    """See Loops."""
+    affine(x, scale, shift, False, out)
+    np.add(dy * slope, out, out=out)
+
+
+def extremes(
+    x: Array, sign: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner
+) -> None:
+    """See Loops."""
+    winner.fill(0)
+    larger, number = np.empty(out.shape, bool), np.empty(out.shape, winner.dtype)
+    for k, pixel in enumerate(_pixels(x, out.shape, height, width, down, across)):
+        value = pixel * sign
+        if k == 0:
+            out[...] = value
+            continue
+        np.greater(value, out, out=larger)
+        np.multiply(larger, winner.dtype.type(k), out=number)
+        np.maximum(winner, number, out=winner)
+        np.maximum(value, out, out=out)
+    out *= sign
+
+
+def extremes_gradient(
+    dy: Array,
+    winner: Winner,
+    x: Array,
+    scale: Array,
+    shift: Array,
+    height: int,
+    width: int,
+    down: int,
+    across: int,
+    out: Array,
+) -> None:
+    """See Loops."""
+    affine(x, scale, shift, False, out)
+    for k, pixel in enumerate(_pixels(out, dy.shape, height, width, down, across)):
+        pixel += dy * (winner == k)
+
+
+def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[Slices]:
+    """For every pixel of an unpadded window, in row-major order, the slices of an image that hold it for all windows.
+
+    `count` windows by axis, so image[slices] has the shape (*count, ...).
+    """
+    for y in range(window[0]):
+        for x in range(window[1]):
+            yield (
+                slice(y, y + stride[0] * (count[0] - 1) + 1, stride[0]),
+                slice(x, x + stride[1] * (count[1] - 1) + 1, stride[1]),
+            )
+
+
+def copy_pixels(x: Array, start: Pair, out: Array) -> None:
+    """Copy the pixels of an image from `start` on into `out`, whose others, outside of the image, are left alone."""
+    (rows, from_rows), (columns, from_columns) = (
+        _common(x.shape[axis], start[axis], out.shape[axis]) for axis in (0, 1)
+    )
+    out[rows, columns] = x[from_rows, from_columns]
+
+
+def _common(size: int, start: int, count: int) -> Slices:
+    """Which of `count` pixels from `start` on lie in an axis of `size`, and where in the axis."""
+    first, last = max(0, -start), max(0, min(count, size - start), -start)
+    return slice(first, last), slice(first + start, last + start)
+
+
+def _points(array: Array, rows: int, columns: int, size: int) -> Array:
+    """The points of so many tiles, (6, 6, rows, columns, P): a view."""
+    return array[:, : rows * columns * size].reshape(6, 6, rows, columns, size)
+
+
+def _cut(x: Array, top: int, left: int, height: int, width: int) -> Array:
+    """So many pixels of an image from (top, left) on; outside of it they are 0."""
+    out = np.zeros((height, width, x.shape[2]), x.dtype)
+    copy_pixels(x, (top, left), out)
+    return out
+
+
+def _pixels(image: Array, count: tuple[int, ...], height: int, width: int, down: int, across: int) -> Iterator[Array]:
+    """For every pixel of a window, in row-major order, the view of the image that holds it for `count` windows."""
+    pixels = window_pixels((height, width), (down, across), (count[0], count[1]))
+    return (image[slices] for slices in pixels)
