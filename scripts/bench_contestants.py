@@ -45,12 +45,12 @@ def data_of(name: str) -> tuple[Dataset, Preprocessing]:
     return make_data(TASKS[name])
 
 
-def cnnpar_rate(name: str, batch: int, workers: int, seconds: float) -> float:
+def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: float) -> float:
     """Samples per second of cnnpar; its workers are started for this, and gone afterwards."""
     network = make_network(TASKS[name])
     data, preprocessing = data_of(name)
     settings = config.Config(
-        train=config.Train(epochs=10**6, batch_size=batch),
+        train=config.Train(epochs=10**6, batch_size=batch, microbatch=microbatch),
         optimizer=config.SGD(learning_rate=LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=0.0),
         schedule=config.Constant(),
         engine=config.Engine(workers=workers, transport="direct"),

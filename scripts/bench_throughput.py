@@ -7,7 +7,9 @@ cnnpar: the loop of `cnnpar.training.train`, whole: it draws batches, normalises
 reduces, updates; in this process, and with one and two workers on the direct transport. PyTorch (scripts/peer_ddp.py):
 the same network from the same tables and starting weights, the same batch and update rule, alone in one process
 and under DDP with gloo in two, in both memory layouts, eager and compiled; its images are normalised ahead.
-Everybody has one thread per process.
+Everybody has one thread per process. cnnpar computes in microbatches of the size that suits the network (`TASKS`), as
+PyTorch counts as its best variant; with two workers it is measured with the default size, 16, too. Batch normalisation
+is over a microbatch here and over a process' share of the batch there: at batch 128 the same 64 samples.
 
 Contestants take turns: each is measured once per repeat, while the others wait in a read or do not exist. A ratio
 is one of medians over the repeats; beside it stands the median of the ratios within each repeat, which a machine
@@ -28,9 +30,12 @@ from typing import Any
 from bench_contestants import Peers, cnnpar_rate
 from bench_networks import TASKS
 
+from cnnpar.config import Train
 from cnnpar.parallel.fingerprint import fingerprint
 
-CNNPAR = {"cnnpar, in process": 0, "cnnpar, 1 worker": 1, "cnnpar, 2 workers": 2}  # and the number of workers
+NONE, ONE, TWO = "cnnpar, in process", "cnnpar, 1 worker", "cnnpar, 2 workers"
+DEFAULT = "cnnpar, 2 workers, default microbatch"
+CNNPAR = {NONE: 0, ONE: 1, TWO: 2, DEFAULT: 2}  # and the number of workers
 VARIANTS = [f"{layout} {mode}" for layout in ("channels-last", "channels-first") for mode in ("eager", "compiled")]
 TARGETS = {
     "ratio_small_128": 2.0,
@@ -59,11 +64,12 @@ class Match:
 
     def play(self, seconds: float) -> None:
         """One repeat. Those whose ratio is wanted come one after the other."""
-        self._own("cnnpar, in process", seconds)
+        self._own(NONE, seconds)
         self._others(1, seconds)
-        self._own("cnnpar, 1 worker", seconds)
-        self._own("cnnpar, 2 workers", seconds)
+        self._own(ONE, seconds)
+        self._own(TWO, seconds)
         self._others(2, seconds)
+        self._own(DEFAULT, seconds)
 
     def best(self, processes: int) -> str | None:
         """The PyTorch variant of the highest median."""
@@ -81,16 +87,17 @@ class Match:
         """What the benchmark is for, by the names that --json prints."""
         place = f"{self.network}_{self.batch}"
         suffix = "".join(f"_{part}" for part in (self.network, self.batch) if part not in ("small", 128))
-        none, one, two = CNNPAR
         return {
-            f"ratio_{place}": self.ratio(two, self.best(2)),
-            f"ratio_alone_{place}": self.ratio(none, self.best(1)),
-            f"scaling_2{suffix}": self.ratio(two, one),
+            f"ratio_{place}": self.ratio(TWO, self.best(2)),
+            f"ratio_alone_{place}": self.ratio(NONE, self.best(1)),
+            f"ratio_default_microbatch_{place}": self.ratio(DEFAULT, self.best(2)),
+            f"scaling_2{suffix}": self.ratio(TWO, ONE),
             f"scaling_ddp{suffix}": self.ratio(self.best(2), self.best(1)),
         }
 
     def _own(self, name: str, seconds: float) -> None:
-        self._note(name, cnnpar_rate(self.network, self.batch, CNNPAR[name], seconds))
+        microbatch = Train().microbatch if name == DEFAULT else TASKS[self.network].microbatch
+        self._note(name, cnnpar_rate(self.network, self.batch, CNNPAR[name], microbatch, seconds))
 
     def _others(self, processes: int, seconds: float) -> None:
         if processes not in self._peers:
