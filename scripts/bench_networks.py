@@ -53,11 +53,16 @@ TASKS: dict[str, Task] = {
 
 
 def make_data(task: Task) -> tuple[Dataset, Preprocessing]:
-    """The same noise for both sides, uint8 (SAMPLES, H, W, C), and how it is normalised; speed knows no content."""
+    """The same samples for both sides."""
+    return noise(task.shape, task.classes)
+
+
+def noise(shape: ImageShape, classes: int) -> tuple[Dataset, Preprocessing]:
+    """uint8 images (SAMPLES, H, W, C) and labels, and how they are normalised; speed knows no content."""
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (SAMPLES, *task.shape), np.uint8)
-    labels = random.integers(0, task.classes, SAMPLES)
-    data = Dataset(images, labels, tuple(map(str, range(task.classes))))
+    images = random.integers(0, 256, (SAMPLES, *shape), np.uint8)
+    labels = random.integers(0, classes, SAMPLES)
+    data = Dataset(images, labels, tuple(map(str, range(classes))))
     return data, Preprocessing.of(data)
 
 

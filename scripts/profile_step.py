@@ -1,12 +1,15 @@
-"""Where one gradient's time goes, layer by layer, on one core with one BLAS thread.
+"""Where a step's time goes: a gradient's, layer by layer, on one core with one BLAS thread; and the engine's phases.
 
     python scripts/profile_step.py [--network NAME | --config FILE --shape H W C --classes N] [--microbatch 16]
-                                   [--repeat 200] [--json]
+                                   [--repeat 200] [--workers 2] [--batch 128] [--steps 300] [--json]
 
 The network is one of bench_networks.py, or the configuration's `model.layers`; by default the one for the digits.
 Times are CPU times, means over the fastest quarter of the steps, those that other work on the machine disturbed least.
 MFLOP counts the products and sums of the definition, 2 for each weight and place that it is used at; a way that needs
 fewer (cnnpar/nn/winograd.py) shows as a rate that may be above the machine's own.
+
+The second table is of whole training steps, by `cnnpar.training.train`, with workers on the direct transport: medians
+of wall time. `--workers 0` computes in this process.
 """
 
 import argparse
@@ -17,7 +20,8 @@ from statistics import mean
 from typing import Any, cast
 
 import numpy as np
-from bench_networks import TASKS, make_network
+from bench_networks import TASKS, make_network, noise
+from profile_engine import profile, show
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cnnpar.config import Config
@@ -79,6 +83,9 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--microbatch", type=int, default=16, help="samples at a time")
     parser.add_argument("--repeat", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2, help="of the second table")
+    parser.add_argument("--batch", type=int, default=128, help="samples of its steps")
+    parser.add_argument("--steps", type=int, default=300, help="it measures so many, after as many to warm up")
     parser.add_argument("--json", action="store_true", help="print the sums as one object, on the last line")
     options = parser.parse_args()
     network = chosen(options)
@@ -107,15 +114,17 @@ def main() -> None:
         alone = mean(seconds[place] for place in fastest(seconds))
         chain = network.chain
         timed = [Timed(run.layer) for run in chain.runs]
-        chain.runs = [Run(run.place, cast("Layer", clock)) for run, clock in zip(chain.runs, timed, strict=True)]
+        runs = chain.runs
+        chain.runs = [Run(run.place, cast("Layer", clock)) for run, clock in zip(runs, timed, strict=True)]
         seconds = [step() for _ in range(options.repeat)]
+        chain.runs = runs
     steps = fastest(seconds)
     whole = 1e3 * mean(seconds[step] for step in steps)
 
     print(f"{'layers':<27} {'forward ms':>10} {'backward ms':>11} {'MFLOP':>8} {'GFLOP/s':>8} {'share':>6}")
     rest, total = whole, 0
     stops = [run.place for run in chain.runs[1:]] + [len(network.layers)]
-    for run, stop, clock in zip(chain.runs, stops, timed, strict=True):
+    for run, stop, clock in zip(runs, stops, timed, strict=True):
         name = " ".join(layer.name for layer in network.layers[run.place : stop])
         count = sum(chain.products[run.place : stop])
         forward = clock.milliseconds(steps, "forward")
@@ -135,8 +144,11 @@ def main() -> None:
     }
     print(f"{samples} images in {1e3 * alone:.3f} ms: {samples / alone:,.0f} images/s on one core ({blas})")
     print(f"{results['gflops']:.1f} GFLOP/s, {results['share']:.1%} of the {most:.1f} of a product of 2048 x 2048")
+    data = noise(network.input_shape, network.classes)
+    phases = profile(network, *data, options.batch, samples, options.workers, options.steps)
+    show(phases, options.batch, options.workers)
     if options.json:
-        print(json.dumps(results))
+        print(json.dumps({**results, "engine_ms": phases}))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ FLOORS = {
     "cnnpar.nn.loops": -0.5,
     "cnnpar.nn.compiled": -0.5,
     "cnnpar.nn.compiled_pixels": -0.6,
+    "cnnpar.nn.arena": 0,
     "cnnpar.nn.kernels": 0,
     "cnnpar.nn.winograd": 0.5,
     "cnnpar.nn.bands": 0.5,

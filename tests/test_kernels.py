@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnpar.nn import formulas, kernels, winograd
+from cnnpar.nn.arena import Scratch
 from cnnpar.nn.kernels import Array, pad_sizes, window_count
 from cnnpar.nn.layers import Workspace
 
@@ -128,7 +129,7 @@ def test_only_what_is_possible_and_pays_goes_winograds_way() -> None:
 
 
 def test_an_array_stays_and_scratch_is_shared_by_name() -> None:
-    shared: dict[str, Array] = {}
+    shared = Scratch()
     single = np.dtype(np.float32)
     first, second = Workspace(shared), Workspace(shared)
     kept = first.array("a", (2, 3), single)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnpar.nn.arena import Arena, Scratch
 from cnnpar.nn.fusion import fused
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace
@@ -35,9 +36,10 @@ class Chain:
         self.products = [layer.products(shape) for layer, shape in before]  # for one sample, forward
         self.runs = _runs(self.layers, self.shapes)
 
-    def workspaces(self, scratch: dict[str, Array], loops: Loops) -> list[Workspace]:
-        """New ones, which share the memory `scratch`."""
-        return [Workspace(scratch, loops) for _ in self.layers]
+    def workspaces(self, scratch: Scratch, loops: Loops) -> list[Workspace]:
+        """New ones, which share `scratch`."""
+        arena = Arena()
+        return [Workspace(scratch, loops, arena) for _ in self.layers]
 
     def forward(self, x: Array, work: Sequence[Workspace], training: bool, rng: Generators | None) -> Array:
         """The output of the last layer. `rng` gives a random layer, by its index, its generator."""

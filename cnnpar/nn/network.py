@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnpar.errors import InputError
 from cnnpar.nn import loops
+from cnnpar.nn.arena import Scratch
 from cnnpar.nn.chain import Chain, Generators
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers import Buffer, Layer, Workspace
@@ -79,11 +80,11 @@ class Network:
             [share for entry, share in shares for _ in range(math.prod(entry.shape))], self.dtype
         )  # of each number behind the parameters
         self._kept: dict[int, list[Workspace]] = {}  # by number of samples: a workspace for each layer
-        self._scratch: dict[str, Array] = {}  # what they all need for a moment only
+        self._scratch = Scratch()  # what they all need for a moment only
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the workspaces: a copy makes its own, whose arrays then lie in memory as they must."""
-        return {**self.__dict__, "_kept": {}, "_scratch": {}}
+        return {**self.__dict__, "_kept": {}, "_scratch": Scratch()}
 
     @classmethod
     def from_tables(

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from cnnpar.errors import InputError
+from cnnpar.nn.arena import Arena, Scratch
 from cnnpar.nn.kernels import Array, Pair, Shape, pair
 from cnnpar.nn.loops import NUMPY, Loops
 
@@ -64,13 +65,14 @@ class Workspace:
     wanted: bool = True  # whether anybody asks for the gradient of the input
     generator: np.random.Generator | None  # in training, for a layer that is `random`
 
-    def __init__(self, scratch: dict[str, Array] | None = None, loops: Loops = NUMPY) -> None:
-        """`scratch`: the memory of `scratch`, shared by workspaces that are used in turns, as a network's are."""
+    def __init__(self, scratch: Scratch | None = None, loops: Loops = NUMPY, arena: Arena | None = None) -> None:
+        """`scratch`: shared by workspaces that are used in turns, as a network's are; `arena`: by those of one size."""
         self.loops = loops
+        self._arena = arena or Arena()
         self.saved: dict[str, tuple[Any, ...]] = {}  # small things that one pass leaves to the next
         self._arrays: dict[str, Array] = {}
         self._parts: dict[str, Workspace] = {}
-        self._scratch: dict[str, Array] = {} if scratch is None else scratch
+        self._scratch = scratch or Scratch()
 
     def array(self, name: str, shape: Shape, dtype: np.dtype[Any], order: tuple[int, ...] | None = None) -> Array:
         """The array `name`: zeros the first time, and whatever it held last from then on.
@@ -79,20 +81,18 @@ class Workspace:
         """
         array = self._arrays.get(name)
         if array is None:
-            array = np.zeros(shape if order is None else [shape[axis] for axis in order], dtype)
+            array = self._arena.empty(shape if order is None else tuple(shape[axis] for axis in order), dtype)
+            array.fill(0)
             self._arrays[name] = array = array if order is None else array.transpose(np.argsort(order))
         return array
 
     def scratch(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
         """An array that may hold anything, the caller's until anybody asks for this name again."""
-        size, array = math.prod(shape), self._scratch.get(name)
-        if array is None or array.size < size or array.dtype != dtype:
-            self._scratch[name] = array = np.empty(size, dtype)
-        return array[:size].reshape(shape)
+        return self._scratch.array(name, shape, dtype)
 
     def part(self, name: str) -> "Workspace":
         """A workspace within this one, whose arrays have names of their own."""
-        return self._parts.setdefault(name, Workspace(self._scratch, self.loops))
+        return self._parts.setdefault(name, Workspace(self._scratch, self.loops, self._arena))
 
     def last(self, name: str) -> Array:
         """The array `name`, as it was left."""
