@@ -1,12 +1,14 @@
 """Who takes part in bench_throughput.py: cnnpar with some number of workers, and groups of PyTorch processes."""
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -78,6 +80,31 @@ def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: f
         return run(seconds)
     finally:
         server.close()
+
+
+def side_by_side(name: str, batch: int, microbatch: int, seconds: float, runs: int = 2) -> float:
+    """Samples per second of runs that have nothing to do with each other, at the same time, all together.
+
+    Each computes in a process of its own: no engine is faster on these cores.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(runs, context, _agree_on, (context.Barrier(runs),)) as pool:
+        rates = [pool.submit(_rate_in_company, name, batch, microbatch, seconds) for _ in range(runs)]
+        return sum(rate.result() for rate in rates)
+
+
+def _agree_on(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _rate_in_company(name: str, batch: int, microbatch: int, seconds: float) -> float:
+    data_of(name)
+    _barrier.wait()
+    return cnnpar_rate(name, batch, 0, microbatch, seconds)
+
+
+_barrier: Any = None  # where the runs of `side_by_side` wait for each other
 
 
 class Peers:

@@ -9,7 +9,8 @@ the same network from the same tables and starting weights, the same batch and u
 and under DDP with gloo in two, in both memory layouts, eager and compiled; its images are normalised ahead.
 Everybody has one thread per process. cnnpar computes in microbatches of the size that suits the network (`TASKS`), as
 PyTorch counts as its best variant; with two workers it is measured with the default size, 16, too. Batch normalisation
-is over a microbatch here and over a process' share of the batch there: at batch 128 the same 64 samples.
+is over a microbatch here and over a process' share of the batch there: at batch 128 the same 64 samples. Two runs in
+processes of their own, at once and without an engine, show what these two cores can do together: `scaling_ceiling`.
 
 Contestants take turns: each is measured once per repeat, while the others wait in a read or do not exist. A ratio
 is one of medians over the repeats; beside it stands the median of the ratios within each repeat, which a machine
@@ -27,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench_contestants import Peers, cnnpar_rate
+from bench_contestants import Peers, cnnpar_rate, side_by_side
 from bench_networks import TASKS
 
 from cnnpar.config import Train
@@ -35,6 +36,7 @@ from cnnpar.parallel.fingerprint import fingerprint
 
 NONE, ONE, TWO = "cnnpar, in process", "cnnpar, 1 worker", "cnnpar, 2 workers"
 DEFAULT = "cnnpar, 2 workers, default microbatch"
+APART = "cnnpar, 2 separate runs in process"
 CNNPAR = {NONE: 0, ONE: 1, TWO: 2, DEFAULT: 2}  # and the number of workers
 VARIANTS = [f"{layout} {mode}" for layout in ("channels-last", "channels-first") for mode in ("eager", "compiled")]
 TARGETS = {
@@ -67,6 +69,8 @@ class Match:
         self._own(NONE, seconds)
         self._others(1, seconds)
         self._own(ONE, seconds)
+        rate = side_by_side(self.network, self.batch, TASKS[self.network].microbatch, seconds)
+        self._note(APART, rate)
         self._own(TWO, seconds)
         self._others(2, seconds)
         self._own(DEFAULT, seconds)
@@ -92,6 +96,7 @@ class Match:
             f"ratio_alone_{place}": self.ratio(NONE, self.best(1)),
             f"ratio_default_microbatch_{place}": self.ratio(DEFAULT, self.best(2)),
             f"scaling_2{suffix}": self.ratio(TWO, ONE),
+            f"scaling_ceiling{suffix}": self.ratio(APART, NONE),
             f"scaling_ddp{suffix}": self.ratio(self.best(2), self.best(1)),
         }
 

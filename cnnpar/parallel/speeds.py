@@ -17,22 +17,29 @@ class Speeds:
     def __init__(self) -> None:
         self._paces: dict[Hashable, dict[int, deque[float]]] = {}
         self._delays: deque[float] = deque(maxlen=9)
+        self._usual: dict[Hashable, float] = {}  # of kinds about which nothing new was measured
 
     def measured(self, worker: int, kind: Hashable, microbatches: int, seconds: float, turnaround: float) -> None:
         """A worker computed for that many seconds; its answer came `turnaround` seconds after the job was sent."""
         remembered = self._paces.setdefault(kind, {}).setdefault(worker, deque(maxlen=_REMEMBERED))
         remembered.append(seconds / microbatches)
         self._delays.append(max(turnaround - seconds, 0.0))
+        self._usual.pop(kind, None)
 
     def forget(self, worker: int) -> None:
         """The worker is gone."""
+        self._usual.clear()
         for paces in self._paces.values():
             paces.pop(worker, None)
 
     def usual(self, kind: Hashable) -> float | None:
         """The pace of most workers, of two the faster one's; None while nothing has been measured."""
         paces = self._paces.get(kind)
-        return median_low([median_low(pace) for pace in paces.values()]) if paces else None
+        if not paces:
+            return None
+        if kind not in self._usual:
+            self._usual[kind] = median_low([median_low(pace) for pace in paces.values()])
+        return self._usual[kind]
 
     def expected(self, kind: Hashable, microbatches: int) -> float | None:
         """Seconds from job to answer of a usual worker; of a kind never seen, by the slowest kind that was."""
