@@ -1,5 +1,6 @@
 """Writes checkpoints beside the training: the loop hands over a copy of the state and goes on."""
 
+import ctypes
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,8 @@ class Saver:
             else:
                 if self._reasons.pop(path, None) and not self._reasons:
                     self._warn(f"{path}: checkpoints are written again")
+            del save
+            _give_memory_back()
 
     def _write(self, path: Path, payload: Payload, previous: Path | None) -> None:
         self._require()
@@ -90,6 +93,16 @@ class Saver:
             whole = path in self._written or is_whole(path)
             write(path, content, previous if whole else None)
         self._written.add(path)
+
+
+def _give_memory_back() -> None:
+    """Hand what the allocator keeps of a written checkpoint to the system, where that can be asked for (glibc).
+
+    It would be used again, but in pieces among others: the heap would grow for hundreds of checkpoints.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def is_whole(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """accuracy.png: how a training went, in one picture."""
 
+import gc
 import logging
 import warnings
 from collections.abc import Sequence
@@ -92,6 +93,8 @@ def draw_accuracy(history: Sequence[EpochAccuracy], path: str | Path, title: str
     # Above the axes, where no curve can run beneath it.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
     _write(figure, Path(path))
+    del figure, axes
+    gc.collect()  # a figure is full of cycles: each would stay, with 2 MB of pixels, until Python happens to look
 
 
 def _frame(*curves: Sequence[tuple[int, float]]) -> tuple[float, float]:
