@@ -19,7 +19,8 @@ from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_netwo
 from cnnpar import config, optim
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.nn.network import Sums
+from cnnpar.nn.network import Network, Sums
+from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.state import EpochRecord, TrainState
@@ -47,10 +48,10 @@ def data_of(name: str) -> tuple[Dataset, Preprocessing]:
     return make_data(TASKS[name])
 
 
-def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: float) -> float:
-    """Samples per second of cnnpar; its workers are started for this, and gone afterwards."""
-    network = make_network(TASKS[name])
-    data, preprocessing = data_of(name)
+def open_run(
+    network: Network, data: Dataset, preprocessing: Preprocessing, batch: int, microbatch: int, workers: int
+) -> tuple[config.Config, Training, Server, TrainState]:
+    """All that `cnnpar.training.train` needs; the server is the caller's to close."""
     settings = config.Config(
         train=config.Train(epochs=10**6, batch_size=batch, microbatch=microbatch),
         optimizer=config.SGD(learning_rate=LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=0.0),
@@ -59,7 +60,13 @@ def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: f
     )
     work = Training(network, preprocessing, settings.augment, settings.train, {Kind.TRAIN: len(data)})
     server = start(settings.engine, work, {Kind.TRAIN: data}, lambda text: print(text, file=sys.stderr), lambda: False)
-    state = TrainState(network.init(0), optim.init(settings.optimizer, network.layout.trained))
+    return settings, work, server, TrainState(network.init(0), optim.init(settings.optimizer, network.layout.trained))
+
+
+def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: float) -> float:
+    """Samples per second of cnnpar; its workers are started for this, and gone afterwards."""
+    network = make_network(TASKS[name])
+    settings, work, server, state = open_run(network, *data_of(name), batch, microbatch, workers)
 
     def run(duration: float) -> float:
         before, began = state.samples, time.perf_counter()

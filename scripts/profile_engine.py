@@ -1,6 +1,5 @@
 """Where a whole training step's time goes, as the server sees it: a part of profile_step.py."""
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -9,19 +8,19 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
+from bench_contestants import open_run
+
 import cnnpar.parallel.server
 import cnnpar.training
-from cnnpar import config, optim
+from cnnpar import optim
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
 from cnnpar.parallel.plan import Tree
 from cnnpar.parallel.schedule import Schedule
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.start import start
 from cnnpar.parallel.transport import Answer, Event
 from cnnpar.parallel.work import Kind, Step, Training
-from cnnpar.state import TrainState
 
 PHASES = {  # of a step, in its order
     "publish": "parameters where workers see them",
@@ -112,15 +111,7 @@ def profile(
     network: Network, data: Dataset, preprocessing: Preprocessing, batch: int, microbatch: int, workers: int, steps: int
 ) -> dict[str, float]:
     """Medians of the phases of a step, in ms, and of a worker's preparing of its next inputs."""
-    settings = config.Config(
-        train=config.Train(epochs=10**6, batch_size=batch, microbatch=microbatch),
-        optimizer=config.SGD(learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=0.0),
-        schedule=config.Constant(),
-        engine=config.Engine(workers=workers),
-    )
-    work = Training(network, preprocessing, settings.augment, settings.train, {Kind.TRAIN: len(data)})
-    server = start(settings.engine, work, {Kind.TRAIN: data}, lambda text: print(text, file=sys.stderr), lambda: False)
-    state = TrainState(network.init(0), optim.init(settings.optimizer, network.layout.trained))
+    settings, work, server, state = open_run(network, data, preprocessing, batch, microbatch, workers)
     phases = Phases()
     try:
         with phases.installed(server):
