@@ -92,7 +92,7 @@ def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: f
 def side_by_side(name: str, batch: int, microbatch: int, seconds: float, runs: int = 2) -> float:
     """Samples per second of runs that have nothing to do with each other, at the same time, all together.
 
-    Each computes in a process of its own: no engine is faster on these cores.
+    Each computes in a process of its own, so no engine is to be paid for: what the cores can do, but for noise.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(runs, context, _agree_on, (context.Barrier(runs),)) as pool:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from bench_contestants import open_run
+from bench_contestants import Silent, open_run
 
 import cnnpar.parallel.server
 import cnnpar.training
@@ -36,7 +36,7 @@ PHASES = {  # of a step, in its order
 }
 
 
-class Phases:
+class Phases(Silent):
     """Milliseconds of each phase, step by step."""
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class Phases:
         ]
         timed = self._timed
 
-        class Timed(Tree[Any]):
+        class TimedTree(Tree[Any]):
             put = timed(Tree.put, "reduce")
 
         with ExitStack() as stack:
-            stack.enter_context(patch.object(cnnpar.parallel.server, "Tree", Timed))
+            stack.enter_context(patch.object(cnnpar.parallel.server, "Tree", TimedTree))
             for owner, name, phase in places:
-                stack.enter_context(patch.object(owner, name, self._timed(getattr(owner, name), phase)))
+                stack.enter_context(patch.object(owner, name, timed(getattr(owner, name), phase)))
             stack.enter_context(patch.object(transport, "wait", self._waiting(transport.wait)))
             yield
 
@@ -80,12 +80,6 @@ class Phases:
         self._now.clear()
         self._computed.clear()
         self._began = time.perf_counter()
-
-    def step_skipped(self, *_: object) -> None:
-        """Nothing."""
-
-    def epoch_done(self, *_: object) -> None:
-        """Nothing."""
 
     def _timed(self, function: Callable[..., Any], phase: str) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
