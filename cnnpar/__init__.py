@@ -1,3 +1,24 @@
-"""Data-parallel training of convolutional networks in plain numpy on Ray: the same bits on any number of workers."""
+"""Data-parallel training of convolutional networks in plain numpy on Ray: the same bits on any number of workers.
+
+For scripts there are `train` and `load` (cnnpar/api.py), and for layers of one's own `Layer` and `register`, with what
+their signatures name (cnnpar/nn/layers/base.py).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnpar.api import Model, Result, load, train
+    from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace, register
 
 __version__ = "0.1.0"
+__all__ = ["Buffer", "Layer", "Model", "Parameter", "Result", "Workspace", "load", "register", "train"]
+
+_API = ("Model", "Result", "load", "train")
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when first asked for, so that `cnnpar --help` answers at once."""
+    if name not in __all__:
+        raise AttributeError(f"module 'cnnpar' has no attribute {name!r}")
+    return getattr(import_module("cnnpar.api" if name in _API else "cnnpar.nn.layers.base"), name)

@@ -68,6 +68,7 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     history: list[EpochRecord]
     fingerprint: dict[str, str]
     data_fingerprint: str
+    average: list[Array] = []  # running means of parameters and buffers, where the run keeps them
 
 
 class _Header(Struct, frozen=True):
@@ -94,7 +95,8 @@ def pack(
 ) -> Payload:
     """A copy of the state that later steps leave alone. Raises DivergedError that names an array that is not finite."""
     views = network.layout.views
-    for kind, vector in {"weights": state.parameters, **state.optimizer}.items():
+    average = {} if state.average is None else {"running means": state.average}
+    for kind, vector in {"weights": state.parameters, **average, **state.optimizer}.items():
         bad = [name for name, view in views(vector).items() if not np.isfinite(view).all()]
         if bad:
             raise DivergedError(
@@ -134,6 +136,7 @@ def pack(
         history=list(state.history),
         fingerprint=dict(fingerprint),
         data_fingerprint=data_fingerprint,
+        average=[Array.of(name, view) for vector in average.values() for name, view in views(vector).items()],
     )
 
 
@@ -148,7 +151,14 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
     buffer_shapes = {entry.name: entry.shape for entry in network.layout.buffers}
     kinds = list(optim.init(payload.config.optimizer, 0))
     optimizer_shapes = {f"{kind}/{name}": shape for kind in kinds for name, shape in shapes.items()}
-    expected = {"parameters": shapes, "buffers": buffer_shapes, "optimizer": optimizer_shapes}
+    averaged = bool(payload.config.train.ema_decay)
+    average_shapes = {**shapes, **buffer_shapes} if averaged else {}
+    expected = {
+        "parameters": shapes,
+        "buffers": buffer_shapes,
+        "optimizer": optimizer_shapes,
+        "average": average_shapes,
+    }
     flat = {}
     for name, arrays in expected.items():
         try:
@@ -160,6 +170,7 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
     state = TrainState(
         parameters=np.concatenate([flat["parameters"], flat["buffers"]]),
         optimizer={kind: np.array(row) for kind, row in zip(kinds, rows, strict=True)},
+        average=flat["average"] if averaged else None,
         epoch=position.epoch,
         index=position.index,
         step=position.step,
@@ -182,7 +193,7 @@ def encode(payload: Payload) -> bytes:
     if payload.config.checkpoint.arrays == "decimal":
         lists: dict[str, Any] = {
             name: [array.decimal() for array in getattr(payload, name)]
-            for name in ("parameters", "buffers", "optimizer")
+            for name in ("parameters", "buffers", "optimizer", "average")
         }
         payload = msgspec.structs.replace(payload, **lists)
     body = msgspec.json.encode(payload)
@@ -248,7 +259,7 @@ def _network(payload: Payload, place: str) -> Network:
     if not all(_SMALLEST_STD <= std <= 255 for std in preprocessing.std):
         raise InputError(f"{place}.preprocessing.std: not within {_SMALLEST_STD:g} to 255")
     try:
-        network = Network.from_tables(payload.network, shape, classes)
+        network = Network.from_tables(payload.network, shape, classes, loss=payload.config.loss)
     except InputError as error:
         raise InputError(f"{place}.network: {error}") from error
     try:

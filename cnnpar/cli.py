@@ -119,7 +119,7 @@ def train(
     from cnnpar.summary import as_text
 
     progress = Progress("quiet" if quiet else "auto", sys.stderr if json else sys.stdout)
-    name = config.stem if config else resolved.data.name or Path(resolved.data.train).name.partition(".")[0] or "run"
+    name = config.stem if config else resolved.data.title
     with StopSignal() as stop:
         place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
         summary = train_run(resolved, place, resumed, progress, stop)
@@ -262,9 +262,7 @@ def _settings(
         tables, source = settings.to_tables(resumed.payload.config), str(resumed.path)
         tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
     resolved = settings.resolve(tables, assignments, source, options)
-    data = resolved.data  # a checkpoint must find its data from any folder
-    places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(data, key))}
-    return msgspec.structs.replace(resolved, data=msgspec.structs.replace(data, **places))
+    return msgspec.structs.replace(resolved, data=resolved.data.absolute())
 
 
 def _enter_portable(config: Config) -> None:

@@ -5,6 +5,7 @@ does without options, and `configs/digits.toml` spells it out. `cnnpar/settings.
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -68,6 +69,16 @@ class Data(_Table, frozen=True):
         if len(self.shape) not in (0, 2, 3):
             raise ValueError("`shape` is [height, width] or [height, width, channels]")
 
+    @property
+    def title(self) -> str:
+        """What a run on these data is called, if it has no other name."""
+        return self.name or Path(self.train).name.partition(".")[0] or "run"
+
+    def absolute(self) -> "Data":
+        """The same, found from any folder."""
+        places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(self, key))}
+        return msgspec.structs.replace(self, **places)
+
 
 class Augment(_Table, frozen=True):
     """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored."""
@@ -86,6 +97,27 @@ class Model(_Table, frozen=True):
             raise ValueError("`layers` is empty: a network needs at least one dense layer")
 
 
+class CrossEntropy(_Table, frozen=True, tag_field="type", tag="cross_entropy"):
+    """Softmax and cross-entropy. `class_weights`: one for each class, in their order; () = all alike."""
+
+    label_smoothing: Share = 0.0  # share of a label that is spread over all classes
+    class_weights: tuple[NonNegative, ...] = ()
+
+
+class MSE(_Table, frozen=True, tag_field="type", tag="mse"):
+    """The mean square of the difference from 1 at the label and 0 elsewhere."""
+
+
+class BinaryCrossEntropy(_Table, frozen=True, tag_field="type", tag="binary_cross_entropy"):
+    """Sigmoid and cross-entropy, each class against all others."""
+
+
+class Hinge(_Table, frozen=True, tag_field="type", tag="hinge"):
+    """How far the label is from leading all other classes by `margin`."""
+
+    margin: PositiveFloat = 1.0
+
+
 class Train(_Table, frozen=True):
     """How long, on how much at a time, and from which seed."""
 
@@ -94,6 +126,7 @@ class Train(_Table, frozen=True):
     microbatch: Positive = 16  # samples of one unit of arithmetic; changing it changes the bits
     seed: Count = 0
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: a step whose loss or gradient is not finite changes nothing
+    ema_decay: Share = 0.0  # share of a running mean of the weights that a step keeps, and that is evaluated; 0 = none
 
 
 class SGD(_Table, frozen=True, tag_field="type", tag="sgd"):
@@ -157,6 +190,7 @@ class OneCycle(_Table, frozen=True, tag_field="type", tag="one_cycle"):
     final: Annotated[float, Meta(ge=0, le=1)] = 0.0004
 
 
+Loss = CrossEntropy | MSE | BinaryCrossEntropy | Hinge
 Optimizer = SGD | Adam | AdamW
 Schedule = Constant | StepDecay | Cosine | OneCycle
 
@@ -220,6 +254,7 @@ class Config(_Table, frozen=True):
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = Model()
+    loss: Loss = CrossEntropy()
     train: Train = Train()
     optimizer: Optimizer = SGD()
     schedule: Schedule = OneCycle()

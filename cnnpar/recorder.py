@@ -49,6 +49,7 @@ class Recorder:
         self._metrics = MetricsLog(files.metrics, step, progress.note, epochs, require)
         self._saved_at = clock()
         self._drawn_at = -float("inf")
+        self._drawn = 0  # epochs in the picture
         self._drawing = 0.0  # seconds that the last picture took
         self._undrawn = ""  # why there is no picture
         self._told_at = -float("inf")
@@ -144,7 +145,7 @@ class Recorder:
         try:
             self._saver.close()
         finally:
-            if state.history:
+            if len(state.history) > self._drawn:
                 self._draw(state)
             self._metrics.close()
             self._progress.close()
@@ -156,6 +157,7 @@ class Recorder:
         try:
             self._require()
             draw_accuracy(state.history, self._files.picture, _title(self._files.directory))
+            self._drawn = len(state.history)
         except Exception as error:  # a broken font or style of matplotlib must not end a training
             reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
             if reason != self._undrawn:

@@ -24,7 +24,7 @@ from cnnpar.report.progress import Progress
 from cnnpar.resume import Resume, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
 from cnnpar.settings import to_toml
-from cnnpar.state import TrainState
+from cnnpar.state import TrainState, first_state
 from cnnpar.summary import Summary, summarise
 from cnnpar.training import train
 
@@ -42,9 +42,9 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     preprocessing = Preprocessing.of(splits.train)
     own = fingerprint()
     if resume is None:
-        network = Network.from_tables(config.model.layers, preprocessing.image_shape, len(preprocessing.class_names))
-        parameters = network.init(config.train.seed)
-        state = TrainState(parameters, optim.init(config.optimizer, network.layout.trained))
+        shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
+        network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss)
+        state = first_state(config, network)
         check_new(place)
     else:
         network, state = unpack(resume.payload, str(resume.path))
@@ -104,8 +104,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
                     )
                 recorder.save(state)
                 if not stop() and Kind.TEST in work.samples:
-                    with suppress(Stopped):
-                        test = server.evaluate(state.parameters, Kind.TEST)
+                    with suppress(Stopped), state.judged() as weights:
+                        test = server.evaluate(weights, Kind.TEST)
             except DivergedError:
                 raise
             except RunError as error:
@@ -136,7 +136,8 @@ def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str
     work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)
     server = start(engine, work, {Kind.TEST: data}, warn, lambda: False)
     try:
-        return server.evaluate(state.parameters, Kind.TEST)
+        with state.judged() as weights:
+            return server.evaluate(weights, Kind.TEST)
     finally:
         server.close()
 

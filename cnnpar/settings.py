@@ -16,7 +16,9 @@ from cnnpar.config import Config
 from cnnpar.errors import InputError
 
 _SECTIONS = Config.__struct_fields__
-_DEFAULT_TYPES = {name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("optimizer", "schedule")}
+_DEFAULT_TYPES = {
+    name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("loss", "optimizer", "schedule")
+}
 
 
 class Option(NamedTuple):
@@ -99,7 +101,7 @@ def _put(tables: dict[str, Any], option: Option) -> None:
     if not isinstance(table, dict):
         return  # the file is wrong there, and `resolve` is about to say so
     if option.key == "type" and table.get("type", _DEFAULT_TYPES.get(option.section)) != option.value:
-        table.clear()  # settings of another optimizer or schedule mean nothing to this one
+        table.clear()  # settings of another loss, optimizer or schedule mean nothing to this one
     table[option.key] = option.value
 
 

@@ -1,13 +1,17 @@
 """What a run is between two steps. Whatever is not here is lost on resume."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.nn.network import Sums
+from cnnpar import optim
+from cnnpar.config import Config
+from cnnpar.nn.network import Network, Sums
 
 Vector = NDArray[np.float32]
 
@@ -31,6 +35,7 @@ class TrainState:
 
     parameters: Vector  # (network.layout.size,): parameters, and buffers behind them
     optimizer: dict[str, Vector]
+    average: Vector | None = None  # running mean of `parameters`, where the run keeps one
     epoch: int = 0  # finished epochs
     index: int = 0  # finished steps of the current epoch
     step: int = 0  # finished steps of all epochs
@@ -44,8 +49,30 @@ class TrainState:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the little-endian float32 bytes of all parameters, then all buffers, in network order."""
-        return weights_digest(self.parameters)
+        """SHA-256 over the little-endian float32 bytes of all parameters, then all buffers, in network order.
+
+        Behind them follows their running mean, likewise, where the run keeps one.
+        """
+        return weights_digest(*self._vectors)
+
+    @contextmanager
+    def judged(self) -> Iterator[Vector]:
+        """The weights that are evaluated, at the parameters' place in memory, which workers read: the running mean, if
+        there is one, stands there for a while.
+        """
+        if self.average is None:
+            yield self.parameters
+            return
+        trained = self.parameters.copy()
+        self.parameters[:] = self.average
+        try:
+            yield self.parameters
+        finally:
+            self.parameters[:] = trained
+
+    @property
+    def _vectors(self) -> list[Vector]:
+        return [self.parameters] if self.average is None else [self.parameters, self.average]
 
     @property
     def best(self) -> EpochRecord | None:
@@ -87,6 +114,16 @@ class TrainState:
         return record
 
 
-def weights_digest(vector: Vector) -> str:
-    """SHA-256 over the little-endian float32 bytes of a vector."""
-    return hashlib.sha256(np.ascontiguousarray(vector, "<f4").data).hexdigest()
+def first_state(config: Config, network: Network) -> TrainState:
+    """The state before the first step."""
+    parameters = network.init(config.train.seed)
+    average = parameters.copy() if config.train.ema_decay else None
+    return TrainState(parameters, optim.init(config.optimizer, network.layout.trained), average)
+
+
+def weights_digest(*vectors: Vector) -> str:
+    """SHA-256 over the little-endian float32 bytes of vectors, one after the other."""
+    digest = hashlib.sha256()
+    for vector in vectors:
+        digest.update(np.ascontiguousarray(vector, "<f4").data)
+    return digest.hexdigest()

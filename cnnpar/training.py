@@ -74,6 +74,8 @@ def train(
                         state.step,
                     )
                     network.update_buffers(state.parameters[trained:], gradient_sum[trained:], sums.count)
+                    if state.average is not None:
+                        optim.follow(state.average, state.parameters, config.train.ema_decay, state.step)
                 state.advance(sums, clock() - began)
                 observer.step_done(state, sums, rate)
             else:
@@ -87,7 +89,8 @@ def train(
                 f"epoch {state.epoch + 1}: not one of its {steps_per_epoch} steps had a finite loss and gradient, and "
                 f"all were skipped; {_ADVICE}"
             )
-        validation = server.evaluate(state.parameters, Kind.VALIDATION) if validate else None
+        with state.judged() as weights:
+            validation = server.evaluate(weights, Kind.VALIDATION) if validate else None
         record = state.finish_epoch(validation, clock() - began)
         observer.epoch_done(state, record)
 

@@ -3,7 +3,7 @@
 import json
 import re
 
-_DEEPEST = 16  # objects and lists within each other; a checkpoint has 7
+_DEEPEST = 16  # objects and lists within each other; a checkpoint has 7, and 13 with residual layers in one another
 _LONGEST_TEXT = 1 << 15  # bytes; the longest path of Linux, spelled in six bytes a character, is shorter
 _DATA_LEVEL = 4  # file, payload, list, array: there a long text is an array's `data`
 

@@ -148,13 +148,16 @@ class Peers:
             self._answer(process)  # imports and rendezvous are over, and disturb nobody's measurement
 
     def measure(self, name: str, batch: int, variant: str, seconds: float) -> dict[str, Any]:
-        """What the first process answers: `rate` and `rule`, or `error`. Raises RuntimeError when one died."""
-        job = json.dumps({"task": name, "batch": batch, "variant": variant, "seconds": seconds})
+        """`rate` and `rule`, or `error`. Raises RuntimeError when a process died."""
+        return self.ask({"action": "measure", "task": name, "batch": batch, "variant": variant, "seconds": seconds})
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """What the first process answers. Raises RuntimeError when one died."""
         answers: list[dict[str, Any]] = []
         for process in self._processes:
             assert process.stdin is not None
             with suppress(BrokenPipeError):  # it died; reading will tell
-                print(job, file=process.stdin)
+                print(json.dumps(job), file=process.stdin)
         for process in self._processes:
             answers.append(self._answer(process))
             self.idle += answers[-1]["idle"]

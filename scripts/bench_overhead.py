@@ -68,12 +68,12 @@ class Nothing:
         del step, microbatch
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
-        """A gradient of ones the first time; from then on it is touched, page by page."""
+        """A gradient of zeros the first time; from then on it is touched, page by page."""
         del step, microbatch, prepared, parameters
         if not self._filled:
-            out.fill(1.0)
+            out.fill(0.0)  # sums lie where gradients lay: others would grow from step to step
             self._filled = True
-        out[::PAGE] = 1.0
+        out[::PAGE] = 0.0
         return Sums(0.0, 0, 1)
 
 

@@ -3,9 +3,9 @@
     MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 python scripts/peer_ddp.py --rank 0 --processes 1
 
 It says {"ready": true} once the group is complete. Then it reads one JSON object a line, such as
-{"task": "small", "batch": 128, "variant": "channels-last eager", "seconds": 4}, and answers with one: samples per
-second of all processes together, or why the variant cannot be had. Between jobs it waits in a read, and does not
-spin. Every process of a group must get the same lines.
+{"action": "measure", "task": "small", "batch": 128, "variant": "channels-last eager", "seconds": 4}, and answers with
+one: samples per second of all processes together, or why the variant cannot be had ("train": see peer_recipe.py).
+Between jobs it waits in a read, and does not spin. Every process of a group must get the same lines.
 
 The peer has what makes it fast: normalised float32 images prepared ahead, one thread per process, buckets as
 views, a static graph, gradients set to None, the faster one of fused and foreach SGD, no loss read before the end.
@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
+from peer_recipe import Recipe, train
 from torch import nn
 
 from cnnpar.nn.kernels import Array, pair
@@ -120,6 +121,14 @@ class Peer:
         if not torch.isfinite(step()):
             raise FloatingPointError("the loss is not finite")
         return {"rate": steps * batch / spent, "rule": rule}
+
+    def train(self, tables: dict[str, Any], variant: str, every: int) -> dict[str, Any]:
+        """The course of a whole training by a configuration: seconds, samples and test accuracy."""
+        layout, mode = variant.split()
+        recipe = Recipe(tables, FORMATS[layout], self.rank, self.processes)
+        twin = build(recipe.network)
+        load(twin, recipe.network, recipe.network.init(recipe.config.train.seed))
+        return {"curve": train(recipe, twin, mode == "compiled", every)}
 
     def _agree(self, seconds: float) -> float:
         """The longest time that any process took; all of them get the same number, and go on together."""
@@ -219,7 +228,9 @@ def main() -> None:
     for line in sys.stdin:
         idle = time.process_time() - cpu  # spent between two jobs
         try:
-            answer = peer.measure(**json.loads(line))
+            job = json.loads(line)
+            action: Callable[..., dict[str, Any]] = peer.train if job.pop("action") == "train" else peer.measure
+            answer = action(**job)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         print(json.dumps({**answer, "idle": idle}), file=answers)

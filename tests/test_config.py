@@ -65,7 +65,7 @@ def test_toml_keeps_every_setting(optimizer: dict[str, Any], schedule: dict[str,
 @pytest.mark.parametrize(
     ("tables", "place", "allowed"),
     [
-        ({"training": {}}, "`training`", "data, augment, model, train"),
+        ({"training": {}}, "`training`", "data, augment, model, loss, train"),
         ({"train": {"epoch": 3}}, "$.train", "epochs, batch_size, microbatch, seed"),
         ({"train": {"type": "sgd"}}, "$.train", "epochs, batch_size, microbatch, seed"),
         ({"optimizer": {"type": "adam", "momentum": 0.9}}, "$.optimizer", "learning_rate, beta1, beta2"),
@@ -75,6 +75,9 @@ def test_toml_keeps_every_setting(optimizer: dict[str, Any], schedule: dict[str,
         ({"schedule": {"type": "constant", "final": 0}}, "$.schedule", ""),
         ({"engine": {"transport": "mpi"}}, "$.engine.transport", "direct, ray"),
         ({"augment": {"ratio": 2}}, "$.augment.ratio", "1, 4"),
+        ({"loss": {"type": "l1"}}, "$.loss.type", "cross_entropy, mse, binary_cross_entropy, hinge"),
+        ({"loss": {"type": "mse", "margin": 1}}, "$.loss", ""),
+        ({"loss": {"smoothing": 0.1}}, "$.loss", "label_smoothing, class_weights"),
         ({"checkpoint": {"arrays": "hex"}}, "$.checkpoint.arrays", "base64, decimal"),
     ],
 )

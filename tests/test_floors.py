@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "cnnpar"
 FLOORS = {
     "cnnpar.__main__": 7,
     "cnnpar.cli": 6,
+    "cnnpar.api": 5.5,
     "cnnpar.run": 5,
     "cnnpar.training": 4,
     "cnnpar.recorder": 4,
@@ -86,7 +87,7 @@ def upward(module: str, imported: str) -> bool:
     return here != there and FLOORS[there] >= FLOORS[here]
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
+@pytest.mark.parametrize("module", sorted(set(modules()) - {"cnnpar"}))  # the door, behind which everything is
 def test_imports_go_only_downwards(module: str) -> None:
     known = modules()
     ours = {name for name in imports(known[module]) if name.split(".")[0] == "cnnpar" and name in known}

@@ -25,9 +25,9 @@ def test_inspect_shows_people_the_run_and_its_network(
     for words in ("epoch 3 of 3, step 15, 108 samples", state.digest, f"{network.layout.size}", "8 x 8 x 2"):
         assert words in text
     rows = {line.split()[0]: line.split()[1:] for line in text.partition("\n\n")[2].splitlines()}
-    assert rows["conv1"] == ["conv2d", "8", "x", "8", "x", "2", "20"]
-    assert rows["dense1"] == ["dense", "3", "27"]
-    assert rows["all"] == [str(network.layout.size)]
+    assert rows["conv1"] == ["conv2d", "8", "x", "8", "x", "2", "20", "0.00"]
+    assert rows["dense1"] == ["dense", "3", "27", "0.00"]
+    assert rows["all"] == [str(network.layout.size), "0.00"]
 
 
 def test_inspecting_tells_of_skipped_steps_where_there_are_any() -> None:

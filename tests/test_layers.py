@@ -14,6 +14,7 @@ from cnnpar.errors import InputError
 from cnnpar.nn import winograd
 from cnnpar.nn.kernels import Array
 from cnnpar.nn.layers import LAYERS, Layer, Workspace, register
+from cnnpar.nn.tables import named_layers
 
 # type, settings, input shapes without the samples: (H, W, C) or (features,). Conv2d on few channels and on many
 # computes differently; sizes are odd, windows overlap, leave gaps and leave remainders.
@@ -43,6 +44,21 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[int, ...]]]] = [
     ("tanh", {}, [(3, 2, 2), (7,)]),
     ("dropout", {"rate": 0.4}, [(3, 2, 2), (7,)]),
     ("dropout", {"rate": 0.0}, [(7,)]),
+    ("residual", {"layers": [{"type": "conv2d", "channels": 3}, {"type": "tanh"}]}, [(3, 4, 3)]),
+    ("residual", {"layers": [], "shortcut": [{"type": "dense", "units": 4}]}, [(4,)]),
+    (
+        "residual",
+        {
+            "layers": [{"type": "dropout"}, {"type": "conv2d", "channels": 4, "stride": 2}, {"type": "batchnorm2d"}],
+            "shortcut": [{"type": "conv2d", "channels": 4, "kernel": 1, "stride": 2, "bias": False}],
+        },
+        [(5, 4, 2)],
+    ),
+    (
+        "residual",
+        {"layers": [{"type": "dropout"}, {"type": "residual", "layers": [{"type": "dropout"}, {"type": "dense"}]}]},
+        [(4,)],
+    ),
 ]
 ROWS = [
     pytest.param(kind, table, shape, id=f"{kind}-{table}-{shape}") for kind, table, shapes in CASES for shape in shapes
@@ -57,7 +73,8 @@ def winograds_way_where_it_is_possible() -> Iterator[None]:
 
 
 def make(kind: str, **table: Any) -> Layer:
-    return msgspec.convert({"type": kind, **table}, LAYERS[kind])
+    (layer,) = named_layers([{"type": kind, **table}], classes=4)
+    return layer
 
 
 def batch(shape: tuple[int, ...], samples: int, dtype: Any = np.float64, seed: int = 0) -> Array:
@@ -80,6 +97,7 @@ class Bench:
 
     def forward(self, x: Array) -> Array:
         self.work.x, self.work.generator = x, np.random.Generator(np.random.Philox(3))
+        self.work.generators = lambda place: np.random.Generator(np.random.Philox(place))
         self.work.y = self.layer.forward(x, self.work)
         return self.work.y
 

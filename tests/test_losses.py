@@ -1,4 +1,6 @@
-"""Softmax cross-entropy: its definition, its gradient, and numbers that overflow naive code."""
+"""The losses against scipy's and PyTorch's, their gradients, and numbers that overflow naive code."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,59 +9,115 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
-from cnnpar.nn.losses import softmax, softmax_cross_entropy
+from cnnpar.config import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
+from cnnpar.nn.losses import Matrix, loss, one_hot, probabilities, softmax
+
+PLAIN = CrossEntropy()
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": PLAIN,
+    "smoothed": CrossEntropy(label_smoothing=0.1),
+    "weighted": CrossEntropy(class_weights=(1.0, 0.5, 0.0, 3.0)),
+    "smoothed and weighted": CrossEntropy(label_smoothing=0.3, class_weights=(1.0, 0.5, 0.0, 3.0)),
+    "mse": MSE(),
+    "binary_cross_entropy": BinaryCrossEntropy(),
+    "hinge": Hinge(),
+    "wide hinge": Hinge(margin=2.5),
+}
+ALL = pytest.mark.parametrize("chosen", LOSSES.values(), ids=LOSSES)
 
 
-def logits(samples: int, classes: int, scale: float = 1.0) -> np.ndarray:
+def logits(samples: int, classes: int, scale: float = 1.0) -> Matrix:
     return np.random.default_rng(samples).standard_normal((samples, classes)) * scale
+
+
+def shares(samples: int, classes: int) -> Matrix:
+    """Targets of which several classes have a share."""
+    return np.random.default_rng(1).dirichlet(np.ones(classes), samples)
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.floats(0, 1e4))
 @settings(deadline=None)
-def test_loss_and_probabilities_are_scipys(samples: int, classes: int, scale: float) -> None:
+def test_cross_entropy_and_probabilities_are_scipys(samples: int, classes: int, scale: float) -> None:
     z = logits(samples, classes, scale)
     labels = np.arange(samples) % classes
-    loss, correct, _ = softmax_cross_entropy(z, labels)
-    np.testing.assert_allclose(loss, -log_softmax(z, axis=1)[np.arange(samples), labels].sum(), rtol=1e-12, atol=1e-12)
+    value, _ = loss(PLAIN, z, one_hot(labels, classes))
+    np.testing.assert_allclose(value, -log_softmax(z, axis=1)[np.arange(samples), labels].sum(), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(softmax(z), scipy_softmax(z, axis=1), rtol=1e-12, atol=1e-300)
-    assert correct == (z.argmax(axis=1) == labels).sum()
 
 
-def test_gradient_is_the_finite_difference_of_the_sum() -> None:
-    z, labels, step = logits(3, 4), np.array([2, 0, 3]), 1e-6
-    _, _, gradient = softmax_cross_entropy(z, labels)
+@ALL
+@pytest.mark.parametrize("mixed", [False, True])
+def test_gradient_is_the_finite_difference_of_the_sum(chosen: Loss, mixed: bool) -> None:
+    z, step = logits(3, 4), 1e-6
+    targets = shares(3, 4) if mixed else one_hot(np.array([2, 0, 3]), 4)
+    _, gradient = loss(chosen, z, targets)
     for index in np.ndindex(z.shape):
         near = np.zeros_like(z)
         near[index] = step
-        rise = softmax_cross_entropy(z + near, labels)[0] - softmax_cross_entropy(z - near, labels)[0]
+        rise = loss(chosen, z + near, targets)[0] - loss(chosen, z - near, targets)[0]
         assert gradient[index] == pytest.approx(rise / (2 * step), abs=1e-8)
 
 
-def test_huge_logits_give_a_finite_loss_and_gradient() -> None:
+@ALL
+def test_losses_are_pytorchs(chosen: Loss) -> None:
+    torch = pytest.importorskip("torch")
+    z, labels = logits(6, 4, 3.0), np.array([0, 3, 2, 1, 1, 0])
+    tz, targets = torch.from_numpy(z).requires_grad_(), torch.from_numpy(one_hot(labels, 4))
+    functional = torch.nn.functional
+    expected: Any
+    if isinstance(chosen, CrossEntropy):
+        weights = torch.tensor(chosen.class_weights, dtype=torch.float64) if chosen.class_weights else None
+        expected = functional.cross_entropy(
+            tz, torch.from_numpy(labels), weights, reduction="sum", label_smoothing=chosen.label_smoothing
+        )
+    elif isinstance(chosen, Hinge):
+        expected = functional.multi_margin_loss(tz, torch.from_numpy(labels), margin=chosen.margin, reduction="sum")
+    elif isinstance(chosen, MSE):
+        expected = functional.mse_loss(tz, targets, reduction="sum") / 4
+    else:
+        expected = functional.binary_cross_entropy_with_logits(tz, targets, reduction="sum") / 4
+    expected.backward()
+    value, gradient = loss(chosen, z, one_hot(labels, 4))
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+    np.testing.assert_allclose(gradient, tz.grad.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@ALL
+def test_a_loss_of_shares_is_the_mean_of_those_of_the_labels_so_weighted(chosen: Loss) -> None:
+    if isinstance(chosen, MSE):
+        pytest.skip("its targets are squared")
+    z, targets = logits(1, 4), shares(1, 4)
+    whole = sum(targets[0, label] * loss(chosen, z, one_hot(np.array([label]), 4))[0] for label in range(4))
+    assert loss(chosen, z, targets)[0] == pytest.approx(whole, rel=1e-12)
+
+
+def test_huge_logits_give_a_finite_cross_entropy_and_gradient() -> None:
     z = np.array([[3e38, -3e38, 0], [-3e38, -3e38, -3e38]], np.float32)
-    loss, correct, gradient = softmax_cross_entropy(z, np.array([0, 1]))
-    assert loss == pytest.approx(np.log(3))
-    assert correct == 1
+    value, gradient = loss(PLAIN, z, one_hot(np.array([0, 1]), 3))
+    assert value == pytest.approx(np.log(3))
     assert np.isfinite(gradient).all()
+
+
+def test_huge_logits_saturate_the_sigmoid_in_silence() -> None:
+    z = np.array([[1e30, -1e30]], np.float32)
+    assert probabilities(BinaryCrossEntropy(), z).tolist() == [[1.0, 0.0]]
+    assert loss(BinaryCrossEntropy(), z, np.array([[1.0, 0.0]]))[0] == 0.0
 
 
 def test_a_loss_of_float32_logits_is_summed_in_float64() -> None:
     z = np.zeros((3000, 10), np.float32)
-    loss, _, gradient = softmax_cross_entropy(z, np.zeros(3000, int))
-    assert loss == pytest.approx(3000 * np.log(10), rel=1e-14)
+    value, gradient = loss(PLAIN, z, one_hot(np.zeros(3000, int), 10))
+    assert value == pytest.approx(3000 * np.log(10), rel=1e-14)
     assert gradient.dtype == np.float64
 
 
+@ALL
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_logit_that_is_not_finite_makes_the_loss_not_a_number(bad: float) -> None:
-    z = logits(4, 3)
-    z[1, 2] = bad
+def test_a_logit_that_is_not_finite_makes_the_loss_so(chosen: Loss, bad: float) -> None:
+    z = logits(4, 4)
+    z[1, 3] = bad
     with np.errstate(all="ignore"):
-        assert np.isnan(softmax_cross_entropy(z, np.array([0, 1, 2, 0]))[0])
-
-
-def test_of_equal_logits_the_first_class_is_the_answer() -> None:
-    assert softmax_cross_entropy(np.zeros((3, 5)), np.array([0, 1, 0]))[1] == 2
+        assert not np.isfinite(loss(chosen, z, one_hot(np.array([0, 1, 2, 0]), 4))[0])
 
 
 def test_probabilities_of_a_sample_do_not_depend_on_its_neighbours() -> None:

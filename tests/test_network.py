@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config import DEFAULT_LAYERS
+from cnnpar.config import DEFAULT_LAYERS, MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
 from cnnpar.errors import InputError
 from cnnpar.nn import chain, winograd
 from cnnpar.nn.kernels import Array
@@ -29,6 +29,7 @@ EVERYTHING: list[dict[str, Any]] = [
     {"type": "conv2d", "channels": 3, "bias": False, "padding": 1},
     RELU,
     POOL,
+    {"type": "residual", "layers": [RELU, {**CONV, "channels": 2}], "shortcut": [{**CONV, "kernel": 1, "channels": 2}]},
     FLATTEN,
     {"type": "dense", "units": 7},
     {"type": "tanh"},
@@ -201,6 +202,21 @@ def test_dropout_is_keyed_by_layer_and_off_in_evaluation() -> None:
     assert evaluation == network.loss(parameters, images, labels)
 
 
+def test_class_weights_are_one_for_each_class() -> None:
+    with pytest.raises(InputError, match=r"loss\.class_weights: 2 numbers, but there are 3 classes"):
+        Network.from_tables(EVERYTHING, (9, 8, 2), 3, loss=CrossEntropy(class_weights=(1.0, 2.0)))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(label_smoothing=0.2), MSE(), BinaryCrossEntropy(), Hinge()])
+def test_gradient_is_that_of_the_loss_that_was_chosen(loss: Loss) -> None:
+    network = Network.from_tables([CONV, {"type": "tanh"}, FLATTEN, DENSE], (4, 4, 1), 3, np.float64, loss)
+    parameters, (images, labels) = network.init(0), batch(network, 5)
+    _, found = gradient(network, parameters, images, labels)
+    direction, step = np.random.default_rng(0).standard_normal(parameters.shape), 1e-6
+    rise = [network.loss(parameters + sign * step * direction, images, labels).loss for sign in (1, -1)]
+    assert found @ direction == pytest.approx((rise[0] - rise[1]) / (2 * step), rel=1e-6)
+
+
 def test_images_gradient_is_not_computed() -> None:
     network = Network.from_tables([RELU, CONV, FLATTEN, DENSE], (4, 4, 1), 2)
     parameters, (images, labels) = network.init(0), batch(network, 3)
@@ -275,7 +291,7 @@ def test_resolved_tables_make_the_same_network() -> None:
     tables = network.tables()
     assert tables[0]["name"] == "conv1"
     assert tables[-1] == {"type": "dense", "name": "dense2", "units": 3, "init": "he"}
-    assert [table["name"] for table in tables][5:9] == ["conv3", "relu1", "maxpool1", "flatten1"]
+    assert [table["name"] for table in tables][5:9] == ["conv3", "relu1", "maxpool1", "residual1"]
     again = Network.from_tables(tables, network.input_shape, network.classes)
     assert again.tables() == tables
     assert again.layers == network.layers
@@ -355,6 +371,20 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
         ([FLATTEN, POOL], ["layer 2 (maxpool1)", "(30,)", "before `flatten`"]),
         ([POOL, POOL, POOL], ["layer 3 (maxpool3)", "2 x 2", "(1, 1, 1)"]),
         ([{**CONV, "kernel": [6, 2], "padding": "valid"}], ["layer 1 (conv1)", "6 x 2", "(5, 6, 1)"]),
+        (
+            [{"type": "residual", "layers": [{**CONV, "stride": 2}, RELU]}],
+            ["layer 1 (residual1)", "(5, 6, 1)", "(3, 3, 3)", "`shortcut`"],
+        ),
+        (
+            [{"type": "residual", "layers": [FLATTEN, CONV]}],
+            ["layer 1 (residual1)", "its layer 2 (conv1)", "(30,)", "before `flatten`"],
+        ),
+        (
+            [{"type": "residual", "layers": [], "shortcut": [RELU, {**CONV, "depth": 3}]}],
+            ["layer 1 (residual1), shortcut: layer 2 (conv2d)", "unknown key 'depth'"],
+        ),
+        ([{"type": "residual", "layers": [3]}], ["layer 1 (residual1), layers: layer 1", "3 is no table"]),
+        ([{"type": "residual"}], ["layer 1 (residual)", "missing key `layers`"]),
         ([CONV, FLATTEN], ["layer 2 (flatten1)", "(90,)", "4 classes", "dense"]),
         ([FLATTEN, {"type": "dense", "units": 5}, RELU], ["layer 3 (relu1)", "(5,)", "4 classes"]),
         ([], ["without layers", "(5, 6, 1)", "4 classes"]),

@@ -47,7 +47,7 @@ def settings(csv: Path, /, **changes: dict[str, Any]) -> Config:
         "data": {"train": str(csv)},
         "augment": {"shift": 1},
         "model": {"layers": LAYERS},
-        "train": {"epochs": 3, "batch_size": 8, "microbatch": 4},
+        "train": {"epochs": 3, "batch_size": 8, "microbatch": 4, "ema_decay": 0.5},
         "engine": {"workers": 0},
         "report": {"every_steps": 1},
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar import config, optim
+from cnnpar import config
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network, Sums
@@ -26,7 +26,7 @@ from cnnpar.parallel.wire import Endpoint
 from cnnpar.parallel.work import Kind, Prepared, Step, Training, Vector, Work
 from cnnpar.parallel.worker import serve
 from cnnpar.settings import resolve
-from cnnpar.state import TrainState
+from cnnpar.state import TrainState, first_state
 from cnnpar.training import train
 
 LAYERS: tuple[dict[str, Any], ...] = (
@@ -56,12 +56,13 @@ def made_run(
         {
             "model": {"layers": LAYERS},
             "augment": {"ratio": 4, "shift": 1},
-            "train": {"epochs": 2, "batch_size": 50, "microbatch": 8, "seed": 7},
+            "loss": {"label_smoothing": 0.1},
+            "train": {"epochs": 2, "batch_size": 50, "microbatch": 8, "seed": 7, "ema_decay": 0.8},
         }
     )
     data = {Kind.TRAIN: made_data(samples), Kind.VALIDATION: made_data(21, 1), Kind.TEST: made_data(30, 2)}
     preprocessing = Preprocessing.of(data[Kind.TRAIN])
-    network = Network.from_tables(settings.model.layers, (8, 8, 1), 3)
+    network = Network.from_tables(settings.model.layers, (8, 8, 1), 3, loss=settings.loss)
     sizes = {kind: len(part) for kind, part in data.items()}
     return settings, Training(network, preprocessing, settings.augment, settings.train, sizes), data
 
@@ -93,7 +94,7 @@ class At(Nobody):
 def trained(settings: config.Config, work: Training, server: Server, observer: Nobody | None = None) -> TrainState:
     """The state after a whole run."""
     network = work.network
-    state = TrainState(network.init(settings.train.seed), optim.init(settings.optimizer, network.layout.trained))
+    state = first_state(settings, network)
     train(settings, network, work.steps_per_epoch, True, server, state, observer or Nobody(), lambda: False)
     return state
 

@@ -13,6 +13,8 @@ from cnnpar.nn.loops import Loops
 
 Generators = Callable[[int], np.random.Generator]
 
+STREAMS = 1 << 12  # numbers of random streams for what lies within one layer: more than there are layers anywhere
+
 
 class Run(NamedTuple):
     """A layer as it is run; it may stand for several, of which only the first has parameters."""
@@ -47,6 +49,7 @@ class Chain:
             own = work[place]
             own.x, own.training = x, training
             own.generator = rng(place) if rng and layer.random else None
+            own.generators = _within(rng, place) if rng else None
             x = own.y = layer.forward(x, own)
         return x
 
@@ -61,6 +64,11 @@ class Chain:
             assert gradient is not None, "only the first layer's may be left out"
             gradient = layer.backward(gradient, work[place])
         return gradient
+
+
+def _within(rng: Generators, place: int) -> Generators:
+    """The generators of the layers within a layer, each of which has a stream of its own."""
+    return lambda inner: rng(place + STREAMS * (1 + inner))
 
 
 def _runs(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[Run]:

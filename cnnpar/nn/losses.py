@@ -1,18 +1,37 @@
-"""The loss: softmax cross-entropy, as a sum over the samples, with its gradient."""
+"""The losses: of logits (N, classes) and what they should be, as sums over the samples, with their gradients.
 
+What they should be is a matrix too, (N, classes): a row has 1 at the label, or shares of several labels. All in
+float64. A NaN among the logits makes a loss NaN, and an infinity too, except where the loss is rightly infinite.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.config import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
 from cnnpar.nn.kernels import Array
 
+Matrix = NDArray[np.float64]  # (N, classes)
 
-def softmax(logits: Array) -> NDArray[np.float64]:
-    """Probabilities (N, classes) in float64 of logits (N, classes).
 
-    The largest logit of each sample is subtracted first, so that no finite logits overflow.
-    """
+def one_hot(labels: NDArray[np.integer[Any]], classes: int) -> Matrix:
+    """Targets of labels (N,) without doubt."""
+    targets = np.zeros((len(labels), classes))
+    targets[np.arange(len(labels)), labels] = 1.0
+    return targets
+
+
+def loss(settings: Loss, logits: Array, targets: Matrix) -> tuple[float, Matrix]:
+    """The sum over the samples, and its gradient with regard to the logits."""
+    function = _LOSSES[type(settings)]
+    value, gradient = function(settings, logits.astype(np.float64), targets)
+    return float(value), gradient
+
+
+def softmax(logits: Array) -> Matrix:
+    """Probabilities of logits. The largest of each sample is subtracted first, so that no finite logits overflow."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     np.exp(shifted, out=shifted)
@@ -20,19 +39,62 @@ def softmax(logits: Array) -> NDArray[np.float64]:
     return shifted
 
 
-def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer[Any]]) -> tuple[float, int, NDArray[np.float64]]:
-    """Sum over the samples of -log softmax(logits)[label], the number of right answers, and the gradient.
+def probabilities(settings: Loss, logits: Array) -> Matrix:
+    """What logits say of each class: their softmax, or, where classes are asked for one by one, their sigmoid."""
+    return _sigmoid(logits.astype(np.float64)) if isinstance(settings, BinaryCrossEntropy) else softmax(logits)
 
-    `logits` is (N, classes), `labels` (N,); the gradient of the sum is softmax - one-hot, (N, classes). All in
-    float64. The largest logit is the answer; of equal ones the first. A NaN among the logits makes the loss NaN.
+
+def _cross_entropy(settings: CrossEntropy, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
+    """-weight * target * log softmax, as PyTorch's cross_entropy.
+
+    Smoothed targets have the share label_smoothing spread over all classes (Szegedy et al. 2016, section 7).
     """
-    samples = np.arange(len(labels))
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    totals = exponentials.sum(axis=1)
-    loss = float((np.log(totals) - shifted[samples, labels]).sum())
-    correct = int((logits.argmax(axis=1) == labels).sum())
-    exponentials /= totals[:, np.newaxis]
-    exponentials[samples, labels] -= 1.0
-    return loss, correct, exponentials
+    smoothing = settings.label_smoothing
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / z.shape[1]
+    if settings.class_weights:
+        targets = targets * np.array(settings.class_weights)
+    z -= z.max(axis=1, keepdims=True)
+    exponentials = np.exp(z)
+    totals = exponentials.sum(axis=1, keepdims=True)
+    value = (targets * (np.log(totals) - z)).sum()
+    exponentials *= targets.sum(axis=1, keepdims=True) / totals
+    return value, exponentials - targets
+
+
+def _mse(_: MSE, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
+    """(logit - target)^2, in the mean of the classes, as PyTorch's MSELoss."""
+    difference = z - targets
+    return (difference * difference).sum() / z.shape[1], difference * (2 / z.shape[1])
+
+
+def _binary_cross_entropy(_: BinaryCrossEntropy, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
+    """log(1 + exp(z)) - target * z, in the mean of the classes, as PyTorch's BCEWithLogitsLoss."""
+    value = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - targets * z
+    return value.sum() / z.shape[1], (_sigmoid(z) - targets) / z.shape[1]
+
+
+def _hinge(settings: Hinge, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
+    """max(0, margin - z[label] + z[other]) for each other class, in the mean of the classes, as PyTorch's
+    MultiMarginLoss (Crammer and Singer 2001; Weston and Watkins 1999); a share of it where the target is a share.
+    """
+    classes = z.shape[1]
+    rise = settings.margin - z[:, :, np.newaxis] + z[:, np.newaxis, :]  # (N, label, other)
+    rise[:, range(classes), range(classes)] = 0
+    shares = targets[:, :, np.newaxis] / classes
+    slopes = np.where(rise > 0, shares, 0)
+    return (shares * np.maximum(rise, 0)).sum(), slopes.sum(axis=1) - slopes.sum(axis=2)
+
+
+def _sigmoid(z: Matrix) -> Matrix:
+    small = np.exp(-np.abs(z))  # never overflows
+    sigmoid: Matrix = np.where(z >= 0, 1.0, small) / (1 + small)
+    return sigmoid
+
+
+_LOSSES: dict[type, Callable[[Any, Matrix, Matrix], tuple[Any, Matrix]]] = {
+    CrossEntropy: _cross_entropy,
+    MSE: _mse,
+    BinaryCrossEntropy: _binary_cross_entropy,
+    Hinge: _hinge,
+}

@@ -13,26 +13,27 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cnnpar.config import CrossEntropy, Loss
 from cnnpar.errors import InputError
-from cnnpar.nn import loops
+from cnnpar.nn import loops, losses
 from cnnpar.nn.arena import Scratch
 from cnnpar.nn.chain import Chain, Generators
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers import Buffer, Layer, Workspace
-from cnnpar.nn.losses import softmax, softmax_cross_entropy
 from cnnpar.nn.tables import check_sizes, layers_from_tables
 
 Labels = NDArray[np.integer[Any]]
 
 _INIT_DOMAIN = 3  # second word of the Philox key: keeps these streams apart from the project's others
 _MOST_PARAMETERS = 2**31
+_LOSS = CrossEntropy()
 _KEPT_SIZES = 4  # numbers of samples whose workspaces are kept: training, its last microbatch, evaluation
 
 
 class Sums(NamedTuple):
     """What a batch adds to the totals: sums over its samples, never means."""
 
-    loss: float  # softmax cross-entropy
+    loss: float
     correct: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of sums
 
@@ -65,13 +66,16 @@ class Layout(NamedTuple):
 
 
 class Network:
-    """Layers in order, from images (n, H, W, C) to the softmax cross-entropy of their labels."""
+    """Layers in order, from images (n, H, W, C) to the loss of what it makes of them."""
 
-    def __init__(self, layers: Sequence[Layer], input_shape: tuple[int, int, int], dtype: DTypeLike) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], input_shape: tuple[int, int, int], dtype: DTypeLike, loss: Loss
+    ) -> None:
         """For layers that fit each other; see `from_tables`."""
         self.layers = tuple(layers)
         self.input_shape = input_shape
         self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._loss = loss
         self.chain = Chain(layers, input_shape)
         self.classes = self.chain.shapes[-1][0]
         self.layout = _layout(self.chain)
@@ -93,12 +97,17 @@ class Network:
         input_shape: tuple[int, int, int],
         classes: int,
         dtype: DTypeLike = np.float32,
+        loss: Loss = _LOSS,
     ) -> "Network":
-        """The network that a configuration's `model.layers` describe, for images (H, W, C).
+        """The network that a configuration's `model.layers` describe, for images (H, W, C), and its loss.
 
         Raises InputError that names the layer and what is wrong: its type, a key, or a shape that does not fit.
         """
-        network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype)
+        network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype, loss)
+        if isinstance(loss, CrossEntropy) and len(loss.class_weights) not in (0, classes):
+            raise InputError(
+                f"loss.class_weights: {len(loss.class_weights)} numbers, but there are {classes} classes; one for each"
+            )
         if not 0 < network.layout.trained <= _MOST_PARAMETERS:
             raise InputError(
                 f"the network has {network.layout.trained:,} parameters, but needs 1 to {_MOST_PARAMETERS:,}; "
@@ -144,9 +153,9 @@ class Network:
             for layer_work, g in zip(work, self._views(out), strict=True):
                 layer_work.g = g
             logits = self._forward(images, work, True, rng)
-            loss, correct, gradient = softmax_cross_entropy(logits, labels)
+            sums, gradient = self._judge(logits, labels)
             self.chain.backward(gradient.astype(self.dtype), work, wanted=False)
-        return Sums(loss, correct, len(images))
+        return sums
 
     def loss(self, parameters: Array, images: Array, labels: Labels) -> Sums:
         """Sums over the samples of `images` (n, H, W, C), as in evaluation: without dropout."""
@@ -154,21 +163,26 @@ class Network:
             return Sums(0.0, 0, 0)
         with np.errstate(all="ignore"):
             logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
-            loss, correct, _ = softmax_cross_entropy(logits, labels)
-        return Sums(loss, correct, len(images))
+            return self._judge(logits, labels)[0]
 
     def probabilities(self, parameters: Array, images: Array) -> NDArray[np.float64]:
-        """The probability of each class for each image, (n, classes)."""
+        """The probability of each class for each image, (n, classes), as the loss has it."""
         if not len(images):
             return np.zeros((0, self.classes))
         with np.errstate(all="ignore"):
-            return softmax(self._forward(images, self._workspaces(len(images), parameters), False, None))
+            logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
+            return losses.probabilities(self._loss, logits)
 
     def _forward(self, images: Array, work: list[Workspace], training: bool, rng: Generators | None) -> Array:
         """The logits (n, classes)."""
         x = np.empty((*images.shape[1:3], len(images), images.shape[3]), self.dtype)
         x[...] = images.transpose(1, 2, 0, 3)
         return self.chain.forward(x, work, training, rng)
+
+    def _judge(self, logits: Array, labels: Labels) -> tuple[Sums, losses.Matrix]:
+        """Sums over the samples, and the loss's gradient. The largest logit is the answer; of equal ones the first."""
+        value, gradient = losses.loss(self._loss, logits, losses.one_hot(labels, self.classes))
+        return Sums(value, int((logits.argmax(axis=1) == labels).sum()), len(labels)), gradient
 
     def _buffers(self) -> list[Buffer]:
         return [buffer for buffers in self.chain.buffers for buffer in buffers.values()]

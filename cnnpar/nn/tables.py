@@ -10,10 +10,12 @@ import msgspec
 from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Shape
 from cnnpar.nn.layers import LAYERS, Dense, Layer
+from cnnpar.nn.residual import Residual
 from cnnpar.untrusted import plain, shown
 
 # Beyond all that is ever meant; within them, whatever is said of a network can be counted and printed.
 _MOST_LAYERS = 1000
+_DEEPEST = 3  # levels of layers within layers
 _LARGEST_SETTING = 2**53
 _MOST_NUMBERS = 2**26  # of one sample between two layers: 256 MiB
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,99}")
@@ -26,28 +28,13 @@ def layers_from_tables(
 
     Raises InputError that names the layer and what is wrong: its type, a key, a name, or a shape that does not fit.
     """
-    if len(tables) > _MOST_LAYERS:
-        raise InputError(f"the network has {len(tables):,} layers, and {_MOST_LAYERS:,} are the most")
+    layers = named_layers(tables, classes)
     shape: Shape = input_shape
-    layers: list[Layer] = []
-    counts: dict[str, int] = {}
-    places: dict[str, str] = {}  # of the layers so far, by name
-    for index, table in enumerate(tables):
-        layer = _layer(table, index)
-        counts[layer.kind] = counts.get(layer.kind, 0) + 1
-        if not layer.name:
-            layer = msgspec.structs.replace(layer, name=f"{layer.kind}{counts[layer.kind]}")
-        if isinstance(layer, Dense) and layer.units is msgspec.UNSET:
-            layer = msgspec.structs.replace(layer, units=classes)
-        place = f"layer {index + 1} ({layer.name})"
-        if layer.name in places:
-            raise InputError(f"{place}: {places[layer.name]} has the same name; names must differ")
+    for number, layer in enumerate(layers, 1):
         try:
             shape = layer.output_shape(shape)
         except InputError as error:
-            raise InputError(f"{place}: {error}") from None
-        layers.append(layer)
-        places[layer.name] = f"layer {index + 1}"
+            raise InputError(f"layer {number} ({layer.name}): {error}") from None
     if shape != (classes,):
         last = f"layer {len(layers)} ({layers[-1].name})" if layers else "a network without layers"
         raise InputError(
@@ -69,9 +56,41 @@ def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> N
             raise InputError(f"{place} is {shape}: more than {_MOST_NUMBERS:,} numbers; pad less, or pool before it")
 
 
-def _layer(table: Mapping[str, Any], index: int) -> Layer:
+def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str = "", depth: int = 0) -> list[Layer]:
+    """Layers with settings, names and units filled in, which may not fit each other; `within`: of which layer."""
+    layers: list[Layer] = []
+    counts: dict[str, int] = {}
+    places: dict[str, str] = {}  # of the layers so far, by name
+    if len(tables) > _MOST_LAYERS:
+        raise InputError(f"{within}the network has {len(tables):,} layers, and {_MOST_LAYERS:,} are the most")
+    if depth > _DEEPEST:
+        raise InputError(f"{within}layers within layers within layers: {_DEEPEST} levels are the most")
+    for number, table in enumerate(tables, 1):
+        place = f"{within}layer {number}"
+        if not isinstance(table, Mapping):
+            raise InputError(f"{place}: {shown(table)} is no table with a `type`")
+        layer = _layer(table, place)
+        counts[layer.kind] = counts.get(layer.kind, 0) + 1
+        if not layer.name:
+            layer = msgspec.structs.replace(layer, name=f"{layer.kind}{counts[layer.kind]}")
+        if layer.name in places:
+            raise InputError(f"{place} ({layer.name}): {places[layer.name]} has the same name; names must differ")
+        places[layer.name] = place
+        if isinstance(layer, Dense) and layer.units is msgspec.UNSET:
+            layer = msgspec.structs.replace(layer, units=classes)
+        if isinstance(layer, Residual):
+            parts = {
+                key: tuple(named_layers(getattr(layer, key), classes, f"{place} ({layer.name}), {key}: ", depth + 1))
+                for key in ("layers", "shortcut")
+            }
+            layer = msgspec.structs.replace(layer, **parts)
+        layers.append(layer)
+    return layers
+
+
+def _layer(table: Mapping[str, Any], place: str) -> Layer:
     """The settings of one layer, checked. Raises InputError that says what is allowed."""
-    place, kind = f"layer {index + 1}", table.get("type")
+    kind = table.get("type")
     cls = LAYERS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         given = "no `type`" if kind is None else f"unknown type {shown(kind)}"

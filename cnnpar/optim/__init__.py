@@ -10,9 +10,10 @@ import numpy as np
 
 from cnnpar.config import SGD, Adam, AdamW, Optimizer
 from cnnpar.optim import adam, sgd
+from cnnpar.optim.average import follow
 from cnnpar.optim.rules import Rule, Vector, apply, load
 
-__all__ = ["init", "load", "update"]
+__all__ = ["follow", "init", "load", "update"]
 
 _RULES: dict[type, Any] = {SGD: sgd.rule, Adam: adam.rule, AdamW: adam.rule}
 

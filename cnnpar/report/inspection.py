@@ -2,14 +2,16 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cnnpar.checkpoint import Payload
+from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
+from cnnpar.nn.residual import Residual
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.untrusted import plain
 
@@ -45,17 +47,13 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     layers = Table(box=None, header_style="", padding=(0, 2, 0, 0))
     layers.add_column("layer", overflow="fold")
     layers.add_column("type")
-    for column in ("output", "parameters"):
+    for column in ("output", "parameters", "MFLOP"):
         layers.add_column(column, justify="right", no_wrap=True)
-    shape: tuple[int, ...] = network.input_shape
-    layers.add_row(*_texts(["", "input", _by(shape), ""]))
-    for layer in network.layers:
-        shape = layer.output_shape(shape)
-        own = [entry for entry in network.layout.parameters if entry.name.startswith(f"{layer.name}.")]
-        count = sum(math.prod(entry.shape) for entry in own)
-        kind = str(layer.__struct_config__.tag)
-        layers.add_row(*_texts([layer.name, kind, _by(shape), f"{count:,}" if count else ""]))
-    layers.add_row(*_texts(["all", "", "", f"{network.layout.trained:,}"]))
+    layers.add_row(*_texts(["", "input", _by(network.input_shape), "", ""]))
+    for row in _rows(network.layers, network.input_shape):
+        layers.add_row(*_texts(row))
+    products = sum(network.chain.products)
+    layers.add_row(*_texts(["all", "", "", f"{network.layout.trained:,}", _mflop(products)]))
 
     page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
     with page.capture() as capture:
@@ -63,6 +61,31 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
         page.print()
         page.print(layers)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _rows(layers: Iterable[Layer], shape: tuple[int, ...], indent: str = "") -> Iterator[list[str]]:
+    """Name, type, output, parameters, and operations forward for one image; layers within a layer follow it."""
+    for layer in layers:
+        before, shape = shape, layer.output_shape(shape)
+        count = sum(math.prod(parameter.shape) for parameter in layer.parameters(before).values())
+        kind, products = str(layer.__struct_config__.tag), layer.products(before)
+        yield [
+            indent + layer.name,
+            kind,
+            _by(shape),
+            f"{count:,}" if count else "",
+            _mflop(products) if products else "",
+        ]
+        if isinstance(layer, Residual):
+            yield from _rows(layer.layers, before, indent + "  ")
+            if layer.shortcut:
+                yield [f"{indent}  shortcut", "", "", "", ""]
+                yield from _rows(layer.shortcut, before, indent + "    ")
+
+
+def _mflop(products: int) -> str:
+    """A multiplication and an addition for each product."""
+    return f"{2 * products / 1e6:,.2f}"
 
 
 def _accuracies(record: EpochRecord) -> str:

@@ -5,7 +5,7 @@ Shapes as people see them, in configurations and messages, leave the samples out
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -64,6 +64,7 @@ class Workspace:
     training: bool = True  # whether that pass is to be learned from, or an evaluation
     wanted: bool = True  # whether anybody asks for the gradient of the input
     generator: np.random.Generator | None  # in training, for a layer that is `random`
+    generators: Callable[[int], np.random.Generator] | None  # likewise, for layers within this one, by their number
 
     def __init__(self, scratch: Scratch | None = None, loops: Loops = NUMPY, arena: Arena | None = None) -> None:
         """`scratch`: shared by workspaces that are used in turns, as a network's are; `arena`: by those of one size."""

@@ -1,0 +1,145 @@
+"""cnnpar for people who write scripts: `train` does what `cnnpar-train` does, `load` reads a model that predicts."""
+
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar import checkpoint, settings
+from cnnpar.checkpoint import Payload
+from cnnpar.config import Config
+from cnnpar.console import StopSignal
+from cnnpar.errors import InputError
+from cnnpar.parallel.fingerprint import portable_environment, use_one_thread
+from cnnpar.report.progress import Progress
+from cnnpar.resume import find
+from cnnpar.run import train_run
+from cnnpar.rundir import Place, newest_in
+from cnnpar.state import EpochRecord
+from cnnpar.summary import Summary
+
+_AT_A_TIME = 64  # images
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to."""
+
+    summary: Summary  # accuracies, digest, files: what `cnnpar-train --json` prints
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """In 0..1; None without test data."""
+        return self.summary.test_accuracy
+
+    @property
+    def weights_sha256(self) -> str:
+        """The same for any number of workers."""
+        return self.summary.weights_sha256
+
+    @cached_property
+    def model(self) -> "Model":
+        """The model of the last step."""
+        return load(self.summary.checkpoint)
+
+
+class Model:
+    """A trained network, from a checkpoint alone."""
+
+    def __init__(self, payload: Payload, source: str) -> None:
+        use_one_thread()
+        self.config: Config = payload.config
+        self.history: list[EpochRecord] = payload.history
+        self.class_names: tuple[str, ...] = payload.preprocessing.class_names
+        self.image_shape = payload.preprocessing.image_shape  # (H, W, C)
+        self._preprocessing = payload.preprocessing
+        self.network, state = checkpoint.unpack(payload, source)
+        self.weights_sha256 = state.digest
+        with state.judged() as weights:
+            self.weights = weights.copy()  # (network.layout.size,): parameters, and buffers behind them
+
+    def parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Parameters and buffers by name, such as conv1.weight: views of `weights`."""
+        return self.network.layout.views(self.weights)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The probability of each class, (N, classes), for images as in `predict`."""
+        whole = self._images(images)
+        found = [
+            self.network.probabilities(self.weights, self._preprocessing.normalise(whole[start : start + _AT_A_TIME]))
+            for start in range(0, len(whole), _AT_A_TIME)
+        ]
+        return np.concatenate(found) if found else np.zeros((0, len(self.class_names)))
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The class of each image, (N,), as a place in `class_names`.
+
+        Images are uint8, (N, H, W, C), or (N, H, W) if they are grey, of the size that the model was trained on.
+        Raises InputError for others.
+        """
+        found: NDArray[np.int64] = self.probabilities(images).argmax(axis=1)
+        return found
+
+    def _images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        whole = np.asarray(images)
+        if whole.ndim == 3 and self.image_shape[2] == 1:
+            whole = whole[..., np.newaxis]
+        if whole.dtype != np.uint8 or whole.ndim != 4 or whole.shape[1:] != self.image_shape:
+            wanted = ", ".join(map(str, self.image_shape))
+            raise InputError(f"images are {np.shape(images)} {whole.dtype}, and the model takes (N, {wanted}) uint8")
+        return whole
+
+
+def train(
+    config: Config | Mapping[str, Any] | str | Path | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = True,
+) -> Result:
+    """Train a network, with workers and files as configured, and wait for it; Ctrl-C saves first.
+
+    `config`: a TOML file, its tables as dictionaries, or a `cnnpar.config.Config`; None: the defaults, or those of the
+    checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. `quiet` leaves the
+    progress out. Raises InputError or RunError, in one or two lines, as the command prints.
+    """
+    resumed = find(str(resume), Path(run_dir) if run_dir else None, None) if resume is not None else None
+    if config is None:
+        resolved = resumed.payload.config if resumed else Config()
+    elif isinstance(config, Config):
+        resolved = config
+    elif isinstance(config, Mapping):
+        resolved = settings.resolve(config)
+    else:
+        resolved = settings.resolve(settings.read(config), source=str(config))
+    if resolved.engine.portable and portable_environment():
+        raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
+    resolved = msgspec.structs.replace(resolved, data=resolved.data.absolute())
+    name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
+    place = Place(Path(run_dir) if run_dir else None, None, name, may_have_begun=str(resume) == "auto")
+    main = threading.current_thread() is threading.main_thread()
+    with StopSignal() if main else _Unstoppable() as stop:
+        summary = train_run(resolved, place, resumed, Progress("quiet" if quiet else "auto"), stop)
+    if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
+        signal.raise_signal(signal.Signals[summary.stopped_by])
+    return Result(summary)
+
+
+def load(path: str | Path) -> Model:
+    """The model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
+    file = newest_in(Path(path))
+    return Model(checkpoint.load(file), str(file))
+
+
+class _Unstoppable(StopSignal):
+    """For another thread than the main one, which signals do not reach."""
+
+    def notice(self) -> None:
+        """There is nothing to notice."""

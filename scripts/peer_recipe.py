@@ -1,0 +1,124 @@
+"""A whole training by a recipe in PyTorch, for bench_accuracy.py: what peer_ddp.py does with {"action": "train"}.
+
+Network, starting weights, order of samples, augmentation, learning rates and batch are cnnpar's own, made by the same
+code; each process takes its share of a batch. Batch normalisation is PyTorch's, over the share of a process. The
+clock stands still while the test images are looked at, and starts after a first step, so that nothing is compiled
+under it.
+"""
+
+import copy
+import time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from cnnpar import settings
+from cnnpar.config import SGD, Config, CrossEntropy
+from cnnpar.data.augment import Augmenter
+from cnnpar.data.batches import batch_indices, steps_per_epoch
+from cnnpar.data.dataset import Dataset
+from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.data.sources import load
+from cnnpar.nn.network import Network
+from cnnpar.optim.schedules import learning_rate
+
+EVALUATED = 1000  # images at a time
+
+
+class Recipe:
+    """A configuration of cnnpar, as PyTorch trains by it: SGD and cross-entropy."""
+
+    def __init__(self, tables: dict[str, Any], layout: torch.memory_format, rank: int, processes: int) -> None:
+        config = settings.resolve(tables)
+        assert isinstance(config.optimizer, SGD)
+        assert isinstance(config.loss, CrossEntropy)
+        self.config: Config = config
+        self.rule: SGD = config.optimizer
+        self.smoothing = config.loss.label_smoothing
+        splits = load(config.data)
+        assert splits.test is not None
+        self.data: Dataset = splits.train
+        self.preprocessing = Preprocessing.of(splits.train)
+        self.test = self._tensor(self.preprocessing.normalise(splits.test.images), layout)
+        self.test_labels = torch.from_numpy(splits.test.labels)
+        self.network = Network.from_tables(
+            config.model.layers, self.preprocessing.image_shape, len(self.preprocessing.class_names)
+        )
+        self.layout, self.rank, self.processes = layout, rank, processes
+
+    def batch(self, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """This process' share of a batch."""
+        train = self.config.train
+        augmenter = Augmenter(self.config.augment, train.seed)
+        whole = batch_indices(train.seed, epoch, number, augmenter.epoch_size(len(self.data)), train.batch_size)
+        own = np.array_split(whole, self.processes)[self.rank]
+        images, labels = augmenter.take(self.data.images, self.data.labels, own, epoch)
+        return self._tensor(self.preprocessing.normalise(images), self.layout), torch.from_numpy(labels)
+
+    @staticmethod
+    def _tensor(images: Any, layout: torch.memory_format) -> torch.Tensor:
+        """Images (n, H, W, C) as (n, C, H, W) in the layout."""
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+
+def train(recipe: Recipe, twin: nn.Module, compiled: bool, every: int) -> list[tuple[float, int, float]]:
+    """Seconds, samples and test accuracy after every so many samples, and at the end. All processes do it together."""
+    config, rule = recipe.config, recipe.rule
+    twin = twin.to(memory_format=recipe.layout)
+    model: nn.Module = torch.compile(twin) if compiled else twin  # type: ignore[assignment, unused-ignore]
+    size = Augmenter(config.augment, 0).epoch_size(len(recipe.data))
+    steps = steps_per_epoch(size, config.train.batch_size)
+    total = steps * config.train.epochs
+    start = copy.deepcopy(twin.state_dict())
+    model(recipe.batch(0, 0)[0]).sum().backward()  # compiles
+    twin.zero_grad()
+    twin.load_state_dict(start)
+    if recipe.processes > 1:
+        model = nn.parallel.DistributedDataParallel(
+            model, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        )
+    optimizer = torch.optim.SGD(
+        twin.parameters(), rule.learning_rate, rule.momentum, 0, rule.weight_decay, rule.nesterov, fused=True
+    )
+    averaged = copy.deepcopy(twin) if config.train.ema_decay else twin
+    curve: list[tuple[float, int, float]] = []
+    spent, samples, began = 0.0, 0, time.perf_counter()
+    for step in range(total):
+        epoch, number = divmod(step, steps)
+        images, labels = recipe.batch(epoch, number)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config.schedule, rule.learning_rate, step, steps, total)
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(model(images), labels, label_smoothing=recipe.smoothing).backward()
+        optimizer.step()
+        if averaged is not twin:
+            _follow(averaged, twin, min(config.train.ema_decay, (1 + step) / (10 + step)))
+        before, samples = samples, min(samples + config.train.batch_size, (epoch + 1) * size)
+        if samples // every > before // every or step == total - 1:
+            spent += time.perf_counter() - began
+            curve.append((spent, samples, _accuracy(averaged, recipe)))
+            if recipe.processes > 1:
+                dist.barrier()
+            began = time.perf_counter()
+    return curve
+
+
+def _follow(averaged: nn.Module, twin: nn.Module, decay: float) -> None:
+    """Move the running means of parameters and buffers."""
+    for kept in (nn.Module.parameters, nn.Module.buffers):
+        pairs = [(a, b) for a, b in zip(kept(averaged), kept(twin), strict=True) if a.is_floating_point()]
+        with torch.no_grad():
+            torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
+
+
+def _accuracy(twin: nn.Module, recipe: Recipe) -> float:
+    """The share of the test images that is recognised."""
+    twin.eval()
+    parts = zip(recipe.test.split(EVALUATED), recipe.test_labels.split(EVALUATED), strict=True)
+    with torch.no_grad():
+        correct = sum(int((twin(images).argmax(1) == labels).sum()) for images, labels in parts)
+    twin.train()
+    return correct / len(recipe.test_labels)

@@ -1,0 +1,97 @@
+"""The interface for scripts: the same runs as the commands', models that predict, layers of one's own."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnpar
+from cnnpar.errors import InputError
+from cnnpar.settings import to_tables, to_toml
+from tests.tiny import ROOT, settings, write_csv
+from tests.tiny import train as train_in_process
+
+
+def tables(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:
+    return to_tables(settings(csv, **changes))
+
+
+def test_a_script_and_a_command_come_to_the_same_weights(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    expected = train_in_process(settings(csv), tmp_path / "command").weights_sha256
+    (tmp_path / "run.toml").write_text(to_toml(settings(csv)))
+    configs: list[Any] = [tables(csv), settings(csv), tmp_path / "run.toml", str(tmp_path / "run.toml")]
+    for number, config in enumerate(configs):
+        result = cnnpar.train(config, run_dir=tmp_path / str(number))
+        assert result.weights_sha256 == result.model.weights_sha256 == expected
+
+
+def test_a_run_goes_on_from_where_another_stopped(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    whole = cnnpar.train(tables(csv, schedule={"type": "constant"}), run_dir=tmp_path / "whole")
+    cnnpar.train(tables(csv, schedule={"type": "constant"}, train={"epochs": 1}), run_dir=tmp_path / "part")
+    rest = cnnpar.train(tables(csv, schedule={"type": "constant"}), resume=tmp_path / "part")
+    assert rest.weights_sha256 == whole.weights_sha256
+    assert rest.summary.run_dir == str(tmp_path / "part")
+    again = cnnpar.train(resume="auto", run_dir=tmp_path / "part")
+    assert again.weights_sha256 == whole.weights_sha256
+
+
+def test_a_model_predicts_what_the_test_counts(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    test = write_csv(tmp_path / "test.csv", 70, seed=1)
+    result = cnnpar.train(tables(csv, data={"test": str(test)}, train={"epochs": 20}), run_dir=tmp_path / "run")
+    model = cnnpar.load(tmp_path / "run")
+    rows = np.loadtxt(test, delimiter=",", dtype=np.int64)
+    labels, images = rows[:, 0], rows[:, 1:].astype(np.uint8).reshape(-1, 8, 8)
+    predicted = model.predict(images)
+    assert result.test_accuracy == (predicted == labels).mean()
+    assert (predicted == labels).mean() > 0.5
+    np.testing.assert_array_equal(model.predict(images[..., np.newaxis]), predicted)
+    probabilities = model.probabilities(images)
+    assert probabilities.shape == (70, len(model.class_names))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert model.predict(images[:0]).shape == (0,)
+    assert model.parameters()["conv1.weight"].shape == (3, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((2, 7, 8), np.uint8), np.zeros((8, 8), np.uint8), np.zeros((2, 8, 8)), np.zeros((2, 8, 8, 3), np.uint8)],
+)
+def test_images_that_do_not_fit_are_refused_with_both_shapes(tmp_path: Path, images: Any) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    model = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "run").model
+    with pytest.raises(InputError, match=r"images are .* and the model takes \(N, 8, 8, 1\) uint8"):
+        model.predict(images)
+
+
+def test_mistakes_are_the_commands_own_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\$.train"):
+        cnnpar.train({"train": {"epoch": 3}})
+    with pytest.raises(InputError, match="cannot read"):
+        cnnpar.train(tmp_path / "none.toml")
+    with pytest.raises(InputError, match="no checkpoint"):
+        cnnpar.train(resume=tmp_path / "none")
+
+
+def test_a_run_may_be_in_another_thread(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    found: list[cnnpar.Result] = []
+    thread = threading.Thread(target=lambda: found.append(cnnpar.train(tables(csv), run_dir=tmp_path / "run")))
+    thread.start()
+    thread.join()
+    assert found[0].summary.epochs == 3
+
+
+def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
+    code = (
+        "import sys, cnnpar; assert not {'numpy', 'ray', 'msgspec'} & set(sys.modules); cnnpar.register; cnnpar.train"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        cnnpar.trian  # noqa: B018
