@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
+from scipy.special import ndtr
+from scipy.special import softmax as scipy_softmax
 
 from cnnpar.errors import InputError
 from cnnpar.nn import winograd
@@ -42,6 +44,11 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[int, ...]]]] = [
     ("leakyrelu", {"slope": 0.0}, [(7,)]),
     ("sigmoid", {}, [(3, 2, 2), (7,)]),
     ("tanh", {}, [(3, 2, 2), (7,)]),
+    ("elu", {}, [(3, 2, 2), (7,)]),
+    ("elu", {"alpha": 0.3}, [(7,)]),
+    ("silu", {}, [(3, 2, 2), (7,)]),
+    ("gelu", {}, [(3, 2, 2), (7,)]),
+    ("softmax", {}, [(3, 2, 4), (5,), (1,)]),
     ("dropout", {"rate": 0.4}, [(3, 2, 2), (7,)]),
     ("dropout", {"rate": 0.0}, [(7,)]),
     ("residual", {"layers": [{"type": "conv2d", "channels": 3}, {"type": "tanh"}]}, [(3, 4, 3)]),
@@ -299,7 +306,8 @@ def test_activations_at_the_ends_of_the_number_line() -> None:
     x = np.array([[-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan]], np.float32)
     with np.errstate(all="ignore"):
         results = {
-            kind: Bench(make(kind), (7,), np.float32).forward(x)[0] for kind in ("relu", "sigmoid", "tanh", "leakyrelu")
+            kind: Bench(make(kind), (7,), np.float32).forward(x)[0]
+            for kind in ("relu", "sigmoid", "tanh", "leakyrelu", "elu", "silu", "gelu")
         }
     np.testing.assert_array_equal(results["relu"], np.array([0, 0, 0, 0, 1e30, np.inf, np.nan], np.float32))
     np.testing.assert_array_equal(results["sigmoid"], np.array([0, 0, 0.5, 0.5, 1, 1, np.nan], np.float32))
@@ -307,6 +315,24 @@ def test_activations_at_the_ends_of_the_number_line() -> None:
     np.testing.assert_array_equal(
         results["leakyrelu"], np.array([-np.inf, -1e28, 0, 0, 1e30, np.inf, np.nan], np.float32)
     )
+    np.testing.assert_array_equal(results["elu"], np.array([-1, -1, 0, 0, 1e30, np.inf, np.nan], np.float32))
+    for kind in ("silu", "gelu"):  # minus infinity times 0 is no number, as in PyTorch
+        np.testing.assert_array_equal(results[kind], np.array([np.nan, 0, 0, 0, 1e30, np.inf, np.nan], np.float32))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 2e-6)])
+def test_gelu_is_the_number_times_scipys_normal_distribution(dtype: Any, tolerance: float) -> None:
+    x = np.linspace(-12, 12, 70_001).astype(dtype)  # more than are worked on at a time
+    y = Bench(make("gelu"), x.shape, dtype).forward(x[np.newaxis])[0]
+    np.testing.assert_allclose(y, x * ndtr(x.astype(np.float64)), rtol=tolerance, atol=tolerance / 10)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5), (5,)])
+def test_softmax_is_scipys_however_large_the_numbers(shape: tuple[int, ...]) -> None:
+    for scale in (1, 1e4):
+        x = scale * batch(shape, 3)
+        y = Bench(make("softmax"), shape).forward(x)
+        np.testing.assert_allclose(y, scipy_softmax(x, axis=-1), rtol=1e-12, atol=1e-300)
 
 
 def test_two_layers_of_one_type_cannot_be_registered() -> None:

@@ -363,6 +363,7 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
         ([{**POOL, "size": 0}], ["layer 1 (maxpool2d)", "`size` must be at least 1"]),
         ([{**POOL, "stride": [1, 0]}], ["layer 1 (maxpool2d)", "`stride` must be at least 1"]),
         ([{"type": "dropout", "rate": 1.0}], ["layer 1 (dropout)", "`rate`", "< 1"]),
+        ([{"type": "elu", "alpha": -1}], ["layer 1 (elu)", "`alpha`", ">= 0"]),
         ([{"type": "dense", "units": 0}], ["layer 1 (dense)", "`units`", ">= 1"]),
         ([{**RELU, "name": "a.b"}], ["layer 1 (relu)", "`name`"]),
         ([CONV, {**CONV, "name": "conv1"}], ["layer 2 (conv1)", "layer 1 has the same name"]),

@@ -11,6 +11,7 @@ from cnnpar.nn.layers import LAYERS, Workspace
 from cnnpar.nn.network import Network
 
 torch = pytest.importorskip("torch")
+F = torch.nn.functional
 
 
 def to_torch(x: Array) -> Any:
@@ -23,42 +24,50 @@ def from_torch(x: Any) -> Array:
     return array.transpose(2, 3, 0, 1) if array.ndim == 4 else array
 
 
-CASES = [
-    ("conv2d", {"channels": 4, "kernel": [3, 2], "stride": [2, 1], "padding": [1, 2]}, (2, 1), (1, 2)),
-    ("conv2d", {"channels": 8, "kernel": 3, "padding": "same"}, (1, 1), (1, 1)),
-    ("maxpool2d", {"size": [3, 2], "stride": [2, 1]}, None, None),
-    ("maxpool2d", {"size": 2}, None, None),
-    ("avgpool2d", {"size": [3, 2], "stride": [2, 1]}, None, None),
-    ("relu", {}, None, None),
-    ("leakyrelu", {"slope": 0.3}, None, None),
-    ("sigmoid", {}, None, None),
-    ("tanh", {}, None, None),
+def to_torch_weight(p: Array) -> Any:
+    """(h, w, C, channels) as (channels, C, h, w), (H, W, C) as (C, H, W); vectors as they are."""
+    axes = {1: (0,), 3: (2, 0, 1), 4: (3, 2, 0, 1)}[p.ndim]
+    return torch.from_numpy(p.transpose(axes).copy())
+
+
+IMAGE, VECTOR = (7, 9, 6), (8,)
+CASES: list[tuple[str, dict[str, Any], tuple[int, ...], Any]] = [  # type, settings, input, twin of (x, parameters)
+    (
+        "conv2d",
+        {"channels": 4, "kernel": [3, 2], "stride": [2, 1], "padding": [1, 2]},
+        IMAGE,
+        lambda x, p: F.conv2d(x, p["weight"], p["bias"], stride=(2, 1), padding=(1, 2)),
+    ),
+    ("conv2d", {"channels": 8}, IMAGE, lambda x, p: F.conv2d(x, p["weight"], p["bias"], padding=1)),
+    ("maxpool2d", {"size": [3, 2], "stride": [2, 1]}, IMAGE, lambda x, _: F.max_pool2d(x, (3, 2), (2, 1))),
+    ("maxpool2d", {"size": 2}, IMAGE, lambda x, _: F.max_pool2d(x, 2)),
+    ("avgpool2d", {"size": [3, 2], "stride": [2, 1]}, IMAGE, lambda x, _: F.avg_pool2d(x, (3, 2), (2, 1))),
+    ("relu", {}, IMAGE, lambda x, _: F.relu(x)),
+    ("leakyrelu", {"slope": 0.3}, IMAGE, lambda x, _: F.leaky_relu(x, 0.3)),
+    ("sigmoid", {}, IMAGE, lambda x, _: F.sigmoid(x)),
+    ("tanh", {}, IMAGE, lambda x, _: F.tanh(x)),
+    ("elu", {"alpha": 0.3}, IMAGE, lambda x, _: F.elu(x, 0.3)),
+    ("silu", {}, IMAGE, lambda x, _: F.silu(x)),
+    ("gelu", {}, IMAGE, lambda x, _: F.gelu(x)),
+    ("softmax", {}, IMAGE, lambda x, _: F.softmax(x, dim=1)),
+    ("softmax", {}, VECTOR, lambda x, _: F.softmax(x, dim=1)),
 ]
 
 
-@pytest.mark.parametrize(("kind", "table", "stride", "padding"), CASES)
-def test_layer_agrees_with_torch_forward_and_backward(kind: str, table: Any, stride: Any, padding: Any) -> None:
+@pytest.mark.parametrize(("kind", "table", "shape", "twin"), CASES)
+def test_layer_agrees_with_torch_forward_and_backward(kind: str, table: Any, shape: Any, twin: Any) -> None:
     random = np.random.default_rng(0)
     layer, work = msgspec.convert({"type": kind, **table}, LAYERS[kind]), Workspace()
-    x = np.round(random.standard_normal((7, 9, 2, 5)), 1)  # rounded: pooling meets equal numbers
-    work.p = {name: random.standard_normal(p.shape) for name, p in layer.parameters((7, 9, 5)).items()}
+    samples = (*shape[:-1], 2, shape[-1])
+    x = np.round(random.standard_normal(samples), 1)  # rounded: pooling meets equal numbers
+    work.p = {name: random.standard_normal(p.shape) for name, p in layer.parameters(shape).items()}
     work.g = {name: np.empty_like(p) for name, p in work.p.items()}
     work.x, work.generator = x, None
     work.y = layer.forward(x, work)
 
     tx = to_torch(x).requires_grad_()
-    weights = {}
-    if kind == "conv2d":
-        weights = {"weight": torch.from_numpy(work.p["weight"].transpose(3, 2, 0, 1).copy()).requires_grad_(),
-                   "bias": torch.from_numpy(work.p["bias"].copy()).requires_grad_()}  # fmt: skip
-        ty = torch.nn.functional.conv2d(tx, **weights, stride=stride, padding=padding)
-    elif kind.endswith("pool2d"):
-        pool = {"maxpool2d": torch.nn.functional.max_pool2d, "avgpool2d": torch.nn.functional.avg_pool2d}[kind]
-        ty = pool(tx, table["size"], table.get("stride"))
-    elif kind == "leakyrelu":
-        ty = torch.nn.functional.leaky_relu(tx, table["slope"])
-    else:
-        ty = getattr(torch, kind)(tx)
+    weights = {name: to_torch_weight(p).requires_grad_() for name, p in work.p.items()}
+    ty = twin(tx, weights)
     np.testing.assert_allclose(work.y, from_torch(ty), rtol=1e-10, atol=1e-12)
 
     dy = random.standard_normal(work.y.shape)
@@ -66,10 +75,8 @@ def test_layer_agrees_with_torch_forward_and_backward(kind: str, table: Any, str
     dx = layer.backward(dy, work)
     assert dx is not None
     np.testing.assert_allclose(dx, from_torch(tx.grad), rtol=1e-9, atol=1e-10)
-    if kind == "conv2d":
-        expected = weights["weight"].grad.numpy().transpose(2, 3, 1, 0)
-        np.testing.assert_allclose(work.g["weight"], expected, rtol=1e-9, atol=1e-10)
-        np.testing.assert_allclose(work.g["bias"], weights["bias"].grad.numpy(), rtol=1e-9, atol=1e-10)
+    for name, weight in weights.items():
+        np.testing.assert_allclose(to_torch_weight(work.g[name]), weight.grad, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 2e-4)])
@@ -101,15 +108,15 @@ def test_network_agrees_with_torch_in_loss_and_every_gradient(dtype: Any, tolera
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     mean, variance = torch.zeros(12, dtype=x.dtype), torch.ones(12, dtype=x.dtype)
     for name in ("conv1", "conv2"):
-        x = torch.nn.functional.conv2d(x, p[f"{name}.weight"].permute(3, 2, 0, 1), p[f"{name}.bias"], padding=1)
+        x = F.conv2d(x, p[f"{name}.weight"].permute(3, 2, 0, 1), p[f"{name}.bias"], padding=1)
         if name == "conv2":
-            x = torch.nn.functional.batch_norm(
+            x = F.batch_norm(
                 x, mean, variance, p["batchnorm1.scale"], p["batchnorm1.shift"], training=True, momentum=0.1
             )
         x = torch.max_pool2d(torch.relu(x), 2)
     x = x.permute(0, 2, 3, 1).reshape(6, -1)  # our features are in (H, W, C) order
     x = torch.relu(x @ p["dense1.weight"] + p["dense1.bias"]) @ p["dense2.weight"] + p["dense2.bias"]
-    loss = torch.nn.functional.cross_entropy(x, torch.from_numpy(labels), reduction="sum")
+    loss = F.cross_entropy(x, torch.from_numpy(labels), reduction="sum")
     loss.backward()
     assert sums.loss == pytest.approx(loss.item(), rel=tolerance)
     assert sums.correct == (x.argmax(dim=1).numpy() == labels).sum()

@@ -3,7 +3,7 @@
 Importing this package fills the registry `LAYERS`, from the `type` of a configuration to the class.
 """
 
-from cnnpar.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from cnnpar.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from cnnpar.nn.layers.base import LAYERS, Buffer, Layer, Parameter, Workspace, register
 from cnnpar.nn.layers.conv import Conv2D
 from cnnpar.nn.layers.dense import Dense, Flatten
@@ -12,6 +12,8 @@ from cnnpar.nn.layers.norm import BatchNorm2D
 from cnnpar.nn.layers.pool import AvgPool2D, MaxPool2D
 
 __all__ = [
+    "ELU",
+    "GELU",
     "LAYERS",
     "AvgPool2D",
     "BatchNorm2D",
@@ -25,7 +27,9 @@ __all__ = [
     "MaxPool2D",
     "Parameter",
     "ReLU",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
     "Tanh",
     "Workspace",
     "register",
