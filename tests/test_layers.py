@@ -35,6 +35,11 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[int, ...]]]] = [
     ("avgpool2d", {}, [(4, 6, 3), (5, 7, 2)]),
     ("avgpool2d", {"size": [3, 2], "stride": [2, 1]}, [(7, 5, 2)]),
     ("avgpool2d", {"size": 2, "stride": 3}, [(8, 6, 2)]),
+    ("globalavgpool2d", {}, [(3, 5, 2), (1, 1, 3)]),
+    ("upsample2d", {}, [(3, 2, 2), (1, 1, 1)]),
+    ("upsample2d", {"factor": [1, 3]}, [(2, 3, 1)]),
+    ("upsample2d", {"mode": "bilinear"}, [(3, 2, 2), (1, 1, 1)]),
+    ("upsample2d", {"factor": [3, 4], "mode": "bilinear"}, [(2, 3, 2), (3, 1, 1)]),
     ("batchnorm2d", {}, [(3, 4, 2), (1, 2, 5)]),
     ("batchnorm2d", {"epsilon": 0.5, "momentum": 1.0}, [(5, 3, 1)]),
     ("dense", {"units": 4}, [(5,), (1,)]),
@@ -282,6 +287,44 @@ def test_of_equal_maxima_the_first_in_row_major_order_gets_the_gradient(case: tu
             y, z = np.unravel_index(window[..., sample, channel].argmax(), size)  # argmax: the first
             expected[i * stride[0] + y, j * stride[1] + z, sample, channel] += dy[i, j, sample, channel]
     np.testing.assert_array_equal(bench.backward(dy), expected)
+
+
+def test_the_mean_of_an_image_is_that_of_the_one_window_over_all_of_it() -> None:
+    x = batch((5, 7, 3), 2)
+    mean = Bench(make("globalavgpool2d"), (5, 7, 3)).forward(x)
+    window = Bench(make("avgpool2d", size=[5, 7]), (5, 7, 3)).forward(x)
+    np.testing.assert_allclose(mean, window[0, 0], rtol=1e-12, atol=1e-12)
+
+
+UPSAMPLINGS = st.tuples(
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3)),
+)
+
+
+@given(UPSAMPLINGS)
+@settings(max_examples=40, deadline=None)
+def test_upsampling_repeats_or_interpolates_between_the_centres_of_pixels(case: tuple[Any, Any]) -> None:
+    factor, shape = case
+    x = batch(shape, 2)
+    nearest = Bench(make("upsample2d", factor=factor), shape).forward(x)
+    np.testing.assert_array_equal(nearest, x.repeat(factor[0], axis=0).repeat(factor[1], axis=1))
+    expected = x
+    for axis in (0, 1):
+        centres, places = np.arange(shape[axis]) + 0.5, (np.arange(shape[axis] * factor[axis]) + 0.5) / factor[axis]
+        expected = np.apply_along_axis(lambda line, to=places, at=centres: np.interp(to, at, line), axis, expected)
+    bilinear = Bench(make("upsample2d", factor=factor, mode="bilinear"), shape).forward(x)
+    np.testing.assert_allclose(bilinear, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(UPSAMPLINGS, st.sampled_from(["nearest", "bilinear"]))
+@settings(max_examples=40, deadline=None)
+def test_upsamplings_backward_is_the_transpose_of_its_forward(case: tuple[Any, Any], mode: str) -> None:
+    factor, shape = case
+    bench, x = Bench(make("upsample2d", factor=factor, mode=mode), shape), batch(shape, 2)
+    y = bench.forward(x).copy()
+    dy = np.random.default_rng(2).standard_normal(y.shape)
+    np.testing.assert_allclose(np.vdot(x, bench.backward(dy)), np.vdot(y, dy), rtol=1e-9, atol=1e-9)
 
 
 def test_dropout_zeroes_the_share_it_says_and_keeps_the_mean() -> None:

@@ -30,6 +30,11 @@ def to_torch_weight(p: Array) -> Any:
     return torch.from_numpy(p.transpose(axes).copy())
 
 
+def upsampled(x: Any, factor: Any, mode: str) -> Any:
+    corners = False if mode == "bilinear" else None
+    return F.interpolate(x, scale_factor=factor, mode=mode, align_corners=corners)
+
+
 IMAGE, VECTOR = (7, 9, 6), (8,)
 CASES: list[tuple[str, dict[str, Any], tuple[int, ...], Any]] = [  # type, settings, input, twin of (x, parameters)
     (
@@ -42,6 +47,15 @@ CASES: list[tuple[str, dict[str, Any], tuple[int, ...], Any]] = [  # type, setti
     ("maxpool2d", {"size": [3, 2], "stride": [2, 1]}, IMAGE, lambda x, _: F.max_pool2d(x, (3, 2), (2, 1))),
     ("maxpool2d", {"size": 2}, IMAGE, lambda x, _: F.max_pool2d(x, 2)),
     ("avgpool2d", {"size": [3, 2], "stride": [2, 1]}, IMAGE, lambda x, _: F.avg_pool2d(x, (3, 2), (2, 1))),
+    ("globalavgpool2d", {}, IMAGE, lambda x, _: F.adaptive_avg_pool2d(x, 1).flatten(1)),
+    ("upsample2d", {"factor": [2, 3]}, IMAGE, lambda x, _: upsampled(x, (2, 3), "nearest")),
+    ("upsample2d", {"mode": "bilinear"}, IMAGE, lambda x, _: upsampled(x, 2, "bilinear")),
+    (
+        "upsample2d",
+        {"factor": [3, 4], "mode": "bilinear"},
+        IMAGE,
+        lambda x, _: upsampled(x, (3, 4), "bilinear"),
+    ),
     ("relu", {}, IMAGE, lambda x, _: F.relu(x)),
     ("leakyrelu", {"slope": 0.3}, IMAGE, lambda x, _: F.leaky_relu(x, 0.3)),
     ("sigmoid", {}, IMAGE, lambda x, _: F.sigmoid(x)),

@@ -53,7 +53,9 @@ def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> N
         shapes.append((f"the output of layer {number} ({layer.name})", shape))
     for place, shape in shapes:
         if math.prod(shape) > _MOST_NUMBERS:
-            raise InputError(f"{place} is {shape}: more than {_MOST_NUMBERS:,} numbers; pad less, or pool before it")
+            raise InputError(
+                f"{place} is {shape}: more than {_MOST_NUMBERS:,} numbers; pad or upsample less, or pool before it"
+            )
 
 
 def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str = "", depth: int = 0) -> list[Layer]:

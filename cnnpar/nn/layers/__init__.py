@@ -9,7 +9,8 @@ from cnnpar.nn.layers.conv import Conv2D
 from cnnpar.nn.layers.dense import Dense, Flatten
 from cnnpar.nn.layers.dropout import Dropout
 from cnnpar.nn.layers.norm import BatchNorm2D
-from cnnpar.nn.layers.pool import AvgPool2D, MaxPool2D
+from cnnpar.nn.layers.pool import AvgPool2D, GlobalAvgPool2D, MaxPool2D
+from cnnpar.nn.layers.upsample import Upsample2D
 
 __all__ = [
     "ELU",
@@ -22,6 +23,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2D",
     "Layer",
     "LeakyReLU",
     "MaxPool2D",
@@ -31,6 +33,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample2D",
     "Workspace",
     "register",
 ]

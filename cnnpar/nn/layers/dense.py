@@ -28,7 +28,7 @@ class Dense(Layer, frozen=True, tag="dense"):
     def output_shape(self, shape: Shape) -> Shape:
         """See Layer."""
         if len(shape) != 1:
-            raise InputError(f"needs a vector, but its input is {shape}; put a layer of type `flatten` before it")
+            raise InputError(f"needs a vector, but its input is {shape}; put `flatten` or `globalavgpool2d` before it")
         return (self._units(),)
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:

@@ -1,4 +1,4 @@
-"""Pooling: the maximum or the mean of the pixels in each window, channel by channel.
+"""Pooling: the maximum or the mean of the pixels in each window, or of the whole image, channel by channel.
 
 Windows lie wholly inside the image: a remainder at the bottom or right that fills no window is not pooled.
 """
@@ -103,4 +103,28 @@ class AvgPool2D(Pool2D, frozen=True, tag="avgpool2d"):
         share = np.divide(dy, len(gradients), out=work.scratch("share", dy.shape, dy.dtype))
         for gradient in gradients:
             gradient += share
+        return dx
+
+
+@register
+class GlobalAvgPool2D(Layer, frozen=True, tag="globalavgpool2d"):
+    """The mean of each channel of an image (H, W, C), as a vector (C,): Lin et al. 2014, section 3.2."""
+
+    kind: ClassVar[str] = "globalavgpool"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """See Layer."""
+        return image_shape(shape)[2:]
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        y = work.array("y", x.shape[2:], x.dtype)
+        np.add.reduce(x, axis=(0, 1), out=y)
+        y /= x.shape[0] * x.shape[1]
+        return y
+
+    def backward(self, dy: Array, work: Workspace) -> Array:
+        """See Layer."""
+        dx = work.array("dx", work.x.shape, dy.dtype)
+        dx[...] = np.divide(dy, dx.shape[0] * dx.shape[1], out=work.scratch("share", dy.shape, dy.dtype))
         return dx
