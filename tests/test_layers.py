@@ -42,6 +42,11 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[int, ...]]]] = [
     ("upsample2d", {"factor": [3, 4], "mode": "bilinear"}, [(2, 3, 2), (3, 1, 1)]),
     ("batchnorm2d", {}, [(3, 4, 2), (1, 2, 5)]),
     ("batchnorm2d", {"epsilon": 0.5, "momentum": 1.0}, [(5, 3, 1)]),
+    ("groupnorm", {"groups": 2}, [(3, 5, 4), (1, 1, 6), (6,)]),
+    ("groupnorm", {"groups": 1, "epsilon": 0.5}, [(2, 3, 3)]),
+    ("groupnorm", {"groups": 3}, [(3, 2, 3), (3,)]),
+    ("layernorm", {}, [(3, 5, 2), (1, 1, 1), (7,), (1,)]),
+    ("layernorm", {"epsilon": 0.5}, [(2, 3, 1)]),
     ("dense", {"units": 4}, [(5,), (1,)]),
     ("flatten", {}, [(2, 3, 4), (6,)]),
     ("relu", {}, [(3, 2, 2), (7,)]),
@@ -325,6 +330,34 @@ def test_upsamplings_backward_is_the_transpose_of_its_forward(case: tuple[Any, A
     y = bench.forward(x).copy()
     dy = np.random.default_rng(2).standard_normal(y.shape)
     np.testing.assert_allclose(np.vdot(x, bench.backward(dy)), np.vdot(y, dy), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 6), (6,)])
+def test_normalised_samples_have_mean_0_and_variance_1_whatever_the_others_are(shape: tuple[int, ...]) -> None:
+    x = (100 + 10 * batch(shape, 3)).astype(np.float32)
+    for layer, groups in ((make("layernorm"), 1), (make("groupnorm", groups=1), 1), (make("groupnorm", groups=3), 3)):
+        bench = Bench(layer, shape, np.float32)
+        bench.p["scale"].fill(1)
+        bench.p["shift"].fill(0)
+        y = bench.forward(x).copy()
+        parts = y.reshape(-1, 3, groups, shape[-1] // groups)  # (pixels, samples, groups, channels)
+        np.testing.assert_allclose(parts.mean(axis=(0, 3)), 0, atol=1e-5)
+        np.testing.assert_allclose(parts.var(axis=(0, 3)), 1, atol=1e-4)
+        bench.work.training = False
+        np.testing.assert_array_equal(bench.forward(x), y)
+        alone = Bench(layer, shape, np.float32)
+        alone.work.p = bench.work.p
+        np.testing.assert_array_equal(alone.forward(x[..., 1:2, :])[..., 0, :], y[..., 1, :])
+
+
+def test_one_group_a_channel_is_batch_normalisation_of_one_sample() -> None:
+    shape = (4, 3, 5)
+    x, dy = batch(shape, 1), batch(shape, 1, seed=1)
+    group, norm = Bench(make("groupnorm", groups=5), shape), Bench(make("batchnorm2d"), shape)
+    np.testing.assert_allclose(group.forward(x), norm.forward(x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(group.backward(dy), norm.backward(dy), rtol=1e-12, atol=1e-12)
+    for name in ("scale", "shift"):
+        np.testing.assert_allclose(group.gradients[name], norm.gradients[name], rtol=1e-12, atol=1e-12)
 
 
 def test_dropout_zeroes_the_share_it_says_and_keeps_the_mean() -> None:

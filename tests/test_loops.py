@@ -198,23 +198,27 @@ LAYERS: list[dict[str, Any]] = [
     {"type": "relu"},
     {"type": "maxpool2d", "size": 3, "stride": 2},
     {"type": "conv2d", "channels": 70, "kernel": 4, "bias": False},
+    {"type": "groupnorm", "groups": 7},
     {"type": "maxpool2d", "size": 2},
     {"type": "relu"},
+    {"type": "layernorm"},
     {"type": "conv2d", "channels": 9, "kernel": 3, "padding": "valid"},
     {"type": "relu"},
     {"type": "flatten"},
+    {"type": "layernorm"},
     {"type": "dense"},
 ]
 
 
-def test_a_whole_network_has_the_same_gradient_with_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = np.random.default_rng(0).standard_normal((3, 33, 30, 4)).astype(np.float32)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_whole_network_has_the_same_gradient_with_either(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).standard_normal((samples, 33, 30, 4)).astype(np.float32)
     results = []
     for way in WAYS:
         monkeypatch.setattr(loops, "best", lambda *_, way=way: way)
         network = Network.from_tables(LAYERS, (33, 30, 4), 10)
         gradient = np.empty(network.layout.size, np.float32)
-        network.loss_and_gradient(network.init(0), images, np.arange(3), None, gradient)
+        network.loss_and_gradient(network.init(0), images, np.arange(samples), None, gradient)
         results.append(gradient)
     assert equal(*results)
 

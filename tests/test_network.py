@@ -36,6 +36,22 @@ EVERYTHING: list[dict[str, Any]] = [
     {"type": "dropout", "rate": 0.5},
     DENSE,
 ]
+NORMALISED: list[dict[str, Any]] = [  # and what EVERYTHING has not
+    {"type": "conv2d", "channels": 4, "stride": 3},
+    {"type": "groupnorm", "groups": 2},
+    {"type": "gelu"},
+    {"type": "upsample2d", "factor": [2, 1], "mode": "bilinear"},
+    {"type": "layernorm"},
+    {"type": "silu"},
+    {"type": "conv2d", "channels": 6, "kernel": 1},
+    {"type": "upsample2d"},
+    {"type": "softmax"},
+    {"type": "globalavgpool2d"},
+    {"type": "layernorm", "epsilon": 0.1},
+    {"type": "elu"},
+    DENSE,
+]
+both = pytest.mark.parametrize("tables", [EVERYTHING, NORMALISED], ids=["everything", "normalised"])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,8 +61,8 @@ def winograds_way_where_it_is_possible() -> Iterator[None]:
         yield
 
 
-def everything(dtype: Any = np.float64) -> Network:
-    return Network.from_tables(EVERYTHING, (9, 8, 2), 3, dtype)
+def everything(dtype: Any = np.float64, tables: list[dict[str, Any]] = EVERYTHING) -> Network:
+    return Network.from_tables(tables, (9, 8, 2), 3, dtype)
 
 
 def batch(network: Network, samples: int, seed: int = 0) -> tuple[Array, Any]:
@@ -64,9 +80,9 @@ def gradient(network: Network, parameters: Array, images: Array, labels: Any, rn
     return network.loss_and_gradient(parameters, images, labels, rng, out), out
 
 
-@pytest.mark.parametrize("rng", [None, generators(5)])
-def test_gradient_is_the_finite_difference_of_the_loss(rng: Any) -> None:
-    network = everything()
+@pytest.mark.parametrize(("tables", "rng"), [(EVERYTHING, None), (EVERYTHING, generators(5)), (NORMALISED, None)])
+def test_gradient_is_the_finite_difference_of_the_loss(tables: Any, rng: Any) -> None:
+    network = everything(tables=tables)
     parameters, (images, labels), step = network.init(3), batch(network, 4), 1e-5
     sums, found = gradient(network, parameters, images, labels, rng)
     assert sums.count == 4
@@ -77,8 +93,9 @@ def test_gradient_is_the_finite_difference_of_the_loss(rng: Any) -> None:
         assert found[place] == pytest.approx((rise[0] - rise[1]) / (2 * step), rel=1e-5, abs=1e-7)
 
 
-def test_gradient_of_a_batch_is_the_sum_over_its_samples() -> None:
-    network = everything()
+@both
+def test_gradient_of_a_batch_is_the_sum_over_its_samples(tables: Any) -> None:
+    network = everything(tables=tables)
     parameters, (images, labels) = network.init(0), batch(network, 5)
     sums, whole = gradient(network, parameters, images, labels)
     parts = [gradient(network, parameters, images[i : i + 1], labels[i : i + 1]) for i in range(5)]
@@ -87,8 +104,9 @@ def test_gradient_of_a_batch_is_the_sum_over_its_samples() -> None:
     assert sums.correct == sum(part.correct for part, _ in parts)
 
 
-def test_a_result_does_not_depend_on_the_batches_before_it() -> None:
-    used, fresh = everything(np.float32), everything(np.float32)
+@both
+def test_a_result_does_not_depend_on_the_batches_before_it(tables: Any) -> None:
+    used, fresh = everything(np.float32, tables), everything(np.float32, tables)
     parameters = used.init(0)
     for samples in (4, 1, 7, 4, 2, 3, 5):  # more sizes than are kept
         gradient(used, parameters * samples, *batch(used, samples, seed=samples), generators(samples))
@@ -120,8 +138,9 @@ def test_workspaces_are_kept_for_the_last_few_sizes_only() -> None:
     assert list(network._kept) == [17, 18, 19, 3]
 
 
-def test_a_result_does_not_depend_on_where_its_arrays_lie() -> None:
-    network = everything(np.float32)
+@both
+def test_a_result_does_not_depend_on_where_its_arrays_lie(tables: Any) -> None:
+    network = everything(np.float32, tables)
     parameters, (images, labels) = network.init(0), batch(network, 6)
     _, expected = gradient(network, parameters, images, labels)
     for shift in range(1, 16):  # 4 bytes each: every alignment within a cache line
@@ -130,7 +149,7 @@ def test_a_result_does_not_depend_on_where_its_arrays_lie() -> None:
         out = np.empty(parameters.size + shift, np.float32)[shift:]
         pixels = np.empty(images.size + shift, np.float32)[shift:].reshape(images.shape)
         pixels[...] = images
-        everything(np.float32).loss_and_gradient(moved, pixels, labels, None, out)
+        everything(np.float32, tables).loss_and_gradient(moved, pixels, labels, None, out)
         assert out.tobytes() == expected.tobytes()
 
 
@@ -238,8 +257,9 @@ def test_probabilities_match_the_loss() -> None:
     assert sums.correct == (p.argmax(axis=1) == labels).sum()
 
 
-def test_no_images_give_zero_sums_and_a_zero_gradient() -> None:
-    network = everything(np.float32)
+@both
+def test_no_images_give_zero_sums_and_a_zero_gradient(tables: Any) -> None:
+    network = everything(np.float32, tables)
     parameters, (images, labels) = network.init(0), batch(network, 0)
     sums, found = gradient(network, parameters, images, labels)
     assert sums == network.loss(parameters, images, labels) == Sums(0.0, 0, 0)
@@ -364,6 +384,11 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
         ([{**POOL, "stride": [1, 0]}], ["layer 1 (maxpool2d)", "`stride` must be at least 1"]),
         ([{"type": "dropout", "rate": 1.0}], ["layer 1 (dropout)", "`rate`", "< 1"]),
         ([{"type": "elu", "alpha": -1}], ["layer 1 (elu)", "`alpha`", ">= 0"]),
+        ([{"type": "groupnorm"}], ["layer 1 (groupnorm)", "missing key `groups`"]),
+        (
+            [{**CONV, "channels": 6}, {"type": "groupnorm", "groups": 4}],
+            ["layer 2 (groupnorm1)", "4 groups", "6 channels"],
+        ),
         ([{"type": "upsample2d", "factor": [2, 0]}], ["layer 1 (upsample2d)", "`factor` must be at least 1"]),
         ([{"type": "upsample2d", "mode": "cubic"}], ["layer 1 (upsample2d)", "`mode`", "nearest, bilinear"]),
         ([FLATTEN, {"type": "upsample2d"}], ["layer 2 (upsample1)", "(30,)", "before `flatten`"]),

@@ -8,7 +8,7 @@ from cnnpar.nn.layers.base import LAYERS, Buffer, Layer, Parameter, Workspace, r
 from cnnpar.nn.layers.conv import Conv2D
 from cnnpar.nn.layers.dense import Dense, Flatten
 from cnnpar.nn.layers.dropout import Dropout
-from cnnpar.nn.layers.norm import BatchNorm2D
+from cnnpar.nn.layers.norm import BatchNorm2D, GroupNorm, LayerNorm
 from cnnpar.nn.layers.pool import AvgPool2D, GlobalAvgPool2D, MaxPool2D
 from cnnpar.nn.layers.upsample import Upsample2D
 
@@ -24,7 +24,9 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool2D",
+    "GroupNorm",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "MaxPool2D",
     "Parameter",
