@@ -162,6 +162,24 @@ class AdamW(_Table, frozen=True, tag_field="type", tag="adamw"):
     weight_decay: NonNegative = 0.01
 
 
+class RMSprop(_Table, frozen=True, tag_field="type", tag="rmsprop"):
+    """RMSprop (Tieleman and Hinton 2012); `weight_decay` is L2 (added to the gradient)."""
+
+    learning_rate: PositiveFloat = 0.01
+    alpha: Share = 0.99  # what the running mean of squares keeps at each step
+    momentum: Share = 0.0
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: NonNegative = 0.0
+
+
+class Adagrad(_Table, frozen=True, tag_field="type", tag="adagrad"):
+    """Adagrad (Duchi et al. 2011); `weight_decay` is L2 (added to the gradient)."""
+
+    learning_rate: PositiveFloat = 0.01
+    epsilon: PositiveFloat = 1e-10
+    weight_decay: NonNegative = 0.0
+
+
 class Constant(_Table, frozen=True, tag_field="type", tag="constant"):
     """The optimizer's learning rate, always."""
 
@@ -191,7 +209,7 @@ class OneCycle(_Table, frozen=True, tag_field="type", tag="one_cycle"):
 
 
 Loss = CrossEntropy | MSE | BinaryCrossEntropy | Hinge
-Optimizer = SGD | Adam | AdamW
+Optimizer = SGD | Adam | AdamW | RMSprop | Adagrad
 Schedule = Constant | StepDecay | Cosine | OneCycle
 
 

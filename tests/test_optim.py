@@ -1,6 +1,7 @@
 """The update rules against PyTorch's, and what a run needs of them: exact bits, exact state, no hidden memory."""
 
 import tracemalloc
+from typing import Any
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cnnpar.config import SGD, Adam, AdamW, Optimizer
+from cnnpar.config import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from cnnpar.optim import init, update
 from cnnpar.optim.rules import BLOCK
 
@@ -24,6 +25,10 @@ RULES: dict[str, Optimizer] = {
     "adam-decay": Adam(beta1=0.7, beta2=0.95, epsilon=1e-3, weight_decay=0.1),
     "adamw": AdamW(beta1=0.8, beta2=0.99, epsilon=1e-5, weight_decay=0.1),
     "adamw-no-decay": AdamW(weight_decay=0.0),
+    "rmsprop": RMSprop(),
+    "rmsprop-momentum": RMSprop(alpha=0.9, momentum=0.7, epsilon=1e-4, weight_decay=0.01),
+    "adagrad": Adagrad(),
+    "adagrad-decay": Adagrad(epsilon=1e-3, weight_decay=0.1),
 }
 ALL = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
@@ -56,6 +61,21 @@ def run(rule: Optimizer, dtype: type[np.floating], size: int = SIZE) -> tuple[Ve
     return parameters, state
 
 
+def of_torch(optimizers: Any, rule: Optimizer, parameter: Any) -> Any:
+    """PyTorch's optimizer of these settings; the learning rate is still to be set."""
+    common = {"params": [parameter], "lr": 1.0, "weight_decay": rule.weight_decay}
+    match rule:
+        case SGD():
+            return optimizers.SGD(**common, momentum=rule.momentum, nesterov=rule.nesterov)
+        case RMSprop():
+            return optimizers.RMSprop(**common, alpha=rule.alpha, momentum=rule.momentum, eps=rule.epsilon)
+        case Adagrad():
+            return optimizers.Adagrad(**common, eps=rule.epsilon)
+        case Adam() | AdamW():
+            kind = optimizers.AdamW if isinstance(rule, AdamW) else optimizers.Adam
+            return kind(**common, betas=(rule.beta1, rule.beta2), eps=rule.epsilon)
+
+
 @ALL
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-6)])
 def test_every_step_matches_pytorch(rule: Optimizer, dtype: type[np.floating], tolerance: float) -> None:
@@ -63,14 +83,7 @@ def test_every_step_matches_pytorch(rule: Optimizer, dtype: type[np.floating], t
     parameters, gradients = problem(SIZE, dtype)
     state = start(rule, SIZE, dtype)
     theirs = torch.nn.Parameter(torch.from_numpy(parameters.copy()))
-    if isinstance(rule, SGD):
-        peer = torch.optim.SGD(
-            [theirs], lr=1.0, momentum=rule.momentum, nesterov=rule.nesterov, weight_decay=rule.weight_decay
-        )
-    else:
-        kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
-        peer = kind([theirs], lr=1.0, betas=(rule.beta1, rule.beta2), eps=rule.epsilon, weight_decay=rule.weight_decay)
-
+    peer = of_torch(torch.optim, rule, theirs)
     for step, (gradient, rate) in enumerate(zip(gradients, rates(), strict=True)):
         peer.param_groups[0]["lr"] = rate
         theirs.grad = torch.from_numpy(gradient.copy())
@@ -85,8 +98,9 @@ def test_a_quadratic_is_minimised(rule: Optimizer) -> None:
     target = np.linspace(-1, 1, 9, dtype=np.float32)
     parameters = np.zeros_like(target)
     state = init(rule, target.size)
+    rate = 0.5 if isinstance(rule, Adagrad) else 0.05  # Adagrad slows down by itself
     for step in range(600):
-        update(rule, state, parameters, parameters - target, 1, 0.05 * 0.99**step, step)
+        update(rule, state, parameters, parameters - target, 1, rate * 0.99**step, step)
     np.testing.assert_allclose(parameters, target, atol=0.02 + rule.weight_decay)  # decay pulls towards 0
 
 
@@ -170,7 +184,14 @@ def test_a_sum_over_samples_is_divided_by_their_number(rule: Optimizer, size: in
 
 def test_state_is_zero_float32_vectors_and_empty_without_memory() -> None:
     assert init(RULES["sgd"], 5) == {}
-    expected = {"sgd-momentum": {"velocity"}, "adam": {"mean", "square"}, "adamw": {"mean", "square"}}
+    expected = {
+        "sgd-momentum": {"velocity"},
+        "adam": {"mean", "square"},
+        "adamw": {"mean", "square"},
+        "rmsprop": {"square"},
+        "rmsprop-momentum": {"square", "velocity"},
+        "adagrad": {"squares"},
+    }
     for rule, names in expected.items():
         state = init(RULES[rule], 5)
         assert state.keys() == names

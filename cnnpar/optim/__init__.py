@@ -8,14 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.config import SGD, Adam, AdamW, Optimizer
-from cnnpar.optim import adam, sgd
+from cnnpar.config import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from cnnpar.optim import adagrad, adam, rmsprop, sgd
 from cnnpar.optim.average import follow
 from cnnpar.optim.rules import Rule, Vector, apply, load
 
 __all__ = ["follow", "init", "load", "update"]
 
-_RULES: dict[type, Any] = {SGD: sgd.rule, Adam: adam.rule, AdamW: adam.rule}
+_RULES: dict[type, Any] = {
+    SGD: sgd.rule,
+    Adam: adam.rule,
+    AdamW: adam.rule,
+    RMSprop: rmsprop.rule,
+    Adagrad: adagrad.rule,
+}
 
 
 def init(settings: Optimizer, size: int) -> dict[str, Vector]:

@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import cnnpar.optim.adagrad as _adagrad
 import cnnpar.optim.adam as _adam
+import cnnpar.optim.rmsprop as _rmsprop
 import cnnpar.optim.sgd as _sgd
 from cnnpar.compiling import forget_older, inline, loop
 
 _TWO, _THREE, _FOUR = ("void(" + "float32[::1]," * vectors for vectors in (2, 3, 4))  # and then so many numbers
 
-forget_older(__file__, _adam, _sgd)
+forget_older(__file__, _adagrad, _adam, _rmsprop, _sgd)
 _plain, _momentum, _nesterov = inline(_sgd.plain), inline(_sgd.momentum), inline(_sgd.nesterov)
-_step = inline(_adam.adam)
+_adam_step, _adagrad_step = inline(_adam.adam), inline(_adagrad.adagrad)
+_rmsprop_step, _rmsprop_momentum = inline(_rmsprop.rmsprop), inline(_rmsprop.rmsprop_momentum)
 
 
 @loop(_TWO + "float32, float32, float32)")
@@ -40,4 +43,27 @@ def adam(
 ) -> None:
     """See `adam.adam`."""
     for i in range(len(p)):
-        p[i], m[i], v[i] = _step(p[i], g[i] / n, m[i], v[i], rate, epsilon, share, other, decay, kept)
+        p[i], m[i], v[i] = _adam_step(p[i], g[i] / n, m[i], v[i], rate, epsilon, share, other, decay, kept)
+
+
+@loop(_THREE + "float32, float32, float32, float32, float32)")
+def rmsprop(p: Any, g: Any, v: Any, n: Any, rate: Any, share: Any, epsilon: Any, decay: Any) -> None:
+    """See `rmsprop.rmsprop`."""
+    for i in range(len(p)):
+        p[i], v[i] = _rmsprop_step(p[i], g[i] / n, v[i], rate, share, epsilon, decay)
+
+
+@loop(_FOUR + "float32, float32, float32, float32, float32, float32)")
+def rmsprop_momentum(
+    p: Any, g: Any, v: Any, u: Any, n: Any, rate: Any, share: Any, epsilon: Any, decay: Any, mass: Any
+) -> None:
+    """See `rmsprop.rmsprop_momentum`."""
+    for i in range(len(p)):
+        p[i], v[i], u[i] = _rmsprop_momentum(p[i], g[i] / n, v[i], u[i], rate, share, epsilon, decay, mass)
+
+
+@loop(_THREE + "float32, float32, float32, float32)")
+def adagrad(p: Any, g: Any, s: Any, n: Any, rate: Any, epsilon: Any, decay: Any) -> None:
+    """See `adagrad.adagrad`."""
+    for i in range(len(p)):
+        p[i], s[i] = _adagrad_step(p[i], g[i] / n, s[i], rate, epsilon, decay)
