@@ -180,6 +180,31 @@ class Adagrad(_Table, frozen=True, tag_field="type", tag="adagrad"):
     weight_decay: NonNegative = 0.0
 
 
+class LARS(_Table, frozen=True, tag_field="type", tag="lars"):
+    """SGD with momentum whose steps are in proportion to each array of weights (You et al. 2017), for large batches.
+
+    Parameters of one dimension (biases; scale and shift of normalisation) take plain steps, without `weight_decay`.
+    """
+
+    learning_rate: PositiveFloat = 0.05
+    momentum: Share = 0.9
+    trust_coefficient: PositiveFloat = 0.02  # a step's length, over that of the weights, at learning rate 1
+    weight_decay: NonNegative = 1e-4
+
+
+class LAMB(_Table, frozen=True, tag_field="type", tag="lamb"):
+    """AdamW whose steps are in proportion to each array of weights (You et al. 2020), for large batches.
+
+    Parameters of one dimension (biases; scale and shift of normalisation) take Adam's steps, without `weight_decay`.
+    """
+
+    learning_rate: PositiveFloat = 0.01
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    epsilon: PositiveFloat = 1e-6
+    weight_decay: NonNegative = 0.01
+
+
 class Constant(_Table, frozen=True, tag_field="type", tag="constant"):
     """The optimizer's learning rate, always."""
 
@@ -209,7 +234,7 @@ class OneCycle(_Table, frozen=True, tag_field="type", tag="one_cycle"):
 
 
 Loss = CrossEntropy | MSE | BinaryCrossEntropy | Hinge
-Optimizer = SGD | Adam | AdamW | RMSprop | Adagrad
+Optimizer = SGD | Adam | AdamW | RMSprop | Adagrad | LARS | LAMB
 Schedule = Constant | StepDecay | Cosine | OneCycle
 
 

@@ -55,6 +55,7 @@ def train(
     state.parameters = server.home(state.parameters)
     total_steps = config.train.epochs * steps_per_epoch
     trained = network.layout.trained  # numbers; behind them come the buffers
+    shapes = [entry.shape for entry in network.layout.parameters]
     while state.epoch < config.train.epochs:
         while state.index < steps_per_epoch:
             gradient_sum, sums = server.gradient(state.parameters, state.epoch, state.index)
@@ -72,6 +73,7 @@ def train(
                         sums.count,
                         rate,
                         state.step,
+                        shapes,
                     )
                     network.update_buffers(state.parameters[trained:], gradient_sum[trained:], sums.count)
                     if state.average is not None:

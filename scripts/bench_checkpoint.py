@@ -80,7 +80,14 @@ class Run:
         state = self._state
         gradient_sum, sums = self._server.gradient(state.parameters, state.epoch, state.index)
         optim.update(
-            self._config.optimizer, state.optimizer, state.parameters, gradient_sum, sums.count, 1e-4, state.step
+            self._config.optimizer,
+            state.optimizer,
+            state.parameters,
+            gradient_sum,
+            sums.count,
+            1e-4,
+            state.step,
+            [gradient_sum.shape],
         )
         state.advance(sums, 0.0)
         return time.perf_counter() - began

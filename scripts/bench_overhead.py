@@ -95,7 +95,8 @@ class Lane:
         for _ in range(steps):
             began = time.perf_counter()
             gradient_sum, sums = self._server.gradient(self._parameters, 0, self._step)
-            optim.update(self._rule, self._state, self._parameters, gradient_sum, sums.count, 0.01, self._step)
+            shapes = [gradient_sum.shape]
+            optim.update(self._rule, self._state, self._parameters, gradient_sum, sums.count, 0.01, self._step, shapes)
             self.milliseconds.append(1e3 * (time.perf_counter() - began))
             self._step += 1
 
@@ -148,7 +149,7 @@ def memory_speeds(size: int) -> dict[str, float]:
     actions: dict[str, tuple[int, Callable[[], object]]] = {  # and the bytes for each number
         "copy": (8, lambda: np.copyto(a, b)),
         "addition": (12, lambda: np.add(a, b, out=a)),
-        "update": (20, lambda: optim.update(rule, state, c, b, 128, 1e-6, 0)),
+        "update": (20, lambda: optim.update(rule, state, c, b, 128, 1e-6, 0, [(size,)])),
     }
     speeds = {}
     for name, (width, action) in actions.items():

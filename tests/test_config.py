@@ -47,6 +47,8 @@ optimizers = st.one_of(
     st.fixed_dictionaries({"type": st.just("adamw"), "weight_decay": numbers}),
     st.fixed_dictionaries({"type": st.just("rmsprop"), "alpha": numbers, "momentum": numbers}),
     st.fixed_dictionaries({"type": st.just("adagrad"), "epsilon": numbers}),
+    st.fixed_dictionaries({"type": st.just("lars"), "trust_coefficient": numbers}),
+    st.fixed_dictionaries({"type": st.just("lamb"), "weight_decay": numbers}),
 )
 schedules = st.one_of(
     st.just({"type": "constant"}),
@@ -72,7 +74,7 @@ def test_toml_keeps_every_setting(optimizer: dict[str, Any], schedule: dict[str,
         ({"train": {"type": "sgd"}}, "$.train", "epochs, batch_size, microbatch, seed"),
         ({"optimizer": {"type": "adam", "momentum": 0.9}}, "$.optimizer", "learning_rate, beta1, beta2"),
         ({"optimizer": {"nestrov": True}}, "$.optimizer", "learning_rate, momentum, nesterov"),
-        ({"optimizer": {"type": "adamax"}}, "$.optimizer.type", "sgd, adam, adamw, rmsprop, adagrad"),
+        ({"optimizer": {"type": "adamax"}}, "$.optimizer.type", "sgd, adam, adamw, rmsprop, adagrad, lars, lamb"),
         ({"schedule": {"type": "one-cycle"}}, "$.schedule.type", "constant, step, cosine, one_cycle"),
         ({"schedule": {"type": "constant", "final": 0}}, "$.schedule", ""),
         ({"engine": {"transport": "mpi"}}, "$.engine.transport", "direct, ray"),

@@ -4,14 +4,16 @@ The state is a dictionary of named vectors and nothing else: whoever saves it ha
 table below maps each settings struct of `cnnpar.config` to its rule; a new rule is one formula and one row.
 """
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from cnnpar.config import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from cnnpar.optim import adagrad, adam, rmsprop, sgd
+from cnnpar.config import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from cnnpar.optim import adagrad, adam, lamb, lars, rmsprop, sgd
 from cnnpar.optim.average import follow
-from cnnpar.optim.rules import Rule, Vector, apply, load
+from cnnpar.optim.rules import ByArray, Rule, Vector, apply, load
 
 __all__ = ["follow", "init", "load", "update"]
 
@@ -21,6 +23,8 @@ _RULES: dict[type, Any] = {
     AdamW: adam.rule,
     RMSprop: rmsprop.rule,
     Adagrad: adagrad.rule,
+    LARS: lars.rule,
+    LAMB: lamb.rule,
 }
 
 
@@ -34,23 +38,44 @@ def update(
     state: dict[str, Vector],
     parameters: Vector,
     gradient_sum: Vector,
-    count: int,
+    count: float,
     learning_rate: float,
     step: int,
+    shapes: Sequence[tuple[int, ...]],
 ) -> None:
-    """Take one step in place, on `parameters` and on the vectors of `state`.
+    """Take one step in place, on `parameters` and on the vectors of `state`; `gradient_sum` may be overwritten.
 
-    The gradient is `gradient_sum`, over the batch, divided by `count`, the number of its samples: the only division.
-    `step` counts from 0; Adam's bias correction follows from it, so no counter hides in the state. All vectors are flat
-    and of one length and type: float32 in training, float64 for checks; ValueError if the lengths differ. Every
-    operation is elementwise, in a fixed order and correctly rounded (+, -, *, /, square root): the bits depend on
-    nothing but the arguments.
+    The gradient is `gradient_sum`, over the batch, divided by `count`, the number of its samples: the
+    only division. `step` counts from 0; Adam's bias correction follows from it, so no counter hides in
+    the state. All vectors are flat and of one length and type: float32 in training, float64 for checks; `shapes` are
+    those of the arrays that they consist of, one behind the other. ValueError if the lengths differ. Every operation is
+    elementwise, in a fixed order and correctly rounded (+, -, *, /, square root), but for the norms that LARS and LAMB
+    take of arrays of weights, whose sums have a fixed order: the bits depend on nothing but the arguments.
     """
     rule = _rule(settings)
-    numbers = rule.numbers(float(learning_rate), step)
-    apply(rule, parameters, gradient_sum, count, [state[name] for name in rule.state], numbers)
+    remembered = [state[name] for name in rule.state]
+    vectors = [parameters, gradient_sum, *remembered]
+    size = sum(map(math.prod, shapes))
+    if any(vector.shape != (size,) for vector in vectors):
+        raise ValueError(
+            f"flat vectors of one length, that of all arrays, {size}, expected, got shapes "
+            f"{[vector.shape for vector in vectors]}"
+        )
+    rate = float(learning_rate)
+    if isinstance(rule, Rule):
+        apply(rule.formula, vectors, [parameters, *remembered], count, rule.numbers(rate, step))
+        return
+    for shape, part in zip(shapes, _parts(shapes), strict=True):
+        rule.step([vector[part] for vector in vectors], count, rate, step, len(shape) > 1)
 
 
-def _rule(settings: Optimizer) -> Rule:
-    rule: Rule = _RULES[type(settings)](settings)
+def _rule(settings: Optimizer) -> Rule | ByArray:
+    rule: Rule | ByArray = _RULES[type(settings)](settings)
     return rule
+
+
+def _parts(shapes: Sequence[tuple[int, ...]]) -> Iterator[slice]:
+    """Where in the vectors each array lies."""
+    start = 0
+    for shape in shapes:
+        yield slice(start, start := start + math.prod(shape))

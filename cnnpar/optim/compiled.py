@@ -4,15 +4,18 @@ from typing import Any
 
 import cnnpar.optim.adagrad as _adagrad
 import cnnpar.optim.adam as _adam
+import cnnpar.optim.lamb as _lamb
+import cnnpar.optim.lars as _lars
 import cnnpar.optim.rmsprop as _rmsprop
 import cnnpar.optim.sgd as _sgd
 from cnnpar.compiling import forget_older, inline, loop
 
 _TWO, _THREE, _FOUR = ("void(" + "float32[::1]," * vectors for vectors in (2, 3, 4))  # and then so many numbers
 
-forget_older(__file__, _adagrad, _adam, _rmsprop, _sgd)
+forget_older(__file__, _adagrad, _adam, _lamb, _lars, _rmsprop, _sgd)
 _plain, _momentum, _nesterov = inline(_sgd.plain), inline(_sgd.momentum), inline(_sgd.nesterov)
 _adam_step, _adagrad_step = inline(_adam.adam), inline(_adagrad.adagrad)
+_lamb_step, _lars_step = inline(_lamb.lamb), inline(_lars.lars)
 _rmsprop_step, _rmsprop_momentum = inline(_rmsprop.rmsprop), inline(_rmsprop.rmsprop_momentum)
 
 
@@ -67,3 +70,17 @@ def adagrad(p: Any, g: Any, s: Any, n: Any, rate: Any, epsilon: Any, decay: Any)
     """See `adagrad.adagrad`."""
     for i in range(len(p)):
         p[i], s[i] = _adagrad_step(p[i], g[i] / n, s[i], rate, epsilon, decay)
+
+
+@loop(_THREE + "float32, float32, float32, float32, float32)")
+def lars(p: Any, g: Any, v: Any, n: Any, rate: Any, mass: Any, decay: Any, trust: Any) -> None:
+    """See `lars.lars`."""
+    for i in range(len(p)):
+        p[i], v[i] = _lars_step(p[i], g[i] / n, v[i], rate, mass, decay, trust)
+
+
+@loop(_FOUR + "float32, float32, float32, float32, float32, float32)")
+def lamb(p: Any, g: Any, m: Any, v: Any, n: Any, scale: Any, epsilon: Any, share: Any, other: Any, decay: Any) -> None:
+    """See `lamb.lamb`: the direction takes the gradient's place."""
+    for i in range(len(p)):
+        g[i], m[i], v[i] = _lamb_step(p[i], g[i] / n, m[i], v[i], scale, epsilon, share, other, decay)

@@ -1,6 +1,6 @@
 """What an update rule is, and how it is applied to vectors: block by block, or compiled, with the same bits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,30 +22,37 @@ class Rule(NamedTuple):
     numbers: Callable[[float, int], tuple[float, ...]]  # given the learning rate, and the step, which counts from 0
 
 
+class ByArray(NamedTuple):
+    """A rule that looks at each array of parameters as a whole.
+
+    `step` gets the array's part of parameters, gradient sum and state, the divisor of the sum, the learning rate,
+    the step, and whether the array is one of weights: of two dimensions or more.
+    """
+
+    state: tuple[str, ...]
+    step: Callable[[Sequence[Vector], float, float, int, bool], None]
+
+
 def load(size: int) -> Any:
     """The compiled rules, where they are to be had and vectors of that size are worth it; else None."""
     return compiled("cnnpar.optim.compiled") if size >= WORTH else None
 
 
 def apply(
-    rule: Rule,
-    parameters: Vector,
-    gradient_sum: Vector,
-    count: int,
-    state: list[Vector],
-    numbers: tuple[float, ...],
+    formula: Callable[..., tuple[Any, ...]],
+    vectors: Sequence[Vector],
+    written: Sequence[Vector],
+    divisor: float,
+    numbers: Sequence[float],
 ) -> None:
-    """One step in place. Raises ValueError if the vectors are not flat and of one length."""
-    vectors = [parameters, gradient_sum, *state]
-    size = parameters.size
-    if any(vector.shape != (size,) for vector in vectors):
-        raise ValueError(f"flat vectors of one length expected, got shapes {[vector.shape for vector in vectors]}")
-    samples, *exact = map(parameters.dtype.type, (count, *numbers))
-    loops = load(size) if parameters.dtype == np.float32 else None
+    """Overwrite vectors with the values of a formula of parameters, gradient sum / divisor, state, and numbers."""
+    dtype, size = vectors[0].dtype, vectors[0].size
+    samples, *exact = map(dtype.type, (divisor, *numbers))
+    loops = load(size) if dtype == np.float32 else None
     if loops is not None:
-        getattr(loops, rule.formula.__name__)(*vectors, samples, *exact)
+        getattr(loops, formula.__name__)(*vectors, samples, *exact)
         return
     for start in range(0, size, BLOCK):
         p, g, *rest = (vector[start : start + BLOCK] for vector in vectors)
-        for block, value in zip((p, *rest), rule.formula(p, g / samples, *rest, *exact), strict=True):
-            block[...] = value
+        for vector, value in zip(written, formula(p, g / samples, *rest, *exact), strict=True):
+            vector[start : start + BLOCK] = value
