@@ -127,6 +127,8 @@ class Train(_Table, frozen=True):
     seed: Count = 0
     on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: a step whose loss or gradient is not finite changes nothing
     ema_decay: Share = 0.0  # share of a running mean of the weights that a step keeps, and that is evaluated; 0 = none
+    clip_value: NonNegative = 0.0  # largest number of a batch's mean gradient; others are moved there; 0 = no limit
+    clip_norm: NonNegative = 0.0  # and then largest L2 norm of it; longer ones are shortened to it; 0 = no limit
 
 
 class SGD(_Table, frozen=True, tag_field="type", tag="sgd"):

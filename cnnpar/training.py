@@ -65,12 +65,13 @@ def train(
             trouble = _trouble(gradient_sum, sums.loss, network)
             if trouble is None:
                 with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
+                    divisor = optim.clip(config.train, gradient_sum[:trained], sums.count)
                     optim.update(
                         config.optimizer,
                         state.optimizer,
                         state.parameters[:trained],
                         gradient_sum[:trained],
-                        sums.count,
+                        divisor,
                         rate,
                         state.step,
                         shapes,

@@ -117,6 +117,8 @@ def test_what_is_unknown_is_refused_with_its_place_and_what_is_known(
         ({"engine": {"workers": "2:9999"}}, "HIGH is at most 4096"),
         ({"engine": {"workers": "2:4", "min_workers": 5}}, "`min_workers` is 5, and `workers` only 4"),
         ({"engine": {"max_worker_failures": -2}}, "$.engine.max_worker_failures"),
+        ({"train": {"clip_norm": -1}}, "$.train.clip_norm"),
+        ({"train": {"clip_value": float("nan")}}, "$.train.clip_value"),
         ({"train": {"on_nonfinite": "ignore"}}, "allowed: stop, skip"),
         ({"engine": {"step_timeout": float("inf")}}, "$.engine.step_timeout"),
         ({"data": {"validation": 1}}, "$.data.validation"),

@@ -22,8 +22,9 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"type": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": False},
     {"type": "adam", "learning_rate": 0.01},
     {"type": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
+    {"type": "lamb", "learning_rate": 0.01},
 ]
-ARRAYS = ["base64", "decimal", "base64"]
+ARRAYS = ["base64", "decimal", "base64", "decimal"]
 
 
 class Stopping(Progress):
@@ -81,7 +82,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "arrays"), list(zip(OPTIMIZERS, ARRAYS, strict=True)), ids=["sgd", "adam", "adamw"]
+    ("optimizer", "arrays"), list(zip(OPTIMIZERS, ARRAYS, strict=True)), ids=["sgd", "adam", "adamw", "lamb"]
 )
 def test_stopping_after_every_step_changes_nothing(
     tmp_path: Path, csv: Path, optimizer: dict[str, Any], arrays: str
@@ -122,6 +123,7 @@ def stopped(tmp_path: Path, csv: Path) -> Path:
         ({"train": {"seed": 1}}, "train.seed was 0 and is now 1"),
         ({"train": {"batch_size": 9}}, "train.batch_size was 8 and is now 9"),
         ({"train": {"microbatch": 8}}, "train.microbatch was 4 and is now 8"),
+        ({"train": {"clip_norm": 0.5}}, "train.clip_norm was 0.0 and is now 0.5"),
         ({"optimizer": {"type": "sgd", "momentum": 0.5}}, "optimizer.momentum was 0.9 and is now 0.5"),
         ({"optimizer": {"type": "adam"}}, "optimizer.type was sgd and is now adam"),
         ({"schedule": {"type": "constant"}}, "schedule.type was one_cycle and is now constant"),

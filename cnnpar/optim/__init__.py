@@ -13,9 +13,10 @@ import numpy as np
 from cnnpar.config import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from cnnpar.optim import adagrad, adam, lamb, lars, rmsprop, sgd
 from cnnpar.optim.average import follow
+from cnnpar.optim.clipping import clip
 from cnnpar.optim.rules import ByArray, Rule, Vector, apply, load
 
-__all__ = ["follow", "init", "load", "update"]
+__all__ = ["clip", "follow", "init", "load", "update"]
 
 _RULES: dict[type, Any] = {
     SGD: sgd.rule,
@@ -45,8 +46,8 @@ def update(
 ) -> None:
     """Take one step in place, on `parameters` and on the vectors of `state`; `gradient_sum` may be overwritten.
 
-    The gradient is `gradient_sum`, over the batch, divided by `count`, the number of its samples: the
-    only division. `step` counts from 0; Adam's bias correction follows from it, so no counter hides in
+    The gradient is `gradient_sum`, over the batch, divided by `count`, the number of its samples, or by what `clip`
+    makes of it: the only division. `step` counts from 0; Adam's bias correction follows from it, so no counter hides in
     the state. All vectors are flat and of one length and type: float32 in training, float64 for checks; `shapes` are
     those of the arrays that they consist of, one behind the other. ValueError if the lengths differ. Every operation is
     elementwise, in a fixed order and correctly rounded (+, -, *, /, square root), but for the norms that LARS and LAMB
