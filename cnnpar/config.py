@@ -4,21 +4,38 @@ A configuration is a TOML file whose tables are the structs below. `Config()` is
 does without options, and `configs/digits.toml` spells it out. `cnnpar/settings.py` reads, checks and writes them.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-_LARGEST = sys.float_info.max  # infinity is no setting
-_MOST = 2**53  # every reader of JSON keeps integers up to here
-Positive = Annotated[int, Meta(ge=1, le=_MOST)]
-Count = Annotated[int, Meta(ge=0, le=_MOST)]
-PositiveFloat = Annotated[float, Meta(gt=0, le=_LARGEST)]
-Seconds = Annotated[float, Meta(ge=0.01, le=1e7)]
-NonNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
-Share = Annotated[float, Meta(ge=0, lt=1)]
+from cnnpar.config_rules import LAMB as LAMB
+from cnnpar.config_rules import LARS as LARS
+from cnnpar.config_rules import MOST as MOST
+from cnnpar.config_rules import MSE as MSE
+from cnnpar.config_rules import SGD as SGD
+from cnnpar.config_rules import Adagrad as Adagrad
+from cnnpar.config_rules import Adam as Adam
+from cnnpar.config_rules import AdamW as AdamW
+from cnnpar.config_rules import BinaryCrossEntropy as BinaryCrossEntropy
+from cnnpar.config_rules import Constant as Constant
+from cnnpar.config_rules import Cosine as Cosine
+from cnnpar.config_rules import Count as Count
+from cnnpar.config_rules import CrossEntropy as CrossEntropy
+from cnnpar.config_rules import Hinge as Hinge
+from cnnpar.config_rules import Loss as Loss
+from cnnpar.config_rules import NonNegative as NonNegative
+from cnnpar.config_rules import OneCycle as OneCycle
+from cnnpar.config_rules import Optimizer as Optimizer
+from cnnpar.config_rules import Positive as Positive
+from cnnpar.config_rules import PositiveFloat as PositiveFloat
+from cnnpar.config_rules import RMSprop as RMSprop
+from cnnpar.config_rules import Schedule as Schedule
+from cnnpar.config_rules import Seconds as Seconds
+from cnnpar.config_rules import Share as Share
+from cnnpar.config_rules import StepDecay as StepDecay
+from cnnpar.config_rules import Table as Table
 
 MOST_WORKERS = 4096
 Workers = Annotated[
@@ -44,11 +61,7 @@ DEFAULT_LAYERS: tuple[dict[str, Any], ...] = (
 )
 
 
-class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the TOML file."""
-
-
-class Data(_Table, frozen=True):
+class Data(Table, frozen=True):
     """Where the samples come from. Exactly one of `name` and `train` is in force."""
 
     name: str = ""  # a known data set: digits (embedded) or mnist; "" with `train` empty means digits
@@ -80,14 +93,14 @@ class Data(_Table, frozen=True):
         return msgspec.structs.replace(self, **places)
 
 
-class Augment(_Table, frozen=True):
+class Augment(Table, frozen=True):
     """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored."""
 
     ratio: Literal[1, 4] = 1  # 4: an epoch is every image and its one-pixel shifts left, right, up, down
     shift: Count = 0  # largest random shift in pixels, per sample and epoch, along both axes
 
 
-class Model(_Table, frozen=True):
+class Model(Table, frozen=True):
     """The network: a list of layers, each a table with a `type` (see cnnpar/nn/layers)."""
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
@@ -97,28 +110,7 @@ class Model(_Table, frozen=True):
             raise ValueError("`layers` is empty: a network needs at least one dense layer")
 
 
-class CrossEntropy(_Table, frozen=True, tag_field="type", tag="cross_entropy"):
-    """Softmax and cross-entropy. `class_weights`: one for each class, in their order; () = all alike."""
-
-    label_smoothing: Share = 0.0  # share of a label that is spread over all classes
-    class_weights: tuple[NonNegative, ...] = ()
-
-
-class MSE(_Table, frozen=True, tag_field="type", tag="mse"):
-    """The mean square of the difference from 1 at the label and 0 elsewhere."""
-
-
-class BinaryCrossEntropy(_Table, frozen=True, tag_field="type", tag="binary_cross_entropy"):
-    """Sigmoid and cross-entropy, each class against all others."""
-
-
-class Hinge(_Table, frozen=True, tag_field="type", tag="hinge"):
-    """How far the label is from leading all other classes by `margin`."""
-
-    margin: PositiveFloat = 1.0
-
-
-class Train(_Table, frozen=True):
+class Train(Table, frozen=True):
     """How long, on how much at a time, and from which seed."""
 
     epochs: Positive = 30
@@ -131,121 +123,12 @@ class Train(_Table, frozen=True):
     clip_norm: NonNegative = 0.0  # and then largest L2 norm of it; longer ones are shortened to it; 0 = no limit
 
 
-class SGD(_Table, frozen=True, tag_field="type", tag="sgd"):
-    """Stochastic gradient descent; `weight_decay` is L2 (added to the gradient)."""
-
-    learning_rate: PositiveFloat = 0.05
-    momentum: Share = 0.9
-    nesterov: bool = True
-    weight_decay: NonNegative = 1e-4
-
-    def __post_init__(self) -> None:
-        if self.nesterov and not self.momentum:
-            raise ValueError("`nesterov` needs a `momentum` above 0")
-
-
-class Adam(_Table, frozen=True, tag_field="type", tag="adam"):
-    """Adam (Kingma and Ba 2015); `weight_decay` is L2 (added to the gradient)."""
-
-    learning_rate: PositiveFloat = 0.001
-    beta1: Share = 0.9
-    beta2: Share = 0.999
-    epsilon: PositiveFloat = 1e-8
-    weight_decay: NonNegative = 0.0
-
-
-class AdamW(_Table, frozen=True, tag_field="type", tag="adamw"):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-
-    learning_rate: PositiveFloat = 0.001
-    beta1: Share = 0.9
-    beta2: Share = 0.999
-    epsilon: PositiveFloat = 1e-8
-    weight_decay: NonNegative = 0.01
-
-
-class RMSprop(_Table, frozen=True, tag_field="type", tag="rmsprop"):
-    """RMSprop (Tieleman and Hinton 2012); `weight_decay` is L2 (added to the gradient)."""
-
-    learning_rate: PositiveFloat = 0.01
-    alpha: Share = 0.99  # what the running mean of squares keeps at each step
-    momentum: Share = 0.0
-    epsilon: PositiveFloat = 1e-8
-    weight_decay: NonNegative = 0.0
-
-
-class Adagrad(_Table, frozen=True, tag_field="type", tag="adagrad"):
-    """Adagrad (Duchi et al. 2011); `weight_decay` is L2 (added to the gradient)."""
-
-    learning_rate: PositiveFloat = 0.01
-    epsilon: PositiveFloat = 1e-10
-    weight_decay: NonNegative = 0.0
-
-
-class LARS(_Table, frozen=True, tag_field="type", tag="lars"):
-    """SGD with momentum whose steps are in proportion to each array of weights (You et al. 2017), for large batches.
-
-    Parameters of one dimension (biases; scale and shift of normalisation) take plain steps, without `weight_decay`.
-    """
-
-    learning_rate: PositiveFloat = 0.05
-    momentum: Share = 0.9
-    trust_coefficient: PositiveFloat = 0.02  # a step's length, over that of the weights, at learning rate 1
-    weight_decay: NonNegative = 1e-4
-
-
-class LAMB(_Table, frozen=True, tag_field="type", tag="lamb"):
-    """AdamW whose steps are in proportion to each array of weights (You et al. 2020), for large batches.
-
-    Parameters of one dimension (biases; scale and shift of normalisation) take Adam's steps, without `weight_decay`.
-    """
-
-    learning_rate: PositiveFloat = 0.01
-    beta1: Share = 0.9
-    beta2: Share = 0.999
-    epsilon: PositiveFloat = 1e-6
-    weight_decay: NonNegative = 0.01
-
-
-class Constant(_Table, frozen=True, tag_field="type", tag="constant"):
-    """The optimizer's learning rate, always."""
-
-
-class StepDecay(_Table, frozen=True, tag_field="type", tag="step"):
-    """The learning rate times `factor` after every `every_epochs` epochs."""
-
-    every_epochs: Positive = 10
-    factor: Annotated[float, Meta(gt=0, le=1)] = 0.1
-
-
-class Cosine(_Table, frozen=True, tag_field="type", tag="cosine"):
-    """Linear warm-up over `warmup_epochs`, then half a cosine down to `final` times the learning rate."""
-
-    warmup_epochs: NonNegative = 0.0
-    final: Annotated[float, Meta(ge=0, le=1)] = 0.0
-
-
-class OneCycle(_Table, frozen=True, tag_field="type", tag="one_cycle"):
-    """From `start` up to 1 over the first `warmup` share of all steps, then down to `final`, both times as half
-    a cosine; factors of the learning rate (Smith and Topin 2018).
-    """
-
-    warmup: Annotated[float, Meta(gt=0, lt=1)] = 0.3
-    start: Annotated[float, Meta(ge=0, le=1)] = 0.04
-    final: Annotated[float, Meta(ge=0, le=1)] = 0.0004
-
-
-Loss = CrossEntropy | MSE | BinaryCrossEntropy | Hinge
-Optimizer = SGD | Adam | AdamW | RMSprop | Adagrad | LARS | LAMB
-Schedule = Constant | StepDecay | Cosine | OneCycle
-
-
-class Engine(_Table, frozen=True):
+class Engine(Table, frozen=True):
     """Who computes. Nothing here changes the weights, and all of it may change when a run is resumed."""
 
     workers: Workers = 2  # Ray actors of one core each; LOW:HIGH = what there is room for; 0 = in this process, no Ray
     min_workers: Annotated[int, Meta(ge=0, le=MOST_WORKERS)] = 0  # with fewer a run waits; 0 = LOW, or else 1
-    max_worker_failures: Annotated[int, Meta(ge=-1, le=_MOST)] = -1  # with more lost workers a run ends; -1 = no limit
+    max_worker_failures: Annotated[int, Meta(ge=-1, le=MOST)] = -1  # with more lost workers a run ends; -1 = no limit
     transport: Literal["direct", "ray"] = "direct"
     address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a Ray of its own
     start_timeout: Seconds = 120.0  # seconds for Ray and all workers to be there, and to wait when none is left
@@ -280,20 +163,20 @@ class Engine(_Table, frozen=True):
         return self.min_workers or (self.fewest if self.fewest < self.most else 1)
 
 
-class Checkpoint(_Table, frozen=True):
+class Checkpoint(Table, frozen=True):
     """When and how the state is saved."""
 
     every_seconds: PositiveFloat = 60.0  # besides at each epoch's end
     arrays: Literal["base64", "decimal"] = "base64"  # decimal: numbers that people can read; both are exact
 
 
-class Report(_Table, frozen=True):
+class Report(Table, frozen=True):
     """What is written down on the way."""
 
     every_steps: Positive = 50  # steps between lines of metrics.jsonl, besides one for each epoch
 
 
-class Config(_Table, frozen=True):
+class Config(Table, frozen=True):
     """A whole run. With the data it determines the weights to the bit."""
 
     data: Data = Data()
