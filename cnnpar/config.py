@@ -37,6 +37,8 @@ from cnnpar.config_rules import Share as Share
 from cnnpar.config_rules import StepDecay as StepDecay
 from cnnpar.config_rules import Table as Table
 
+Change = Annotated[float, Meta(ge=0, le=1)]
+
 MOST_WORKERS = 4096
 Workers = Annotated[
     Annotated[int, Meta(ge=0, le=MOST_WORKERS)] | Annotated[str, Meta(pattern="^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$")],
@@ -94,10 +96,23 @@ class Data(Table, frozen=True):
 
 
 class Augment(Table, frozen=True):
-    """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored."""
+    """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored; 0 and false are off.
+
+    What is outside of an image is 0. See cnnpar/data/augment.py for what is done in which order.
+    """
 
     ratio: Literal[1, 4] = 1  # 4: an epoch is every image and its one-pixel shifts left, right, up, down
-    shift: Count = 0  # largest random shift in pixels, per sample and epoch, along both axes
+    shift: Count = 0  # largest shift in pixels along both axes: a frame of so many zeros, and a random window of it
+    rotation: Annotated[float, Meta(ge=0, le=180)] = 0.0  # largest angle in degrees, either way
+    scale: Share = 0.0  # largest relative change of size; 0.1 = 0.9 to 1.1 times
+    shear: Annotated[float, Meta(ge=0, le=10)] = 0.0  # largest slant, in pixels to the side for each row
+    elastic_alpha: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # strength in pixels; they move by 0.16 alpha / sigma
+    elastic_sigma: Annotated[float, Meta(ge=0.1, le=1000)] = 4.0  # pixels over which displacements are smoothed
+    flip: bool = False  # half of the images, mirrored left to right
+    brightness: Change = 0.0  # largest relative change of all values
+    contrast: Change = 0.0  # of the differences from the mean of the image
+    saturation: Change = 0.0  # of the differences from the pixel's grey; for images of three channels
+    cutout: Count = 0  # side of a square in pixels, filled with the mean of the data
 
 
 class Model(Table, frozen=True):

@@ -10,6 +10,7 @@ from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, pack, unpack
 from cnnpar.config import Config, Cosine, Engine, OneCycle
 from cnnpar.console import StopSignal
+from cnnpar.data.augment import check_augment
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
@@ -40,6 +41,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     use_one_thread()
     splits = load(config.data)
     preprocessing = Preprocessing.of(splits.train)
+    check_augment(config.augment, preprocessing.image_shape)
     own = fingerprint()
     if resume is None:
         shape, classes = preprocessing.image_shape, len(preprocessing.class_names)

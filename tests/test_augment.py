@@ -1,43 +1,53 @@
-"""Shifts against scipy, and augmentation as a pure function of (seed, epoch, index)."""
+"""Augmentation as a pure function of (seed, epoch, index); what each variation does is tested in files of their own."""
 
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cnnpar.checkpoint import decode
 from cnnpar.config import Augment
-from cnnpar.data.augment import Augmenter, _random_offsets, _shifted
+from cnnpar.data.augment import Augmenter
+from cnnpar.data.geometry import random_offsets
+from cnnpar.errors import InputError
+from tests import tiny
+from tests.test_checkpoint import file_of, tree
+
+MEAN = (120.4, 40.6, 99.5)
+EVERYTHING = Augment(
+    ratio=4, shift=1, rotation=20, scale=0.1, shear=0.2, elastic_alpha=8, elastic_sigma=2, flip=True, brightness=0.3,
+    contrast=0.3, saturation=0.3, cutout=2,
+)  # fmt: skip
+WARPS = "rotation", "scale", "shear", "elastic_alpha"
+WAYS = [name for name in Augment.__struct_fields__ if name not in ("ratio", "elastic_sigma")]
 
 VARIANTS = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)]  # (down, right)
 
 
-def samples(count: int, height: int = 6, width: int = 5, channels: int = 2) -> tuple[Any, Any]:
+def samples(count: int, height: int = 6, width: int = 5, channels: int = 3) -> tuple[Any, Any]:
     rng = np.random.default_rng(count)
     images = rng.integers(1, 256, (count, height, width, channels), dtype=np.uint8)
     return images, np.arange(count, dtype=np.int64) * 10
+
+
+def only(*names: str) -> Augment:
+    """Those ways of variation, and no others."""
+    return Augment(**{name: getattr(EVERYTHING, name) for name in names}, elastic_sigma=2)
 
 
 def moved(image: NDArray[np.uint8], down: int, right: int) -> Any:
     return ndimage.shift(image, (down, right, 0), order=0, mode="constant", cval=0)
 
 
-@given(st.data())
-@settings(max_examples=60, deadline=None)
-def test_shifts_agree_with_scipy(data: st.DataObject) -> None:
-    height, width, channels = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 3)))
-    offsets = np.array(data.draw(st.lists(st.tuples(st.integers(-8, 8), st.integers(-8, 8)), min_size=1, max_size=5)))
-    images, _ = samples(len(offsets), height, width, channels)
-    expected = [moved(image, *offset) for image, offset in zip(images, offsets, strict=True)]
-    assert np.array_equal(_shifted(images, offsets), expected)
-
-
 def test_ratio_4_shows_each_image_and_its_four_one_pixel_shifts() -> None:
     images, labels = samples(7)
-    augmenter = Augmenter(Augment(ratio=4), seed=0)
+    augmenter = Augmenter(Augment(ratio=4), seed=0, mean=MEAN)
     assert augmenter.epoch_size(7) == 35
     taken, taken_labels = augmenter.take(images, labels, np.arange(35), epoch=3)
     shown = {(int(label), image.tobytes()) for image, label in zip(taken, taken_labels, strict=True)}
@@ -53,7 +63,7 @@ def test_ratio_4_shows_each_image_and_its_four_one_pixel_shifts() -> None:
 def test_without_augmentation_samples_come_as_they_are() -> None:
     images, labels = samples(9)
     indices = np.array([8, 0, 3, 3])
-    augmenter = Augmenter(Augment(), seed=1)
+    augmenter = Augmenter(Augment(), seed=1, mean=MEAN)
     assert augmenter.epoch_size(9) == 9
     taken, taken_labels = augmenter.take(images, labels, indices, epoch=0)
     assert np.array_equal(taken, images[indices])
@@ -64,7 +74,7 @@ def test_without_augmentation_samples_come_as_they_are() -> None:
 @pytest.mark.parametrize("shift", [0, 2, 100])
 def test_how_indices_are_grouped_leaves_each_sample_unchanged(ratio: Literal[1, 4], shift: int) -> None:
     images, labels = samples(11)
-    augmenter = Augmenter(Augment(ratio=ratio, shift=shift), seed=5)
+    augmenter = Augmenter(Augment(ratio=ratio, shift=shift), seed=5, mean=MEAN)
     everything = np.random.default_rng(0).permutation(augmenter.epoch_size(11))
     whole, whole_labels = augmenter.take(images, labels, everything, epoch=2)
     for start in range(0, len(everything), 4):
@@ -77,28 +87,93 @@ def test_how_indices_are_grouped_leaves_each_sample_unchanged(ratio: Literal[1, 
 def test_the_data_set_is_left_as_it_was() -> None:
     images, labels = samples(5)
     images.flags.writeable = labels.flags.writeable = False  # as workers see them in shared memory
-    for augment in (Augment(), Augment(ratio=4, shift=1)):
-        taken, taken_labels = Augmenter(augment, seed=0).take(images, labels, np.arange(5), epoch=0)
-        taken[...] = 0  # fresh arrays, not views
-        taken_labels[...] = 0
-
-
-def test_random_shifts_are_drawn_for_each_seed_epoch_and_sample() -> None:
-    first = _random_offsets(1, 1, 400, 2)
-    assert set(map(tuple, first.tolist())) == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
-    assert not np.array_equal(first, _random_offsets(2, 1, 400, 2))
-    assert not np.array_equal(first, _random_offsets(1, 2, 400, 2))
-    assert np.array_equal(first[:100], _random_offsets(1, 1, 100, 2))
+    for augment in (Augment(), Augment(ratio=4, shift=1), *map(only, WAYS)):
+        taken, taken_labels = Augmenter(augment, seed=0, mean=MEAN).take(images, labels, np.arange(5), epoch=0)
+        for array in (taken, taken_labels):
+            array[...] = 0  # fresh arrays, not views
 
 
 def test_random_shifts_add_to_the_shifts_of_the_ratio() -> None:
     images, labels = samples(6)
-    taken, _ = Augmenter(Augment(ratio=4, shift=1), seed=3).take(images, labels, np.arange(30), epoch=4)
-    offsets = _random_offsets(3, 4, 30, 1)
+    taken, _ = Augmenter(Augment(ratio=4, shift=1), seed=3, mean=MEAN).take(images, labels, np.arange(30), epoch=4)
+    offsets = random_offsets(3, 4, 30, 1)
     for index in range(30):
         down, right = offsets[index] + VARIANTS[index // 6]
         assert np.array_equal(taken[index], moved(images[index % 6], down, right))
 
 
-def test_random_shifts_of_a_seed_never_change() -> None:
-    assert _random_offsets(0, 0, 3, 2).tolist() == [[1, -2], [-2, -1], [0, 2]]
+@given(st.sets(st.sampled_from(WAYS)), st.lists(st.integers(0, 54), min_size=1, max_size=20), st.integers(1, 19))
+def test_a_sample_does_not_depend_on_its_company(names: set[str], indices: list[int], cut: int) -> None:
+    images, labels = samples(11)
+    augmenter = Augmenter(msgspec.structs.replace(only(*names), ratio=4), seed=5, mean=MEAN)
+    whole, labelled = augmenter.take(images, labels, np.array(indices), epoch=2)
+    for part in (slice(cut), slice(cut, None)):
+        taken, targets = augmenter.take(images, labels, np.array(indices[part], np.int64), epoch=2)
+        assert taken.tobytes() == whole[part].tobytes()
+        assert np.array_equal(targets, labelled[part])
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_each_way_is_drawn_for_each_seed_epoch_and_sample(name: str) -> None:
+    images, labels = samples(1)
+    images, labels = np.repeat(images, 20, axis=0), np.repeat(labels, 20)
+    indices = np.arange(20)
+    taken, _ = Augmenter(only(name), 0, MEAN).take(images, labels, indices, epoch=0)
+    assert len({image.tobytes() for image in taken}) > (1 if name == "flip" else 5)
+    for seed, epoch in ((1, 0), (0, 1)):
+        others, _ = Augmenter(only(name), seed, MEAN).take(images, labels, indices, epoch)
+        assert not np.array_equal(taken, others)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_what_is_drawn_for_one_way_does_not_depend_on_the_others(name: str) -> None:
+    """With the others on, but too weak to change a pixel, an image is what it is with this way alone."""
+    weak = dict.fromkeys((*WARPS, "brightness", "contrast", "saturation"), 1e-6)
+    among = Augment(**{**weak, name: getattr(EVERYTHING, name)}, elastic_sigma=2)
+    images, labels = samples(9)
+    alone, _ = Augmenter(only(name), 3, MEAN).take(images, labels, np.arange(9), epoch=1)
+    together, _ = Augmenter(among, 3, MEAN).take(images, labels, np.arange(9), epoch=1)
+    assert np.abs(alone.astype(float) - together).max() <= (name in WARPS)  # there, halves are rounded either way
+
+
+def test_a_shift_in_the_company_of_turns_is_the_same_whole_pixels() -> None:
+    images, labels = samples(30)
+    plain = Augment(shift=2, flip=True)
+    expected, _ = Augmenter(plain, 4, MEAN).take(images, labels, np.arange(30), epoch=0)
+    hardly = msgspec.structs.replace(plain, rotation=1e-9)
+    found, _ = Augmenter(hardly, 4, MEAN).take(images, labels, np.arange(30), epoch=0)
+    assert np.array_equal(found, expected)
+
+
+def test_about_half_of_the_images_are_mirrored() -> None:
+    images, labels = samples(400)
+    taken, _ = Augmenter(Augment(flip=True), 0, MEAN).take(images, labels, np.arange(400), epoch=0)
+    mirrored = (taken == np.flip(images, axis=2)).all(axis=(1, 2, 3))
+    assert np.array_equal(taken[~mirrored], images[~mirrored])
+    assert 150 < mirrored.sum() < 250
+
+
+def test_what_is_cut_out_is_as_good_as_the_mean() -> None:
+    images, labels = samples(50)
+    taken, _ = Augmenter(Augment(cutout=4), 0, MEAN).take(images, labels, np.arange(50), epoch=0)
+    changed = (taken != images).any(axis=3)
+    assert np.unique(taken[changed], axis=0).tolist() == [[120, 41, 100]]
+
+
+def test_saturation_of_images_without_colours_is_refused_before_the_start(tmp_path: Path) -> None:
+    csv = tiny.write_csv(tmp_path / "train.csv")
+    with pytest.raises(InputError, match=r"^augment\.saturation: is for images of 3 channels, and these have 1"):
+        tiny.train(tiny.settings(csv, augment={"saturation": 0.2}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_learns_from_varied_images(tmp_path: Path) -> None:
+    ways = {"rotation": 10.0, "elastic_alpha": 5.0, "contrast": 0.2, "cutout": 2}
+    wanted = tiny.settings(tiny.write_csv(tmp_path / "train.csv"), augment=ways)
+    assert tiny.train(wanted, tmp_path / "run").weights_sha256 == tiny.train(wanted, tmp_path / "again").weights_sha256
+
+
+def test_a_checkpoint_from_before_these_settings_is_read_with_all_of_them_off() -> None:
+    old = tree()
+    old["config"]["augment"] = {"ratio": 4, "shift": 2}
+    assert decode(file_of(old), "").config.augment == Augment(ratio=4, shift=2)

@@ -129,6 +129,7 @@ def stopped(tmp_path: Path, csv: Path) -> Path:
         ({"schedule": {"type": "constant"}}, "schedule.type was one_cycle and is now constant"),
         ({"augment": {"shift": 0}}, "augment.shift was 1 and is now 0"),
         ({"augment": {"ratio": 4}}, "augment.ratio was 1 and is now 4"),
+        ({"augment": {"rotation": 5.0}}, "augment.rotation was 0.0 and is now 5.0"),
         ({"data": {"validation": 0.2}}, "data"),
         ({"model": {"layers": [{**LAYERS[0], "kernel": 5}, *LAYERS[1:]]}}, "layer 1 was "),
         ({"model": {"layers": [*LAYERS[:4], *LAYERS[5:]]}}, "layer 5 was "),

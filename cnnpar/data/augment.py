@@ -1,29 +1,47 @@
 """Variation of the training images, made when a batch is taken: no augmented data set is ever stored.
 
 An epoch of ratio 4 has five times the samples: index i shows image i % N in variant i // N (as it is, or
-moved by one pixel left, right, up or down). A random shift adds to that; it depends on (seed, epoch, i) alone.
+moved by one pixel left, right, up or down). What is random adds to that, in this order: mirrored; slanted, turned,
+scaled and distorted about the centre and shifted, all in one resampling; other colours; a square cut
+out. It depends on (seed, epoch, i) alone.
 """
 
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cnnpar.config import Augment
-from cnnpar.data import streams
+from cnnpar.data import colour, geometry
+from cnnpar.data.dataset import ImageShape
+from cnnpar.data.elastic import displacements
+from cnnpar.data.warp import resampled
+from cnnpar.errors import InputError
 
 # (down, right) in pixels: as it is, left, right, up, down.
 _VARIANTS = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)], dtype=np.int64)
 
 
+def check_augment(settings: Augment, image_shape: ImageShape) -> None:
+    """Raises InputError where images of this shape can't be varied so."""
+    if settings.saturation and image_shape[2] != 3:
+        raise InputError(
+            f"augment.saturation: is for images of 3 channels, and these have {image_shape[2]}; leave it at 0"
+        )
+
+
 class Augmenter:
     """Takes samples of an epoch out of a data set, varied as the settings say."""
 
-    def __init__(self, settings: Augment, seed: int) -> None:
-        self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]
-        self._shift = settings.shift
+    def __init__(self, settings: Augment, seed: int, mean: Sequence[float]) -> None:
+        """`mean`: of each channel in pixel units; what is cut out is filled with it."""
+        self._settings = settings
         self._seed = seed
+        self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]
+        self._fill = np.rint(mean).astype(np.uint8)
+        self._warps = any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha))
+        self._moves = self._warps or settings.shift > 0 or settings.ratio == 4
+        self._changes = settings.brightness, settings.contrast, settings.saturation
 
     def epoch_size(self, samples: int) -> int:
         """The number of indices of an epoch over a data set of `samples` images."""
@@ -37,40 +55,47 @@ class Augmenter:
         epoch: int,
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The images (n, H, W, C) and labels (n,) at `indices` of the epoch, as fresh arrays."""
-        if len(self._variants) == 1 and not self._shift:
-            return images[indices], labels[indices]
+        total = self.epoch_size(len(images))
+        return self._varied(images, indices, epoch, total), labels[indices % len(images)]
+
+    def _varied(
+        self, images: NDArray[np.uint8], indices: NDArray[np.int64], epoch: int, total: int
+    ) -> NDArray[np.uint8]:
+        """The images at `indices` of an epoch of `total` samples."""
+        settings, place = self._settings, (self._seed, epoch, total)
         variant, sample = np.divmod(indices, len(images))
-        offsets = self._variants[variant]  # (n, 2)
-        if self._shift:
-            offsets += _random_offsets(self._seed, epoch, self.epoch_size(len(images)), self._shift)[indices]
-        return _shifted(images[sample], offsets), labels[sample]
+        taken = images[sample]
+        if settings.flip:
+            turned = geometry.random_flips(*place)[indices]
+            taken[turned] = taken[turned, :, ::-1]
+        if self._moves:
+            taken = self._moved(taken, self._variants[variant], indices, epoch, total)
+        if any(self._changes):
+            taken = colour.jittered(taken, colour.random_factors(*place, *self._changes)[indices], settings)
+        if settings.cutout:
+            centres = colour.random_centres(*place, *images.shape[1:3])[indices]
+            colour.cut_out(taken, centres, settings.cutout, self._fill)
+        return taken
 
-
-def _shifted(images: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Image i moved by offsets[i] = (down, right) pixels; vacated pixels are 0.
-
-    Each result is a window of its image inside a frame of zeros: the window goes up as the image goes down.
-    """
-    count, height, width, channels = images.shape
-    size = np.array([height, width])
-    offsets = np.clip(offsets, -size, size)  # what is further out is just as empty
-    down, right = np.abs(offsets).max(axis=0, initial=0).tolist()
-    framed = np.zeros((count, height + 2 * down, width + 2 * right, channels), dtype=np.uint8)
-    framed[:, down : down + height, right : right + width] = images
-    image, row, column, channel = framed.strides
-    windows = as_strided(
-        framed,
-        shape=(count, 2 * down + 1, 2 * right + 1, height, width, channels),
-        strides=(image, row, column, row, column, channel),
-        writeable=False,
-    )
-    shifted: NDArray[np.uint8] = windows[np.arange(count), down - offsets[:, 0], right - offsets[:, 1]]
-    return shifted
-
-
-@lru_cache(maxsize=2)  # the current epoch, and the next one while its first batch is prepared
-def _random_offsets(seed: int, epoch: int, count: int, shift: int) -> NDArray[np.int64]:
-    """(count, 2) offsets, uniform in -shift..shift; row i does not depend on `count`."""
-    words = streams.random_words(seed, streams.SHIFT, epoch, 2 * count).reshape(count, 2)
-    # 64 bits against a range of a few pixels: the remainder's bias is below 1e-17.
-    return (words % np.uint64(2 * shift + 1)).astype(np.int64) - shift
+    def _moved(
+        self,
+        images: NDArray[np.uint8],
+        offsets: NDArray[np.int64],  # (n, 2)
+        indices: NDArray[np.int64],
+        epoch: int,
+        total: int,
+    ) -> NDArray[np.uint8]:
+        """All that moves pixels, in one resampling, or in none where they move by whole pixels."""
+        settings, place, (height, width) = self._settings, (self._seed, epoch, total), images.shape[1:3]
+        if settings.shift:
+            offsets = offsets + geometry.random_offsets(*place, settings.shift)[indices]
+        if not self._warps:
+            return geometry.shifted(images, offsets)
+        maps = geometry.random_maps(*place, settings.rotation, settings.scale, settings.shear)[indices]
+        rows, columns = geometry.sources(maps, offsets, height, width)
+        if settings.elastic_alpha:
+            strength = settings.elastic_alpha, settings.elastic_sigma
+            fields = displacements(self._seed, epoch, indices, height, width, *strength)
+            rows += fields[:, :, 0]
+            columns += fields[:, :, 1]
+        return resampled(images, rows, columns)

@@ -103,7 +103,7 @@ class Training:
 
     @cached_property
     def _augmenter(self) -> Augmenter:
-        return Augmenter(self.augment, self.train.seed)
+        return Augmenter(self.augment, self.train.seed, self.preprocessing.mean)
 
     @cached_property
     def epoch_samples(self) -> int:
@@ -143,12 +143,10 @@ class Training:
         last = min(first + self.train.microbatch, stop)
         if step.kind is Kind.TRAIN:
             batch = batch_indices(self.train.seed, step.epoch, step.number, self.epoch_samples, self.train.batch_size)
-            images, labels = self._augmenter.take(
-                data.images, data.labels, batch[first - start : last - start], step.epoch
-            )
-        else:
-            images, labels = data.images[first:last], data.labels[first:last]
-        return self.preprocessing.normalise(images), labels
+            indices = batch[first - start : last - start]
+            images, labels = self._augmenter.take(data.images, data.labels, indices, step.epoch)
+            return self.preprocessing.normalise(images), labels
+        return self.preprocessing.normalise(data.images[first:last]), data.labels[first:last]
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         """Loss, hits and, in training, the gradient sum of a microbatch."""
