@@ -113,6 +113,7 @@ class Augment(Table, frozen=True):
     contrast: Change = 0.0  # of the differences from the mean of the image
     saturation: Change = 0.0  # of the differences from the pixel's grey; for images of three channels
     cutout: Count = 0  # side of a square in pixels, filled with the mean of the data
+    mixup: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # alpha: images mixed in pairs, shares from Beta(alpha, alpha)
 
 
 class Model(Table, frozen=True):

@@ -117,6 +117,7 @@ def test_what_is_unknown_is_refused_with_its_place_and_what_is_known(
         ({"augment": {"flip": 1}}, "$.augment.flip"),
         ({"augment": {"elastic_sigma": 0}}, "$.augment.elastic_sigma"),
         ({"augment": {"contrast": -0.1}}, "$.augment.contrast"),
+        ({"augment": {"mixup": -1}}, "$.augment.mixup"),
         ({"engine": {"workers": -1}}, "$.engine.workers"),
         ({"engine": {"workers": "8:2"}}, "LOW is larger than HIGH"),
         ({"engine": {"workers": "2:9999"}}, "HIGH is at most 4096"),

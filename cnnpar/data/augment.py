@@ -2,8 +2,8 @@
 
 An epoch of ratio 4 has five times the samples: index i shows image i % N in variant i // N (as it is, or
 moved by one pixel left, right, up or down). What is random adds to that, in this order: mirrored; slanted, turned,
-scaled and distorted about the centre and shifted, all in one resampling; other colours; a square cut
-out. It depends on (seed, epoch, i) alone.
+scaled and distorted about the centre and shifted, all in one resampling; other colours; a square cut out; mixed with
+another sample. It depends on (seed, epoch, i) alone.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.config import Augment
-from cnnpar.data import colour, geometry
+from cnnpar.data import colour, geometry, mixup
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.elastic import displacements
+from cnnpar.data.mixup import Targets
 from cnnpar.data.warp import resampled
 from cnnpar.errors import InputError
 
@@ -53,15 +54,24 @@ class Augmenter:
         labels: NDArray[np.int64],  # (N,)
         indices: NDArray[np.int64],  # (n,), each in 0..epoch_size(N)-1
         epoch: int,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The images (n, H, W, C) and labels (n,) at `indices` of the epoch, as fresh arrays."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | tuple[NDArray[np.float32], Targets]:
+        """The images (n, H, W, C) and labels (n,) at `indices` of the epoch, as fresh arrays.
+
+        With mixup images are float32, still in pixel units, and there are targets instead of labels.
+        """
         total = self.epoch_size(len(images))
-        return self._varied(images, indices, epoch, total), labels[indices % len(images)]
+        if not self._settings.mixup:
+            return self._varied(images, indices, epoch, total), labels[indices % len(images)]
+        everyone, everything = mixup.random_pairs(self._seed, epoch, total, self._settings.mixup)
+        partners, shares = everyone[indices], everything[indices]
+        targets = Targets(labels[indices % len(images)], labels[partners % len(images)], shares)
+        both = self._varied(images, np.concatenate([indices, partners]), epoch, total)
+        return mixup.mixed(both[: len(indices)], both[len(indices) :], shares), targets
 
     def _varied(
         self, images: NDArray[np.uint8], indices: NDArray[np.int64], epoch: int, total: int
     ) -> NDArray[np.uint8]:
-        """The images at `indices` of an epoch of `total` samples."""
+        """The images at `indices` of an epoch of `total` samples, before they are mixed."""
         settings, place = self._settings, (self._seed, epoch, total)
         variant, sample = np.divmod(indices, len(images))
         taken = images[sample]

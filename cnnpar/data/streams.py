@@ -18,6 +18,7 @@ AFFINE = 17
 ELASTIC = 18
 COLOUR = 19
 CUTOUT = 20
+MIXUP = 21
 
 
 def random_words(seed: int, domain: int, epoch: int, count: int) -> NDArray[np.uint64]:

@@ -17,6 +17,7 @@ from cnnpar import config
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
+from cnnpar.data.mixup import Targets
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
 from cnnpar.nn.network import Sums as Sums
@@ -135,8 +136,8 @@ class Training:
             return Step(Kind.TRAIN, step.epoch + 1, 0)
         return after if self.microbatches(after) else None
 
-    def prepare(self, step: Step, microbatch: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Normalised images (n, H, W, C) and labels (n,) of a microbatch."""
+    def prepare(self, step: Step, microbatch: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | Targets]:
+        """Normalised images (n, H, W, C) of a microbatch and their labels (n,); targets, where images are mixed."""
         data = self.data[step.kind]
         start, stop = self._batch(step)
         first = start + microbatch * self.train.microbatch
@@ -144,13 +145,15 @@ class Training:
         if step.kind is Kind.TRAIN:
             batch = batch_indices(self.train.seed, step.epoch, step.number, self.epoch_samples, self.train.batch_size)
             indices = batch[first - start : last - start]
-            images, labels = self._augmenter.take(data.images, data.labels, indices, step.epoch)
-            return self.preprocessing.normalise(images), labels
+            images, targets = self._augmenter.take(data.images, data.labels, indices, step.epoch)
+            return self.preprocessing.normalise(images), targets
         return self.preprocessing.normalise(data.images[first:last]), data.labels[first:last]
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         """Loss, hits and, in training, the gradient sum of a microbatch."""
         images, labels = prepared
+        if isinstance(labels, Targets):
+            raise NotImplementedError("a loss for images of two labels")
         if step.kind is not Kind.TRAIN:
             return self.network.loss(parameters, images, labels)
         place = step.epoch * self.steps_per_epoch + step.number
