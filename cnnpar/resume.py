@@ -86,8 +86,9 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
             f"give the same files and data.validation, or start a new run"
         )
     shape = saved.preprocessing.image_shape, len(saved.preprocessing.class_names)
-    layers = Network.from_tables(config.model.layers, *shape).tables()  # with defaults and names filled in
-    for number, (was, layer) in enumerate(itertools.zip_longest(saved.network, layers), 1):
+    tables = saved.network, config.model.layers
+    begun, wanted = (Network.from_tables(layers, *shape).tables() for layers in tables)  # with defaults and names
+    for number, (was, layer) in enumerate(itertools.zip_longest(begun, wanted), 1):
         if was != layer:
             raise refuse(f"layer {number}", was or "none", layer or "none")
     difference = differences(saved.fingerprint, own)

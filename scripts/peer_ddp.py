@@ -47,9 +47,8 @@ def build(network: Network) -> nn.Sequential:
 
 def _conv2d(table: dict[str, Any], shape: tuple[int, ...], _output: tuple[int, ...]) -> nn.Module:
     padding = pair(table["padding"]) if not isinstance(table["padding"], str) else table["padding"]
-    return nn.Conv2d(
-        shape[2], table["channels"], pair(table["kernel"]), pair(table["stride"]), padding, bias=table["bias"]
-    )
+    places = pair(table["kernel"]), pair(table["stride"]), padding, pair(table["dilation"])
+    return nn.Conv2d(shape[2], table["channels"], *places, table["groups"], table["bias"])
 
 
 _MODULES: dict[str, Callable[[dict[str, Any], tuple[int, ...], tuple[int, ...]], nn.Module]] = {

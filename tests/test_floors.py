@@ -45,6 +45,8 @@ FLOORS = {
     "cnnpar.nn.kernels": 0,
     "cnnpar.nn.winograd": 0.5,
     "cnnpar.nn.bands": 0.5,
+    "cnnpar.nn.depthwise": 0.5,
+    "cnnpar.nn.convolve": 0.7,
     "cnnpar": 0,
 }
 MAY_IMPORT_RAY = {

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar.nn import formulas, kernels, winograd
+from cnnpar.nn import bands, formulas, kernels, winograd
 from cnnpar.nn.arena import Scratch
-from cnnpar.nn.kernels import Array, pad_sizes, window_count
+from cnnpar.nn.kernels import Array, Windows, pad_sizes, window_count
 from cnnpar.nn.layers import Workspace
 
 TAPS = st.integers(3, 5)
@@ -46,8 +46,9 @@ def both_ways(
                 y = winograd.correlate(x * scale, weights, bias, start, count, memory)
                 winograd.gradients(dy * scale, gradient, start, None, memory)
             else:
-                y = kernels.correlate(x * scale, weights, bias, start, (1, 1), count, memory)
-                kernels.kernel_gradient(dy * scale, gradient, memory)
+                windows = Windows(start, (1, 1), count)
+                y = kernels.correlate(x * scale, weights, bias, windows, memory)
+                kernels.kernel_gradient(x * scale, dy * scale, gradient, windows, memory)
         results.append((y, gradient))
     return results
 
@@ -117,15 +118,40 @@ def test_same_padding_makes_size_over_stride_windows_rounded_up_the_odd_zero_las
 
 
 def test_only_what_is_possible_and_pays_goes_winograds_way() -> None:
-    assert winograd.suits((3, 5, 16, 32), (1, 1), (7, 7))
-    for kernel, stride, outputs in [
-        ((3, 3, 16, 32), (1, 2), (28, 28)),
-        ((2, 3, 16, 32), (1, 1), (28, 28)),
-        ((3, 6, 16, 32), (1, 1), (28, 28)),
-        ((3, 3, 1, 32), (1, 1), (28, 28)),
-        ((3, 3, 16, 32), (1, 1), (4, 4)),
+    windows = Windows((-1, -1), (1, 1), (28, 28))
+    assert winograd.suits((3, 5, 16, 32), windows._replace(outputs=(7, 7)))
+    for kernel, others in [
+        ((3, 3, 16, 32), windows._replace(stride=(1, 2))),
+        ((2, 3, 16, 32), windows),
+        ((3, 6, 16, 32), windows),
+        ((3, 3, 1, 32), windows),
+        ((3, 3, 16, 32), windows._replace(outputs=(4, 4))),
+        ((3, 3, 16, 32), windows._replace(dilation=(1, 2))),
+        ((3, 3, 16, 32), windows._replace(groups=2)),
     ]:
-        assert not winograd.suits(kernel, stride, outputs)
+        assert not winograd.suits(kernel, others)
+
+
+def test_bands_hold_windows_that_lie_side_by_side_and_in_all_channels() -> None:
+    windows = Windows((-1, -1), (2, 2), (28, 28))
+    assert bands.suits((3, 3, 1, 32), windows)
+    assert not bands.suits((3, 3, 1, 32), windows._replace(dilation=(2, 1)))
+    assert not bands.suits((3, 3, 1, 32), windows._replace(groups=4))
+
+
+@given(convolutions(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_windows_of_one_pixel_are_not_copied_and_change_no_bit(case: dict[str, Any], everywhere: bool) -> None:
+    height, width, _, depth = case["shape"]
+    x, kernel = random(*case["shape"], dtype=np.float32), random(1, 1, depth, 3, seed=1, dtype=np.float32)
+    windows = Windows((0 if everywhere else -1, 0), (1, 1), (height, width))
+    memory, gradient = Workspace(), np.empty_like(kernel)
+    y = kernels.correlate(x, kernel, None, windows, memory)
+    kernels.kernel_gradient(x, y, gradient, windows, memory)
+    assert everywhere != ("windows" in memory._arrays)
+    seen = x if everywhere else np.concatenate([np.zeros_like(x[:1]), x[:-1]])
+    assert y.tobytes() == (seen.reshape(-1, depth) @ kernel[0, 0]).tobytes()
+    assert gradient.tobytes() == (seen.reshape(-1, depth).T @ y.reshape(-1, 3)).tobytes()
 
 
 def test_an_array_stays_and_scratch_is_shared_by_name() -> None:

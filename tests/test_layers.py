@@ -28,6 +28,24 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[int, ...]]]] = [
     ("conv2d", {"channels": 2, "kernel": [5, 3], "padding": [5, 0]}, [(3, 7, 4)]),
     ("conv2d", {"channels": 2, "kernel": 5, "stride": [1, 2]}, [(5, 6, 4)]),
     ("conv2d", {"channels": 2, "kernel": 1, "stride": 3, "padding": 1}, [(6, 5, 3), (5, 5, 17)]),
+    ("conv2d", {"channels": 2, "kernel": 1}, [(3, 4, 17), (3, 4, 5)]),
+    ("conv2d", {"channels": 2, "kernel": 1, "stride": 2, "padding": 1}, [(3, 3, 16)]),  # as many windows as pixels
+    ("conv2d", {"channels": 4, "kernel": [3, 2], "dilation": [2, 3]}, [(7, 6, 2), (5, 4, 9)]),
+    ("conv2d", {"channels": 2, "dilation": 2, "stride": [2, 3], "padding": [1, 4]}, [(8, 7, 3)]),
+    ("conv2d", {"channels": 2, "kernel": 2, "dilation": [6, 4], "stride": [4, 6]}, [(9, 14, 2)]),
+    ("conv2d", {"channels": 6, "groups": 3}, [(5, 4, 3), (3, 4, 6), (4, 3, 12)]),
+    ("conv2d", {"channels": 5, "groups": 5, "stride": 2, "bias": False}, [(7, 6, 5)]),
+    (
+        "conv2d",
+        {"channels": 6, "groups": 2, "stride": [1, 3], "dilation": [3, 2], "padding": 2},
+        [(6, 7, 8), (6, 7, 2)],
+    ),
+    ("conv2d", {"channels": 6, "groups": 2, "kernel": 1}, [(3, 4, 8), (3, 4, 2)]),
+    ("convtranspose2d", {"channels": 3}, [(4, 5, 2), (1, 3, 9)]),
+    ("convtranspose2d", {"channels": 5, "padding": 1, "init": "glorot", "bias": False}, [(5, 4, 4), (1, 1, 1)]),
+    ("convtranspose2d", {"channels": 2, "kernel": [4, 3], "stride": [2, 3], "padding": [1, 0]}, [(4, 3, 5)]),
+    ("convtranspose2d", {"channels": 2, "kernel": [1, 2], "stride": 3, "output_padding": [0, 2]}, [(3, 2, 4)]),
+    ("convtranspose2d", {"channels": 9, "kernel": 1}, [(3, 2, 17)]),
     ("maxpool2d", {}, [(4, 6, 3), (5, 7, 2)]),
     ("maxpool2d", {"size": [3, 2], "stride": [2, 1]}, [(7, 5, 2)]),
     ("maxpool2d", {"size": 2, "stride": 3}, [(8, 6, 2)]),
@@ -196,9 +214,11 @@ def convolutions(draw: st.DrawFn) -> tuple[Layer, tuple[int, int, int]]:
     sizes = st.integers(1, 9)
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     padding = draw(st.sampled_from(["same", "valid", 0, 1, (0, 2), (3, 1)]))
-    layer = make("conv2d", channels=draw(st.integers(1, 3)), kernel=kernel, padding=padding,
-                 stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 4))))  # fmt: skip
-    shape = draw(st.tuples(sizes, sizes, st.sampled_from([1, 2, 5, 8, 16])))
+    dilation, groups = draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (2, 3)])), draw(st.sampled_from([1, 1, 1, 2, 3]))
+    layer = make("conv2d", channels=groups * draw(st.integers(1, 3)), kernel=kernel, padding=padding, groups=groups,
+                 stride=draw(st.tuples(st.integers(1, 3), st.integers(1, 4))), dilation=dilation)  # fmt: skip
+    height, width, depth = draw(st.tuples(sizes, sizes, st.sampled_from([1, 2, 5, 8, 16])))
+    shape = height, width, groups * depth
     try:
         layer.output_shape(shape)
     except InputError:
@@ -210,7 +230,7 @@ def padded(layer: Any, x: Array) -> Array:
     """x (H, W, N, C) with the zeros that the definition of `padding` asks for."""
     around = []
     for axis in range(2):
-        window, stride = layer.kernel[axis], layer.stride[axis]
+        window, stride = layer.dilation[axis] * (layer.kernel[axis] - 1) + 1, layer.stride[axis]
         if layer.padding == "same":
             zeros = max((-(-x.shape[axis] // stride) - 1) * stride + window - x.shape[axis], 0)
             around.append((zeros // 2, zeros - zeros // 2))
@@ -220,17 +240,25 @@ def padded(layer: Any, x: Array) -> Array:
     return np.pad(x, (*around, (0, 0), (0, 0)))
 
 
+def dilated(layer: Any, weight: Array) -> Array:
+    """The kernel with zeros between its elements."""
+    (rows, columns), (height, width) = layer.dilation, weight.shape[:2]
+    wide = np.zeros((rows * (height - 1) + 1, columns * (width - 1) + 1, *weight.shape[2:]))
+    wide[::rows, ::columns] = weight
+    return wide
+
+
 @given(convolutions())
 @settings(max_examples=60, deadline=None)
 def test_convolution_is_scipys_correlation_at_every_stride(case: tuple[Any, tuple[int, int, int]]) -> None:
     layer, shape = case
     bench, x = Bench(layer, shape), batch(shape, 2)
     y = bench.forward(x)
-    wide, weight = padded(layer, x), bench.p["weight"]
+    wide, weight = padded(layer, x), dilated(layer, bench.p["weight"])
     for sample, channel in np.ndindex(2, layer.channels):
-        expected = correlate(wide[:, :, sample], weight[..., channel], mode="valid")[
-            :: layer.stride[0], :: layer.stride[1], 0
-        ]
+        group = channel // (layer.channels // layer.groups)
+        seen = wide[:, :, sample, group * weight.shape[2] : (group + 1) * weight.shape[2]]
+        expected = correlate(seen, weight[..., channel], mode="valid")[:: layer.stride[0], :: layer.stride[1], 0]
         np.testing.assert_allclose(
             y[:, :, sample, channel], expected + bench.p["bias"][channel], rtol=1e-10, atol=1e-10
         )
@@ -248,6 +276,56 @@ def test_convolutions_backward_is_the_transpose_of_its_forward(case: tuple[Layer
     np.testing.assert_allclose(np.vdot(x, dx), product, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(np.vdot(bench.p["weight"], bench.gradients["weight"]), product, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(bench.gradients["bias"], dy.sum(axis=(0, 1, 2)), rtol=1e-9, atol=1e-9)
+
+
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3, 9])),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+@settings(max_examples=60, deadline=None)
+def test_transposed_convolution_is_the_transpose_of_the_convolution_with_its_weights(
+    shape: tuple[int, int, int], kernel: Any, stride: Any, padding: Any, more: tuple[int, int]
+) -> None:
+    more = min(more[0], stride[0] - 1), min(more[1], stride[1] - 1)
+    table: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding, "bias": False}
+    layer = make("convtranspose2d", channels=2, output_padding=more, **table)
+    try:
+        large = layer.output_shape(shape)
+    except InputError:
+        return
+    bench, back = Bench(layer, shape), Bench(make("conv2d", channels=shape[2], **table), (large[0], large[1], 2))
+    back.p["weight"][...] = bench.p["weight"]
+    x, image = batch(shape, 2), batch(large, 2, seed=1)
+    np.testing.assert_allclose(np.vdot(bench.forward(x), image), np.vdot(x, back.forward(image)), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "expected"),
+    [
+        ("conv2d", {"kernel": [3, 2]}, 5 * 4 * 6 * (3 * 2 * 8)),
+        ("conv2d", {"stride": 2, "padding": "valid"}, 2 * 1 * 6 * (3 * 3 * 8)),
+        ("conv2d", {"dilation": 2, "padding": "valid", "kernel": [3, 2]}, 1 * 2 * 6 * (3 * 2 * 8)),
+        ("conv2d", {"groups": 2}, 5 * 4 * 6 * (3 * 3 * 4)),
+        ("convtranspose2d", {"stride": 2}, 5 * 4 * 8 * (3 * 3 * 6)),
+    ],
+)
+def test_products_are_the_multiplications_of_a_forward_pass(kind: str, table: dict[str, Any], expected: int) -> None:
+    assert make(kind, channels=6, **table).products((5, 4, 8)) == expected
+
+
+@pytest.mark.parametrize(("depth", "channels", "groups"), [(8, 12, 4), (6, 6, 6), (3, 1, 1)])
+def test_a_kernel_starts_with_the_inputs_that_one_output_of_its_group_sums(
+    depth: int, channels: int, groups: int
+) -> None:
+    weight = make("conv2d", channels=channels, groups=groups).parameters((5, 5, depth))["weight"]
+    assert weight.shape == (3, 3, depth // groups, channels)
+    assert weight.fan_in == 9 * depth // groups
+    assert weight.fan_out == 9 * channels // groups
+    up = make("convtranspose2d", channels=channels, kernel=4, stride=2).parameters((5, 5, depth))["weight"]
+    assert (up.fan_in, up.fan_out) == (4 * depth, 16 * channels)
 
 
 def windows(x: Array, size: tuple[int, int], stride: tuple[int, int]) -> Iterator[tuple[int, int, Array]]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnpar.nn import loops
-from cnnpar.nn.kernels import Array, window_count
+from cnnpar.nn.kernels import Array, Windows, window_count
 from cnnpar.nn.loops import NUMPY, Loops
 from cnnpar.nn.network import Network
 from tests.tiny import ROOT
@@ -151,6 +151,27 @@ def test_windows(
     assert np.isin(found[0][:-1], x).all()
 
 
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 5), PIXELS),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+@settings(max_examples=60, deadline=None)
+def test_depthwise_convolution_and_its_gradient(
+    shape: tuple[int, ...], window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    size = Windows((0, 0), stride, (shape[0], shape[1]), dilation).span(window)
+    x, kernel, dy = random(*size, shape[2]), random(*window, shape[2], seed=1), random(*shape, seed=2)
+    found, gradients = filled(*shape), filled(*kernel.shape)
+    with np.errstate(all="ignore"):
+        for way, out, gradient in zip(WAYS, found, gradients, strict=True):
+            way.depthwise(x, kernel, stride, dilation, out)
+            way.depthwise_gradient(x, dy, stride, dilation, gradient)
+    assert equal(*found)
+    assert equal(*gradients)
+
+
 @given(st.tuples(SIZES, SIZES, PIXELS), st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_moments_and_affine_maps(shape: tuple[int, ...], rectify: bool) -> None:
@@ -204,6 +225,7 @@ LAYERS: list[dict[str, Any]] = [
     {"type": "layernorm"},
     {"type": "conv2d", "channels": 9, "kernel": 3, "padding": "valid"},
     {"type": "relu"},
+    {"type": "conv2d", "channels": 18, "groups": 9, "stride": 2},
     {"type": "flatten"},
     {"type": "layernorm"},
     {"type": "dense"},

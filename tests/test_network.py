@@ -15,6 +15,7 @@ from cnnpar.nn.layers import Workspace
 from cnnpar.nn.network import Network, Sums
 
 CONV: dict[str, Any] = {"type": "conv2d", "channels": 3}
+UP: dict[str, Any] = {"type": "convtranspose2d", "channels": 3}
 RELU: dict[str, Any] = {"type": "relu"}
 POOL: dict[str, Any] = {"type": "maxpool2d"}
 NORM: dict[str, Any] = {"type": "batchnorm2d"}
@@ -52,6 +53,17 @@ NORMALISED: list[dict[str, Any]] = [  # and what EVERYTHING has not
     DENSE,
 ]
 both = pytest.mark.parametrize("tables", [EVERYTHING, NORMALISED], ids=["everything", "normalised"])
+
+WIDER: list[dict[str, Any]] = [
+    {"type": "conv2d", "channels": 6, "groups": 2},
+    {"type": "conv2d", "channels": 12, "groups": 2, "dilation": 2},
+    {"type": "conv2d", "channels": 18, "kernel": 1},
+    {"type": "conv2d", "channels": 18, "groups": 18, "stride": 2},
+    {"type": "convtranspose2d", "channels": 5, "stride": 2, "output_padding": 1},
+    {"type": "convtranspose2d", "channels": 4, "kernel": 4},
+    FLATTEN,
+    DENSE,
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -138,8 +150,8 @@ def test_workspaces_are_kept_for_the_last_few_sizes_only() -> None:
     assert list(network._kept) == [17, 18, 19, 3]
 
 
-@both
-def test_a_result_does_not_depend_on_where_its_arrays_lie(tables: Any) -> None:
+@pytest.mark.parametrize("tables", [EVERYTHING, NORMALISED, WIDER], ids=["everything", "normalised", "wider"])
+def test_a_result_does_not_depend_on_where_its_arrays_lie(tables: list[dict[str, Any]]) -> None:
     network = everything(np.float32, tables)
     parameters, (images, labels) = network.init(0), batch(network, 6)
     _, expected = gradient(network, parameters, images, labels)
@@ -165,6 +177,10 @@ FUSED: list[tuple[list[dict[str, Any]], list[str]]] = [  # layers, and what of t
         [{**CONV, "bias": False, "stride": 2, "kernel": [2, 3]}, RELU, {"type": "maxpool2d", "size": [2, 3]}],
         ["ConvPool"],
     ),
+    ([{**CONV, "dilation": 2}, RELU, POOL], ["Conv2D", "RectifiedPool"]),
+    ([CONV, {**CONV, "groups": 3}, POOL], ["Conv2D", "Conv2D", "MaxPool2D"]),
+    ([CONV, {**CONV, "groups": 3, "channels": 12}, RELU, POOL], ["Conv2D", "Conv2D", "RectifiedPool"]),
+    ([{"type": "convtranspose2d", "channels": 3}, POOL], ["ConvTranspose2D", "MaxPool2D"]),
     ([CONV, NORM, RELU], ["Conv2D", "NormReLU"]),
     ([CONV, NORM, POOL], ["Conv2D", "NormPool"]),
     ([CONV, NORM, RELU, POOL], ["Conv2D", "NormPool"]),
@@ -376,6 +392,22 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
         ([{**CONV, "padding": "full"}], ["layer 1 (conv2d)", "'full'", "`padding`", "same, valid"]),
         ([{**CONV, "init": "xavier"}], ["layer 1 (conv2d)", "'xavier'", "`init`", "he, glorot"]),
         ([{**CONV, "kernel": [3, 3, 3]}], ["layer 1 (conv2d)", "length 2", "`kernel`"]),
+        ([{**CONV, "groups": 0}], ["layer 1 (conv2d)", "`groups`", ">= 1"]),
+        ([{**CONV, "dilation": [1, 0]}], ["layer 1 (conv2d)", "`dilation` must be at least 1"]),
+        (
+            [{**CONV, "channels": 8}, {**CONV, "groups": 3}],
+            ["layer 2 (conv2)", "`groups` is 3", "(5, 6, 8)", "3 channels"],
+        ),
+        (
+            [{**CONV, "channels": 8}, {**CONV, "groups": 4}],
+            ["layer 2 (conv2)", "`groups` is 4", "(5, 6, 8)", "3 channels"],
+        ),
+        ([{**CONV, "dilation": 3, "padding": 0}], ["layer 1 (conv1)", "3 x 3 pixels, 3 x 3 apart", "(5, 6, 1)"]),
+        ([{**CONV, "dilation": 10**6}, FLATTEN, DENSE], ["layer 1 (conv1)", "(2000005, 2000006, 1)", "zeros around"]),
+        ([{**UP, "stride": 2, "output_padding": [1, 2]}], ["layer 1 (convtranspose2d)", "less than `stride`"]),
+        ([{**UP, "padding": [0, 4]}], ["layer 1 (convtranspose1)", "(0, 4)", "(7, 0)", "(5, 6, 1)"]),
+        ([FLATTEN, UP], ["layer 2 (convtranspose1)", "(30,)", "before `flatten`"]),
+        ([{**UP, "stride": 10**6}], ["layer 1 (convtranspose1)", "(4000003, 5000003, 3)"]),
         (
             [CONV, FLATTEN, {**DENSE, "units": 10**12}, DENSE],
             ["95,000,000,000,034 parameters", "`channels`", "`units`"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cnnpar.checkpoint import load, unpack
+from cnnpar.checkpoint import encode, load, unpack
 from cnnpar.errors import InputError
 from cnnpar.report.progress import Progress
 from cnnpar.settings import to_toml
@@ -115,6 +115,14 @@ def stopped(tmp_path: Path, csv: Path) -> Path:
     summary = train(settings(csv), tmp_path / "cut", progress=Stopping(7))
     assert (summary.epochs, summary.steps) == (1, 7)
     return tmp_path / "cut" / "model.json"
+
+
+def test_a_checkpoint_from_before_its_layers_had_some_setting_goes_on(csv: Path, stopped: Path) -> None:
+    payload = load(stopped)
+    for key in ("groups", "dilation"):
+        del payload.network[0][key]
+    stopped.write_bytes(encode(payload))
+    assert train(settings(csv), None, stopped).steps == STEPS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnpar.nn.kernels import Array, Memory, Pair, Shape, as_rows, padded
+from cnnpar.nn.kernels import Array, Memory, Pair, Shape, Windows, as_rows, padded
 
 _SHORT = 16  # numbers in a row of a window, from which on windows are copied one by one
 _BAND = 100_000  # numbers in the windows and outputs of a band
@@ -26,9 +26,9 @@ class Pooling(NamedTuple):
 NONE = Pooling((1, 1), False)
 
 
-def suits(kernel: Shape) -> bool:
+def suits(kernel: Shape, windows: Windows) -> bool:
     """Whether this is the way for a kernel (height, width, C, channels)."""
-    return kernel[1] * kernel[2] < _SHORT
+    return windows.plain() and kernel[1] * kernel[2] < _SHORT
 
 
 def correlate(

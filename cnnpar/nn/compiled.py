@@ -14,6 +14,8 @@ import cnnpar.nn.formulas as formulas
 from cnnpar.compiling import forget_older, inline, loop
 from cnnpar.nn.compiled_pixels import affine as affine
 from cnnpar.nn.compiled_pixels import affine_gradient as affine_gradient
+from cnnpar.nn.compiled_pixels import depthwise as depthwise
+from cnnpar.nn.compiled_pixels import depthwise_gradient as depthwise_gradient
 from cnnpar.nn.compiled_pixels import extremes as extremes
 from cnnpar.nn.compiled_pixels import extremes_gradient as extremes_gradient
 from cnnpar.nn.compiled_pixels import maxpool as maxpool

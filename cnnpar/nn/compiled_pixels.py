@@ -6,6 +6,8 @@ import numpy as np
 
 from cnnpar.compiling import loop
 
+_PIECE = 256  # numbers of a pixel that are in work at a time
+
 
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, UniTuple(int64, 2), float32[:,::1])")
 def windows(
@@ -185,3 +187,46 @@ def extremes_gradient(
             else:
                 for p in range(pixel):
                     o[p] = a[p] * scale[p] + shift[p]
+
+
+@loop("void(float32[:,:,::1], float32[:,:,::1], UniTuple(int64, 2), UniTuple(int64, 2), float32[:,:,::1])")
+def depthwise(x: Any, kernel: Any, stride: Any, dilation: Any, out: Any) -> None:
+    """See `loops.Loops`."""
+    height, width, pixel = kernel.shape
+    for r in range(out.shape[0]):
+        for start in range(0, pixel, _PIECE):
+            n = min(_PIECE, pixel - start)
+            stop = start + n
+            for c in range(out.shape[1]):
+                o = out[r, c, start:stop]
+                for k in range(height * width):
+                    i, j = k // width, k % width
+                    a = x[r * stride[0] + i * dilation[0], c * stride[1] + j * dilation[1], start:stop]
+                    w = kernel[i, j, start:stop]
+                    for p in range(n):
+                        o[p] += a[p] * w[p]
+
+
+@loop("void(float32[:,:,::1], float32[:,:,::1], UniTuple(int64, 2), UniTuple(int64, 2), float32[:,:,::1])")
+def depthwise_gradient(x: Any, dy: Any, stride: Any, dilation: Any, out: Any) -> None:
+    """See `loops.Loops`."""
+    height, width, pixel = out.shape
+    columns = np.empty((height, width, _PIECE), np.float32)
+    out[:] = 0
+    for start in range(0, pixel, _PIECE):
+        n = min(_PIECE, pixel - start)
+        stop = start + n
+        for c in range(dy.shape[1]):
+            columns[:] = 0
+            for r in range(dy.shape[0]):
+                d = dy[r, c, start:stop]
+                for k in range(height * width):
+                    i, j = k // width, k % width
+                    a = x[r * stride[0] + i * dilation[0], c * stride[1] + j * dilation[1], start:stop]
+                    total = columns[i, j]
+                    for p in range(n):
+                        total[p] += a[p] * d[p]
+            for k in range(height * width):
+                o, total = out[k // width, k % width, start:stop], columns[k // width, k % width]
+                for p in range(n):
+                    o[p] += total[p]

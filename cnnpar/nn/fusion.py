@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 import cnnpar.nn.bands as bands
+import cnnpar.nn.convolve as convolve
 from cnnpar.nn.kernels import Array, Shape, as_rows, pair
 from cnnpar.nn.layers import BatchNorm2D, Conv2D, MaxPool2D, ReLU
 from cnnpar.nn.layers.base import Layer, Workspace
@@ -33,21 +34,21 @@ class ConvPool(Layer, frozen=True, kw_only=True):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        start, outputs = self.conv.geometry(x.shape)
-        count, stride = self.pool.count(outputs), pair(self.conv.stride)
+        start, stride, outputs, _, _ = self.conv.windows(x.shape)
+        count = self.pool.count(outputs)
         return bands.correlate(x, work.p["weight"], work.p.get("bias"), start, stride, count, work, self._pooling())
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """See Layer."""
-        stride = pair(self.conv.stride)
-        bands.kernel_gradient(dy, work.g["weight"], work.g.get("bias"), stride, work, self._pooling())
+        windows = self.conv.windows(work.x.shape)
+        bands.kernel_gradient(dy, work.g["weight"], work.g.get("bias"), windows.stride, work, self._pooling())
         if not work.wanted:
             return None
-        _, outputs = self.conv.geometry(work.x.shape)
-        between = work.array("between", (*outputs, *dy.shape[2:]), dy.dtype)  # 0 where no window is, from the start
+        shape = (*windows.outputs, *dy.shape[2:])
+        between = work.array("between", shape, dy.dtype)  # 0 where no window is, from the start
         size, winner = pair(self.pool.size), as_rows(work.last("winner"))
         work.loops.maxpool_gradient(as_rows(dy), winner, *size, *size, False, as_rows(between))
-        return self.conv.transposed(between, work)
+        return convolve.transposed(between, work.p["weight"], None, windows, work.x.shape, work)
 
     def _pooling(self) -> bands.Pooling:
         return bands.Pooling(pair(self.pool.size), self.pool.rectify)
@@ -119,7 +120,7 @@ def _rectified(pool: MaxPool2D) -> RectifiedPool:
 
 def _conv_pool(conv: Conv2D, pool: MaxPool2D, shape: Shape) -> ConvPool | None:
     side_by_side = pair(pool.size) == pool.strides()
-    few = bands.suits(conv.parameters(shape)["weight"].shape)
+    few = bands.suits(conv.parameters(shape)["weight"].shape, conv.windows(shape))
     return ConvPool(conv=conv, pool=pool) if side_by_side and few else None
 
 

@@ -5,7 +5,8 @@ W * N * C numbers. Moving, comparing and adding then runs at memory speed even w
 all samples are the rows of one matrix product.
 """
 
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+import math
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,39 @@ class Memory(Protocol):
         """The array `name`, as it was left."""
 
 
+class Windows(NamedTuple):
+    """Which pixels of an image the windows of a convolution hold, and which channels of theirs one output sees."""
+
+    start: Pair  # the first pixel of the first window; it may lie outside of the image, in zeros
+    stride: Pair
+    outputs: Pair  # how many windows, by axis
+    dilation: Pair = (1, 1)  # from a pixel of a window to the next
+    groups: int = 1  # of equally many channels each; outputs likewise, and a group sees only its own
+
+    def plain(self) -> bool:
+        """Whether a window is what lies side by side, in all channels."""
+        return self.dilation == (1, 1) and self.groups == 1
+
+    def span(self, kernel: Shape) -> Pair:
+        """Pixels by axis from the first one of the first window to the last one of the last."""
+        return (
+            self.stride[0] * (self.outputs[0] - 1) + extent(kernel[0], self.dilation[0]),
+            self.stride[1] * (self.outputs[1] - 1) + extent(kernel[1], self.dilation[1]),
+        )
+
+    def are_pixels(self, x: Shape, kernel: Shape) -> bool:
+        """Whether they are the pixels of x themselves, in their order."""
+        return kernel[:2] == self.stride == (1, 1) and self.start == (0, 0) and self.outputs == x[:2]
+
+
 def pair(value: int | Pair) -> Pair:
     """`value` for both axes, or each axis' own: (height, width)."""
     return (value, value) if isinstance(value, int) else value
+
+
+def extent(window: int, dilation: int) -> int:
+    """Pixels from the first to the last one of a window whose pixels are `dilation` apart."""
+    return dilation * (window - 1) + 1
 
 
 def window_count(size: int, window: int, stride: int) -> int:
@@ -78,24 +109,16 @@ def view(array: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
     return np.ndarray(shape, array.dtype, array, 0, tuple(stride * array.itemsize for stride in strides))
 
 
-def correlate(
-    x: Array, kernel: Array, bias: Array | None, start: Pair, stride: Pair, count: Pair, memory: Memory
-) -> Array:
-    """The products of `count` windows of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`.
+def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, memory: Memory) -> Array:
+    """The products of windows of x (H, W, N, C) with `kernel` (height, width, C / groups, channels), plus `bias`.
 
-    The first window starts at the pixel `start`, which may lie outside of the image, in zeros. All windows are copied,
-    as the rows of a matrix.
+    All windows are copied, for each group as the rows of a matrix, unless they are the pixels themselves.
     """
-    height, width, depth, channels = kernel.shape
-    size = stride[0] * (count[0] - 1) + height, stride[1] * (count[1] - 1) + width
-    image = padded(x, start, size, memory)
-    row, pixel = image[0].size, image[0, 0].size
-    shape = (*count, x.shape[2], height, width, depth)
-    windows = memory.array("windows", shape, x.dtype)
-    everywhere = view(image, shape, (stride[0] * row, stride[1] * pixel, depth, row, pixel, 1))
-    _blocks(windows)[...] = _blocks(everywhere)
-    y = memory.array("y", (*count, x.shape[2], channels), x.dtype)
-    np.matmul(windows.reshape(-1, height * width * depth), kernel.reshape(-1, channels), out=y.reshape(-1, channels))
+    if not windows.are_pixels(x.shape, kernel.shape):
+        _copy_windows(x, kernel.shape, windows, memory)
+    y = memory.array("y", (*windows.outputs, x.shape[2], kernel.shape[3]), x.dtype)
+    matrix = _matrix(x, kernel.shape, windows, memory)
+    np.matmul(matrix, _by_group(kernel, windows.groups), out=_by_group(y, windows.groups))
     if bias is not None:
         row = memory.scratch("biases", y.shape[1:], y.dtype)  # for a whole row of pixels, to add in long runs
         row[...] = bias
@@ -103,10 +126,33 @@ def correlate(
     return y
 
 
-def kernel_gradient(dy: Array, out: Array, memory: Memory) -> None:
-    """Write the gradient of the kernel, given that of what `correlate` returned when it last used `memory`."""
-    elements = out.reshape(-1, out.shape[3])
-    np.matmul(memory.last("windows").reshape(-1, len(elements)).T, dy.reshape(-1, out.shape[3]), out=elements)
+def kernel_gradient(x: Array, dy: Array, out: Array, windows: Windows, memory: Memory) -> None:
+    """Write the gradient of the kernel, given that of what `correlate` returned of x when it last used `memory`."""
+    matrix = _matrix(x, out.shape, windows, memory)
+    np.matmul(matrix.swapaxes(1, 2), _by_group(dy, windows.groups), out=_by_group(out, windows.groups))
+
+
+def _copy_windows(x: Array, kernel: Shape, windows: Windows, memory: Memory) -> None:
+    """Copy the numbers of all windows to the array `windows` of `memory`."""
+    height, width, depth, _ = kernel
+    (down, right), (below, beside) = windows.stride, windows.dilation
+    image = padded(x, windows.start, windows.span(kernel), memory)
+    row, pixel, sample = image[0].size, image[0, 0].size, image[0, 0, 0].size
+    shape = (windows.groups, *windows.outputs, x.shape[2], height, width, depth)
+    everywhere = view(image, shape, (depth, down * row, right * pixel, sample, below * row, beside * pixel, 1))
+    _blocks(memory.array("windows", shape, x.dtype))[...] = _blocks(everywhere)
+
+
+def _matrix(x: Array, kernel: Shape, windows: Windows, memory: Memory) -> Array:
+    """The windows of x as matrices (groups, windows of all samples, numbers)."""
+    if windows.are_pixels(x.shape, kernel):
+        return _by_group(x, windows.groups)
+    return memory.last("windows").reshape(windows.groups, -1, math.prod(kernel[:3]))
+
+
+def _by_group(array: Array, groups: int) -> Array:
+    """An array (..., C) as matrices (groups, all that comes before, C / groups): a view of one that is contiguous."""
+    return array.reshape(-1, groups, array.shape[-1] // groups).swapaxes(0, 1)
 
 
 def _blocks(array: Array) -> NDArray[np.void]:

@@ -109,6 +109,18 @@ class Loops(Protocol):
     ) -> None:
         """Write x * scale + shift, plus dy where the winners are; windows do not overlap."""
 
+    def depthwise(self, x: Array, kernel: Array, stride: Pair, dilation: Pair, out: Array) -> None:
+        """Add to `out` the products of the windows of x with the kernel (height, width, P), number by number.
+
+        The first window begins at (0, 0), and all are inside of x. Pixels of a window are added in row-major order.
+        """
+
+    def depthwise_gradient(self, x: Array, dy: Array, stride: Pair, dilation: Pair, out: Array) -> None:
+        """Write the gradient of the kernel: over the windows the sums of their pixels times dy, number by number.
+
+        Columns of windows are added from top to bottom, and what they give from left to right.
+        """
+
 
 def best(dtype: np.dtype[Any], products: int) -> Loops:
     """The loops for a network of so many products a sample: compiled ones, where they are to be had and pay."""

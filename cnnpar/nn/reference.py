@@ -166,6 +166,30 @@ def extremes_gradient(
         pixel += dy * (winner == k)
 
 
+def depthwise(x: Array, kernel: Array, stride: Pair, dilation: Pair, out: Array) -> None:
+    """See Loops."""
+    height, width, _ = kernel.shape
+    term = np.empty(out.shape[1:], out.dtype)
+    for r, row in enumerate(out):  # a row at a time stays in a cache
+        for i, j in np.ndindex(height, width):
+            pixels = _row(x[r * stride[0] + i * dilation[0]], j * dilation[1], stride[1], len(row))
+            row += np.multiply(pixels, kernel[i, j], out=term)
+
+
+def depthwise_gradient(x: Array, dy: Array, stride: Pair, dilation: Pair, out: Array) -> None:
+    """See Loops."""
+    height, width, _ = out.shape
+    term, column = np.empty(dy.shape[1:], dy.dtype), np.empty(dy.shape[1:], dy.dtype)
+    out.fill(0)
+    for i, j in np.ndindex(height, width):
+        column.fill(0)
+        for r, row in enumerate(dy):
+            pixels = _row(x[r * stride[0] + i * dilation[0]], j * dilation[1], stride[1], len(row))
+            column += np.multiply(pixels, row, out=term)
+        for pixel in column:
+            out[i, j] += pixel
+
+
 def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[Slices]:
     """For every pixel of an unpadded window, in row-major order, the slices of an image that hold it for all windows.
 
@@ -185,6 +209,11 @@ def copy_pixels(x: Array, start: Pair, out: Array) -> None:
         _common(x.shape[axis], start[axis], out.shape[axis]) for axis in (0, 1)
     )
     out[rows, columns] = x[from_rows, from_columns]
+
+
+def _row(pixels: Array, first: int, step: int, count: int) -> Array:
+    """So many pixels of a row, from the first on and `step` apart."""
+    return pixels[first : first + step * (count - 1) + 1 : step]
 
 
 def _common(size: int, start: int, count: int) -> Slices:

@@ -49,8 +49,9 @@ def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> N
     shape: Shape = input_shape
     shapes = [("an image", shape)]
     for number, layer in enumerate(layers, 1):
-        shape = layer.output_shape(shape)
+        held, shape = layer.held_shape(shape), layer.output_shape(shape)
         shapes.append((f"the output of layer {number} ({layer.name})", shape))
+        shapes.append((f"what layer {number} ({layer.name}) holds, with the zeros around it,", held))
     for place, shape in shapes:
         if math.prod(shape) > _MOST_NUMBERS:
             raise InputError(

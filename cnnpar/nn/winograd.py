@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cnnpar.nn.formulas import POINTS
-from cnnpar.nn.kernels import Array, Memory, Pair, Shape, as_rows
+from cnnpar.nn.kernels import Array, Memory, Pair, Shape, Windows, as_rows
 
 SIZE = len(POINTS) + 1
 _FEWEST = 100_000  # products of the definition, by sample; with fewer, transforms cost more than they save
@@ -29,10 +29,10 @@ _SMALL = 10**6  # products of a pair of matrices, up to which BLAS is slow with 
 _BLOCK = 450_000  # numbers in the 36 factors and products of the tiles that are in work at a time
 
 
-def suits(kernel: Shape, stride: Pair, outputs: Pair) -> bool:
-    """Whether this way is open for a kernel (height, width, C, channels), and faster, for so many outputs by axis."""
-    possible = stride == (1, 1) and all(3 <= taps < SIZE for taps in kernel[:2])
-    return possible and kernel[2] > 3 and math.prod(outputs) * math.prod(kernel) >= _FEWEST
+def suits(kernel: Shape, windows: Windows) -> bool:
+    """Whether this way is open for a kernel (height, width, C, channels) and such windows, and faster."""
+    possible = windows.plain() and windows.stride == (1, 1) and all(3 <= taps < SIZE for taps in kernel[:2])
+    return possible and kernel[2] > 3 and math.prod(windows.outputs) * math.prod(kernel) >= _FEWEST
 
 
 @lru_cache

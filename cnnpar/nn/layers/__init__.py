@@ -6,6 +6,7 @@ Importing this package fills the registry `LAYERS`, from the `type` of a configu
 from cnnpar.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from cnnpar.nn.layers.base import LAYERS, Buffer, Layer, Parameter, Workspace, register
 from cnnpar.nn.layers.conv import Conv2D
+from cnnpar.nn.layers.convtranspose import ConvTranspose2D
 from cnnpar.nn.layers.dense import Dense, Flatten
 from cnnpar.nn.layers.dropout import Dropout
 from cnnpar.nn.layers.norm import BatchNorm2D, GroupNorm, LayerNorm
@@ -20,6 +21,7 @@ __all__ = [
     "BatchNorm2D",
     "Buffer",
     "Conv2D",
+    "ConvTranspose2D",
     "Dense",
     "Dropout",
     "Flatten",

@@ -112,6 +112,10 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         """Shape of one sample's output for the shape of its input. Raises InputError where they do not fit."""
         return shape
 
+    def held_shape(self, shape: Shape) -> Shape:
+        """Shape of the largest image that is held on the way to the output: the input, with the zeros around it."""
+        return shape
+
     def parameters(self, shape: Shape) -> dict[str, Parameter]:  # noqa: ARG002
         """The trainable arrays for an input of `shape`, by name."""
         return {}

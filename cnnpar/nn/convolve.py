@@ -1,0 +1,106 @@
+"""Convolution, what its gradients are, and its transpose, each by the way that is fastest for it.
+
+A convolution is linear in the image and in the kernel, so its gradients are convolutions too: `transposed` is that of
+the image, and, on its own, the transposed convolution. Kernels are (height, width, C / groups, channels).
+"""
+
+import math
+
+import numpy as np
+
+import cnnpar.nn.bands as bands
+import cnnpar.nn.depthwise as depthwise
+import cnnpar.nn.kernels as kernels
+import cnnpar.nn.winograd as winograd
+from cnnpar.nn.kernels import Array, Memory, Shape, Windows
+
+
+def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, memory: Memory) -> Array:
+    """The products of windows of x (H, W, N, C) with the kernel, plus `bias`."""
+    if bands.suits(kernel.shape, windows):
+        return bands.correlate(x, kernel, bias, windows.start, windows.stride, windows.outputs, memory)
+    if winograd.suits(kernel.shape, windows):
+        return winograd.correlate(x, kernel, bias, windows.start, windows.outputs, memory)
+    if depthwise.suits(kernel.shape, windows):
+        return depthwise.correlate(x, kernel, bias, windows, memory)
+    return kernels.correlate(x, kernel, bias, windows, memory)
+
+
+def gradients(
+    x: Array,
+    dy: Array,
+    kernel: Array,
+    out: Array,
+    bias: Array | None,
+    windows: Windows,
+    wanted: bool,
+    memory: Memory,
+) -> Array | None:
+    """Write the gradients of the kernel to `out`, and of the bias to `bias`; return that of x, if it is `wanted`.
+
+    `dy` is the gradient of what `correlate` returned of x when it last used `memory`.
+    """
+    if bands.suits(kernel.shape, windows):
+        bands.kernel_gradient(dy, out, bias, windows.stride, memory)
+        return transposed(dy, kernel, None, windows, x.shape, memory) if wanted else None
+    if bias is not None:
+        bias_gradient(dy, bias)
+    if winograd.suits(kernel.shape, windows):
+        dx = memory.array("dx", x.shape, dy.dtype) if wanted else None
+        if dx is not None:
+            dx.fill(0)
+        winograd.gradients(dy, out, windows.start, dx, memory)
+        return dx
+    if depthwise.suits(kernel.shape, windows):
+        depthwise.kernel_gradient(dy, out, windows, memory)
+    else:
+        kernels.kernel_gradient(x, dy, out, windows, memory)
+    return transposed(dy, kernel, None, windows, x.shape, memory) if wanted else None
+
+
+def bias_gradient(dy: Array, out: Array) -> None:
+    """Write the sum over the pixels of dy (H, W, N, channels), at the speed of a product."""
+    flat = dy.reshape(-1, dy.shape[3])  # (pixels, channels)
+    np.matmul(np.ones(len(flat), dy.dtype), flat, out=out)
+
+
+def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, shape: Shape, memory: Memory) -> Array:
+    """The gradient of the inputs of `shape` of `correlate`, given that of its outputs; plus `bias`.
+
+    Input pixels that are a stride apart meet the same elements of the kernel, so each such phase of the input is
+    a convolution in its own right: of dy, with stride 1 and some of the elements of the kernel in reverse.
+    """
+    (top, left), (down, right), groups = windows.start, windows.stride, windows.groups
+    (below, beside), (height, width) = windows.dilation, shape[:2]
+    for y, x in np.ndindex(min(down, height), min(right, width)):
+        rows, columns = _met(y - top, down, below, len(kernel)), _met(x - left, right, beside, len(kernel[0]))
+        if not rows or not columns:  # in no window
+            if bias is not None:
+                memory.array("dx", shape, dy.dtype)[y::down, x::right] = bias
+            continue  # without, these pixels stay 0
+        part = kernel[rows.start :: rows.step, columns.start :: columns.step]
+        by_group = part[::-1, ::-1].reshape(*part.shape[:3], groups, -1).transpose(0, 1, 4, 3, 2)
+        flipped = memory.scratch("flipped", by_group.shape, dy.dtype)
+        flipped[...] = by_group
+        dilation = below // math.gcd(below, down), beside // math.gcd(beside, right)
+        last = (y - top - rows.start * below) // down, (x - left - columns.start * beside) // right
+        seen = Windows(  # by the input pixel (y, x), and those that follow: the outputs up to `last`
+            (last[0] - dilation[0] * (len(rows) - 1), last[1] - dilation[1] * (len(columns) - 1)),
+            (1, 1),
+            (len(range(y, height, down)), len(range(x, width, right))),
+            dilation,
+            groups,
+        )
+        own = memory.part(f"{y} {x}")
+        phase = correlate(dy, flipped.reshape(*flipped.shape[:3], -1), bias, seen, own)
+        if down == right == 1:
+            return phase
+        memory.array("dx", shape, dy.dtype)[y::down, x::right] = phase
+    return memory.array("dx", shape, dy.dtype)
+
+
+def _met(pixel: int, stride: int, dilation: int, taps: int) -> range:
+    """Which elements of a kernel meet a pixel, so far from the start of the first window, along one axis."""
+    step = stride // math.gcd(stride, dilation)
+    first = next((tap for tap in range(min(step, taps)) if (pixel - tap * dilation) % stride == 0), taps)
+    return range(first, taps, step)

@@ -1,0 +1,91 @@
+"""Two-dimensional transposed convolution."""
+
+import math
+from typing import ClassVar
+
+import cnnpar.nn.convolve as convolve
+from cnnpar.errors import InputError
+from cnnpar.nn.kernels import Array, Pair, Shape, Windows, pair
+from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, Workspace, at_least, image_shape, register
+
+
+@register
+class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
+    """The gradient of a convolution with regard to its image, as a layer: the image grows by the stride.
+
+    Every input pixel adds its multiple of a window to the output, by axis of (size - 1) * stride + kernel pixels; of
+    those `padding` are cut off on either side, and `output_padding`, less than the stride, are appended at the bottom
+    and right. All are one number or [height, width]. weight: (height, width, channels, C), that of the convolution of
+    which this is the gradient (Dumoulin and Visin 2016, chapter 4).
+    """
+
+    kind: ClassVar[str] = "convtranspose"
+
+    channels: Positive
+    kernel: int | Pair = 3
+    stride: int | Pair = 1
+    padding: int | Pair = 0
+    output_padding: int | Pair = 0
+    init: Init = "he"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("kernel", self.kernel, 1)
+        at_least("stride", self.stride, 1)
+        at_least("padding", self.padding, 0)
+        at_least("output_padding", self.output_padding, 0)
+        if any(more >= step for more, step in zip(pair(self.output_padding), pair(self.stride), strict=True)):
+            raise ValueError("`output_padding` must be less than `stride`")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """See Layer."""
+        height, width, _ = image_shape(shape)
+        size = self._size((height, width))
+        if min(size) < 1:
+            raise InputError(f"`padding` {pair(self.padding)} leaves {size} pixels of what its input {shape} grows to")
+        return (*size, self.channels)
+
+    def held_shape(self, shape: Shape) -> Shape:
+        """See Layer."""
+        return (*self._windows(shape).span(pair(self.kernel)), self.channels)
+
+    def parameters(self, shape: Shape) -> dict[str, Parameter]:
+        """See Layer."""
+        (rows, columns), (down, right) = pair(self.kernel), pair(self.stride)
+        fan_in = rows * columns * shape[2] // (min(rows, down) * min(columns, right))  # on average
+        fan_out = rows * columns * self.channels
+        weight = Parameter((rows, columns, self.channels, shape[2]), self.init, fan_in, fan_out)
+        return {"weight": weight, "bias": Parameter((self.channels,))} if self.bias else {"weight": weight}
+
+    def products(self, shape: Shape) -> int:
+        """See Layer: each weight is used for every input pixel."""
+        return math.prod((*pair(self.kernel), self.channels, *shape))
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """See Layer."""
+        shape = (*self._size(x.shape), x.shape[2], self.channels)
+        return convolve.transposed(x, work.p["weight"], work.p.get("bias"), self._windows(x.shape), shape, work)
+
+    def backward(self, dy: Array, work: Workspace) -> Array | None:
+        """See Layer."""
+        weight, windows, own = work.p["weight"], self._windows(work.x.shape), work.part("backward")
+        dx = convolve.correlate(dy, weight, None, windows, own)
+        convolve.gradients(dy, work.x, weight, work.g["weight"], None, windows, False, own)
+        if "bias" in work.g:
+            convolve.bias_gradient(dy, work.g["bias"])
+        return dx
+
+    def _size(self, shape: Shape) -> Pair:
+        """Pixels of the output by axis, for an image (H, W, ...)."""
+        height, width = (
+            (size - 1) * step - 2 * cut + taps + more
+            for size, step, cut, taps, more in zip(
+                shape, pair(self.stride), pair(self.padding), pair(self.kernel), pair(self.output_padding), strict=False
+            )
+        )
+        return height, width
+
+    def _windows(self, shape: Shape) -> Windows:
+        """Those of the convolution from the output to the input (H, W, ...)."""
+        top, left = pair(self.padding)
+        return Windows((-top, -left), pair(self.stride), (shape[0], shape[1]))
