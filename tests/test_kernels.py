@@ -132,11 +132,14 @@ def test_only_what_is_possible_and_pays_goes_winograds_way() -> None:
         assert not winograd.suits(kernel, others)
 
 
-def test_bands_hold_windows_that_lie_side_by_side_and_in_all_channels() -> None:
+def test_bands_are_for_short_windows_that_lie_side_by_side_and_in_all_channels() -> None:
     windows = Windows((-1, -1), (2, 2), (28, 28))
-    assert bands.suits((3, 3, 1, 32), windows)
-    assert not bands.suits((3, 3, 1, 32), windows._replace(dilation=(2, 1)))
-    assert not bands.suits((3, 3, 1, 32), windows._replace(groups=4))
+    assert bands.suits((55, 55), (3, 3, 1, 32), windows)
+    assert not bands.suits((55, 55), (3, 3, 1, 32), windows._replace(dilation=(2, 1)))
+    assert not bands.suits((55, 55), (3, 3, 1, 32), windows._replace(groups=4))
+    pixels = Windows((0, 0), (1, 1), (28, 28))
+    assert not bands.suits((28, 28), (1, 1, 3, 32), pixels)
+    assert bands.suits((28, 27), (1, 1, 3, 32), pixels)
 
 
 @given(convolutions(), st.booleans())

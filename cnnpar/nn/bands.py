@@ -26,9 +26,10 @@ class Pooling(NamedTuple):
 NONE = Pooling((1, 1), False)
 
 
-def suits(kernel: Shape, windows: Windows) -> bool:
-    """Whether this is the way for a kernel (height, width, C, channels)."""
-    return windows.plain() and kernel[1] * kernel[2] < _SHORT
+def suits(x: Shape, kernel: Shape, windows: Windows) -> bool:
+    """Whether this is the way for an image (H, W, ...) and a kernel (height, width, C, channels)."""
+    short = kernel[1] * kernel[2] < _SHORT and not windows.are_pixels(x, kernel)  # which need no copies at all
+    return windows.plain() and short
 
 
 def correlate(

@@ -5,6 +5,8 @@ the image, and, on its own, the transposed convolution. Kernels are (height, wid
 """
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from cnnpar.nn.kernels import Array, Memory, Shape, Windows
 
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, memory: Memory) -> Array:
     """The products of windows of x (H, W, N, C) with the kernel, plus `bias`."""
-    if bands.suits(kernel.shape, windows):
+    if bands.suits(x.shape, kernel.shape, windows):
         return bands.correlate(x, kernel, bias, windows.start, windows.stride, windows.outputs, memory)
     if winograd.suits(kernel.shape, windows):
         return winograd.correlate(x, kernel, bias, windows.start, windows.outputs, memory)
@@ -40,7 +42,7 @@ def gradients(
 
     `dy` is the gradient of what `correlate` returned of x when it last used `memory`.
     """
-    if bands.suits(kernel.shape, windows):
+    if bands.suits(x.shape, kernel.shape, windows):
         bands.kernel_gradient(dy, out, bias, windows.stride, memory)
         return transposed(dy, kernel, None, windows, x.shape, memory) if wanted else None
     if bias is not None:
@@ -70,33 +72,46 @@ def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, s
     Input pixels that are a stride apart meet the same elements of the kernel, so each such phase of the input is
     a convolution in its own right: of dy, with stride 1 and some of the elements of the kernel in reverse.
     """
-    (top, left), (down, right), groups = windows.start, windows.stride, windows.groups
-    (below, beside), (height, width) = windows.dilation, shape[:2]
-    for y, x in np.ndindex(min(down, height), min(right, width)):
-        rows, columns = _met(y - top, down, below, len(kernel)), _met(x - left, right, beside, len(kernel[0]))
-        if not rows or not columns:  # in no window
+    (down, right), groups = windows.stride, windows.groups
+    for y, x, taps, seen in _phases(shape[:2], kernel.shape[:2], windows):
+        part = kernel[taps]
+        if not part.size:  # no window holds these pixels
             if bias is not None:
                 memory.array("dx", shape, dy.dtype)[y::down, x::right] = bias
-            continue  # without, these pixels stay 0
-        part = kernel[rows.start :: rows.step, columns.start :: columns.step]
+            continue  # without, they stay 0
         by_group = part[::-1, ::-1].reshape(*part.shape[:3], groups, -1).transpose(0, 1, 4, 3, 2)
         flipped = memory.scratch("flipped", by_group.shape, dy.dtype)
         flipped[...] = by_group
-        dilation = below // math.gcd(below, down), beside // math.gcd(beside, right)
-        last = (y - top - rows.start * below) // down, (x - left - columns.start * beside) // right
-        seen = Windows(  # by the input pixel (y, x), and those that follow: the outputs up to `last`
-            (last[0] - dilation[0] * (len(rows) - 1), last[1] - dilation[1] * (len(columns) - 1)),
-            (1, 1),
-            (len(range(y, height, down)), len(range(x, width, right))),
-            dilation,
-            groups,
-        )
-        own = memory.part(f"{y} {x}")
-        phase = correlate(dy, flipped.reshape(*flipped.shape[:3], -1), bias, seen, own)
+        phase = correlate(dy, flipped.reshape(*flipped.shape[:3], -1), bias, seen, memory.part(f"{y} {x}"))
         if down == right == 1:
             return phase
         memory.array("dx", shape, dy.dtype)[y::down, x::right] = phase
     return memory.array("dx", shape, dy.dtype)
+
+
+class _Phase(NamedTuple):
+    """Some pixels of an image, and the convolution that their gradient is."""
+
+    y: int  # the first pixel; the others are strides apart
+    x: int
+    taps: tuple[slice, slice]  # the elements of the kernel that they meet
+    seen: Windows  # of the gradient of the outputs
+
+
+@lru_cache(maxsize=256)
+def _phases(shape: Shape, kernel: Shape, windows: Windows) -> list[_Phase]:
+    """Those of an image (H, W), for a kernel (height, width)."""
+    (top, left), (down, right), (below, beside) = windows.start, windows.stride, windows.dilation
+    dilation = below // math.gcd(below, down), beside // math.gcd(beside, right)
+    phases = []
+    for y, x in np.ndindex(min(down, shape[0]), min(right, shape[1])):
+        rows, columns = _met(y - top, down, below, kernel[0]), _met(x - left, right, beside, kernel[1])
+        last = (y - top - rows.start * below) // down, (x - left - columns.start * beside) // right
+        start = last[0] - dilation[0] * (len(rows) - 1), last[1] - dilation[1] * (len(columns) - 1)
+        count = len(range(y, shape[0], down)), len(range(x, shape[1], right))
+        taps = slice(rows.start, None, rows.step), slice(columns.start, None, columns.step)
+        phases.append(_Phase(y, x, taps, Windows(start, (1, 1), count, dilation, windows.groups)))
+    return phases
 
 
 def _met(pixel: int, stride: int, dilation: int, taps: int) -> range:

@@ -9,7 +9,7 @@ import numpy as np
 from cnnpar.nn.kernels import Array, Memory, Shape, Windows, as_rows
 from cnnpar.nn.reference import copy_pixels
 
-_MOST = 4  # pairs of an input and an output of a group; with more, products of matrices are faster
+_MOST = 9  # pairs of an input and an output of a group; with more, products of matrices are faster
 
 
 def suits(kernel: Shape, windows: Windows) -> bool:

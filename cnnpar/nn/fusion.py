@@ -120,7 +120,7 @@ def _rectified(pool: MaxPool2D) -> RectifiedPool:
 
 def _conv_pool(conv: Conv2D, pool: MaxPool2D, shape: Shape) -> ConvPool | None:
     side_by_side = pair(pool.size) == pool.strides()
-    few = bands.suits(conv.parameters(shape)["weight"].shape, conv.windows(shape))
+    few = bands.suits(shape, conv.parameters(shape)["weight"].shape, conv.windows(shape))
     return ConvPool(conv=conv, pool=pool) if side_by_side and few else None
 
 

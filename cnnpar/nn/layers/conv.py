@@ -1,5 +1,6 @@
 """Two-dimensional convolution, as matrix products over the pixels of all samples."""
 
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import cnnpar.nn.convolve as convolve
@@ -77,12 +78,17 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
 
     def windows(self, shape: Shape) -> Windows:
         """Those of an image (H, W, ...)."""
-        paddings = (self.padding,) * 2 if isinstance(self.padding, str) else pair(self.padding)
-        stride, dilation = pair(self.stride), pair(self.dilation)
-        before, count = [], []
-        for size, taps, step, apart, padding in zip(shape, pair(self.kernel), stride, dilation, paddings, strict=False):
-            window = extent(taps, apart)
-            zeros = pad_sizes(size, window, step, padding)
-            before.append(zeros[0])
-            count.append(window_count(size + sum(zeros), window, step))
-        return Windows((-before[0], -before[1]), stride, (count[0], count[1]), dilation, self.groups)
+        return _windows(self, shape[:2])
+
+
+@lru_cache(maxsize=256)
+def _windows(conv: Conv2D, shape: Shape) -> Windows:
+    paddings = (conv.padding,) * 2 if isinstance(conv.padding, str) else pair(conv.padding)
+    stride, dilation = pair(conv.stride), pair(conv.dilation)
+    before, count = [], []
+    for size, taps, step, apart, padding in zip(shape, pair(conv.kernel), stride, dilation, paddings, strict=True):
+        window = extent(taps, apart)
+        zeros = pad_sizes(size, window, step, padding)
+        before.append(zeros[0])
+        count.append(window_count(size + sum(zeros), window, step))
+    return Windows((-before[0], -before[1]), stride, (count[0], count[1]), dilation, conv.groups)
