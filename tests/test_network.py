@@ -253,6 +253,24 @@ def test_gradient_is_that_of_the_loss_that_was_chosen(loss: Loss) -> None:
     assert found @ direction == pytest.approx((rise[0] - rise[1]) / (2 * step), rel=1e-6)
 
 
+def test_images_of_two_labels_have_the_shares_of_both_in_loss_and_gradient() -> None:
+    network = everything()
+    parameters, (images, labels) = network.init(0), batch(network, 5)
+    others, shares = (labels + 1) % 3, np.array([1.0, 0.9, 0.5, 0.2, 0.0])
+    found = np.empty_like(parameters)
+    sums = network.loss_and_gradient(parameters, images, labels, None, found, (others, shares))
+    losses, gradients = [], []
+    for n, share in enumerate(shares):
+        for label, weight in ((labels[n], share), (others[n], 1 - share)):
+            one, part = gradient(network, parameters, images[n : n + 1], np.array([label]))
+            losses.append(weight * one.loss)
+            gradients.append(weight * part)
+    assert sums.loss == pytest.approx(sum(losses), rel=1e-12)
+    np.testing.assert_allclose(found, sum(gradients), rtol=1e-9, atol=1e-12)
+    p = network.probabilities(parameters, images).argmax(axis=1)
+    assert sums.correct == (p == np.where(shares >= 0.5, labels, others)).sum()
+
+
 def test_images_gradient_is_not_computed() -> None:
     network = Network.from_tables([RELU, CONV, FLATTEN, DENSE], (4, 4, 1), 2)
     parameters, (images, labels) = network.init(0), batch(network, 3)

@@ -42,6 +42,21 @@ def convolution(kind: str, table: dict[str, Any]) -> Any:
     return lambda x, p: function(x, p["weight"], p["bias"], **settings)
 
 
+CONVOLUTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("conv2d", {"channels": 3, "kernel": 1, "padding": 0}),
+    ("conv2d", {"channels": 4, "kernel": [3, 5], "dilation": [3, 2], "padding": "same"}),
+    ("conv2d", {"channels": 4, "kernel": [3, 2], "dilation": [2, 3], "stride": [3, 2], "padding": [1, 2]}),
+    ("conv2d", {"channels": 6, "groups": 6, "padding": "same"}),
+    ("conv2d", {"channels": 12, "groups": 6, "stride": 2, "padding": 1, "dilation": 2}),
+    ("conv2d", {"channels": 9, "groups": 3, "stride": [1, 2], "padding": 1}),
+    ("conv2d", {"channels": 2, "groups": 2, "kernel": 5, "stride": 3, "padding": 2}),
+    ("convtranspose2d", {"channels": 4}),
+    ("convtranspose2d", {"channels": 3, "kernel": 4, "stride": 2, "padding": 1}),
+    (
+        "convtranspose2d",
+        {"channels": 5, "kernel": [2, 3], "stride": [3, 2], "padding": [0, 1], "output_padding": [2, 1]},
+    ),
+]
 IMAGE, VECTOR = (7, 9, 6), (8,)
 CASES: list[tuple[str, dict[str, Any], tuple[int, ...], Any]] = [  # type, settings, input, twin of (x, parameters)
     (
@@ -51,24 +66,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[int, ...], Any]] = [  # type, setti
         lambda x, p: F.conv2d(x, p["weight"], p["bias"], stride=(2, 1), padding=(1, 2)),
     ),
     ("conv2d", {"channels": 8}, IMAGE, lambda x, p: F.conv2d(x, p["weight"], p["bias"], padding=1)),
-    *[
-        (kind, table, IMAGE, convolution(kind, table))
-        for kind, table in [
-            ("conv2d", {"channels": 3, "kernel": 1, "padding": 0}),
-            ("conv2d", {"channels": 4, "kernel": [3, 5], "dilation": [3, 2], "padding": "same"}),
-            ("conv2d", {"channels": 4, "kernel": [3, 2], "dilation": [2, 3], "stride": [3, 2], "padding": [1, 2]}),
-            ("conv2d", {"channels": 6, "groups": 6, "padding": "same"}),
-            ("conv2d", {"channels": 12, "groups": 6, "stride": 2, "padding": 1, "dilation": 2}),
-            ("conv2d", {"channels": 9, "groups": 3, "stride": [1, 2], "padding": 1}),
-            ("conv2d", {"channels": 2, "groups": 2, "kernel": 5, "stride": 3, "padding": 2}),
-            ("convtranspose2d", {"channels": 4}),
-            ("convtranspose2d", {"channels": 3, "kernel": 4, "stride": 2, "padding": 1}),
-            (
-                "convtranspose2d",
-                {"channels": 5, "kernel": [2, 3], "stride": [3, 2], "padding": [0, 1], "output_padding": [2, 1]},
-            ),
-        ]
-    ],
+    *[(kind, table, IMAGE, convolution(kind, table)) for kind, table in CONVOLUTIONS],
     ("maxpool2d", {"size": [3, 2], "stride": [2, 1]}, IMAGE, lambda x, _: F.max_pool2d(x, (3, 2), (2, 1))),
     ("maxpool2d", {"size": 2}, IMAGE, lambda x, _: F.max_pool2d(x, 2)),
     ("avgpool2d", {"size": [3, 2], "stride": [2, 1]}, IMAGE, lambda x, _: F.avg_pool2d(x, (3, 2), (2, 1))),

@@ -55,7 +55,7 @@ def made_run(
     settings = settings or resolve(
         {
             "model": {"layers": LAYERS},
-            "augment": {"ratio": 4, "shift": 1},
+            "augment": {"ratio": 4, "shift": 1, "rotation": 10.0, "elastic_alpha": 4.0, "flip": True, "mixup": 0.4},
             "loss": {"label_smoothing": 0.1},
             "train": {"epochs": 2, "batch_size": 50, "microbatch": 8, "seed": 7, "ema_decay": 0.8},
         }

@@ -23,6 +23,7 @@ from cnnpar.nn.layers import Buffer, Layer, Workspace
 from cnnpar.nn.tables import check_sizes, layers_from_tables
 
 Labels = NDArray[np.integer[Any]]
+Second = tuple[Labels, NDArray[np.float64]]
 
 _INIT_DOMAIN = 3  # second word of the Philox key: keeps these streams apart from the project's others
 _MOST_PARAMETERS = 2**31
@@ -138,12 +139,19 @@ class Network:
         buffers += self._shares * (sums / buffers.dtype.type(count) - buffers)
 
     def loss_and_gradient(
-        self, parameters: Array, images: Array, labels: Labels, rng: Generators | None, out: Array
+        self,
+        parameters: Array,
+        images: Array,
+        labels: Labels,
+        rng: Generators | None,
+        out: Array,
+        second: Second | None = None,
     ) -> Sums:
         """Sums over the samples of `images` (n, H, W, C); gradient and statistics, likewise, overwrite `out` (size,).
 
         `rng` gives a random layer (dropout), by its index, its generator; None means that nothing is random.
-        Not a number in, not a number out: nothing is clipped.
+        `second`: other labels (n,), and the shares (n,) that `labels` have, for images that are mixed of two. Not a
+        number in, not a number out: nothing is clipped.
         """
         if not len(images):
             out.fill(0)
@@ -153,7 +161,7 @@ class Network:
             for layer_work, g in zip(work, self._views(out), strict=True):
                 layer_work.g = g
             logits = self._forward(images, work, True, rng)
-            sums, gradient = self._judge(logits, labels)
+            sums, gradient = self._judge(logits, labels, second)
             self.chain.backward(gradient.astype(self.dtype), work, wanted=False)
         return sums
 
@@ -179,9 +187,18 @@ class Network:
         x[...] = images.transpose(1, 2, 0, 3)
         return self.chain.forward(x, work, training, rng)
 
-    def _judge(self, logits: Array, labels: Labels) -> tuple[Sums, losses.Matrix]:
-        """Sums over the samples, and the loss's gradient. The largest logit is the answer; of equal ones the first."""
-        value, gradient = losses.loss(self._loss, logits, losses.one_hot(labels, self.classes))
+    def _judge(self, logits: Array, labels: Labels, second: Second | None = None) -> tuple[Sums, losses.Matrix]:
+        """Sums over the samples, and the loss's gradient.
+
+        The largest logit is the answer; of equal ones the first. Of two labels, that of the larger share is right.
+        """
+        targets = losses.one_hot(labels, self.classes)
+        if second is not None:
+            others, shares = second
+            targets *= shares[:, np.newaxis]
+            targets += losses.one_hot(others, self.classes) * (1 - shares)[:, np.newaxis]
+            labels = np.where(shares >= 0.5, labels, others)
+        value, gradient = losses.loss(self._loss, logits, targets)
         return Sums(value, int((logits.argmax(axis=1) == labels).sum()), len(labels)), gradient
 
     def _buffers(self) -> list[Buffer]:

@@ -152,13 +152,14 @@ class Training:
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         """Loss, hits and, in training, the gradient sum of a microbatch."""
         images, labels = prepared
+        second = None
         if isinstance(labels, Targets):
-            raise NotImplementedError("a loss for images of two labels")
+            labels, second = labels.labels, (labels.others, labels.shares)
         if step.kind is not Kind.TRAIN:
             return self.network.loss(parameters, images, labels)
         place = step.epoch * self.steps_per_epoch + step.number
         return self.network.loss_and_gradient(
-            parameters, images, labels, partial(self._dropout, place, microbatch), out
+            parameters, images, labels, partial(self._dropout, place, microbatch), out, second
         )
 
     def _dropout(self, step: int, microbatch: int, layer: int) -> np.random.Generator:
