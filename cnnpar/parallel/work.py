@@ -151,10 +151,10 @@ class Training:
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         """Loss, hits and, in training, the gradient sum of a microbatch."""
-        images, labels = prepared
-        second = None
-        if isinstance(labels, Targets):
-            labels, second = labels.labels, (labels.others, labels.shares)
+        images, targets = prepared
+        labels, second = targets, None
+        if isinstance(targets, Targets):
+            labels, second = targets.labels, (targets.others, targets.shares)
         if step.kind is not Kind.TRAIN:
             return self.network.loss(parameters, images, labels)
         place = step.epoch * self.steps_per_epoch + step.number
