@@ -140,6 +140,7 @@ def evaluate(
     workers: Annotated[
         int, Parameter(validator=Number(gte=0, lte=MOST_WORKERS)), _option("Ray workers; 0: none, without Ray.")
     ] = 0,
+    by_class: Annotated[bool, _option("Show precision, recall and confusion of each class.")] = False,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> int:
@@ -156,18 +157,11 @@ def evaluate(
     trained_on = payload.config.data
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
     engine = msgspec.structs.replace(payload.config.engine, workers=workers, min_workers=0, address="")
-    from cnnpar.run import evaluate_run
+    from cnnpar.report.scores import as_text
+    from cnnpar.run import test_run
 
-    sums = evaluate_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
-    accuracy = sums.correct / sums.count
-    if json:
-        result = {"accuracy": accuracy, "correct": sums.correct, "total": sums.count, "loss": sums.loss / sums.count}
-        say(msgspec.json.encode(result).decode(), sys.stdout)
-    else:
-        say(
-            f"accuracy {accuracy:.2%} ({sums.correct:,} of {sums.count:,}), loss {sums.loss / sums.count:.4f}",
-            sys.stdout,
-        )
+    found = test_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
+    say(msgspec.json.encode(found).decode() if json else as_text(found, by_class), sys.stdout)
     return 0
 
 

@@ -22,6 +22,7 @@ from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
+from cnnpar.report.scores import Scores, scores
 from cnnpar.resume import Resume, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
 from cnnpar.settings import to_toml
@@ -107,7 +108,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
                 recorder.save(state)
                 if not stop() and Kind.TEST in work.samples:
                     with suppress(Stopped), state.judged() as weights:
-                        test = server.evaluate(weights, Kind.TEST)
+                        test = server.evaluate(weights, Kind.TEST).sums
             except DivergedError:
                 raise
             except RunError as error:
@@ -121,8 +122,10 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     return summarise(state, files, workers, test, stop.received.name if stop.received else None)
 
 
-def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str, warn: Callable[[str], None]) -> Sums:
-    """Loss, hits and count of the model of checkpoint `path` on the data set or file `source`; None: on its run's own.
+def evaluate_run(
+    payload: Payload, source: str | None, engine: Engine, path: str, warn: Callable[[str], None]
+) -> Scores:
+    """How good the model of checkpoint `path` is on the data set or file `source`; None: on its run's own.
 
     Raises InputError where those do not fit the model, or the run had none.
     """
@@ -139,7 +142,7 @@ def evaluate_run(payload: Payload, source: str | None, engine: Engine, path: str
     server = start(engine, work, {Kind.TEST: data}, warn, lambda: False)
     try:
         with state.judged() as weights:
-            return server.evaluate(weights, Kind.TEST)
+            return scores(server.evaluate(weights, Kind.TEST), known.class_names)
     finally:
         server.close()
 

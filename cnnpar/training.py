@@ -93,7 +93,7 @@ def train(
                 f"all were skipped; {_ADVICE}"
             )
         with state.judged() as weights:
-            validation = server.evaluate(weights, Kind.VALIDATION) if validate else None
+            validation = server.evaluate(weights, Kind.VALIDATION).sums if validate else None
         record = state.finish_epoch(validation, clock() - began)
         observer.epoch_done(state, record)
 

@@ -61,7 +61,7 @@ class Watch(Silent):
         """One more point of the curve."""
         seconds, before = self.clock(), time.monotonic()
         with state.judged() as weights:
-            found = self._server.evaluate(weights, Kind.TEST)
+            found = self._server.evaluate(weights, Kind.TEST).sums
         self.curve.append((seconds, state.samples, found.correct / found.count))
         self._paused += time.monotonic() - before
 

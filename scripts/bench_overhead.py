@@ -58,6 +58,11 @@ class Nothing:
         del step
         return self._workers
 
+    def length(self, step: Step) -> int:
+        """A gradient, always."""
+        del step
+        return self.size
+
     def following(self, step: Step) -> Step | None:
         """Nothing to prepare."""
         del step

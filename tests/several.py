@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 
 from cnnpar.data.dataset import Dataset
-from cnnpar.parallel.compute import Computer, most_slots
+from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.plan import Span
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost
 from cnnpar.parallel.work import Kind, Step, Vector, Work
@@ -37,7 +37,7 @@ class Several:
 
     def start(self, worker: int) -> None:
         self.started.append(worker)
-        self.slots[worker] = np.empty((most_slots(self.work), self.work.size), np.float32)
+        self.slots[worker] = np.empty(slots_shape(self.work), np.float32)
         self.events.append(Joined(worker))
 
     def publish(self, parameters: Vector) -> None:

@@ -23,6 +23,7 @@ FLOORS = {
     "cnnpar.rundir": 3,
     "cnnpar.report": 3,
     "cnnpar.report.inspection": 3.5,
+    "cnnpar.report.scores": 3.5,
     "cnnpar.state": 2.5,
     "cnnpar.nn": 2,
     "cnnpar.data": 2,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cnnpar import config
 from cnnpar.parallel import wire
-from cnnpar.parallel.compute import Computer, Slots, most_slots
+from cnnpar.parallel.compute import Computer, Slots, slots_shape
 from cnnpar.parallel.direct import Direct
 from cnnpar.parallel.link import Link
 from cnnpar.parallel.plan import Node, Span, covers
@@ -65,7 +65,7 @@ def rogue(lie: Lie, hang_up: bool) -> Serve:
 
     def behave(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
         with wire.connect(endpoint, key, worker) as connection:
-            shapes = (work.size,), (most_slots(work), work.size)
+            shapes = (work.size,), slots_shape(work)
             if endpoint.shared:
                 parameters, slots = wire.receive_memory(connection, *shapes)
             else:
@@ -161,8 +161,8 @@ def test_a_worker_that_lies_about_the_memory_is_lost_and_replaced(lie: Lie, word
     ("lie", "words"),
     [
         (lambda it: framed(it.header(vectors=False)), "or none where they do"),
-        (lambda it: framed(it.header()) + framed(bytes(4)), "a gradient of 4 bytes instead of"),
-        (lambda it: framed(it.header()) + framed(b""), "a gradient of 0 bytes instead of"),
+        (lambda it: framed(it.header()) + framed(bytes(4)), "a vector of 4 bytes instead of"),
+        (lambda it: framed(it.header()) + framed(b""), "a vector of 0 bytes instead of"),
         (lambda it: framed(it.header()) + framed(bytes(it.slots[0].nbytes + 1)), TOO_LONG),
         (lambda it: framed(it.header()) + struct.pack("!iQ", -1, 2**63), TOO_LONG),
     ],
@@ -179,12 +179,23 @@ def test_a_worker_that_hangs_up_in_the_middle_of_its_answer_is_replaced(end: int
 
 
 LEAVES = 7
-TRAINING, EVALUATION = Step(Kind.TRAIN, 0, 0), Step(Kind.TEST, 0, 0)
+TRAINING, EVALUATION = Step(Kind.TRAIN, 0, 0), Step(Kind.VALIDATION, 0, 0)
+
+
+class Sevens:
+    """What a link asks of a work."""
+
+    def microbatches(self, step: Step) -> int:
+        del step
+        return LEAVES
+
+    def length(self, step: Step) -> int:
+        return 3 if step.kind is Kind.TRAIN else 0
 
 
 def link_at(peer: socket.socket, step: Step, shared: bool) -> Link:
     """A link whose worker is at job 5: microbatches 4 to 6."""
-    link = Link(0, peer, lambda _: LEAVES, np.zeros((7, 3), np.float32), shared)
+    link = Link(0, peer, Sevens(), np.zeros((7, 3), np.float32), shared)
     link.send(5, step, Span(4, 7), np.zeros(3, np.float32))
     return link
 

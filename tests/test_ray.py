@@ -111,9 +111,10 @@ def test_worker_count_and_transport_leave_the_weights_unchanged(alone: str, work
 def test_evaluation_over_workers_counts_each_sample_once(transport: str) -> None:
     _, work, data = made_run()
     parameters = work.network.init(0)
-    expected = in_process(work, data).evaluate(parameters, Kind.TEST)
+    expected, counts = in_process(work, data).evaluate(parameters, Kind.TEST)
     with serving(transport, workers=3) as (server, _):
-        assert server.evaluate(parameters, Kind.TEST) == expected
+        sums, counted = server.evaluate(parameters, Kind.TEST)
+        assert (sums, counted.tolist()) == (expected, counts.tolist())
         assert expected.count == len(data[Kind.TEST])
 
 

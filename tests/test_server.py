@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cnnpar.config import Engine
 from cnnpar.data.dataset import Dataset
-from cnnpar.parallel.compute import Computer, most_slots
+from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.plan import Node, Span, Tree, microbatch_count
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import InProcess
@@ -31,7 +31,10 @@ def sums_of_run(server: Server, parameters: Vector) -> list[object]:
     for epoch, number in [(0, 0), (0, 6), (1, 3)]:
         vector, sums = server.gradient(parameters, epoch, number)
         results += [vector.tobytes(), sums]
-    return [*results, server.evaluate(parameters, Kind.VALIDATION), server.evaluate(parameters, Kind.TEST)]
+    for kind in (Kind.VALIDATION, Kind.TEST):
+        sums, counts = server.evaluate(parameters, kind)
+        results += [sums, counts.tolist()]
+    return results
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 5, 8, 13])
@@ -73,6 +76,9 @@ class Counted:
 
     def microbatches(self, step: Step) -> int:
         return microbatch_count(self.samples, self.microbatch)
+
+    def length(self, step: Step) -> int:
+        return self.size
 
     def following(self, step: Step) -> Step | None:
         return None
@@ -130,7 +136,7 @@ def test_a_step_is_the_sum_over_its_batch_divided_nowhere() -> None:
     assert vector.shape == (work.size,)
     last = work.steps_per_epoch - 1
     assert server.gradient(parameters, 0, last)[1].count == 5 * 70 - last * settings.train.batch_size
-    assert server.evaluate(parameters, Kind.VALIDATION).count == len(data[Kind.VALIDATION])
+    assert server.evaluate(parameters, Kind.VALIDATION).sums.count == len(data[Kind.VALIDATION])
 
 
 def test_the_gradient_sum_is_that_of_the_network_on_each_microbatch() -> None:
@@ -151,7 +157,7 @@ def test_inputs_prepared_ahead_are_those_prepared_in_time() -> None:
     _, work, data = made_run()
     ready = work.with_data(data)
     parameters = work.network.init(0)
-    ahead, late = (Computer(ready, np.empty((most_slots(work), work.size), np.float32)) for _ in range(2))
+    ahead, late = (Computer(ready, np.empty(slots_shape(work), np.float32)) for _ in range(2))
     step: Step | None = Step(Kind.TRAIN, 0, work.steps_per_epoch - 2)
     while step is not None and step.epoch < 2:
         span = Span(1, work.microbatches(step))
@@ -182,7 +188,7 @@ def test_a_span_returns_the_blocks_of_its_tree() -> None:
     _, work, data = made_run()
     step = Step(Kind.TRAIN, 0, 0)
     leaves = work.microbatches(step)
-    slots = np.empty((most_slots(work), work.size), np.float32)
+    slots = np.empty(slots_shape(work), np.float32)
     for span in (Span(0, 3), Span(3, 5), Span(5, leaves), Span(0, leaves)):
         blocks = Computer(work.with_data(data), slots).compute(step, span, work.network.init(0))
         expected: Tree[int] = Tree(leaves, lambda left, right: left + right)

@@ -143,6 +143,9 @@ class Around:
     def microbatches(self, step: Step) -> int:
         return self.work.microbatches(step)
 
+    def length(self, step: Step) -> int:
+        return self.work.length(step)
+
     def following(self, step: Step) -> Step | None:
         return self.work.following(step)
 

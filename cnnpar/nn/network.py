@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnpar.config import CrossEntropy, Loss
 from cnnpar.errors import InputError
-from cnnpar.nn import loops, losses
+from cnnpar.nn import counts, loops, losses
 from cnnpar.nn.arena import Scratch
 from cnnpar.nn.chain import Chain, Generators
 from cnnpar.nn.kernels import Array, Shape
@@ -165,12 +165,17 @@ class Network:
             self.chain.backward(gradient.astype(self.dtype), work, wanted=False)
         return sums
 
-    def loss(self, parameters: Array, images: Array, labels: Labels) -> Sums:
-        """Sums over the samples of `images` (n, H, W, C), as in evaluation: without dropout."""
+    def loss(self, parameters: Array, images: Array, labels: Labels, out: Array | None = None) -> Sums:
+        """Sums over the samples of `images` (n, H, W, C), as in evaluation: without dropout.
+
+        What else is counted (cnnpar/nn/counts.py) overwrites `out`, where that has room for it.
+        """
         if not len(images):
             return Sums(0.0, 0, 0)
         with np.errstate(all="ignore"):
             logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
+            if out is not None and len(out):
+                counts.count(logits, labels, out)
             return self._judge(logits, labels)[0]
 
     def probabilities(self, parameters: Array, images: Array) -> NDArray[np.float64]:

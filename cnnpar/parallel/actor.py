@@ -11,7 +11,7 @@ import ray
 
 from cnnpar.data.dataset import Dataset
 from cnnpar.parallel import wire, worker
-from cnnpar.parallel.compute import Computer, most_slots
+from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.fingerprint import Fingerprint, fingerprint, use_one_thread
 from cnnpar.parallel.plan import Span
 from cnnpar.parallel.work import Block, Kind, Step, Vector, Work
@@ -50,14 +50,15 @@ class Worker:
         worker.serve(self._work, endpoint, key, number)
 
     def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[float, list[Block], Vector]:
-        """The ray transport's call: seconds, blocks, and their vectors as one array (blocks, size)."""
+        """The ray transport's call: seconds, blocks, and their vectors as one array (blocks, length)."""
         if self._computer is None:
-            self._slots = np.empty((most_slots(self._work), self._work.size), np.float32)
+            self._slots = np.empty(slots_shape(self._work), np.float32)
             self._computer = Computer(self._work, self._slots)
         began = time.perf_counter()
         blocks = self._computer.compute(step, span, parameters)
-        training = step.kind is Kind.TRAIN
-        return time.perf_counter() - began, blocks, self._slots[[block.slot for block in blocks] if training else []]
+        length = self._work.length(step)
+        rows = [block.slot for block in blocks] if length else []
+        return time.perf_counter() - began, blocks, self._slots[rows, :length]
 
     def __repr__(self) -> str:
         """How Ray's own messages name the worker."""

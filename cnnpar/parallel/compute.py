@@ -11,22 +11,24 @@ from cnnpar.parallel.work import Block, Kind, Prepared, Step, Sums, Vector, Work
 Slots = NDArray[np.float32]  # (n, size): one row for each value that a span may hold at a time
 
 
-def most_slots(work: Work) -> int:
-    """Rows of `Slots` that any span of any training step of this work can need."""
-    return slots_needed(work.microbatches(Step(Kind.TRAIN, 0, 0)))
+def slots_shape(work: Work) -> tuple[int, int]:
+    """Rows and columns of `Slots` that any span of any step of this work can need."""
+    steps = [step for kind in Kind if work.length(step := Step(kind, 0, 0))]
+    rows = max((slots_needed(work.microbatches(step)) for step in steps), default=1)
+    return rows, max((work.length(step) for step in steps), default=0)
 
 
 class Computer:
     """Computes spans into a fixed set of buffers, and prepares the inputs of the next span ahead."""
 
     def __init__(self, work: Work, slots: Slots) -> None:
-        """`slots`: at least `most_slots(work)` rows; results lie there until the next `compute`."""
+        """`slots`: of `slots_shape(work)`; results lie there until the next `compute`."""
         self._work = work
         self._slots = slots
         self._ahead: dict[tuple[Step, int], Prepared] = {}
 
     def compute(self, step: Step, span: Span, parameters: Vector) -> list[Block]:
-        """The maximal aligned blocks of the span. An evaluation has sums only and leaves the slots alone."""
+        """The maximal aligned blocks of the span. What has sums only leaves the slots alone."""
         pieces = self.pieces(step, span, parameters)
         while True:
             try:
@@ -37,12 +39,12 @@ class Computer:
 
     def pieces(self, step: Step, span: Span, parameters: Vector) -> Generator[None, None, list[Block]]:
         """The same, with a pause after each microbatch."""
-        training = step.kind is Kind.TRAIN
-        slots = self._slots
+        length = self._work.length(step)
+        slots = self._slots[:, :length]
         free = list(range(len(slots)))[::-1]
 
         def add(left: tuple[int, Sums], right: tuple[int, Sums]) -> tuple[int, Sums]:
-            if training:
+            if length:
                 np.add(slots[left[0]], slots[right[0]], out=slots[left[0]])
                 free.append(right[0])
             return left[0], add_sums(left[1], right[1])
@@ -54,7 +56,7 @@ class Computer:
                 prepared = self._ahead.pop((step, microbatch), None)
                 if prepared is None:
                     prepared = self._work.prepare(step, microbatch)
-                slot = free.pop() if training else 0
+                slot = free.pop() if length else 0
                 sums = self._work.compute(step, microbatch, prepared, parameters, slots[slot])
                 tree.put(Node(0, microbatch), (slot, sums))
             yield

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnpar.parallel import wire
-from cnnpar.parallel.compute import most_slots
+from cnnpar.parallel.compute import slots_shape
 from cnnpar.parallel.crew import Crew, Started
 from cnnpar.parallel.link import Link
 from cnnpar.parallel.mailbox import Mailbox
@@ -172,7 +172,7 @@ class Direct:
                 peer.close()
                 self._turn_away(f"it says that it is worker {worker}, who is not awaited there")
                 continue
-            shape = most_slots(self._work), self._work.size
+            shape = slots_shape(self._work)
             try:
                 if shared:
                     memory = wire.SharedMemory.create(shape)
@@ -185,7 +185,7 @@ class Direct:
                 peer.close()
                 self._miss(worker, f"its connection broke ({error})")
                 continue
-            link = self._links[worker] = Link(worker, peer, self._work.microbatches, slots, shared)
+            link = self._links[worker] = Link(worker, peer, self._work, slots, shared)
             self._selector.register(link.stream, selectors.EVENT_READ, partial(self._serve, link))
             self._forget_call(worker)
             self._events.append(Joined(worker, call.exact))

@@ -1,24 +1,34 @@
 """The server's end of one worker's connection: jobs go out, and only the answer that was asked for comes in."""
 
 import socket
-from collections.abc import Callable
+from typing import Protocol
 
 from cnnpar.parallel import wire
 from cnnpar.parallel.compute import Slots
 from cnnpar.parallel.plan import Span, covers
 from cnnpar.parallel.stream import Reading, Stream, announced
 from cnnpar.parallel.transport import Answer
-from cnnpar.parallel.work import Kind, Step, Vector
+from cnnpar.parallel.work import Step, Vector
+
+
+class Asked(Protocol):
+    """What is asked of a work: see `cnnpar.parallel.work.Work`."""
+
+    def microbatches(self, step: Step) -> int:
+        """Leaves of the step's reduction tree."""
+
+    def length(self, step: Step) -> int:
+        """Floats that a microbatch yields besides its sums."""
 
 
 class Link:
     """A connection, and the buffers in which the worker's gradients lie or arrive."""
 
-    def __init__(self, worker: int, peer: socket.socket, leaves: Callable[[Step], int], slots: Slots, shared: bool):
+    def __init__(self, worker: int, peer: socket.socket, work: Asked, slots: Slots, shared: bool) -> None:
         self.worker = worker
         self.answers: list[Answer] = []
         self.outdated = True  # whether the worker's own copy of the parameters is; shared ones never are
-        self._leaves = leaves
+        self._work = work
         self._slots = slots
         self._shared = shared
         self._job: tuple[int, Step, Span] | None = None  # what the worker is at
@@ -43,21 +53,20 @@ class Link:
             if self._job is None or job != self._job[0]:
                 raise ValueError(f"an answer to job {job}, which it does not have")
             _, step, span = self._job
-            if not covers([block.node for block in blocks], span, self._leaves(step)):
+            if not covers([block.node for block in blocks], span, self._work.microbatches(step)):
                 raise ValueError(f"blocks that are not those of job {job}")
-            training = step.kind is Kind.TRAIN
+            length = self._work.length(step)
             rows = [block.slot if self._shared else place for place, block in enumerate(blocks)]
-            if training and (max(rows) >= len(self._slots) or len(set(rows)) < len(rows)):
+            if length and (max(rows) >= len(self._slots) or len(set(rows)) < len(rows)):
                 raise ValueError("blocks in buffers that it does not have")
-            if vectors != (training and not self._shared):
+            if vectors != (length > 0 and not self._shared):
                 raise ValueError("gradients where none belong, or none where they do")
-            for row in rows if vectors else ():
-                size = yield from announced(self._slots[row].nbytes)
-                if size != self._slots[row].nbytes:
-                    raise ValueError(f"a gradient of {size} bytes instead of {self._slots[row].nbytes}")
-                if size:
-                    yield self._slots[row].data.cast("B")
-            arrays = [self._slots[row] if training else self._slots[0] for row in rows]
+            arrays = [self._slots[row if length else 0, :length] for row in rows]
+            for array in arrays if vectors else ():
+                size = yield from announced(array.nbytes)
+                if size != array.nbytes:
+                    raise ValueError(f"a vector of {size} bytes instead of {array.nbytes}")
+                yield array.data.cast("B")
             values = [(block.node, vector, block.sums) for block, vector in zip(blocks, arrays, strict=True)]
             self._job = None
             self.answers.append(Answer(self.worker, job, seconds, values))

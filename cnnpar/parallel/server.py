@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnpar.config import Engine
 from cnnpar.errors import RunError, Stopped
@@ -21,8 +22,15 @@ _PAUSED = 1.0  # seconds that this process did nothing: then it was stopped, or 
 class Value(NamedTuple):
     """The value of a node of the tree: sums over its samples."""
 
-    vector: Vector  # (size,) gradient sum; its content means nothing in an evaluation
+    vector: Vector  # gradient sum or counts (length,)
     sums: Sums
+
+
+class Evaluation(NamedTuple):
+    """What comes of a whole data set."""
+
+    sums: Sums
+    counts: NDArray[np.int64]  # as cnnpar/nn/counts.py has them; empty where nothing is counted
 
 
 class Server:
@@ -71,15 +79,17 @@ class Server:
         self._transport.publish(parameters)
         return self._run(Step(Kind.TRAIN, epoch, number))
 
-    def evaluate(self, parameters: Vector, kind: Kind) -> Sums:
-        """Loss sum, hits and count over a whole data set, each sample exactly once. Raises RunError as `gradient`."""
+    def evaluate(self, parameters: Vector, kind: Kind) -> Evaluation:
+        """Sums and counts over a whole data set, each sample exactly once. Raises RunError as `gradient`."""
         self._transport.publish(parameters)
         step = Step(kind, 0, 0)
-        total = Sums(0.0, 0, 0)
+        sums, counts = Sums(0.0, 0, 0), np.zeros(self._work.length(step), np.int64)
         while self._work.microbatches(step):
-            total = add_sums(total, self._run(step).sums)
+            value = self._run(step)
+            sums = add_sums(sums, value.sums)
+            counts += value.vector[: len(counts)].astype(np.int64)
             step = step._replace(number=step.number + 1)
-        return total
+        return Evaluation(sums, counts)
 
     def close(self) -> None:
         """End the workers."""
@@ -87,10 +97,10 @@ class Server:
 
     def _run(self, step: Step) -> Value:
         """One step: perform the schedule's actions, tell it what happened, until it says that all is there."""
-        training = step.kind is Kind.TRAIN
+        length = self._work.length(step)
 
         def add(left: Value, right: Value) -> Value:
-            if training:
+            if length:
                 np.add(left.vector, right.vector, out=left.vector)
             return Value(left.vector, add_sums(left.sums, right.sums))
 
@@ -100,7 +110,7 @@ class Server:
 
         def keep(worker: int) -> None:
             """A worker is about to overwrite the buffers that an answer of this step lies in: save what is there."""
-            if worker in answered and training:
+            if worker in answered and length:
                 tree.replace(lambda value: Value(value.vector.copy(), value.sums))
                 answered.clear()
 

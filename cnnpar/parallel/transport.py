@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cnnpar.parallel.compute import Computer, most_slots
+from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.plan import Node, Span
 from cnnpar.parallel.work import Block, Step, Sums, Vector, Work
 
@@ -85,7 +85,7 @@ class InProcess:
 
     def __init__(self, work: Work) -> None:
         """`work` must be able to prepare its inputs."""
-        self._slots = np.empty((most_slots(work), work.size), np.float32)
+        self._slots = np.empty(slots_shape(work), np.float32)
         self._computer = Computer(work, self._slots)
         self._parameters = np.empty(0, np.float32)
         self._worker: int | None = None

@@ -19,6 +19,7 @@ from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.mixup import Targets
 from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.nn import counts
 from cnnpar.nn.network import Network
 from cnnpar.nn.network import Sums as Sums
 from cnnpar.parallel.plan import Node
@@ -47,7 +48,7 @@ class Step(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The value of one node as a worker returns it; its gradient sum lies in buffer number `slot`."""
+    """The value of one node as a worker returns it; what else it has lies in buffer number `slot`."""
 
     node: Node
     slot: int
@@ -67,6 +68,9 @@ class Work(Protocol):
     def microbatches(self, step: Step) -> int:
         """Leaves of the step's reduction tree."""
 
+    def length(self, step: Step) -> int:
+        """Floats that a microbatch yields besides its sums: `size` for a gradient, or as many as it counts; 0: none."""
+
     def following(self, step: Step) -> Step | None:
         """The step that will most likely come next, if any."""
 
@@ -74,7 +78,7 @@ class Work(Protocol):
         """The inputs of a microbatch; needs no parameters, so it may be done ahead."""
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
-        """The sums over one microbatch; its gradient sum overwrites `out`, of shape (size,), in training."""
+        """The sums over one microbatch; what else it yields overwrites `out`, of shape (length(step),)."""
 
 
 def add_sums(left: Sums, right: Sums) -> Sums:
@@ -121,13 +125,17 @@ class Training:
         if step.kind is Kind.TRAIN:
             length, total = self.train.batch_size, self.epoch_samples
         else:
-            length, total = EVALUATION_MICROBATCHES * self.train.microbatch, self.samples[step.kind]
+            length, total = EVALUATION_MICROBATCHES * self.train.microbatch, self.samples.get(step.kind, 0)
         return step.number * length, min((step.number + 1) * length, total)
 
     def microbatches(self, step: Step) -> int:
         """Leaves of the step's reduction tree; 0 past the end of an evaluation."""
         start, stop = self._batch(step)
         return max(-((start - stop) // self.train.microbatch), 0)
+
+    def length(self, step: Step) -> int:
+        """A gradient in training, counts in the test."""
+        return {Kind.TRAIN: self.size, Kind.VALIDATION: 0, Kind.TEST: counts.size(self.network.classes)}[step.kind]
 
     def following(self, step: Step) -> Step | None:
         """The next batch of the same kind; evaluations start when they are asked for."""
@@ -150,13 +158,13 @@ class Training:
         return self.preprocessing.normalise(data.images[first:last]), data.labels[first:last]
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
-        """Loss, hits and, in training, the gradient sum of a microbatch."""
+        """Loss, hits, and the gradient sum or counts (cnnpar/nn/counts.py) of a microbatch."""
         images, targets = prepared
         labels, second = targets, None
         if isinstance(targets, Targets):
             labels, second = targets.labels, (targets.others, targets.shares)
         if step.kind is not Kind.TRAIN:
-            return self.network.loss(parameters, images, labels)
+            return self.network.loss(parameters, images, labels, out)
         place = step.epoch * self.steps_per_epoch + step.number
         return self.network.loss_and_gradient(
             parameters, images, labels, partial(self._dropout, place, microbatch), out, second

@@ -5,14 +5,14 @@ import time
 import numpy as np
 
 from cnnpar.parallel import wire
-from cnnpar.parallel.compute import Computer, most_slots
-from cnnpar.parallel.work import Kind, Work
+from cnnpar.parallel.compute import Computer, slots_shape
+from cnnpar.parallel.work import Work
 
 
 def serve(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
     """A worker's life: connect to the server, then answer jobs until it hangs up."""
     with wire.connect(endpoint, key, worker) as connection:
-        shapes = (work.size,), (most_slots(work), work.size)
+        shapes = (work.size,), slots_shape(work)
         if endpoint.shared:
             parameters, slots = wire.receive_memory(connection, *shapes)
         else:
@@ -28,12 +28,12 @@ def serve(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
                 connection.recv_bytes_into(parameters.data)
             began = time.perf_counter()
             blocks = computer.compute(step, span, parameters)
-            vectors = step.kind is Kind.TRAIN and not endpoint.shared
-            answer = wire.pack_answer(job, time.perf_counter() - began, blocks, vectors)
+            length = 0 if endpoint.shared else work.length(step)
+            answer = wire.pack_answer(job, time.perf_counter() - began, blocks, bool(length))
             try:
                 connection.send_bytes(answer)
-                for block in blocks if vectors else ():
-                    connection.send_bytes(slots[block.slot].data)
+                for block in blocks if length else ():
+                    connection.send_bytes(slots[block.slot, :length].data)
             except ConnectionError:
                 return  # the server has gone, or has given this worker up
             # The server reduces and updates meanwhile; the inputs of the next batch need no parameters.

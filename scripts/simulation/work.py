@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
-from cnnpar.parallel.compute import most_slots
+from cnnpar.parallel.compute import slots_shape
 from cnnpar.parallel.plan import Node, Tree, microbatch_count
-from cnnpar.parallel.server import Value
+from cnnpar.parallel.server import Evaluation, Value
 from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work, add_sums
 
 SHAPES = 500  # works that differ in batch size, microbatch, steps and samples
@@ -47,7 +47,7 @@ class Engine(Protocol):
     def gradient(self, parameters: Vector, epoch: int, number: int) -> Value:
         """The sums of one batch."""
 
-    def evaluate(self, parameters: Vector, kind: Kind) -> Sums:
+    def evaluate(self, parameters: Vector, kind: Kind) -> Evaluation:
         """The sums of a data set."""
 
 
@@ -65,8 +65,8 @@ class SimulatedWork:
         self.epochs = -(-random.randint(2, 6) // self.steps)
         self.samples = self.batch * self.steps - random.randrange(self.batch)
         self.validation = random.choice([0, random.randint(1, 13)])
+        self.slots, _ = slots_shape(self)
         self.asked = Step(Kind.TRAIN, 0, -1)  # the step that the server asked about last: the one under way
-        self.slots = most_slots(self)
         self._seed = shape
         self._levels: dict[tuple[bytes, Step], Levels] = {}
 
@@ -79,6 +79,10 @@ class SimulatedWork:
         """Leaves of the step; the server asks when it begins one."""
         self.asked = step
         return microbatch_count(len(self._samples_of(step)), self.microbatch)
+
+    def length(self, step: Step) -> int:
+        """Gradients in training, nothing in an evaluation."""
+        return self.size if step.kind is Kind.TRAIN else 0
 
     def following(self, step: Step) -> Step | None:
         """Nothing is prepared."""
@@ -152,12 +156,12 @@ class Serial:
         levels = self._work.levels(Step(Kind.TRAIN, epoch, number), parameters)
         return Value(levels.vectors[-1][0].copy(), levels.sums[-1][0])
 
-    def evaluate(self, parameters: Vector, kind: Kind) -> Sums:
+    def evaluate(self, parameters: Vector, kind: Kind) -> Evaluation:
         """The sum of the roots of an evaluation's pieces."""
         total = Sums(0.0, 0, 0)
         for piece in range(-(-self._work.validation // PIECE)):
             total = add_sums(total, self._work.levels(Step(kind, 0, piece), parameters).sums[-1][0])
-        return total
+        return Evaluation(total, np.zeros(0, np.int64))
 
 
 def beginning() -> Vector:
@@ -180,7 +184,7 @@ def trained(work: SimulatedWork, engine: Engine, parameters: Vector) -> Iterator
         if seen != _every(work.samples):
             raise AssertionError(f"epoch {epoch} has not seen every sample exactly once")
         if work.validation:
-            sums = engine.evaluate(parameters, Kind.VALIDATION)
+            sums = engine.evaluate(parameters, Kind.VALIDATION).sums
             if sums.correct != _every(work.validation * work.microbatch):
                 raise AssertionError(f"the evaluation after epoch {epoch} has not seen every sample exactly once")
             yield Record(b"", sums, parameters.tobytes())

@@ -1,0 +1,99 @@
+"""How good a model is, class by class: what `cnnpar-test` prints, from the counts of an evaluation."""
+
+import io
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cnnpar.nn import counts
+from cnnpar.parallel.server import Evaluation
+from cnnpar.untrusted import plain
+
+WIDTH = 80  # columns
+_WIDEST = 12  # classes whose confusion matrix fits into them
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """Shares are in 0..1; precision and recall are None for a class that was never answered, or never right to."""
+
+    accuracy: float
+    correct: int
+    total: int
+    loss: float
+    top5_accuracy: float
+    precision: dict[str, float | None] | None  # by class name; None where there are too many classes
+    recall: dict[str, float | None] | None
+    confusion: list[list[int]] | None  # rows are labels, columns answers
+
+
+def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
+    """The scores of an evaluation with counts."""
+    sums, vector = evaluation
+    matrix = counts.matrix(vector, len(class_names))
+    return Scores(
+        accuracy=sums.correct / sums.count,
+        correct=sums.correct,
+        total=sums.count,
+        loss=sums.loss / sums.count,
+        top5_accuracy=int(vector[0]) / sums.count,
+        precision=None if matrix is None else _shares(matrix, matrix.sum(axis=0), class_names),
+        recall=None if matrix is None else _shares(matrix, matrix.sum(axis=1), class_names),
+        confusion=None if matrix is None else matrix.tolist(),
+    )
+
+
+def as_text(found: Scores, by_class: bool) -> str:
+    """What a person reads, in 80 columns; with a table of the classes, and of what was taken for what, if wanted."""
+    near = f", top-5 {found.top5_accuracy:.2%}" if found.confusion is None or len(found.confusion) > counts.NEAR else ""
+    line = f"accuracy {found.accuracy:.2%} ({found.correct:,} of {found.total:,}){near}, loss {found.loss:.4f}"
+    if not by_class or found.confusion is None or found.precision is None or found.recall is None:
+        return line
+    names = list(found.recall)
+    table = Table(box=None, header_style="", padding=(0, 2, 0, 0))
+    table.add_column("class", overflow="fold")
+    for column in ("images", "precision", "recall"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, row in zip(names, found.confusion, strict=True):
+        table.add_row(
+            Text(plain(name, 40)), f"{sum(row):,}", _percent(found.precision[name]), _percent(found.recall[name])
+        )
+    parts = [line, _drawn(table)]
+    if len(names) <= _WIDEST:
+        parts.append(_drawn(_matrix(names, found.confusion)))
+    return "\n\n".join(parts)
+
+
+def _matrix(names: list[str], confusion: list[list[int]]) -> Table:
+    table = Table(
+        box=None, header_style="", padding=(0, 1, 0, 0), title="rows: what it is; columns: what it was taken for"
+    )
+    table.title_style, table.title_justify = "", "left"
+    table.add_column("")
+    for name in names:
+        table.add_column(Text(plain(name, 6)), justify="right", no_wrap=True)
+    for name, row in zip(names, confusion, strict=True):
+        table.add_row(Text(plain(name, 6)), *(f"{count}" if count else "." for count in row))
+    return table
+
+
+def _shares(matrix: NDArray[np.int64], totals: Any, names: tuple[str, ...]) -> dict[str, float | None]:
+    hits = matrix.diagonal()
+    return {
+        name: int(hit) / int(total) if total else None for name, hit, total in zip(names, hits, totals, strict=True)
+    }
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def _drawn(table: Table) -> str:
+    page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
+    with page.capture() as capture:
+        page.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
