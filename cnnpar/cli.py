@@ -158,9 +158,9 @@ def evaluate(
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
     engine = msgspec.structs.replace(payload.config.engine, workers=workers, min_workers=0, address="")
     from cnnpar.report.scores import as_text
-    from cnnpar.run import test_run
+    from cnnpar.run import evaluate_run
 
-    found = test_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
+    found = evaluate_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
     say(msgspec.json.encode(found).decode() if json else as_text(found, by_class), sys.stdout)
     return 0
 
