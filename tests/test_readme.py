@@ -1,7 +1,10 @@
 """What the README says can be done: its commands parse, its links exist."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,14 @@ def test_the_readme_has_the_two_commands() -> None:
     assert "python -m pip install . && cnnpar-train --workers 2\n" in TEXTS["README.md"]
     assert "python -m pip install '.[test]' && python -m pytest\n" in TEXTS["README.md"]
     assert len(commands()) >= 6
+
+
+def test_each_script_of_the_readme_runs(tmp_path: Path) -> None:
+    scripts = re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.DOTALL)
+    assert scripts
+    for script in scripts:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
+        subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
 
 
 @pytest.mark.parametrize("name", TEXTS)
