@@ -23,7 +23,20 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Lost
 from cnnpar.parallel.wire import Endpoint
 from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work
-from tests.toys import Around, At, Cursed, Processes, Watched, fail, in_process, made_run, opened, step_until, trained
+from tests.toys import (
+    Around,
+    At,
+    Cursed,
+    Processes,
+    Watched,
+    fail,
+    in_process,
+    made_run,
+    opened,
+    rich_run,
+    step_until,
+    trained,
+)
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
@@ -53,6 +66,15 @@ def test_processes_give_the_same_bits_as_this_one(alone: str, shared: list[bool]
         assert counts[1:].sum() == sums.count
         assert counts[1:].reshape(3, 3).trace() == sums.correct
         assert server.workers == 2
+
+
+def test_all_that_a_run_may_have_leaves_the_weights_unchanged() -> None:
+    settings, work, data = rich_run()
+    expected = trained(settings, work, in_process(work, data))
+    with closing(serving(Direct(work, Processes(work, data, [True, False]), 60.0), work)) as server:
+        state = trained(settings, work, server)
+    assert state.digest == expected.digest
+    assert state.history[-1].validation_loss == expected.history[-1].validation_loss
 
 
 KILL = partial(signal.raise_signal, signal.SIGKILL)
