@@ -117,7 +117,10 @@ class Augment(Table, frozen=True):
 
 
 class Model(Table, frozen=True):
-    """The network: a list of layers, each a table with a `type` (see cnnpar/nn/layers)."""
+    """The network: a list of layers, each a table with a `type` (see cnnpar/nn/layers).
+
+    In a file or on the command line `preset` may name one of cnnpar/presets instead.
+    """
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
 

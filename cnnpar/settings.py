@@ -14,8 +14,10 @@ import tomli_w
 
 from cnnpar.config import Config
 from cnnpar.errors import InputError
+from cnnpar.presets import preset_layers
 
 _SECTIONS = Config.__struct_fields__
+_NETWORK = ("layers", "preset")  # of [model]: two ways to say the same
 _DEFAULT_TYPES = {
     name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("loss", "optimizer", "schedule")
 }
@@ -49,12 +51,15 @@ def resolve(
 ) -> Config:
     """A checked `Config` from TOML tables, options that win over them, and `section.key=value` assignments that win.
 
+    `model.preset` becomes the layers that it names (cnnpar/presets.py).
     Raises InputError that names the option or `source`, the place, and what is allowed there.
     """
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
     assigned = sorted(map(_assigned, assignments), key=lambda option: option.key != "type")
+    _leave_room(merged, assigned)
     for option in (*options, *assigned):
         _put(merged, option)
+    _fill_in(merged, assigned, source)
     for name, kind in _DEFAULT_TYPES.items():
         table = merged.get(name)
         if isinstance(table, dict):
@@ -105,6 +110,27 @@ def _put(tables: dict[str, Any], option: Option) -> None:
     table[option.key] = option.value
 
 
+def _leave_room(tables: dict[str, Any], assigned: Sequence[Option]) -> None:
+    """Drop the network of the file where another one is assigned, as layers or as a preset."""
+    model = tables.get("model")
+    if isinstance(model, dict) and any(option.section == "model" and option.key in _NETWORK for option in assigned):
+        tables["model"] = {key: value for key, value in model.items() if key not in _NETWORK}
+
+
+def _fill_in(tables: dict[str, Any], assigned: Sequence[Option], source: str) -> None:
+    """Put the layers of a preset where its name is."""
+    model = tables.get("model")
+    if not isinstance(model, dict) or "preset" not in model:
+        return
+    words = next((option.words for option in assigned if (option.section, option.key) == ("model", "preset")), source)
+    if "layers" in model:
+        raise InputError(f"{words}: `preset` names layers, and `layers` lists others; give one of them - at `$.model`")
+    try:
+        model["layers"] = preset_layers(model.pop("preset"))
+    except InputError as error:
+        raise InputError(f"{words}: {error} - at `$.model.preset`") from None
+
+
 def _concerns(option: Option, section: str, key: str, message: str) -> bool:
     """Whether an error at that place is about this option; one about a whole section names the keys it means."""
     return option.section == section and (option.key == key if key else f"`{option.key}`" in message)
@@ -123,7 +149,7 @@ def _explain(message: str, section: str, key: str, tables: Mapping[str, Any]) ->
         if kind is None or key == "type":
             allowed = list(kinds)
         elif not key:
-            allowed = kind.__struct_fields__
+            allowed = _NETWORK if section == "model" else kind.__struct_fields__
         else:
             hint = get_type_hints(kind, include_extras=True).get(key)
             allowed = get_args(hint) if get_origin(hint) is Literal else ()

@@ -31,6 +31,7 @@ FLOORS = {
     "cnnpar.nn.losses": 1,
     "cnnpar.optim": 1,
     "cnnpar.config": 0.5,
+    "cnnpar.presets": 0.6,
     "cnnpar.settings": 0.7,
     "cnnpar.lock": 0.5,
     "cnnpar.console": 0.5,
