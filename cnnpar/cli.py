@@ -166,13 +166,26 @@ def evaluate(
 
 
 def inspect(
-    file: Annotated[Path, Parameter(help="A checkpoint, or a run's directory.")],
+    file: Annotated[Path, Parameter(help="A checkpoint, a run's directory, or settings (.toml).")],
     /,
     *,
+    shape: Annotated[str | None, _option("H,W,C of the images that settings are for (default: those of data).")] = None,
+    classes: Annotated[int | None, Parameter(validator=Number(gte=1)), _option("Number of their classes.")] = None,
+    set_: Annotated[tuple[str, ...], _option("Any setting, as SECTION.KEY=VALUE; may be repeated.", "--set")] = (),
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> int:
-    """Show what a checkpoint holds: position, accuracy, network, digest of the weights."""
+    """Show what a checkpoint holds: position, accuracy, network, digest of the weights.
+
+    Of settings: the network that they describe.
+    """
+    if file.suffix == ".toml":
+        from cnnpar.report.inspection import outline
+
+        say(outline(_settings(file, None, (), set_), shape, classes, json), sys.stdout)
+        return 0
+    if shape or classes or set_:
+        raise InputError(f"{file}: --shape, --classes and --set are for settings, which are a .toml file")
     from cnnpar.checkpoint import load, unpack
     from cnnpar.rundir import newest_in
 

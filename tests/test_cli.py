@@ -94,6 +94,12 @@ BAD: list[tuple[str, str, str]] = [
     ("cnnpar", "inspect", "FILE"),
     ("cnnpar", "inspect .", "model.json: cannot read the checkpoint"),
     ("cnnpar", "inspect full", "not a whole checkpoint"),
+    ("cnnpar", "inspect full --shape 8,8,1 --classes 2", "full: --shape, --classes and --set are for settings"),
+    ("cnnpar", "inspect tiny.toml --shape 8,8,1", "--shape and --classes go together"),
+    ("cnnpar", "inspect tiny.toml --shape 8,8 --classes 2", "--shape 8,8: expected H,W,C"),
+    ("cnnpar", "inspect tiny.toml --shape 2,2,1 --classes 2", "layer 3"),
+    ("cnnpar", "inspect tiny.toml --set model.preset=x", "--set model.preset=x: no preset 'x'; there are lenet5, "),
+    ("cnnpar", "inspect five.toml", "$.train"),
 ]  # fmt: skip
 
 

@@ -1,11 +1,15 @@
 """What `cnnpar inspect` shows to people."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cnnpar.checkpoint import load, unpack
-from cnnpar.report.inspection import describe
+from cnnpar.config import Config
+from cnnpar.report.inspection import describe, outline
+from cnnpar.settings import resolve
 from tests.test_checkpoint import NETWORK, made_state, packed
 from tests.test_cli import call
 from tests.tiny import settings, train, write_csv
@@ -44,3 +48,40 @@ def test_an_unfinished_first_epoch_can_be_inspected() -> None:
     state.history.clear()
     state.epoch = 0
     assert "none is finished" in describe(packed(state), NETWORK, state)
+
+
+def test_inspecting_settings_shows_the_network_that_they_would_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[model]\npreset = "resnet20"\n[data]\ntrain = "is not there"\n')
+    images = ["--shape", "32,32,3", "--classes", "10"]
+    assert call("cnnpar", "inspect", file, *images) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[1] == ["input", "32", "x", "32", "x", "3"]
+    assert lines[-1] == ["all", "272,474", "81.63"]
+    assert lines.count(["shortcut"]) == 2
+    assert "\n  conv2         conv2d           32 x 32 x 16       2,304   4.72\n" in text
+
+    assert call("cnnpar", "inspect", file, *images, "--json", "--set", "model.preset=resnet8") == 0
+    expected = {"image_shape": [32, 32, 3], "classes": 10, "parameters": 78042, "mflop": 25.003264}
+    assert json.loads(capsys.readouterr().out) == expected
+    assert call("cnnpar", "inspect", file) == 2
+    assert "is not there: no such file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_settings_are_inspected_for_the_images_of_their_data() -> None:
+    assert " 13,706 " in outline(Config(), None, None, json=False)
+
+
+def test_names_of_any_length_leave_the_network_within_its_columns() -> None:
+    layers: list[dict[str, Any]] = [{"type": "globalavgpool2d"}, {"type": "dense", "units": 3072}]
+    for depth in range(3):
+        layers = [{"type": "residual", "name": "n" * (60 + depth), "layers": layers, "shortcut": layers}]
+    text = outline(resolve({"model": {"layers": [*layers, {"type": "dense"}]}}), "64,64,99", 10**5, json=False)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count(" dense ") == 9
+    assert text.splitlines()[-1].split()[0] == "all"

@@ -1,14 +1,23 @@
-"""What `cnnpar inspect` shows to people: where a run is, how good it is, and its network, in 80 columns."""
+"""What `cnnpar inspect` shows to people: where a run is, how good it is, and its network, in 80 columns.
+
+Of a configuration there is only the network, which a run would train.
+"""
 
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cnnpar.checkpoint import Payload
+from cnnpar.config import Config
+from cnnpar.data.dataset import ImageShape
+from cnnpar.data.sources import load
+from cnnpar.errors import InputError
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
 from cnnpar.nn.residual import Residual
@@ -44,6 +53,45 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     for name, fact in facts.items():
         pairs.add_row(*_texts([name, fact]))
 
+    return _page(pairs, "", _table(network))
+
+
+def outline(config: Config, shape: str | None, classes: int | None, json: bool) -> str:
+    """That table alone, of the network that a configuration describes; or what it comes to, as a JSON object.
+
+    `shape`: H,W,C of the images, of so many `classes`; None: those of the configuration's data, which are then read.
+    Raises InputError where something does not fit.
+    """
+    if (shape is None) != (classes is None):
+        raise InputError("--shape and --classes go together; without them the data of the settings are looked at")
+    if shape is None:
+        train = load(config.data).train
+        network = _network(config, train.image_shape, len(train.class_names))
+    elif re.fullmatch("[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){2}", shape):
+        height, width, channels = map(int, shape.split(","))
+        network = _network(config, (height, width, channels), classes or 0)
+    else:
+        raise InputError(f"--shape {shape}: expected H,W,C, for example 32,32,3")
+    if not json:
+        return _page(_table(network))
+    facts = {"image_shape": network.input_shape, "classes": network.classes, "parameters": network.layout.trained}
+    return msgspec.json.encode({**facts, "mflop": _mflop(sum(network.chain.products))}).decode()
+
+
+def _network(config: Config, shape: ImageShape, classes: int) -> Network:
+    return Network.from_tables(config.model.layers, shape, classes, loss=config.loss)
+
+
+def _page(*parts: Table | str) -> str:
+    page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
+    with page.capture() as capture:
+        for part in parts:
+            page.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _table(network: Network) -> Table:
+    """The layers: a line each, and one for all of them."""
     layers = Table(box=None, header_style="", padding=(0, 2, 0, 0))
     layers.add_column("layer", overflow="fold")
     layers.add_column("type")
@@ -52,15 +100,9 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     layers.add_row(*_texts(["", "input", _by(network.input_shape), "", ""]))
     for row in _rows(network.layers, network.input_shape):
         layers.add_row(*_texts(row))
-    products = sum(network.chain.products)
-    layers.add_row(*_texts(["all", "", "", f"{network.layout.trained:,}", _mflop(products)]))
-
-    page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
-    with page.capture() as capture:
-        page.print(pairs)
-        page.print()
-        page.print(layers)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    mflop = _mflop(sum(network.chain.products))
+    layers.add_row(*_texts(["all", "", "", f"{network.layout.trained:,}", f"{mflop:,.2f}"]))
+    return layers
 
 
 def _rows(layers: Iterable[Layer], shape: tuple[int, ...], indent: str = "") -> Iterator[list[str]]:
@@ -74,7 +116,7 @@ def _rows(layers: Iterable[Layer], shape: tuple[int, ...], indent: str = "") -> 
             kind,
             _by(shape),
             f"{count:,}" if count else "",
-            _mflop(products) if products else "",
+            f"{_mflop(products):,.2f}" if products else "",
         ]
         if isinstance(layer, Residual):
             yield from _rows(layer.layers, before, indent + "  ")
@@ -83,9 +125,9 @@ def _rows(layers: Iterable[Layer], shape: tuple[int, ...], indent: str = "") -> 
                 yield from _rows(layer.shortcut, before, indent + "    ")
 
 
-def _mflop(products: int) -> str:
+def _mflop(products: int) -> float:
     """A multiplication and an addition for each product."""
-    return f"{2 * products / 1e6:,.2f}"
+    return 2 * products / 1e6
 
 
 def _accuracies(record: EpochRecord) -> str:
