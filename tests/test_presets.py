@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnpar.checkpoint import load
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.presets import PRESETS, preset_layers
-from cnnpar.settings import resolve, to_tables
+from cnnpar.settings import read, resolve, to_tables
+from tests.test_cli import call
+from tests.tiny import write_csv
 
 SHAPES = ((28, 28, 1), (32, 32, 1), (32, 32, 3))
 
@@ -49,6 +52,20 @@ def test_an_assigned_network_replaces_the_one_of_the_file_whichever_way_it_is_sa
     assert len(resolve({"model": {"preset": "resnet20"}}, ["model.preset=lenet5"]).model.layers) == 12
     assigned = "model.layers=[{type = 'flatten'}, {type = 'dense'}]"
     assert list(resolve({"model": {"preset": "lenet5"}}, [assigned]).model.layers) == layers
+
+
+def test_files_of_a_run_know_only_layers_and_it_goes_on_with_the_preset_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+    write_csv(Path("train.csv"))
+    options = ["--run-dir", "r", "--workers", 0, "--quiet", "--set", "model.preset=resnet8"]
+    assert call("cnnpar-train", "--train-data", "train.csv", "--epochs", 1, *options) == 0
+    assert read("r/config.toml")["model"] == {"layers": preset_layers("resnet8")}
+    assert list(load("r/model.json").config.model.layers) == preset_layers("resnet8")
+    assert call("cnnpar-train", "--resume", "r", "--epochs", 2, *options[2:]) == 0
+    assert call("cnnpar-train", "--resume", "r", "--epochs", 3, *options[2:-1], "model.preset=resnet20") == 2
 
 
 @pytest.mark.parametrize(
