@@ -181,6 +181,7 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
         sums=Sums(position.epoch_loss, position.epoch_correct, position.epoch_count),
         exact=position.exact,
         history=list(payload.history),
+        best_by=payload.config.train.best_by,
     )
     _check_position(payload, state.best, place)
     if state.digest != position.weights_sha256:

@@ -38,6 +38,7 @@ from cnnpar.config_rules import StepDecay as StepDecay
 from cnnpar.config_rules import Table as Table
 
 Change = Annotated[float, Meta(ge=0, le=1)]
+BestBy = Literal["accuracy", "loss"]
 
 MOST_WORKERS = 4096
 Workers = Annotated[
@@ -71,6 +72,7 @@ class Data(Table, frozen=True):
     test: str = ""  # path of test data of the same shape and classes
     shape: tuple[Positive, ...] = ()  # (height, width) or (height, width, channels) of a CSV row; () = square grey
     validation: Share = 0.1  # share of the training set held out to measure each epoch; 0 = none
+    balance: bool = False  # an epoch, of the same size, shows all classes equally often, however many samples they have
 
     def __post_init__(self) -> None:
         if self.name and self.train:
@@ -140,6 +142,8 @@ class Train(Table, frozen=True):
     ema_decay: Share = 0.0  # share of a running mean of the weights that a step keeps, and that is evaluated; 0 = none
     clip_value: NonNegative = 0.0  # largest number of a batch's mean gradient; others are moved there; 0 = no limit
     clip_norm: NonNegative = 0.0  # and then largest L2 norm of it; longer ones are shortened to it; 0 = no limit
+    best_by: BestBy = "accuracy"  # of the validation: which epoch is the best one, whose weights best.json keeps
+    patience: Count = 0  # epochs without a better one after which a run ends; 0 = it does all its epochs
 
 
 class Engine(Table, frozen=True):

@@ -16,8 +16,10 @@ from cnnpar.parallel.fingerprint import Fingerprint, differences
 from cnnpar.rundir import RunFiles, exists, find_checkpoint
 from cnnpar.saver import is_whole
 
-# What may differ between a checkpoint and the run that goes on from it; data and network are compared by content.
-_FREE_SECTIONS = ("data", "model", "engine", "checkpoint", "report")
+# What may differ between a checkpoint and the run that goes on from it: samples and network are compared by content,
+# and epochs and patience only say when it ends.
+_FREE_SECTIONS = ("model", "engine", "checkpoint", "report")
+_FREE = {"data": ("name", "train", "test", "shape", "validation"), "train": ("epochs", "patience")}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
             raise refuse(f"{section}.type", before.__struct_config__.tag, now.__struct_config__.tag)
         for field in before.__struct_fields__:
             old, new = getattr(before, field), getattr(now, field)
-            if old != new and (section, field) != ("train", "epochs"):
+            if old != new and field not in _FREE.get(section, ()):
                 raise refuse(f"{section}.{field}", old, new)
     if splits.fingerprint != saved.data_fingerprint:
         raise InputError(

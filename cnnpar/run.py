@@ -2,7 +2,7 @@
 
 import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from cnnpar import __version__, optim
@@ -43,7 +43,10 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     splits = load(config.data)
     preprocessing = Preprocessing.of(splits.train)
     check_augment(config.augment, preprocessing.image_shape)
+    if config.train.patience and splits.validation is None:
+        raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     own = fingerprint()
+    notes: list[str] = []
     if resume is None:
         shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
         network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss)
@@ -56,12 +59,13 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
             raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
         state.exact &= not differences(resume.payload.fingerprint, own)
         check_resumed(resume.path, place)
+        if state.epoch < config.train.epochs and state.out_of(config.train.patience):
+            notes.append(f"out of patience after epoch {state.epoch}; more of it, train.patience, goes on")
 
     data = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
     present = {kind: part for kind, part in data.items() if part is not None}
-    work = Training(
-        network, preprocessing, config.augment, config.train, {kind: len(part) for kind, part in present.items()}
-    )
+    sizes = {kind: len(part) for kind, part in present.items()}
+    work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
     expected = state.epoch * work.steps_per_epoch + state.index
     if resume and (state.step != expected or state.index > work.steps_per_epoch):
         raise InputError(
@@ -85,7 +89,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
         with locked(files.directory, progress.note, elsewhere) as claim:
             _write_config(files, config, progress.note)
             progress.start(
-                _headline(config, network, counts, files, resume),
+                _headline(config, network, counts, files, resume, notes),
                 config.train.epochs * work.steps_per_epoch,
                 state.step,
                 config.train.epochs,
@@ -119,7 +123,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     finally:
         workers = server.workers if config.engine.workers else 0
         server.close()
-    return summarise(state, files, workers, test, stop.received.name if stop.received else None)
+    return summarise(state, config.train, files, workers, test, stop.received.name if stop.received else None)
 
 
 def evaluate_run(
@@ -156,7 +160,9 @@ def _counts(splits: Splits) -> str:
     return ", ".join(counts)
 
 
-def _headline(config: Config, network: Network, counts: str, files: RunFiles, resume: Resume | None) -> list[str]:
+def _headline(
+    config: Config, network: Network, counts: str, files: RunFiles, resume: Resume | None, more: Sequence[str] = ()
+) -> list[str]:
     """The lines a run begins with."""
     engine = config.engine
     where = "in this process"
@@ -177,7 +183,7 @@ def _headline(config: Config, network: Network, counts: str, files: RunFiles, re
             lines.append("other epochs stretch its schedule: other weights than with these epochs from the start")
         if state.epoch >= config.train.epochs:
             lines.append(f"all {config.train.epochs} epochs are done; more --epochs go on with it")
-    return lines
+    return [*lines, *more]
 
 
 def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) -> None:

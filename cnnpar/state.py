@@ -1,6 +1,7 @@
 """What a run is between two steps. Whatever is not here is lost on resume."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar import optim
-from cnnpar.config import Config
+from cnnpar.config import BestBy, Config
 from cnnpar.nn.network import Network, Sums
 
 Vector = NDArray[np.float32]
@@ -46,6 +47,7 @@ class TrainState:
     sums: Sums = NOTHING  # over the current epoch so far
     exact: bool = True  # False once a worker or machine of another fingerprint took part
     history: list[EpochRecord] = field(default_factory=list)
+    best_by: BestBy = "accuracy"  # of the settings
 
     @property
     def digest(self) -> str:
@@ -76,9 +78,20 @@ class TrainState:
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch of highest validation accuracy, the first of equals; None without validation data."""
-        measured = [record for record in self.history if record.validation_accuracy is not None]
-        return max(measured, key=lambda record: record.validation_accuracy or 0.0, default=None)
+        """The epoch of highest validation accuracy, or of lowest loss, the first of equals; None without such data."""
+        measured = [(score, record) for record in self.history if (score := self._score(record)) is not None]
+        return max(measured, key=lambda pair: pair[0], default=(0.0, None))[1]
+
+    def _score(self, record: EpochRecord) -> float | None:
+        """What is highest in the best epoch; None where it was not measured, or is not finite, which JSON lacks."""
+        if self.best_by == "accuracy":
+            return record.validation_accuracy
+        loss = record.validation_loss
+        return -loss if loss is not None and math.isfinite(loss) else None
+
+    def out_of(self, patience: int) -> bool:
+        """Whether so many epochs, if any, have gone by without a better one."""
+        return 0 < patience <= self.epoch - (self.best.epoch if self.best else 0)
 
     def advance(self, sums: Sums, seconds: float) -> None:
         """Count one optimizer step."""
@@ -118,7 +131,8 @@ def first_state(config: Config, network: Network) -> TrainState:
     """The state before the first step."""
     parameters = network.init(config.train.seed)
     average = parameters.copy() if config.train.ema_decay else None
-    return TrainState(parameters, optim.init(config.optimizer, network.layout.trained), average)
+    optimizer = optim.init(config.optimizer, network.layout.trained)
+    return TrainState(parameters, optimizer, average, best_by=config.train.best_by)
 
 
 def weights_digest(*vectors: Vector) -> str:

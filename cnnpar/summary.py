@@ -2,9 +2,11 @@
 
 import shlex
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from cnnpar.config import BestBy, Train
 from cnnpar.nn.network import Sums
 from cnnpar.rundir import RunFiles
 from cnnpar.state import TrainState
@@ -20,6 +22,7 @@ class Summary(msgspec.Struct, frozen=True):
     train_loss: float | None
     validation_accuracy: float | None
     best_validation_accuracy: float | None
+    best_validation_loss: float | None
     best_epoch: int | None
     test_accuracy: float | None
     weights_sha256: str
@@ -29,11 +32,16 @@ class Summary(msgspec.Struct, frozen=True):
     samples_per_second: float
     run_dir: str
     checkpoint: str
+    best_by: BestBy = "accuracy"
+    ended_by: Literal["epochs", "patience"] | None = None  # what was used up, after `epochs` epochs
     stopped_by: str | None = None
 
 
-def summarise(state: TrainState, files: RunFiles, workers: int, test: Sums | None, stopped_by: str | None) -> Summary:
+def summarise(
+    state: TrainState, train: Train, files: RunFiles, workers: int, test: Sums | None, stopped_by: str | None
+) -> Summary:
     """The summary of a run at its end, or where the signal `stopped_by` stopped it."""
+    ended_by: Literal["epochs", "patience"] = "epochs" if state.epoch >= train.epochs else "patience"
     last = state.history[-1] if state.history else None
     return Summary(
         epochs=state.epoch,
@@ -43,6 +51,7 @@ def summarise(state: TrainState, files: RunFiles, workers: int, test: Sums | Non
         train_loss=last.train_loss if last else None,
         validation_accuracy=last.validation_accuracy if last else None,
         best_validation_accuracy=state.best.validation_accuracy if state.best else None,
+        best_validation_loss=state.best.validation_loss if state.best else None,
         best_epoch=state.best.epoch if state.best else None,
         test_accuracy=test.correct / test.count if test else None,
         weights_sha256=state.digest,
@@ -52,6 +61,8 @@ def summarise(state: TrainState, files: RunFiles, workers: int, test: Sums | Non
         samples_per_second=round(state.samples / max(state.seconds, 1e-9), 1),
         run_dir=str(files.directory),
         checkpoint=str(files.model),
+        best_by=state.best_by,
+        ended_by=ended_by if stopped_by is None else None,
         stopped_by=stopped_by,
     )
 
@@ -69,9 +80,14 @@ def as_text(summary: Summary, to_path: Path | None, address: str) -> str:
         lines.append(f"  {shlex.join(command)}")
     if summary.skipped_steps:
         lines.append(f"{summary.skipped_steps:,} steps were skipped: their loss or gradient was not finite")
+    if summary.ended_by == "patience":
+        waited = summary.epochs - (summary.best_epoch or 0)
+        lines.append(f"out of patience after epoch {summary.epochs}: {waited} without a better {summary.best_by}")
     if summary.best_validation_accuracy is not None:
-        best = f"{summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch}"
-        lines.append(f"best validation accuracy {best}: {shlex.quote(str(Path(summary.run_dir) / 'best.json'))}")
+        best = f"best validation accuracy {summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch}"
+        if summary.best_by == "loss":
+            best = f"lowest validation loss {summary.best_validation_loss:.4g} in epoch {summary.best_epoch}"
+        lines.append(f"{best}: {shlex.quote(str(Path(summary.run_dir) / 'best.json'))}")
     if summary.test_accuracy is not None:
         lines.append(f"test accuracy {summary.test_accuracy:.2%}")
     exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"

@@ -45,7 +45,7 @@ def train(
     stopped: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Train from `state`, which changes in place, to the last epoch, or until `stopped()`.
+    """Train from `state`, which changes in place, to the last epoch, out of patience, or until `stopped()`.
 
     The state is always that after some whole step. Raises DivergedError at numbers that are not finite, unless only a
     loss or gradient is and such steps are to be skipped; and Stopped when a step was dropped because the run is to
@@ -56,7 +56,7 @@ def train(
     total_steps = config.train.epochs * steps_per_epoch
     trained = network.layout.trained  # numbers; behind them come the buffers
     shapes = [entry.shape for entry in network.layout.parameters]
-    while state.epoch < config.train.epochs:
+    while state.epoch < config.train.epochs and not state.out_of(config.train.patience):
         while state.index < steps_per_epoch:
             gradient_sum, sums = server.gradient(state.parameters, state.epoch, state.index)
             rate = learning_rate(

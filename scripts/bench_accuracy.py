@@ -74,7 +74,7 @@ def course(config: Config, splits: Splits, every: int) -> tuple[Curve, str]:
     network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss)
     data = {Kind.TRAIN: splits.train, Kind.TEST: splits.test}
     sizes = {kind: len(part) for kind, part in data.items()}
-    work = Training(network, preprocessing, config.augment, config.train, sizes)
+    work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
     server = start(config.engine, work, data, lambda text: print(text, file=sys.stderr), lambda: False)
     try:
         state = first_state(config, network)

@@ -63,7 +63,8 @@ def made_run(
     preprocessing = Preprocessing.of(data[Kind.TRAIN])
     network = Network.from_tables(settings.model.layers, (8, 8, 1), 3, loss=settings.loss)
     sizes = {kind: len(part) for kind, part in data.items()}
-    return settings, Training(network, preprocessing, settings.augment, settings.train, sizes), data
+    balance = settings.data.balance
+    return settings, Training(network, preprocessing, settings.augment, settings.train, sizes, balance), data
 
 
 def rich_run() -> tuple[config.Config, Training, dict[Kind, Dataset]]:

@@ -54,26 +54,36 @@ class Augmenter:
         labels: NDArray[np.int64],  # (N,)
         indices: NDArray[np.int64],  # (n,), each in 0..epoch_size(N)-1
         epoch: int,
+        shown: NDArray[np.int64] | None = None,  # (epoch_size(N),), likewise
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | tuple[NDArray[np.float32], Targets]:
         """The images (n, H, W, C) and labels (n,) at `indices` of the epoch, as fresh arrays.
 
-        With mixup images are float32, still in pixel units, and there are targets instead of labels.
+        `shown`: index i is drawn for as always, and shows what index shown[i] would; None: itself. With mixup images
+        are float32, still in pixel units, and there are targets instead of labels.
         """
         total = self.epoch_size(len(images))
+        seen = indices if shown is None else shown[indices]
         if not self._settings.mixup:
-            return self._varied(images, indices, epoch, total), labels[indices % len(images)]
+            return self._varied(images, seen, indices, epoch, total), labels[seen % len(images)]
         everyone, everything = mixup.random_pairs(self._seed, epoch, total, self._settings.mixup)
         partners, shares = everyone[indices], everything[indices]
-        targets = Targets(labels[indices % len(images)], labels[partners % len(images)], shares)
-        both = self._varied(images, np.concatenate([indices, partners]), epoch, total)
-        return mixup.mixed(both[: len(indices)], both[len(indices) :], shares), targets
+        others = partners if shown is None else shown[partners]
+        targets = Targets(labels[seen % len(images)], labels[others % len(images)], shares)
+        seen, indices = np.concatenate([seen, others]), np.concatenate([indices, partners])
+        both = self._varied(images, seen, indices, epoch, total)
+        return mixup.mixed(both[: len(shares)], both[len(shares) :], shares), targets
 
     def _varied(
-        self, images: NDArray[np.uint8], indices: NDArray[np.int64], epoch: int, total: int
+        self,
+        images: NDArray[np.uint8],
+        seen: NDArray[np.int64],
+        indices: NDArray[np.int64],
+        epoch: int,
+        total: int,
     ) -> NDArray[np.uint8]:
-        """The images at `indices` of an epoch of `total` samples, before they are mixed."""
+        """What is seen at `indices` of an epoch of `total` samples, before it is mixed."""
         settings, place = self._settings, (self._seed, epoch, total)
-        variant, sample = np.divmod(indices, len(images))
+        variant, sample = np.divmod(seen, len(images))
         taken = images[sample]
         if settings.flip:
             turned = geometry.random_flips(*place)[indices]

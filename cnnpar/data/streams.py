@@ -19,6 +19,7 @@ ELASTIC = 18
 COLOUR = 19
 CUTOUT = 20
 MIXUP = 21
+BALANCE = 22
 
 
 def random_words(seed: int, domain: int, epoch: int, count: int) -> NDArray[np.uint64]:

@@ -40,7 +40,7 @@ _BEYOND_V3 = (
 _ARITHMETIC = (
     "nn/**/*.py",
     "optim/*.py",
-    *(f"data/{name}.py" for name in ("augment", "batches", "preprocessing", "streams")),
+    *(f"data/{name}.py" for name in ("augment", "balance", "batches", "preprocessing", "streams")),
     *(f"data/{name}.py" for name in ("colour", "compiled", "elastic", "geometry", "mixup", "warp")),
     *(f"parallel/{name}.py" for name in ("compute", "plan", "work")),
     "compiling.py",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cnnpar import config
 from cnnpar.data.augment import Augmenter
+from cnnpar.data.balance import Balance
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.mixup import Targets
@@ -95,6 +96,7 @@ class Training:
     augment: config.Augment
     train: config.Train
     samples: Mapping[Kind, int]  # size of each data set
+    balance: bool = False  # whether an epoch shows all classes equally often
     data: Mapping[Kind, Dataset] = field(default_factory=dict)
 
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Training":
@@ -109,6 +111,10 @@ class Training:
     @cached_property
     def _augmenter(self) -> Augmenter:
         return Augmenter(self.augment, self.train.seed, self.preprocessing.mean)
+
+    @cached_property
+    def _balance(self) -> Balance:
+        return Balance(self.train.seed, self.data[Kind.TRAIN].labels, self.epoch_samples)
 
     @cached_property
     def epoch_samples(self) -> int:
@@ -153,7 +159,8 @@ class Training:
         if step.kind is Kind.TRAIN:
             batch = batch_indices(self.train.seed, step.epoch, step.number, self.epoch_samples, self.train.batch_size)
             indices = batch[first - start : last - start]
-            images, targets = self._augmenter.take(data.images, data.labels, indices, step.epoch)
+            shown = self._balance[step.epoch] if self.balance else None
+            images, targets = self._augmenter.take(data.images, data.labels, indices, step.epoch, shown)
             return self.preprocessing.normalise(images), targets
         return self.preprocessing.normalise(data.images[first:last]), data.labels[first:last]
 
