@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -121,7 +120,7 @@ def train(
         resolved = settings.resolve(settings.read(config), source=str(config))
     if resolved.engine.portable and portable_environment():
         raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
-    resolved = msgspec.structs.replace(resolved, data=resolved.data.absolute())
+    resolved = resolved.absolute()
     name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
     place = Place(Path(run_dir) if run_dir else None, None, name, may_have_begun=str(resume) == "auto")
     main = threading.current_thread() is threading.main_thread()

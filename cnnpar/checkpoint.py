@@ -22,6 +22,7 @@ from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.network import Network, Sums
 from cnnpar.nn.tables import layers_from_tables
+from cnnpar.position import Position, check_position
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.untrusted import check_json, plain, shown
 
@@ -29,28 +30,7 @@ FORMAT = "cnnpar checkpoint"
 VERSION = 1
 MAXIMUM_BYTES = 64 << 30  # the largest network, and two more such vectors of an optimizer
 _LONGEST_SETTINGS = 1 << 20  # bytes; the most layers with the longest names take a third of it
-_MOST_SECONDS = 1e10
-_LARGEST_LOSS = 1e39  # of one sample: between the smallest and the largest float32 lie 7e38
 _SMALLEST_STD = 1e-9
-
-
-class Position(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the run is: all of `TrainState` that is no array and no history."""
-
-    epoch: config.Count
-    index: config.Count
-    step: config.Count
-    seed: config.Count
-    samples: config.Count
-    seconds: config.NonNegative
-    seconds_before: config.NonNegative
-    epoch_loss: float
-    epoch_correct: config.Count
-    epoch_count: config.Count
-    best: EpochRecord | None
-    exact: bool
-    weights_sha256: str
-    skipped_steps: config.Count = 0
 
 
 class Payload(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +105,7 @@ def pack(
             exact=state.exact,
             weights_sha256=state.digest,
             skipped_steps=state.skipped,
+            initial_sha256=state.initial_sha256,
         ),
         parameters=arrays[: len(network.layout.parameters)],
         buffers=arrays[len(network.layout.parameters) :],
@@ -179,11 +160,12 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
         seconds=position.seconds,
         seconds_before=position.seconds_before,
         sums=Sums(position.epoch_loss, position.epoch_correct, position.epoch_count),
+        initial_sha256=position.initial_sha256,
         exact=position.exact,
         history=list(payload.history),
         best_by=payload.config.train.best_by,
     )
-    _check_position(payload, state.best, place)
+    check_position(position, payload.history, payload.config, state.best, place)
     if state.digest != position.weights_sha256:
         raise InputError(f"{place}.state.weights_sha256: is not the digest of the parameters; the file was changed")
     return network, state
@@ -270,31 +252,3 @@ def _network(payload: Payload, place: str) -> Network:
     if not same:
         raise InputError(f"{place}.config.model.layers: is another network than $.payload.network")
     return network
-
-
-def _check_position(payload: Payload, best: EpochRecord | None, place: str) -> None:
-    """The counters agree with each other and with the history."""
-    for number, record in enumerate(payload.history):
-        shares = [share for share in (record.train_accuracy, record.validation_accuracy) if share is not None]
-        if not all(0 <= share <= 1 for share in shares) or not 0 <= record.seconds <= _MOST_SECONDS:
-            raise InputError(f"{place}.history[{number}]: accuracies are from 0 to 1, seconds from 0 to 1e10")
-    position, train, epochs = payload.state, payload.config.train, payload.state.epoch
-    before = position.step - position.index  # steps of the finished epochs, which have as many each
-    faults = {
-        "epoch": epochs != len(payload.history)
-        or any(record.epoch != n for n, record in enumerate(payload.history, 1)),
-        "step": before % epochs or before < epochs * max(position.index, 1) if epochs else before,
-        "seed": position.seed != train.seed,
-        "samples": position.samples > position.step * train.batch_size,
-        "seconds": not position.seconds_before <= position.seconds <= _MOST_SECONDS,
-        "epoch_correct": position.epoch_correct > position.epoch_count,
-        "epoch_count": position.epoch_count > (position.samples if position.index else 0)
-        or (position.epoch_count == 0 and position.skipped_steps < position.index),
-        "epoch_loss": abs(position.epoch_loss) > _LARGEST_LOSS * position.epoch_count,
-        "skipped_steps": position.skipped_steps > position.step,
-        "best": position.best != best,
-    }
-    for name, wrong in faults.items():
-        if wrong:
-            value = shown(getattr(position, name))
-            raise InputError(f"{place}.state.{name}: {value} does not fit the rest of the checkpoint")

@@ -207,6 +207,7 @@ def inspect(
             "best": position.best,
             "fingerprint": payload.fingerprint,
             "data_fingerprint": payload.data_fingerprint,
+            "initial_sha256": state.initial_sha256 or None,
         }
         say(msgspec.json.encode(facts).decode(), sys.stdout)
         return 0
@@ -268,8 +269,7 @@ def _settings(
     elif resumed is not None:
         tables, source = settings.to_tables(resumed.payload.config), str(resumed.path)
         tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
-    resolved = settings.resolve(tables, assignments, source, options)
-    return msgspec.structs.replace(resolved, data=resolved.data.absolute())
+    return settings.resolve(tables, assignments, source, options).absolute()
 
 
 def _enter_portable(config: Config) -> None:

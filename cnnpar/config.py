@@ -39,6 +39,7 @@ from cnnpar.config_rules import Table as Table
 
 Change = Annotated[float, Meta(ge=0, le=1)]
 BestBy = Literal["accuracy", "loss"]
+FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]
 
 MOST_WORKERS = 4096
 Workers = Annotated[
@@ -125,10 +126,15 @@ class Model(Table, frozen=True):
     """
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
+    init_from: FilePath = ""  # checkpoint, or run directory, of weights to begin with where name and shape agree
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("`layers` is empty: a network needs at least one dense layer")
+
+    def absolute(self) -> "Model":
+        """The same, found from any folder."""
+        return msgspec.structs.replace(self, init_from=str(Path(self.init_from).absolute()) if self.init_from else "")
 
 
 class Train(Table, frozen=True):
@@ -212,3 +218,7 @@ class Config(Table, frozen=True):
     engine: Engine = Engine()
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()
+
+    def absolute(self) -> "Config":
+        """The same, its files found from any folder."""
+        return msgspec.structs.replace(self, data=self.data.absolute(), model=self.model.absolute())

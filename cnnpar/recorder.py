@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnpar.checkpoint import Payload, Position
+from cnnpar.checkpoint import Payload
 from cnnpar.config import Config
 from cnnpar.nn.network import Sums
+from cnnpar.position import Position
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
 from cnnpar.report.progress import Progress

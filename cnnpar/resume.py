@@ -15,6 +15,7 @@ from cnnpar.nn.network import Network
 from cnnpar.parallel.fingerprint import Fingerprint, differences
 from cnnpar.rundir import RunFiles, exists, find_checkpoint
 from cnnpar.saver import is_whole
+from cnnpar.transfer import same_weights
 
 # What may differ between a checkpoint and the run that goes on from it: samples and network are compared by content,
 # and epochs and patience only say when it ends.
@@ -87,6 +88,9 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
             f"{path}: cannot resume: the training or validation data are not those the run began with; "
             f"give the same files and data.validation, or start a new run"
         )
+    before, now = saved.config.model.init_from, config.model.init_from
+    if before != now and not (before and now and same_weights(now, saved.state.initial_sha256)):
+        raise refuse("model.init_from", before or "not set", now or "not set")
     shape = saved.preprocessing.image_shape, len(saved.preprocessing.class_names)
     tables = saved.network, config.model.layers
     begun, wanted = (Network.from_tables(layers, *shape).tables() for layers in tables)  # with defaults and names

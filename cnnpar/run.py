@@ -29,6 +29,7 @@ from cnnpar.settings import to_toml
 from cnnpar.state import TrainState, first_state
 from cnnpar.summary import Summary, summarise
 from cnnpar.training import train
+from cnnpar.transfer import transfer
 
 _CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
 
@@ -51,6 +52,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
         shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
         network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss)
         state = first_state(config, network)
+        if config.model.init_from:
+            notes += transfer(config.model.init_from, network, state).lines()
         check_new(place)
     else:
         network, state = unpack(resume.payload, str(resume.path))

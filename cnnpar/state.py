@@ -45,6 +45,7 @@ class TrainState:
     seconds: float = 0.0  # spent in all
     seconds_before: float = 0.0  # spent when the current epoch began
     sums: Sums = NOTHING  # over the current epoch so far
+    initial_sha256: str = ""  # digest of the checkpoint whose weights it began with, if any
     exact: bool = True  # False once a worker or machine of another fingerprint took part
     history: list[EpochRecord] = field(default_factory=list)
     best_by: BestBy = "accuracy"  # of the settings

@@ -199,6 +199,7 @@ def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path: Path) -> 
 def test_reading_a_checkpoint_can_run_no_code() -> None:
     for name in (
         "checkpoint",
+        "position",
         "arrays",
         "untrusted",
         "nn/tables",

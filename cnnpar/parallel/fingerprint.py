@@ -46,6 +46,7 @@ _ARITHMETIC = (
     "compiling.py",
     "state.py",
     "training.py",
+    "transfer.py",
 )
 
 

@@ -40,11 +40,14 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
         "skipped": f"{state.skipped:,} steps, whose loss or gradient was not finite",
         "exact": "yes" if state.exact else "no: workers or machines of unlike fingerprints took part",
         "weights sha256": state.digest,
+        "began with": state.initial_sha256,
         "classes": f"{len(classes)}: {', '.join(names)}",
         "optimizer": f"{optimizer.__struct_config__.tag}, batches of {train.batch_size}, seed {train.seed}",
     }
     if not state.skipped:
         del facts["skipped"]
+    if not state.initial_sha256:
+        del facts["began with"]
     if not state.history:
         del facts["best epoch"]
     pairs = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
