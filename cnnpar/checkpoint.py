@@ -242,7 +242,8 @@ def _network(payload: Payload, place: str) -> Network:
     if not all(_SMALLEST_STD <= std <= 255 for std in preprocessing.std):
         raise InputError(f"{place}.preprocessing.std: not within {_SMALLEST_STD:g} to 255")
     try:
-        network = Network.from_tables(payload.network, shape, classes, loss=payload.config.loss)
+        freeze = payload.config.model.freeze
+        network = Network.from_tables(payload.network, shape, classes, loss=payload.config.loss, freeze=freeze)
     except InputError as error:
         raise InputError(f"{place}.network: {error}") from error
     try:

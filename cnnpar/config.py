@@ -39,6 +39,7 @@ from cnnpar.config_rules import Table as Table
 
 Change = Annotated[float, Meta(ge=0, le=1)]
 BestBy = Literal["accuracy", "loss"]
+Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # of names, as of a shell
 FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]
 
 MOST_WORKERS = 4096
@@ -126,6 +127,7 @@ class Model(Table, frozen=True):
     """
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
+    freeze: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()  # layers or parameters that keep their bits
     init_from: FilePath = ""  # checkpoint, or run directory, of weights to begin with where name and shape agree
 
     def __post_init__(self) -> None:

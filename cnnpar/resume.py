@@ -92,11 +92,14 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
     if before != now and not (before and now and same_weights(now, saved.state.initial_sha256)):
         raise refuse("model.init_from", before or "not set", now or "not set")
     shape = saved.preprocessing.image_shape, len(saved.preprocessing.class_names)
-    tables = saved.network, config.model.layers
-    begun, wanted = (Network.from_tables(layers, *shape).tables() for layers in tables)  # with defaults and names
-    for number, (was, layer) in enumerate(itertools.zip_longest(begun, wanted), 1):
+    begun = Network.from_tables(saved.network, *shape, freeze=saved.config.model.freeze)
+    wanted = Network.from_tables(config.model.layers, *shape, freeze=config.model.freeze)
+    tables = begun.tables(), wanted.tables()  # with defaults and names
+    for number, (was, layer) in enumerate(itertools.zip_longest(*tables), 1):
         if was != layer:
             raise refuse(f"layer {number}", was or "none", layer or "none")
+    if begun.layout.frozen != wanted.layout.frozen:
+        raise refuse("model.freeze", list(saved.config.model.freeze), list(config.model.freeze))
     difference = differences(saved.fingerprint, own)
     if difference and not config.engine.allow_inexact:
         raise InputError(

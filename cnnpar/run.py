@@ -50,7 +50,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     notes: list[str] = []
     if resume is None:
         shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
-        network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss)
+        network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
         state = first_state(config, network)
         if config.model.init_from:
             notes += transfer(config.model.init_from, network, state).lines()
@@ -174,7 +174,7 @@ def _headline(
         where = f"{count} worker{'s' * (engine.most > 1)}, {engine.transport} transport"
     lines = [
         f"cnnpar {__version__}: {config.data.name or config.data.train}, {counts} images",
-        f"{network.layout.trained:,} parameters, batches of {config.train.batch_size}, {where}",
+        f"{network.layout.trained:,} parameters{_frozen(network)}, batches of {config.train.batch_size}, {where}",
         f"run directory {files.directory}",
     ]
     if resume is not None:
@@ -187,6 +187,13 @@ def _headline(
         if state.epoch >= config.train.epochs:
             lines.append(f"all {config.train.epochs} epochs are done; more --epochs go on with it")
     return [*lines, *more]
+
+
+def _frozen(network: Network) -> str:
+    """How many of the parameters are, for people, if there are any."""
+    layout = network.layout
+    count = layout.trained - sum(part.stop - part.start for part, _ in layout.learning)
+    return f", {count:,} of them frozen" if count else ""
 
 
 def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) -> None:

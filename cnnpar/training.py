@@ -54,8 +54,6 @@ def train(
     began = clock() - state.seconds
     state.parameters = server.home(state.parameters)
     total_steps = config.train.epochs * steps_per_epoch
-    trained = network.layout.trained  # numbers; behind them come the buffers
-    shapes = [entry.shape for entry in network.layout.parameters]
     while state.epoch < config.train.epochs and not state.out_of(config.train.patience):
         while state.index < steps_per_epoch:
             gradient_sum, sums = server.gradient(state.parameters, state.epoch, state.index)
@@ -65,20 +63,7 @@ def train(
             trouble = _trouble(gradient_sum, sums.loss, network)
             if trouble is None:
                 with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
-                    divisor = optim.clip(config.train, gradient_sum[:trained], sums.count)
-                    optim.update(
-                        config.optimizer,
-                        state.optimizer,
-                        state.parameters[:trained],
-                        gradient_sum[:trained],
-                        divisor,
-                        rate,
-                        state.step,
-                        shapes,
-                    )
-                    network.update_buffers(state.parameters[trained:], gradient_sum[trained:], sums.count)
-                    if state.average is not None:
-                        optim.follow(state.average, state.parameters, config.train.ema_decay, state.step)
+                    _update(config, network, state, gradient_sum, sums.count, rate)
                 state.advance(sums, clock() - began)
                 observer.step_done(state, sums, rate)
             else:
@@ -96,6 +81,27 @@ def train(
             validation = server.evaluate(weights, Kind.VALIDATION).sums if validate else None
         record = state.finish_epoch(validation, clock() - began)
         observer.epoch_done(state, record)
+
+
+def _update(config: Config, network: Network, state: TrainState, gradient_sum: Vector, count: int, rate: float) -> None:
+    """One optimizer step, in place, of all that is not frozen."""
+    layout, trained = network.layout, network.layout.trained  # numbers; behind them come the buffers
+    divisor = optim.clip(config.train, gradient_sum[:trained], count)
+    for part, shapes in layout.learning:
+        optim.update(
+            config.optimizer,
+            {name: vector[part] for name, vector in state.optimizer.items()},
+            state.parameters[part],
+            gradient_sum[part],
+            divisor,
+            rate,
+            state.step,
+            shapes,
+        )
+    network.update_buffers(state.parameters[trained:], gradient_sum[trained:], count)
+    if state.average is not None:
+        for part, _ in layout.moving:
+            optim.follow(state.average[part], state.parameters[part], config.train.ema_decay, state.step)
 
 
 def _trouble(gradient: Vector, loss: float, network: Network) -> str | None:

@@ -47,15 +47,18 @@ class Chain:
         """The output of the last layer. `rng` gives a random layer, by its index, its generator."""
         for place, layer in self.runs:
             own = work[place]
-            own.x, own.training = x, training
+            own.x, own.training = x, training and not own.still
             own.generator = rng(place) if rng and layer.random else None
             own.generators = _within(rng, place) if rng else None
             x = own.y = layer.forward(x, own)
         return x
 
     def backward(self, dy: Array, work: Sequence[Workspace], wanted: bool) -> Array | None:
-        """Overwrite the gradients of all layers, given that of the output; that of the input, if it is `wanted`."""
-        holders = [number for number, run in enumerate(self.runs) if self.parameters[run.place]]
+        """Overwrite the gradients of all layers, given that of the output; that of the input, if it is `wanted`.
+
+        Those of frozen layers may be left as they were.
+        """
+        holders = [n for n, run in enumerate(self.runs) if self.parameters[run.place] and not work[run.place].still]
         first = 0 if wanted else min(holders, default=len(self.runs))
         gradient: Array | None = dy
         for number in range(len(self.runs) - 1, first - 1, -1):

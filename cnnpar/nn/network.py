@@ -18,8 +18,9 @@ from cnnpar.errors import InputError
 from cnnpar.nn import counts, loops, losses
 from cnnpar.nn.arena import Scratch
 from cnnpar.nn.chain import Chain, Generators
-from cnnpar.nn.kernels import Array, Shape
+from cnnpar.nn.kernels import Array
 from cnnpar.nn.layers import Buffer, Layer, Workspace
+from cnnpar.nn.layout import layout, segments
 from cnnpar.nn.tables import check_sizes, layers_from_tables
 
 Labels = NDArray[np.integer[Any]]
@@ -39,38 +40,16 @@ class Sums(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of sums
 
 
-class Entry(NamedTuple):
-    """The place of one parameter or buffer in the vector."""
-
-    name: str
-    shape: Shape
-    offset: int
-
-
-class Layout(NamedTuple):
-    """The parameters in the order of the vector, without gaps; behind all of them the buffers, likewise."""
-
-    parameters: tuple[Entry, ...]
-    buffers: tuple[Entry, ...]
-    trained: int  # numbers in all parameters
-    size: int  # and in all buffers too
-
-    def views(self, vector: Array) -> dict[str, Array]:
-        """The parts of a contiguous vector by name, in their shapes, sharing its memory.
-
-        The vector holds parameters and buffers, (size,), or parameters alone, (trained,).
-        """
-        if vector.shape not in ((self.size,), (self.trained,)) or not vector.flags.c_contiguous:
-            raise ValueError(f"expected a contiguous vector of {self.trained} parameters, got {vector.shape}")
-        entries = self.parameters if vector.size == self.trained else self.parameters + self.buffers
-        return {name: vector[offset : offset + math.prod(shape)].reshape(shape) for name, shape, offset in entries}
-
-
 class Network:
     """Layers in order, from images (n, H, W, C) to the loss of what it makes of them."""
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: tuple[int, int, int], dtype: DTypeLike, loss: Loss
+        self,
+        layers: Sequence[Layer],
+        input_shape: tuple[int, int, int],
+        dtype: DTypeLike,
+        loss: Loss,
+        freeze: Sequence[str],
     ) -> None:
         """For layers that fit each other; see `from_tables`."""
         self.layers = tuple(layers)
@@ -79,11 +58,14 @@ class Network:
         self._loss = loss
         self.chain = Chain(layers, input_shape)
         self.classes = self.chain.shapes[-1][0]
-        self.layout = _layout(self.chain)
+        self.layout = layout(self.chain, freeze)
         shares = [(entry, buffer.share) for entry, buffer in zip(self.layout.buffers, self._buffers(), strict=True)]
         self._shares = np.array(
             [share for entry, share in shares for _ in range(math.prod(entry.shape))], self.dtype
         )  # of each number behind the parameters
+        moving = segments([entry for entry in self.layout.buffers if entry.name not in self.layout.frozen])
+        trained = self.layout.trained
+        self._moving = [slice(part.start - trained, part.stop - trained) for part, _ in moving]  # of these numbers
         self._kept: dict[int, list[Workspace]] = {}  # by number of samples: a workspace for each layer
         self._scratch = Scratch()  # what they all need for a moment only
 
@@ -99,12 +81,15 @@ class Network:
         classes: int,
         dtype: DTypeLike = np.float32,
         loss: Loss = _LOSS,
+        freeze: Sequence[str] = (),
     ) -> "Network":
         """The network that a configuration's `model.layers` describe, for images (H, W, C), and its loss.
 
-        Raises InputError that names the layer and what is wrong: its type, a key, or a shape that does not fit.
+        `freeze`: patterns of what keeps its bits (cnnpar/nn/layout.py); a layer that does as a whole normalises as in
+        evaluation. Raises InputError that names the layer and what is wrong: its type, a key, or a shape that does not
+        fit.
         """
-        network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype, loss)
+        network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype, loss, freeze)
         if isinstance(loss, CrossEntropy) and len(loss.class_weights) not in (0, classes):
             raise InputError(
                 f"loss.class_weights: {len(loss.class_weights)} numbers, but there are {classes} classes; one for each"
@@ -136,7 +121,9 @@ class Network:
 
     def update_buffers(self, buffers: Array, sums: Array, count: int) -> None:
         """Move the buffers, in place, by their shares to the means of a batch: `sums`, over `count` samples."""
-        buffers += self._shares * (sums / buffers.dtype.type(count) - buffers)
+        for part in self._moving:
+            own = buffers[part]
+            own += self._shares[part] * (sums[part] / buffers.dtype.type(count) - own)
 
     def loss_and_gradient(
         self,
@@ -149,9 +136,9 @@ class Network:
     ) -> Sums:
         """Sums over the samples of `images` (n, H, W, C); gradient and statistics, likewise, overwrite `out` (size,).
 
-        `rng` gives a random layer (dropout), by its index, its generator; None means that nothing is random.
-        `second`: other labels (n,), and the shares (n,) that `labels` have, for images that are mixed of two. Not a
-        number in, not a number out: nothing is clipped.
+        They are 0 for what is frozen. `rng` gives a random layer (dropout), by its index, its generator; None means
+        that nothing is random. `second`: other labels (n,), and the shares (n,) that `labels` have, for images that are
+        mixed of two. Not a number in, not a number out: nothing is clipped.
         """
         if not len(images):
             out.fill(0)
@@ -163,6 +150,8 @@ class Network:
             logits = self._forward(images, work, True, rng)
             sums, gradient = self._judge(logits, labels, second)
             self.chain.backward(gradient.astype(self.dtype), work, wanted=False)
+            for part, _ in self.layout.still:
+                out[part] = 0
         return sums
 
     def loss(self, parameters: Array, images: Array, labels: Labels, out: Array | None = None) -> Sums:
@@ -222,26 +211,11 @@ class Network:
         work = self._kept.pop(samples, None)
         if work is None:
             work = self.chain.workspaces(self._scratch, loops.best(self.dtype, sum(self.chain.products)))
+            for own, layer, p in zip(work, self.layers, self._views(parameters), strict=True):
+                own.frozen = frozenset(name for name in p if f"{layer.name}.{name}" in self.layout.frozen)
             while len(self._kept) >= _KEPT_SIZES:
                 del self._kept[next(iter(self._kept))]
         self._kept[samples] = work  # the one used longest ago is first
         for own, p in zip(work, self._views(parameters), strict=True):
             own.p = p
         return work
-
-
-def _layout(chain: Chain) -> Layout:
-    offset = 0
-
-    def entries(of: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
-        nonlocal offset
-        found = []
-        for layer, mapping in zip(chain.layers, of, strict=True):
-            for name, part in mapping.items():
-                found.append(Entry(f"{layer.name}.{name}", part.shape, offset))
-                offset += math.prod(part.shape)
-        return tuple(found)
-
-    parameters = entries(chain.parameters)
-    trained = offset
-    return Layout(parameters, entries(chain.buffers), trained, offset)

@@ -90,6 +90,8 @@ class _Branch(NamedTuple):
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
             layer_work.p = {key: work.p[name] for key, name in names.items()}
+            if work.frozen:
+                layer_work.frozen = frozenset(key for key, name in names.items() if name in work.frozen)
         return self.chain.forward(x, own, work.training, _within(work.generators, first))
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:

@@ -59,9 +59,10 @@ class Workspace:
 
     p: Mapping[str, Array]  # the layer's parameters and buffers by name, to read
     g: Mapping[str, Array]  # for `backward` to overwrite: gradients, and the batch's statistics, as sums over samples
+    frozen: frozenset[str] = frozenset()  # names of those of them that keep their bits
     x: Array  # the layer's input in the last forward pass
     y: Array  # and its output
-    training: bool = True  # whether that pass is to be learned from, or an evaluation
+    training: bool = True  # whether that pass is to be learned from by the layer, or an evaluation for it
     wanted: bool = True  # whether anybody asks for the gradient of the input
     generator: np.random.Generator | None  # in training, for a layer that is `random`
     generators: Callable[[int], np.random.Generator] | None  # likewise, for layers within this one, by their number
@@ -74,6 +75,11 @@ class Workspace:
         self._arrays: dict[str, Array] = {}
         self._parts: dict[str, Workspace] = {}
         self._scratch = scratch or Scratch()
+
+    @property
+    def still(self) -> bool:
+        """Whether the layer has parameters, and keeps all its bits."""
+        return bool(self.frozen) and self.frozen.issuperset(self.p)
 
     def array(self, name: str, shape: Shape, dtype: np.dtype[Any], order: tuple[int, ...] | None = None) -> Array:
         """The array `name`: zeros the first time, and whatever it held last from then on.

@@ -21,7 +21,7 @@ class BatchNorm2D(Layer, frozen=True, kw_only=True, tag="batchnorm2d"):
     Ioffe and Szegedy 2015, algorithm 1. Statistics are those of the microbatch alone (ghost batch normalisation,
     Hoffer et al. 2017), so they do not depend on the number of workers. In evaluation they are the running ones, which
     each step moves by the share `momentum` to the mean of its microbatches; the variance that is remembered is the
-    unbiased one, as PyTorch's.
+    unbiased one, as PyTorch's. A frozen layer uses the running statistics in training too, as constants.
     """
 
     kind: ClassVar[str] = "batchnorm"
@@ -75,6 +75,8 @@ class BatchNorm2D(Layer, frozen=True, kw_only=True, tag="batchnorm2d"):
 
     def gradients(self, dy: Array, x: Array, work: Workspace) -> None:
         """Write the gradients, of dy and the inputs that it belongs to, as (H, W, N * C); keep what `slopes` needs."""
+        if not work.training:
+            return
         mean, inverse = work.saved["statistics"]
         total, product = _by_channel(dy, x, work)
         work.saved["totals"] = total, (product - mean * total) * inverse
@@ -86,8 +88,11 @@ class BatchNorm2D(Layer, frozen=True, kw_only=True, tag="batchnorm2d"):
     def slopes(self, work: Workspace) -> tuple[Array, Array, Array]:
         """What the gradient of the output and the input are multiplied by to give that of the input, and an addend."""
         mean, inverse = work.saved["statistics"]
-        total, product = work.saved["totals"]
         slope = work.p["scale"] * inverse
+        if not work.training:
+            across = _spread(slope, work.x)
+            return across, np.zeros_like(across), np.zeros_like(across)
+        total, product = work.saved["totals"]
         scale = -slope * inverse * product / math.prod(work.x.shape[:3])
         shift = -slope * total / math.prod(work.x.shape[:3]) - scale * mean
         return _spread(slope, work.x), _spread(scale, work.x), _spread(shift, work.x)

@@ -1,0 +1,127 @@
+"""Where each array of a network lies in its one flat vector, and which of them learn."""
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from cnnpar.errors import InputError
+from cnnpar.nn.chain import Chain
+from cnnpar.nn.kernels import Array, Shape
+from cnnpar.untrusted import plain, shown
+
+_LISTED = 12  # names in a message
+
+
+class Entry(NamedTuple):
+    """The place of one parameter or buffer in the vector."""
+
+    name: str
+    shape: Shape
+    offset: int
+
+
+class Segment(NamedTuple):
+    """A part of the vector, and the shapes of the arrays that it consists of."""
+
+    part: slice
+    shapes: tuple[Shape, ...]
+
+
+class Layout(NamedTuple):
+    """The parameters in the order of the vector, without gaps; behind all of them the buffers, likewise.
+
+    Those that are frozen keep their bits. What is not comes in as few segments as there can be: one of each kind, where
+    nothing is.
+    """
+
+    parameters: tuple[Entry, ...]
+    buffers: tuple[Entry, ...]
+    trained: int  # numbers in all parameters
+    size: int  # and in all buffers too
+    frozen: frozenset[str]  # names
+    learning: tuple[Segment, ...]  # parameters that are not frozen
+    moving: tuple[Segment, ...]  # and buffers too
+    still: tuple[Segment, ...]  # all that is frozen
+
+    def views(self, vector: Array) -> dict[str, Array]:
+        """The parts of a contiguous vector by name, in their shapes, sharing its memory.
+
+        The vector holds parameters and buffers, (size,), or parameters alone, (trained,).
+        """
+        if vector.shape not in ((self.size,), (self.trained,)) or not vector.flags.c_contiguous:
+            raise ValueError(f"expected a contiguous vector of {self.trained} parameters, got {vector.shape}")
+        entries = self.parameters if vector.size == self.trained else self.parameters + self.buffers
+        return {name: vector[offset : offset + math.prod(shape)].reshape(shape) for name, shape, offset in entries}
+
+
+def layout(chain: Chain, freeze: Sequence[str]) -> Layout:
+    """The layout of a network of these layers.
+
+    `freeze`: patterns (fnmatch) of names of layers, of layers within them, or of single parameters and buffers. Raises
+    InputError where one matches nothing, or all of them everything.
+    """
+    parameters = _entries(chain, chain.parameters, 0)
+    trained = _end(parameters, 0)
+    buffers = _entries(chain, chain.buffers, trained)
+    everything = parameters + buffers
+    frozen = _matching([entry.name for entry in everything], freeze)
+    learning = [entry for entry in parameters if entry.name not in frozen]
+    if frozen and not learning:
+        raise InputError("model.freeze: leaves no parameter that could learn")
+    return Layout(
+        parameters,
+        buffers,
+        trained,
+        _end(buffers, trained),
+        frozen,
+        segments(learning),
+        segments([entry for entry in everything if entry.name not in frozen]),
+        segments([entry for entry in everything if entry.name in frozen]),
+    )
+
+
+def segments(entries: Sequence[Entry]) -> tuple[Segment, ...]:
+    """Entries in the order of the vector, neighbours put together."""
+    found: list[Segment] = []
+    for _, shape, offset in entries:
+        part, shapes = slice(offset, offset + math.prod(shape)), [shape]
+        if found and found[-1].part.stop == offset:
+            before = found.pop()
+            part, shapes = slice(before.part.start, part.stop), [*before.shapes, shape]
+        found.append(Segment(part, tuple(shapes)))
+    return tuple(found)
+
+
+def _entries(chain: Chain, of: Sequence[Mapping[str, Any]], offset: int) -> tuple[Entry, ...]:
+    found = []
+    for layer, mapping in zip(chain.layers, of, strict=True):
+        for name, part in mapping.items():
+            found.append(Entry(f"{layer.name}.{name}", part.shape, offset))
+            offset += math.prod(part.shape)
+    return tuple(found)
+
+
+def _end(entries: Sequence[Entry], start: int) -> int:
+    return entries[-1].offset + math.prod(entries[-1].shape) if entries else start
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> frozenset[str]:
+    """The names that a pattern matches as they are, or cut off before one of their dots."""
+    found: set[str] = set()
+    for pattern in patterns:
+        own = {name for name in names if any(fnmatchcase(stem, pattern) for stem in _stems(name))}
+        if not own:
+            layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+            listed = ", ".join(layers[:_LISTED]) + (", ..." if len(layers) > _LISTED else "")
+            raise InputError(
+                f"model.freeze: {shown(pattern)} matches nothing; there are {plain(listed)}, and their arrays, "
+                f"such as {plain(names[0])}"
+            )
+        found |= own
+    return frozenset(found)
+
+
+def _stems(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
