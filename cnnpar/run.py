@@ -63,7 +63,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
         state.exact &= not differences(resume.payload.fingerprint, own)
         check_resumed(resume.path, place)
         if state.epoch < config.train.epochs and state.out_of(config.train.patience):
-            notes.append(f"out of patience after epoch {state.epoch}; more of it, train.patience, goes on")
+            notes.append(f"out of patience after epoch {state.epoch}; more train.patience goes on with it")
 
     data = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
     present = {kind: part for kind, part in data.items() if part is not None}

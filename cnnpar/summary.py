@@ -81,8 +81,8 @@ def as_text(summary: Summary, to_path: Path | None, address: str) -> str:
     if summary.skipped_steps:
         lines.append(f"{summary.skipped_steps:,} steps were skipped: their loss or gradient was not finite")
     if summary.ended_by == "patience":
-        waited = summary.epochs - (summary.best_epoch or 0)
-        lines.append(f"out of patience after epoch {summary.epochs}: {waited} without a better {summary.best_by}")
+        since = f"since epoch {summary.best_epoch}" if summary.best_epoch else "at all"
+        lines.append(f"out of patience after epoch {summary.epochs}: no better validation {summary.best_by} {since}")
     if summary.best_validation_accuracy is not None:
         best = f"best validation accuracy {summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch}"
         if summary.best_by == "loss":

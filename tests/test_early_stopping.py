@@ -93,7 +93,7 @@ def test_a_run_without_a_better_epoch_ends_early_and_says_so(tmp_path: Path, csv
     assert (summary.ended_by, summary.epochs, summary.stopped_by) == ("patience", summary.best_epoch + 2, None)
     assert summary.epochs < 20
     text = as_text(summary, None, "")
-    assert f"out of patience after epoch {summary.epochs}: 2 without a better {best_by}\n" in text
+    assert f"out of patience after epoch {summary.epochs}: no better validation {best_by} since epoch " in text
     assert f"in epoch {summary.best_epoch}: " in text
     history = load(tmp_path / "run" / "model.json").history
     best = history[summary.best_epoch - 1]
@@ -125,7 +125,7 @@ def test_a_run_out_of_patience_goes_on_with_more_of_it(tmp_path: Path, csv: Path
     told = Lines()
     again = train(hopeless(csv, patience=1), None, model, told)
     assert (again.steps, again.ended_by) == (first.steps, "patience")
-    assert told.lines[-1] == f"out of patience after epoch {first.epochs}; more of it, train.patience, goes on"
+    assert told.lines[-1] == f"out of patience after epoch {first.epochs}; more train.patience goes on with it"
     train(hopeless(csv, patience=3), None, model)
     train(hopeless(csv, patience=3), tmp_path / "whole")
     assert_same_run(tmp_path / "whole", tmp_path / "run")

@@ -16,11 +16,13 @@ from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Array
 from cnnpar.nn.layers import Conv2D
 from cnnpar.nn.network import Network
+from cnnpar.report.inspection import describe
 from cnnpar.settings import resolve
 from cnnpar.state import first_state
 from cnnpar.training import train
 from tests import tiny
 from tests.several import Several
+from tests.test_checkpoint import NETWORK, made_state, packed
 from tests.test_early_stopping import Lines
 from tests.test_resume import Stopping, assert_same_run
 from tests.test_server import served
@@ -262,3 +264,10 @@ def test_a_run_fine_tunes_what_is_not_frozen_and_goes_on_where_it_was_stopped(
             tiny.train(fine(*other), None, model)
     tiny.train(fine("conv*", "conv1.bias"), None, model)  # the same arrays
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_inspect_names_what_is_frozen() -> None:
+    state = made_state()
+    assert "frozen" not in describe(packed(state), NETWORK, state)
+    network = Network.from_tables(tiny.LAYERS, (8, 8, 1), 3, freeze=["conv1"])
+    assert "2 arrays: conv1.bias, conv1.weight" in describe(packed(state), network, state)

@@ -41,11 +41,14 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
         "exact": "yes" if state.exact else "no: workers or machines of unlike fingerprints took part",
         "weights sha256": state.digest,
         "began with": state.initial_sha256,
+        "frozen": f"{len(network.layout.frozen)} arrays: {plain(', '.join(sorted(network.layout.frozen)), 120)}",
         "classes": f"{len(classes)}: {', '.join(names)}",
         "optimizer": f"{optimizer.__struct_config__.tag}, batches of {train.batch_size}, seed {train.seed}",
     }
     if not state.skipped:
         del facts["skipped"]
+    if not network.layout.frozen:
+        del facts["frozen"]
     if not state.initial_sha256:
         del facts["began with"]
     if not state.history:
