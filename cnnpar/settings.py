@@ -149,7 +149,8 @@ def _explain(message: str, section: str, key: str, tables: Mapping[str, Any]) ->
         if kind is None or key == "type":
             allowed = list(kinds)
         elif not key:
-            allowed = _NETWORK if section == "model" else kind.__struct_fields__
+            fields = kind.__struct_fields__
+            allowed = list(dict.fromkeys((*_NETWORK, *fields))) if section == "model" else fields
         else:
             hint = get_type_hints(kind, include_extras=True).get(key)
             allowed = get_args(hint) if get_origin(hint) is Literal else ()

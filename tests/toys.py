@@ -91,7 +91,8 @@ def rich_run() -> tuple[config.Config, Training, dict[Kind, Dataset]]:
     augment = {"rotation": 10.0, "elastic_alpha": 4.0, "flip": True, "contrast": 0.2, "cutout": 2, "mixup": 0.4}
     settings = resolve(
         {
-            "model": {"layers": layers},
+            "data": {"balance": True},
+            "model": {"layers": layers, "freeze": ["residual1.residual*", "groupnorm1.scale"]},
             "augment": {"shift": 1, **augment},
             "loss": {"label_smoothing": 0.1},
             "train": {

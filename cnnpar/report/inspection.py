@@ -85,7 +85,7 @@ def outline(config: Config, shape: str | None, classes: int | None, json: bool) 
 
 
 def _network(config: Config, shape: ImageShape, classes: int) -> Network:
-    return Network.from_tables(config.model.layers, shape, classes, loss=config.loss)
+    return Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
 
 
 def _page(*parts: Table | str) -> str:
