@@ -57,6 +57,7 @@ MAY_IMPORT_RAY = {
     "cnnpar.parallel.attach",
     "cnnpar.parallel.cluster",
     "cnnpar.parallel.actor",
+    "cnnpar.parallel.parcel",
     "cnnpar.parallel.ray_store",
 }
 

@@ -4,13 +4,14 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import ray
 
 from cnnpar.data.dataset import Dataset
-from cnnpar.parallel import wire, worker
+from cnnpar.parallel import parcel, wire, worker
 from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.fingerprint import Fingerprint, fingerprint, use_one_thread
 from cnnpar.parallel.plan import Span
@@ -31,18 +32,27 @@ class Description(NamedTuple):
 class Worker:
     """One actor, one core. Samples are read from the node's object store without a copy."""
 
-    def __init__(self, number: int, work: Work, stored: Mapping[Kind, Stored]) -> None:
-        """`stored`: references to the arrays of each data set; the work gets them as its data."""
+    def __init__(self, number: int, wrapped: bytes, stored: Mapping[Kind, Stored]) -> None:
+        """`stored`: references to the arrays of each data set; the work that was `wrapped` gets them as its data."""
         use_one_thread()
         self._number = number
-        self._work = work.with_data(
-            {kind: Dataset(ray.get(images), ray.get(labels), names) for kind, (images, labels, names) in stored.items()}
-        )
+        self._wrapped = wrapped
+        self._stored = stored
         self._computer: Computer | None = None
-        self._slots = np.empty((0, work.size), np.float32)
+
+    @cached_property
+    def _work(self) -> Work:
+        """Unwrapped by a call: of an error in `__init__`, Ray tells no more than that the process died."""
+        return parcel.unwrap(self._wrapped).with_data(
+            {
+                kind: Dataset(ray.get(images), ray.get(labels), names)
+                for kind, (images, labels, names) in self._stored.items()
+            }
+        )
 
     def describe(self) -> Description:
         """Called first; answers as soon as the worker is ready."""
+        _ = self._work
         return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
 
     def serve(self, endpoint: wire.Endpoint, key: bytes, number: int) -> None:

@@ -25,6 +25,7 @@ from cnnpar.parallel.attach import attach, first_line
 from cnnpar.parallel.crew import Started
 from cnnpar.parallel.fingerprint import differences, fingerprint, handed_on
 from cnnpar.parallel.mailbox import Mailbox
+from cnnpar.parallel.parcel import wrap
 from cnnpar.parallel.transport import Lost, Note
 from cnnpar.parallel.work import Kind, Work
 
@@ -53,7 +54,7 @@ class Cluster:
         self.actors: dict[int, ray.actor.ActorHandle] = {}
         self.descriptions: dict[int, Description] = {}
         self._settings = settings
-        self._work = work
+        self._wrapped = wrap(work)
         self._serving: dict[int, ray.ObjectRef[None]] = {}
         self._orders: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._bring, name="cnnpar crew", daemon=True)
@@ -170,7 +171,7 @@ class Cluster:
     def _place(self, workers: list[int], coming: "dict[ray.ObjectRef[Description], _Coming]", seconds: float) -> None:
         """Have Ray place actors, which should be up after so many seconds."""
         for worker in workers:
-            actor = self.actors[worker] = self._actor.remote(worker, self._work, self._stored)
+            actor = self.actors[worker] = self._actor.remote(worker, self._wrapped, self._stored)
             coming[actor.describe.remote()] = _Coming(worker, time.monotonic() + seconds)
 
     def _meet(self, coming: "dict[ray.ObjectRef[Description], _Coming]") -> list[int]:
