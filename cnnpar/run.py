@@ -17,6 +17,7 @@ from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import DivergedError, InputError, RunError, Stopped
 from cnnpar.lock import locked
 from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.sources import own_layers
 from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
@@ -46,17 +47,18 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     check_augment(config.augment, preprocessing.image_shape)
     if config.train.patience and splits.validation is None:
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
-    own = fingerprint()
     notes: list[str] = []
     if resume is None:
         shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
         network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
+        own = {**fingerprint(), **own_layers(network.layers)}
         state = first_state(config, network)
         if config.model.init_from:
             notes += transfer(config.model.init_from, network, state).lines()
         check_new(place)
     else:
         network, state = unpack(resume.payload, str(resume.path))
+        own = {**fingerprint(), **own_layers(network.layers)}
         check_resumable(resume, config, splits, own)
         if resume.payload.preprocessing != preprocessing:
             raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")

@@ -96,8 +96,13 @@ def _layer(table: Mapping[str, Any], place: str) -> Layer:
     kind = table.get("type")
     cls = LAYERS.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        given = "no `type`" if kind is None else f"unknown type {shown(kind)}"
-        raise InputError(f"{place}: {given}; types are {', '.join(sorted(LAYERS))}")
+        known = f"types are {', '.join(sorted(LAYERS))}"
+        if not isinstance(kind, str):
+            raise InputError(f"{place}: {'no `type`' if kind is None else f'unknown type {shown(kind)}'}; {known}")
+        raise InputError(
+            f"{place}: unknown type {shown(kind)}; {known}; one of your own must be registered first: in Python, "
+            "import the module that defines it before cnnpar.train or cnnpar.load (commands and files import nothing)"
+        )
     unknown = [key for key in table if key not in (*cls.__struct_fields__, "type")]
     if unknown:
         raise InputError(

@@ -1,0 +1,84 @@
+"""Digests of layers that are not cnnpar's own: what, besides cnnpar's version and files, decides their bits."""
+
+import hashlib
+import inspect
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+import msgspec
+
+from cnnpar.nn.layers.base import Layer
+
+_PLAIN = (bool, int, float, str, bytes, tuple)
+
+
+def own_layers(layers: Iterable[Layer]) -> dict[str, str]:
+    """A digest for each type of layer that a user defined, as `layer TYPE`; part of the fingerprint of a run.
+
+    It covers the class, and the functions, classes and plain constants of the same module that its methods name.
+    """
+    return {
+        f"layer {cls.__struct_config__.tag}": _digest(cls)
+        for cls in (type(layer) for layer in _all(layers))
+        if cls.__module__.partition(".")[0] != "cnnpar"
+    }
+
+
+def _all(layers: Iterable[Any]) -> Iterator[Layer]:
+    """The layers, and those within them."""
+    for layer in layers:
+        if isinstance(layer, Layer):
+            yield layer
+            for value in msgspec.structs.astuple(layer):
+                if isinstance(value, tuple):
+                    yield from _all(value)
+
+
+def _digest(cls: type[Layer]) -> str:
+    digest = hashlib.sha256()
+    todo: list[Any] = [cls]
+    for thing in todo:  # which grows meanwhile
+        digest.update(_text(thing).encode())
+        todo += [used for used in _used(thing) if not any(used is known for known in todo)]
+    return digest.hexdigest()[:12]
+
+
+def _text(thing: Any) -> str:
+    """Its source, or, where there is none to read, as in an interactive session, what it was compiled to."""
+    if isinstance(thing, _PLAIN):
+        return repr(thing)
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):
+        codes = [code for function in _functions(thing) for code in _codes(function.__code__)]
+        constants = [[constant for constant in code.co_consts if isinstance(constant, _PLAIN)] for code in codes]
+        return repr([(code.co_code, code.co_names) for code in codes] + constants)
+
+
+def _used(thing: Any) -> Iterator[Any]:
+    """What of the same module a class or function names."""
+    if isinstance(thing, type):
+        yield from (base for base in thing.__bases__ if base.__module__ == thing.__module__)
+    for function in _functions(thing):
+        for name in (name for code in _codes(function.__code__) for name in code.co_names):
+            value: Any = function.__globals__.get(name)
+            value = getattr(value, "__wrapped__", value)
+            ours = isinstance(value, FunctionType | type) and value.__module__ == function.__module__
+            if ours or isinstance(value, _PLAIN):
+                yield value
+
+
+def _functions(thing: Any) -> list[FunctionType]:
+    """The function itself, or those of a class, static ones and properties among them."""
+    values = list(vars(thing).values()) if isinstance(thing, type) else [thing]
+    values = [getattr(value, "__func__", getattr(value, "fget", value)) for value in values]
+    return [value for value in values if isinstance(value, FunctionType)]
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """The code, and that of what is defined within it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
