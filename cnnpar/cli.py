@@ -1,74 +1,56 @@
 """The commands: options to settings, wiring, exit codes.
 
-`cnnpar train|test|inspect`; `cnnpar-train` is `cnnpar train`, `cnnpar-test` is `cnnpar test`. Heavy modules are
+`cnnpar train|test|inspect|lr-find`; `cnnpar-train` is `cnnpar train`, `cnnpar-test` is `cnnpar test`. Heavy modules are
 imported by the command that needs them, so that `--help` answers at once.
 """
 
-import os
-import re
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cnnpar import __version__, settings
-from cnnpar.config import DATA_NAMES, MOST_WORKERS, Config
+from cnnpar import __version__
+from cnnpar.config import DATA_NAMES, MOST_WORKERS
 from cnnpar.console import StopSignal, end, say
-from cnnpar.errors import InputError
-
-if TYPE_CHECKING:
-    from cnnpar.resume import Resume
-
-
-def _option(text: str, name: str | None = None) -> Parameter:
-    return Parameter(name=name, help=text, negative="", show_default=False)
-
-
-Json = Annotated[bool, _option("Print one JSON object as the last line.")]
-Debug = Annotated[bool, _option("Show the traceback of an error.")]
+from cnnpar.errors import InputError, Stopped
+from cnnpar.options import Assignments, ConfigFile, DataName, Debug, Json, TrainData, Workers, chosen, option, resolve
+from cnnpar.rates import Range
 
 
 def train(
     *,
-    config: Annotated[Path | None, _option("Settings of the run, a TOML file.")] = None,
-    data: Annotated[str | None, _option("A known data set: digits (embedded; the default) or mnist.")] = None,
-    train_data: Annotated[
-        Path | None, _option("Training data: .csv[.gz] with the label first, IDX, .npz, or a folder of class folders.")
-    ] = None,
-    test_data: Annotated[Path | None, _option("Test data, likewise.")] = None,
-    workers: Annotated[
-        str | None, _option("Ray workers, one core each: N, or LOW:HIGH as there is room; 0: none, without Ray.")
-    ] = None,
-    min_workers: Annotated[int | None, _option("With fewer the run waits for new ones (default: LOW, or 1).")] = None,
+    config: ConfigFile = None,
+    data: DataName = None,
+    train_data: TrainData = None,
+    test_data: Annotated[Path | None, option("Test data, likewise.")] = None,
+    workers: Workers = None,
+    min_workers: Annotated[int | None, option("With fewer the run waits for new ones (default: LOW, or 1).")] = None,
     max_worker_failures: Annotated[
-        int | None, _option("With more lost workers the run ends; -1: no limit (default).")
+        int | None, option("With more lost workers the run ends; -1: no limit (default).")
     ] = None,
-    epochs: Annotated[int | None, _option("Passes over the training data.")] = None,
-    batch_size: Annotated[int | None, _option("Samples of one optimizer step, over all workers together.")] = None,
-    microbatch: Annotated[int | None, _option("Samples of one unit of arithmetic.")] = None,
+    epochs: Annotated[int | None, option("Passes over the training data.")] = None,
+    batch_size: Annotated[int | None, option("Samples of one optimizer step, over all workers together.")] = None,
+    microbatch: Annotated[int | None, option("Samples of one unit of arithmetic.")] = None,
     augmenter_ratio: Annotated[
-        Literal[1, 4] | None, _option("4: train on each image and on its four one-pixel shifts.")
+        Literal[1, 4] | None, option("4: train on each image and on its four one-pixel shifts.")
     ] = None,
-    seed: Annotated[int | None, _option("Decides initial weights, order of samples, augmentation, dropout.")] = None,
-    run_dir: Annotated[Path | None, _option("Folder for the run's files (default: runs/NAME-N).")] = None,
-    to_path: Annotated[Path | None, _option("File for the newest checkpoint, instead of model.json there.")] = None,
+    seed: Annotated[int | None, option("Decides initial weights, order of samples, augmentation, dropout.")] = None,
+    run_dir: Annotated[Path | None, option("Folder for the run's files (default: runs/NAME-N).")] = None,
+    to_path: Annotated[Path | None, option("File for the newest checkpoint, instead of model.json there.")] = None,
     resume: Annotated[
         str | None,
-        _option("Go on from a checkpoint: FILE, DIR, nothing for --run-dir or the newest run; auto: if there is one."),
+        option("Go on from a checkpoint: FILE, DIR, nothing for --run-dir or the newest run; auto: if there is one."),
     ] = None,
-    address: Annotated[
-        str | None, _option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own).")
-    ] = None,
+    address: Annotated[str | None, option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own).")] = None,
     transport: Annotated[
-        Literal["direct", "ray"] | None, _option("How gradients travel: direct (default, faster) or ray.")
+        Literal["direct", "ray"] | None, option("How gradients travel: direct (default, faster) or ray.")
     ] = None,
-    set_: Annotated[tuple[str, ...], _option("Any setting, as SECTION.KEY=VALUE; may be repeated.", "--set")] = (),
-    quiet: Annotated[bool, _option("Show nothing but errors.")] = False,
+    set_: Assignments = (),
+    quiet: Annotated[bool, option("Show nothing but errors.")] = False,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001  # looked for by `console.run`
 ) -> int:
@@ -78,43 +60,33 @@ def train(
     Stopped with Ctrl-C, or killed, a run goes on with --resume as if nothing
     had happened.
     """
-    if data is not None and (train_data or test_data):
-        raise InputError("--data names a known data set; it goes without --train-data and --test-data")
+    options = chosen(
+        workers=workers,
+        min_workers=min_workers,
+        max_worker_failures=max_worker_failures,
+        address=address,
+        transport=transport,
+        epochs=epochs,
+        batch_size=batch_size,
+        microbatch=microbatch,
+        seed=seed,
+        augmenter_ratio=augmenter_ratio,
+        train_data=train_data,
+        test_data=test_data,
+        data=data,
+    )
     if test_data is not None and train_data is None and config is None and resume is None:
         raise InputError("--test-data goes with --train-data; the known data sets have their own test data")
     if resume == "auto":
         run_dir = run_dir or (to_path.parent if to_path else None)
         if run_dir is None:
             raise InputError("--resume auto: say where to look and where to begin, with --run-dir or --to-path")
-    given: list[tuple[str, object, dict[str, dict[str, Any]]]] = [  # an option, its value, and what it sets
-        ("--workers", workers, {"engine": {"workers": _number(workers)}}),
-        ("--min-workers", min_workers, {"engine": {"min_workers": min_workers}}),
-        ("--max-worker-failures", max_worker_failures, {"engine": {"max_worker_failures": max_worker_failures}}),
-        ("--address", address, {"engine": {"address": address}}),
-        ("--transport", transport, {"engine": {"transport": transport}}),
-        ("--epochs", epochs, {"train": {"epochs": epochs}}),
-        ("--batch-size", batch_size, {"train": {"batch_size": batch_size}}),
-        ("--microbatch", microbatch, {"train": {"microbatch": microbatch}}),
-        ("--seed", seed, {"train": {"seed": seed}}),
-        ("--augmenter-ratio", augmenter_ratio, {"augment": {"ratio": augmenter_ratio}}),
-        ("--train-data", train_data, {"data": {"name": "", "train": str(train_data), "test": ""}}),
-        ("--test-data", test_data, {"data": {"test": str(test_data)}}),
-        ("--data", data, {"data": {"name": data, "train": "", "test": ""}}),
-    ]
-    options = [
-        settings.Option(f"{name} {value}", section, key, setting)
-        for name, value, tables in given
-        if value is not None
-        for section, table in tables.items()
-        for key, setting in table.items()
-    ]
     from cnnpar.report.progress import Progress
     from cnnpar.resume import find
     from cnnpar.rundir import Place
 
     resumed = find(resume, run_dir, to_path) if resume is not None else None
-    resolved = _settings(config, resumed, options, set_)
-    _enter_portable(resolved)
+    resolved = resolve(config, resumed, options, set_)
     from cnnpar.run import train_run
     from cnnpar.summary import as_text
 
@@ -132,15 +104,15 @@ def train(
 
 def evaluate(
     *,
-    from_path: Annotated[Path, _option("The checkpoint: a model.json, or the run's directory.")],
+    from_path: Annotated[Path, option("The checkpoint: a model.json, or the run's directory.")],
     test_data: Annotated[
-        Path | None, _option("Test data (default: those of the run): .csv[.gz], IDX, .npz, folders.")
+        Path | None, option("Test data (default: those of the run): .csv[.gz], IDX, .npz, folders.")
     ] = None,
-    data: Annotated[str | None, _option("A known data set: digits or mnist.")] = None,
+    data: Annotated[str | None, option("A known data set: digits or mnist.")] = None,
     workers: Annotated[
-        int, Parameter(validator=Number(gte=0, lte=MOST_WORKERS)), _option("Ray workers; 0: none, without Ray.")
+        int, Parameter(validator=Number(gte=0, lte=MOST_WORKERS)), option("Ray workers; 0: none, without Ray.")
     ] = 0,
-    by_class: Annotated[bool, _option("Show precision, recall and confusion of each class.")] = False,
+    by_class: Annotated[bool, option("Show precision, recall and confusion of each class.")] = False,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> int:
@@ -169,9 +141,9 @@ def inspect(
     file: Annotated[Path, Parameter(help="A checkpoint, a run's directory, or settings (.toml).")],
     /,
     *,
-    shape: Annotated[str | None, _option("H,W,C of the images that settings are for (default: those of data).")] = None,
-    classes: Annotated[int | None, Parameter(validator=Number(gte=1)), _option("Number of their classes.")] = None,
-    set_: Annotated[tuple[str, ...], _option("Any setting, as SECTION.KEY=VALUE; may be repeated.", "--set")] = (),
+    shape: Annotated[str | None, option("H,W,C of the images that settings are for (default: those of data).")] = None,
+    classes: Annotated[int | None, Parameter(validator=Number(gte=1)), option("Number of their classes.")] = None,
+    set_: Assignments = (),
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> int:
@@ -182,7 +154,7 @@ def inspect(
     if file.suffix == ".toml":
         from cnnpar.report.inspection import outline
 
-        say(outline(_settings(file, None, (), set_), shape, classes, json), sys.stdout)
+        say(outline(resolve(file, None, (), set_), shape, classes, json), sys.stdout)
         return 0
     if shape or classes or set_:
         raise InputError(f"{file}: --shape, --classes and --set are for settings, which are a .toml file")
@@ -217,6 +189,60 @@ def inspect(
     return 0
 
 
+def lr_find(
+    *,
+    config: ConfigFile = None,
+    data: DataName = None,
+    train_data: TrainData = None,
+    workers: Workers = None,
+    from_: Annotated[float, option("The first learning rate (default: 1e-6).", "--from")] = 1e-6,
+    to: Annotated[float, option("The last one (default: 10).", "--to")] = 10.0,
+    steps: Annotated[int | None, option("How many (default: as in an epoch, but 50 to 200).")] = None,
+    picture: Annotated[Path, option("File for the picture (default: lr-find.png).")] = Path("lr-find.png"),
+    set_: Assignments = (),
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> int:
+    """Find a learning rate: raise it from step to step, and watch the loss.
+
+    The steps are those of `cnnpar train`; the weights are forgotten, and
+    nothing but the picture is written.
+    """
+    if picture.suffix != ".png" or picture.is_dir() or not picture.parent.is_dir():
+        raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
+    wanted = Range(from_, to, steps)
+    resolved = resolve(config, None, chosen(workers=workers, train_data=train_data, data=data), set_)
+    from cnnpar.report.progress import Progress
+    from cnnpar.report.rates import as_text, draw_rates
+    from cnnpar.run import rate_run
+
+    stream = sys.stderr if json else sys.stdout
+    with StopSignal() as stop:
+        try:
+            curve, exact = rate_run(resolved, wanted, Progress("auto", stream), stop)
+        except Stopped:
+            assert stop.received is not None, "nothing else stops a test"
+            say(f"stopped by {stop.received.name}; nothing was written", stream)
+            return 128 + stop.received
+    say(as_text(curve), stream)
+    draw_rates(curve, picture, f"Learning rate range test of {config.stem if config else resolved.data.title}")
+    say(f"drawn as {picture}", stream)
+    if json:
+        facts = {
+            "suggestion": curve.suggestion,
+            "lowest": curve.rates[curve.best],
+            "steepest": None if curve.steepest is None else curve.rates[curve.steepest],
+            "steps": len(curve.rates),
+            "exact": exact,
+            "picture": str(picture),
+            "learning_rates": curve.rates,
+            "losses": curve.losses,
+            "smoothed": curve.smoothed,
+        }
+        say(msgspec.json.encode(facts).decode(), sys.stdout)
+    return 0
+
+
 app = App(
     name="cnnpar",
     version=__version__,
@@ -227,6 +253,7 @@ app = App(
 app.command(train)
 app.command(evaluate, name="test")
 app.command(inspect)
+app.command(lr_find)
 train_app = App(name="cnnpar-train", version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)
 train_app.default(train)
 test_app = App(name="cnnpar-test", version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)
@@ -251,33 +278,3 @@ def main_test() -> None:
 def _as_path(path: Path) -> str:
     """The path as text that is not mistaken for the name of a data set."""
     return f"./{path}" if str(path) in DATA_NAMES else str(path)
-
-
-def _number(text: str | None) -> int | str | None:
-    """A number of workers as one; what is none is left to the settings' check."""
-    return int(text) if text is not None and re.fullmatch("[0-9]{1,9}", text) else text
-
-
-def _settings(
-    file: Path | None, resumed: "Resume | None", options: Sequence[settings.Option], assignments: Sequence[str]
-) -> Config:
-    """The settings of the file, or else of the checkpoint, or else the defaults; changed by the options."""
-    tables: dict[str, Any] = {}
-    source = "settings"
-    if file is not None:
-        tables, source = settings.read(file), str(file)
-    elif resumed is not None:
-        tables, source = settings.to_tables(resumed.payload.config), str(resumed.path)
-        tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
-    return settings.resolve(tables, assignments, source, options).absolute()
-
-
-def _enter_portable(config: Config) -> None:
-    """Start this program anew, once, with the kernels that `engine.portable` pins: they are chosen at numpy's start."""
-    if not config.engine.portable:
-        return
-    from cnnpar.parallel.fingerprint import portable_environment
-
-    environment = portable_environment()
-    if environment:
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})

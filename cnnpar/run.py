@@ -21,6 +21,8 @@ from cnnpar.nn.sources import own_layers
 from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
+from cnnpar.range_test import range_test
+from cnnpar.rates import Curve, Range
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
 from cnnpar.report.scores import Scores, scores
@@ -41,16 +43,12 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     Raises InputError before anything was written when configuration, data or checkpoint do not fit; RunError when
     the run could not start, or not go on (the newest state is saved then, if it is any good).
     """
-    use_one_thread()
-    splits = load(config.data)
-    preprocessing = Preprocessing.of(splits.train)
-    check_augment(config.augment, preprocessing.image_shape)
+    splits, preprocessing = _data(config)
     if config.train.patience and splits.validation is None:
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     notes: list[str] = []
     if resume is None:
-        shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
-        network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
+        network = _network(config, preprocessing)
         own = {**fingerprint(), **own_layers(network.layers)}
         state = first_state(config, network)
         if config.model.init_from:
@@ -131,6 +129,30 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     return summarise(state, config.train, files, workers, test, stop.received.name if stop.received else None)
 
 
+def rate_run(config: Config, wanted: Range, progress: Progress, stop: StopSignal) -> tuple[Curve, bool]:
+    """A learning rate range test with the data, network and workers of a run; and whether it was exact.
+
+    Raises InputError, RunError, or Stopped. Nothing is written.
+    """
+    splits, preprocessing = _data(config)
+    network = _network(config, preprocessing)
+    data = {Kind.TRAIN: splits.train}
+    state = first_state(config, network)
+    notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
+    sizes = {Kind.TRAIN: len(splits.train)}
+    work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
+    rates = wanted.rates(work.steps_per_epoch)
+    server = start(config.engine, work, data, progress.note, stop)
+    try:
+        stop.notice()
+        progress.start([*_facts(config, network, _counts(splits)), *notes], len(rates), 0, 1, len(rates))
+        curve = range_test(config, network, state, rates, work.steps_per_epoch, server, progress, stop)
+        return curve, server.exact
+    finally:
+        progress.close()
+        server.close()
+
+
 def evaluate_run(
     payload: Payload, source: str | None, engine: Engine, path: str, warn: Callable[[str], None]
 ) -> Scores:
@@ -156,6 +178,20 @@ def evaluate_run(
         server.close()
 
 
+def _data(config: Config) -> tuple[Splits, Preprocessing]:
+    """The data of a run, and this process ready to compute. Raises InputError where they are not as they must be."""
+    use_one_thread()
+    splits = load(config.data)
+    preprocessing = Preprocessing.of(splits.train)
+    check_augment(config.augment, preprocessing.image_shape)
+    return splits, preprocessing
+
+
+def _network(config: Config, preprocessing: Preprocessing) -> Network:
+    shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
+    return Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
+
+
 def _counts(splits: Splits) -> str:
     """How many samples there are, for people."""
     counts = [f"{len(splits.train):,} training"]
@@ -165,20 +201,24 @@ def _counts(splits: Splits) -> str:
     return ", ".join(counts)
 
 
-def _headline(
-    config: Config, network: Network, counts: str, files: RunFiles, resume: Resume | None, more: Sequence[str] = ()
-) -> list[str]:
-    """The lines a run begins with."""
+def _facts(config: Config, network: Network, counts: str) -> list[str]:
+    """What is computed, and where, in two lines."""
     engine = config.engine
     where = "in this process"
     if engine.most:
         count = str(engine.most) if engine.fewest == engine.most else f"{engine.fewest} to {engine.most}"
         where = f"{count} worker{'s' * (engine.most > 1)}, {engine.transport} transport"
-    lines = [
+    return [
         f"cnnpar {__version__}: {config.data.name or config.data.train}, {counts} images",
         f"{network.layout.trained:,} parameters{_frozen(network)}, batches of {config.train.batch_size}, {where}",
-        f"run directory {files.directory}",
     ]
+
+
+def _headline(
+    config: Config, network: Network, counts: str, files: RunFiles, resume: Resume | None, more: Sequence[str] = ()
+) -> list[str]:
+    """The lines a run begins with."""
+    lines = [*_facts(config, network, counts), f"run directory {files.directory}"]
     if resume is not None:
         state = resume.payload.state
         if resume.instead:

@@ -44,22 +44,22 @@ def train(
     observer: Observer,
     stopped: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
+    rate_of: Callable[[int], float] | None = None,
 ) -> None:
     """Train from `state`, which changes in place, to the last epoch, out of patience, or until `stopped()`.
 
-    The state is always that after some whole step. Raises DivergedError at numbers that are not finite, unless only a
-    loss or gradient is and such steps are to be skipped; and Stopped when a step was dropped because the run is to
-    stop, with the state of the step before.
+    `rate_of` gives the learning rate of a step, which counts from 0, where that is not the schedule's. The state is
+    always that after some whole step. Raises DivergedError at numbers that are not finite, unless only a loss or
+    gradient is and such steps are to be skipped; and Stopped when a step was dropped because the run is to stop, with
+    the state of the step before.
     """
     began = clock() - state.seconds
     state.parameters = server.home(state.parameters)
-    total_steps = config.train.epochs * steps_per_epoch
+    rate_of = rate_of or _scheduled(config, steps_per_epoch)
     while state.epoch < config.train.epochs and not state.out_of(config.train.patience):
         while state.index < steps_per_epoch:
             gradient_sum, sums = server.gradient(state.parameters, state.epoch, state.index)
-            rate = learning_rate(
-                config.schedule, config.optimizer.learning_rate, state.step, steps_per_epoch, total_steps
-            )
+            rate = rate_of(state.step)
             trouble = _trouble(gradient_sum, sums.loss, network)
             if trouble is None:
                 with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
@@ -102,6 +102,13 @@ def _update(config: Config, network: Network, state: TrainState, gradient_sum: V
     if state.average is not None:
         for part, _ in layout.moving:
             optim.follow(state.average[part], state.parameters[part], config.train.ema_decay, state.step)
+
+
+def _scheduled(config: Config, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate of a step as the settings have it."""
+    total_steps = config.train.epochs * steps_per_epoch
+    base = config.optimizer.learning_rate
+    return lambda step: learning_rate(config.schedule, base, step, steps_per_epoch, total_steps)
 
 
 def _trouble(gradient: Vector, loss: float, network: Network) -> str | None:

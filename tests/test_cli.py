@@ -218,7 +218,12 @@ def test_a_diverging_run_ends_with_1_names_the_place_and_leaves_the_last_good_ch
 
 @pytest.mark.parametrize(
     ("line", "needed"),
-    [("cnnpar --help", "train"), ("cnnpar train --help", "--resume"), ("cnnpar-train --help", "--augmenter-ratio")],
+    [
+        ("cnnpar --help", "lr-find"),
+        ("cnnpar train --help", "--resume"),
+        ("cnnpar-train --help", "--augmenter-ratio"),
+        ("cnnpar lr-find --help", "--picture"),
+    ],
 )
 def test_help_fits_the_terminal_and_explains_every_option_without_heavy_imports(
     tmp_path: Path, line: str, needed: str

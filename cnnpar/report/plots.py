@@ -92,7 +92,7 @@ def draw_accuracy(history: Sequence[EpochAccuracy], path: str | Path, title: str
     figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
     # Above the axes, where no curve can run beneath it.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
-    _write(figure, Path(path))
+    write(figure, Path(path))
     del figure, axes
     gc.collect()  # a figure is full of cycles: each would stay, with 2 MB of pixels, until Python happens to look
 
@@ -109,7 +109,7 @@ def _frame(*curves: Sequence[tuple[int, float]]) -> tuple[float, float]:
     return max(low - room, -room / 3), min(high + room, 100 + room / 3)
 
 
-def _write(figure: "Figure", path: Path) -> None:
+def write(figure: "Figure", path: Path) -> None:
     """Write the picture under another name, then rename it: nobody sees half a file."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:

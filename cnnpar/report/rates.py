@@ -1,0 +1,102 @@
+"""What `cnnpar lr-find` shows of a range test: a table in 80 columns, the rate to take, and a picture."""
+
+import logging
+from pathlib import Path
+
+from cnnpar.rates import Curve
+from cnnpar.report.plots import TRAINING, VALIDATION, write
+
+_ROWS = 12  # of the table, about
+
+
+def as_text(curve: Curve) -> str:
+    """Rates and smoothed losses, and which rate is suggested."""
+    marks = {curve.best: "lowest"}
+    if curve.steepest is not None:
+        marks[curve.steepest] = "steepest descent"
+    last = len(curve.rates) - 1
+    rows = {*range(0, last, max(curve.steps // _ROWS, 1)), last, *marks}
+    lines = ["learning rate      loss"]
+    lines += [
+        f"{curve.rates[step]:13.2e}{_loss(curve.smoothed[step]):>10}  {marks.get(step, '')}".rstrip()
+        for step in sorted(rows)
+    ]
+    if last + 1 < curve.steps:
+        lines.append(f"stopped after {last + 1} of {curve.steps} steps, as the loss rose")
+    elif curve.fell and curve.best > last - curve.window:
+        lines.append("the loss still fell at the end; a higher --to shows where it rises")
+    if curve.suggestion is None or curve.steepest is None:
+        lines.append("no suggestion: the loss did not clearly fall; try other rates, or more --steps")
+        return "\n".join(lines)
+    lines.append(f"steepest descent at {curve.rates[curve.steepest]:.2g}; it depends on the number of steps")
+    lines.append(f"suggested: optimizer.learning_rate = {curve.suggestion:.2g}, a tenth of that of the lowest loss")
+    return "\n".join(lines)
+
+
+def draw_rates(curve: Curve, path: Path, title: str) -> None:
+    """Draw the losses over the rates into a PNG file, which appears at once and whole.
+
+    Losses far above those on the way to the lowest lie beyond the frame. Raises OSError if it can't be written.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its cache is no news to the user
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=125)
+    axes = figure.add_axes((0.095, 0.125, 0.885, 0.725))
+    axes.plot(
+        curve.rates, curve.losses, linestyle="none", marker="o", markersize=3, color=TRAINING, label="loss of a batch"
+    )
+    axes.plot(curve.rates, curve.smoothed, color=VALIDATION, linewidth=1.8, label="smoothed")
+    for step, name, marker in ((curve.steepest, "steepest", "v"), (curve.best, "lowest", "o")):
+        if step is not None:
+            axes.plot(
+                [curve.rates[step]],
+                [curve.smoothed[step]],
+                linestyle="none",
+                marker=marker,
+                markersize=9,
+                markerfacecolor="none",
+                markeredgecolor="black",
+                markeredgewidth=1.4,
+                label=f"{name} {curve.rates[step]:.2g}",
+            )
+    if curve.suggestion is not None:
+        axes.axvline(
+            curve.suggestion,
+            color="black",
+            linewidth=1.2,
+            linestyle=(0, (5, 3)),
+            zorder=1,
+            label=f"suggested {curve.suggestion:.2g}",
+        )
+    axes.set_xscale("log")
+    axes.set_ylim(*_frame(curve))
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=5,
+        frameon=False,
+        borderaxespad=0.2,
+        columnspacing=1.4,
+        handlelength=1.6,
+        handletextpad=0.5,
+    )
+    write(figure, path)
+
+
+def _frame(curve: Curve) -> tuple[float, float]:
+    """Limits of the loss axis: around the smoothed losses up to the lowest, or all but those that ended the test."""
+    end = curve.best + 1 if curve.fell else max(len(curve.rates) - curve.hopeless, 1)
+    low, high = min(curve.smoothed[:end]), max(curve.smoothed[:end])
+    room = max(high - low, 0.1 * high, 1e-6)
+    return max(low - 0.25 * room, -0.03 * room), high + 0.35 * room
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4f}" if abs(loss) < 1000 else f"{loss:.3g}"
