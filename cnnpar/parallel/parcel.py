@@ -51,7 +51,6 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray has no ty
     def __init__(self, file: io.BytesIO, by_value: ExitStack) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._by_value = by_value
-        self._modules: set[str] = set()
 
     def reducer_override(self, obj: Any) -> Any:
         """How the pickler takes apart an object that is no plain number, text or container."""
@@ -67,9 +66,7 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray has no ty
 
     def _send_functions_of(self, name: str) -> None:
         """Have the functions of a module, until all is pickled, go by value too, as those of a script always do."""
-        known = {*self._modules, *cloudpickle.list_registry_pickle_by_value(), "__main__"}
-        if name in sys.modules and name not in known:
-            self._modules.add(name)
+        if name in sys.modules and name not in {*cloudpickle.list_registry_pickle_by_value(), "__main__"}:
             cloudpickle.register_pickle_by_value(sys.modules[name])
             self._by_value.callback(cloudpickle.unregister_pickle_by_value, sys.modules[name])
 
