@@ -81,9 +81,8 @@ def test_the_test_ends_where_a_loss_is_much_worse_or_not_finite() -> None:
         config = resolve({**to_tables(made), "train": {**to_tables(made)["train"], "on_nonfinite": skip}})
         infinite = found([1e-6, 1e-6, *[1e38] * 20], config=config)
         assert len(infinite.losses) == 3  # the loss before the third step was fine yet
-    server = in_process(work, data)
+    server, state = in_process(work, data), first_state(made, work.network)
     with pytest.raises(Stopped):
-        state = first_state(made, work.network)
         range_test(made, work.network, state, RATES, work.steps_per_epoch, server, Progress("quiet"), lambda: True)
 
 
