@@ -50,7 +50,7 @@ class Result:
 
 
 class Model:
-    """A trained network, from a checkpoint alone."""
+    """A trained network, from a checkpoint alone. Several threads may use it; they take turns."""
 
     def __init__(self, payload: Payload, source: str) -> None:
         use_one_thread()
@@ -59,6 +59,7 @@ class Model:
         self.class_names: tuple[str, ...] = payload.preprocessing.class_names
         self.image_shape = payload.preprocessing.image_shape  # (H, W, C)
         self._preprocessing = payload.preprocessing
+        self._turn = threading.Lock()  # a network computes in memory that it keeps
         self.network, state = checkpoint.unpack(payload, source)
         self.weights_sha256 = state.digest
         with state.judged() as weights:
@@ -69,12 +70,15 @@ class Model:
         return self.network.layout.views(self.weights)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """The probability of each class, (N, classes), for images as in `predict`."""
+        """The probability of each class, (N, classes), for images as in `predict`.
+
+        With the loss `binary_cross_entropy` each class has one of its own, and they need not add up to 1; models that
+        were trained by `mse` or `hinge` rank the classes rightly, but what they give is no frequency.
+        """
         whole = self._images(images)
-        found = [
-            self.network.probabilities(self.weights, self._preprocessing.normalise(whole[start : start + _AT_A_TIME]))
-            for start in range(0, len(whole), _AT_A_TIME)
-        ]
+        parts = (whole[start : start + _AT_A_TIME] for start in range(0, len(whole), _AT_A_TIME))
+        with self._turn:
+            found = [self.network.probabilities(self.weights, self._preprocessing.normalise(part)) for part in parts]
         return np.concatenate(found) if found else np.zeros((0, len(self.class_names)))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -87,7 +91,10 @@ class Model:
         return found
 
     def _images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        whole = np.asarray(images)
+        try:
+            whole = np.asarray(images)
+        except ValueError as error:
+            raise InputError(f"images: no array: {error}") from error
         if whole.ndim == 3 and self.image_shape[2] == 1:
             whole = whole[..., np.newaxis]
         if whole.dtype != np.uint8 or whole.ndim != 4 or whole.shape[1:] != self.image_shape:

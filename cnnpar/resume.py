@@ -63,6 +63,18 @@ def _find_newest(files: RunFiles) -> Resume | None:
     return None
 
 
+def check_newest(resume: Resume, files: RunFiles) -> None:
+    """Raises InputError where a run would go back to an older checkpoint, over what it has come to since."""
+    if files.model.resolve() == resume.path.resolve() or not is_whole(files.model):
+        return
+    newest, asked = load(files.model).state, resume.payload.state
+    if newest.step > asked.step:
+        raise InputError(
+            f"{files.model}: the run has come to step {newest.step:,}, {resume.path.name} only to step {asked.step:,}; "
+            f"--resume {shlex.quote(str(files.model))} goes on; give another --run-dir to go back"
+        )
+
+
 def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerprint) -> None:
     """Raises InputError, saying what differs, unless going on gives what never stopping would have given."""
     saved, path = resume.payload, resume.path

@@ -18,6 +18,7 @@ from cnnpar.errors import DivergedError, InputError, RunError, Stopped
 from cnnpar.lock import locked
 from cnnpar.nn.network import Network, Sums
 from cnnpar.nn.sources import own_layers
+from cnnpar.nn.tables import check_statistics
 from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
@@ -26,7 +27,7 @@ from cnnpar.rates import Curve, Range
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
 from cnnpar.report.scores import Scores, scores
-from cnnpar.resume import Resume, check_resumable
+from cnnpar.resume import Resume, check_newest, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
 from cnnpar.settings import to_toml
 from cnnpar.state import TrainState, first_state
@@ -61,7 +62,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
         if resume.payload.preprocessing != preprocessing:
             raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
         state.exact &= not differences(resume.payload.fingerprint, own)
-        check_resumed(resume.path, place)
+        check_newest(resume, check_resumed(resume.path, place))
         if state.epoch < config.train.epochs and state.out_of(config.train.patience):
             notes.append(f"out of patience after epoch {state.epoch}; more train.patience goes on with it")
 
@@ -189,7 +190,10 @@ def _data(config: Config) -> tuple[Splits, Preprocessing]:
 
 def _network(config: Config, preprocessing: Preprocessing) -> Network:
     shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
-    return Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
+    network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
+    if config.train.microbatch == 1:
+        check_statistics(network.layers, network.input_shape)
+    return network
 
 
 def _counts(splits: Splits) -> str:

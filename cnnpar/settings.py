@@ -133,7 +133,7 @@ def _fill_in(tables: dict[str, Any], assigned: Sequence[Option], source: str) ->
 
 def _concerns(option: Option, section: str, key: str, message: str) -> bool:
     """Whether an error at that place is about this option; one about a whole section names the keys it means."""
-    return option.section == section and (option.key == key if key else f"`{option.key}`" in message)
+    return option.section == section and (option.key == key.partition("[")[0] if key else f"`{option.key}`" in message)
 
 
 def _explain(message: str, section: str, key: str, tables: Mapping[str, Any]) -> str:

@@ -70,12 +70,13 @@ def train(recipe: Recipe, twin: nn.Module, compiled: bool, every: int) -> list[t
     """Seconds, samples and test accuracy after every so many samples, and at the end. All processes do it together."""
     config, rule = recipe.config, recipe.rule
     twin = twin.to(memory_format=recipe.layout)
-    model: nn.Module = torch.compile(twin) if compiled else twin  # type: ignore[assignment, unused-ignore]
+    model: nn.Module = torch.compile(twin, dynamic=False) if compiled else twin  # type: ignore[assignment, unused-ignore]
     size = Augmenter(config.augment, 0, recipe.preprocessing.mean).epoch_size(len(recipe.data))
     steps = steps_per_epoch(size, config.train.batch_size)
     total = steps * config.train.epochs
     start = copy.deepcopy(twin.state_dict())
-    model(recipe.batch(0, 0)[0]).sum().backward()  # compiles
+    for number in (0, steps - 1):  # the last batch is shorter
+        model(recipe.batch(0, number)[0]).sum().backward()  # compiles
     twin.zero_grad()
     twin.load_state_dict(start)
     if recipe.processes > 1:

@@ -19,7 +19,7 @@ NODE_CPUS = 9
 HANGING = 120  # seconds
 
 # Machines that run tests are busy ones: no example is too slow there. `--hypothesis-profile=thorough` tries more.
-hypothesis.settings.register_profile("quick", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("quick")
 

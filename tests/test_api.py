@@ -16,6 +16,11 @@ from tests.tiny import ROOT, settings, write_csv
 from tests.tiny import train as train_in_process
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+
+
 def tables(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:
     return to_tables(settings(csv, **changes))
 
@@ -95,3 +100,22 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         cnnpar.trian  # noqa: B018
+
+
+def test_threads_share_a_model_in_turns(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    model = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "run").model
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8), np.uint8)
+    expected = model.probabilities(images)
+    found: list[Any] = []
+
+    def ask() -> None:
+        found.extend(model.probabilities(images) for _ in range(20))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 80
+    assert all((probabilities == expected).all() for probabilities in found)

@@ -172,6 +172,7 @@ def test_saturation_of_images_without_colours_is_refused_before_the_start(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_varied_images(tmp_path: Path) -> None:
     ways = {"rotation": 10.0, "elastic_alpha": 5.0, "contrast": 0.2, "cutout": 2}
     wanted = tiny.settings(tiny.write_csv(tmp_path / "train.csv"), augment=ways)

@@ -116,6 +116,7 @@ def test_a_run_goes_on_with_other_kernels_only_if_told_to_and_says_so(settings: 
     assert json.loads(again.stdout)["exact"] is False, "once inexact, always inexact"
 
 
+@pytest.mark.slow
 def test_a_resume_with_changed_arithmetic_is_refused_and_one_with_other_changes_is_not(settings: Path) -> None:
     trained(settings, "run")
     package = settings.parent / "changed" / "cnnpar"

@@ -67,7 +67,13 @@ def test_inspecting_settings_shows_the_network_that_they_would_train(
 
     assert call("cnnpar", "inspect", file, *images, "--json", "--set", "model.preset=resnet8") == 0
     expected = {"image_shape": [32, 32, 3], "classes": 10, "parameters": 78042, "mflop": 25.003264}
-    assert json.loads(capsys.readouterr().out) == expected
+    facts = json.loads(capsys.readouterr().out)
+    layers = facts.pop("layers")
+    assert facts == expected
+    assert sum(layer["parameters"] for layer in layers if "." not in layer["path"]) == 78042
+    assert {"path": "residual2.shortcut.conv1", "type": "conv2d", "output": [16, 16, 32]}.items() <= layers[
+        [layer["path"] for layer in layers].index("residual2.shortcut.conv1")
+    ].items()
     assert call("cnnpar", "inspect", file) == 2
     assert "is not there: no such file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [file]

@@ -251,6 +251,7 @@ def test_only_single_precision_and_what_takes_a_while_is_compiled() -> None:
     assert loops.best(np.dtype(np.float32), 10**3) is NUMPY
 
 
+@pytest.mark.slow
 def test_what_was_compiled_of_older_formulas_is_forgotten(tmp_path: Path) -> None:
     package = tmp_path / "cnnpar"
     shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -13,6 +13,7 @@ from cnnpar.nn import chain, winograd
 from cnnpar.nn.kernels import Array
 from cnnpar.nn.layers import Workspace
 from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.tables import check_statistics
 
 CONV: dict[str, Any] = {"type": "conv2d", "channels": 3}
 UP: dict[str, Any] = {"type": "convtranspose2d", "channels": 3}
@@ -271,6 +272,30 @@ def test_images_of_two_labels_have_the_shares_of_both_in_loss_and_gradient() -> 
     assert sums.correct == (p == np.where(shares >= 0.5, labels, others)).sum()
 
 
+def test_a_softmax_at_the_end_is_that_of_the_loss() -> None:
+    tables = [CONV, {"type": "tanh"}, FLATTEN, DENSE]
+    plain, ended = (Network.from_tables([*tables, *end], (4, 4, 1), 3) for end in ([], [{"type": "softmax"}]))
+    parameters, (images, labels) = plain.init(0), batch(plain, 5)
+    assert (
+        gradient(ended, parameters, images, labels)[1].tobytes()
+        == gradient(plain, parameters, images, labels)[1].tobytes()
+    )
+    assert ended.probabilities(parameters, images).tobytes() == plain.probabilities(parameters, images).tobytes()
+    assert Network.from_tables(ended.tables(), (4, 4, 1), 3).layers == ended.layers
+    with pytest.raises(InputError, match=r"layer 5 \(softmax1\): .*cross_entropy, and this one is mse"):
+        Network.from_tables([*tables, {"type": "softmax"}], (4, 4, 1), 3, loss=MSE())
+
+
+def test_single_numbers_are_not_normalised() -> None:
+    norm = {"type": "residual", "layers": [{**CONV, "kernel": 1}, NORM], "shortcut": [{**CONV, "kernel": 1}]}
+    for tables in ([POOL, NORM, FLATTEN, DENSE], [POOL, norm, FLATTEN, DENSE]):
+        network = Network.from_tables(tables, (2, 2, 1), 3)
+        with pytest.raises(InputError, match=r"batchnorm1: its input is \(1, 1, .\): with train.microbatch = 1"):
+            check_statistics(network.layers, network.input_shape)
+    network = Network.from_tables([NORM, FLATTEN, DENSE], (2, 1, 1), 3)
+    check_statistics(network.layers, network.input_shape)
+
+
 def test_images_gradient_is_not_computed() -> None:
     network = Network.from_tables([RELU, CONV, FLATTEN, DENSE], (4, 4, 1), 2)
     parameters, (images, labels) = network.init(0), batch(network, 3)
@@ -472,6 +497,10 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
         (
             [{"type": "residual", "layers": [], "shortcut": [RELU, {**CONV, "depth": 3}]}],
             ["layer 1 (residual1), shortcut: layer 2 (conv2d)", "unknown key 'depth'"],
+        ),
+        (
+            [{"type": "residual", "layers": [{**CONV, "name": "shortcut"}]}],
+            ["layer 1 (residual1), layers: layer 1", "`shortcut`", "another"],
         ),
         ([{"type": "residual", "layers": [3]}], ["layer 1 (residual1), layers: layer 1", "3 is no table"]),
         ([{"type": "residual"}], ["layer 1 (residual)", "missing key `layers`"]),

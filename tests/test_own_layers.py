@@ -196,6 +196,7 @@ def run(script: Path, *arguments: object, **environment: str) -> "subprocess.Com
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_time")
 def test_workers_have_the_layers_of_a_script_and_of_a_module_beside_it_without_their_files(
     tmp_path: Path, ray_address: str
@@ -225,6 +226,7 @@ except cnnpar.errors.InputError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_resume_with_a_changed_layer_is_refused_by_its_type_and_with_one_left_alone_goes_on(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(RESUMED)
@@ -301,3 +303,21 @@ def test_a_struct_that_went_by_value_has_its_fields_defaults_methods_and_rules()
     assert anew(first=1) != sent == anew(first=3, name="a")
     with pytest.raises(AttributeError):
         sent.first = 4
+
+
+def test_constants_wherever_a_class_has_them_are_part_of_its_digest() -> None:
+    def made(factor: float, kind: str) -> Layer:
+        table, listed = np.array([factor]), [factor]
+
+        class Kept(Layer, frozen=True, tag="kept"):
+            """Takes it from an array, a list, or a default."""
+
+            def forward(self, x: Array, work: Workspace, by: float = factor if kind == "default" else 1.0) -> Array:
+                del work
+                return x * by * (table[0] if kind == "array" else 1.0) * (listed[0] if kind == "list" else 1.0)
+
+        return Kept()
+
+    for kind in ("array", "list", "default"):
+        digests = [own_layers([made(factor, kind)])["layer kept"] for factor in (1.0, 1.0, 3.0)]
+        assert digests[0] == digests[1] != digests[2]

@@ -175,6 +175,7 @@ def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free() -> None:
         start(config.Engine(workers=2, start_timeout=0.5), work, data, fail, lambda: False)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_added_is_used_and_its_loss_is_survived(ray_nodes: "Nodes") -> None:
     with (
         room(2),
@@ -204,6 +205,7 @@ def growing(transport: str) -> Iterator[tuple[Server, Keeping, list[str]]]:
         yield server, crew, warnings
 
 
+@pytest.mark.slow
 def test_an_actor_that_cannot_be_placed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew_module, "_PLACING_SECONDS", 0.3)
     warnings: list[str] = []

@@ -206,6 +206,7 @@ def test_going_back_to_an_earlier_checkpoint_gives_the_same_run(tmp_path: Path, 
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     checkpoint = tmp_path / "again" / name
     assert load(checkpoint).state.step < STEPS
+    (tmp_path / "again" / "model.json").unlink()
     train(wanted, None, checkpoint)
     assert_same_run(tmp_path / "whole", tmp_path / "again")
 
@@ -301,3 +302,17 @@ def wait_for_step(path: Path, step: int, finished: Any) -> None:
     while not (path.exists() and load(path).state.step >= step):
         assert finished() is None, "the run ended before it was killed"
         os.sched_yield()
+
+
+def test_a_run_does_not_go_back_over_what_it_has_come_to(tmp_path: Path, csv: Path) -> None:
+    wanted = settings(csv)
+    whole = train(wanted, tmp_path / "run", progress=Patient(tmp_path / "run" / "model.json"))
+    older = tmp_path / "run" / "model.prev.json"
+    assert load(older).state.step < whole.steps
+    with pytest.raises(InputError, match=r"has come to step 15, model.prev.json only to step"):
+        train(wanted, None, older)
+    assert load(tmp_path / "run" / "model.json").state.step == whole.steps
+    elsewhere = train(wanted, tmp_path / "elsewhere", older)
+    assert elsewhere.weights_sha256 == whole.weights_sha256
+    (tmp_path / "run" / "model.json").write_text("damaged")
+    assert train(wanted, None, older).weights_sha256 == whole.weights_sha256

@@ -52,7 +52,7 @@ def test_precision_and_recall_are_columns_and_rows() -> None:
     rows = [line.split() for line in text.splitlines()]
     assert ["a", "4", "75.00%", "75.00%"] in rows
     assert ["[b]", "0", "0.00%", "-"] in rows
-    assert ["c", "1", ".", "5"] in rows
+    assert ["2", "c", "1", ".", "5"] in rows
 
 
 def test_the_test_command_tells_what_was_taken_for_what(

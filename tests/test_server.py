@@ -17,6 +17,7 @@ from cnnpar.parallel.plan import Node, Span, Tree, microbatch_count
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import InProcess
 from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work, add_sums
+from cnnpar.settings import resolve
 from tests.several import Several
 from tests.toys import fail, in_process, made_run, opened, rich_run
 
@@ -197,3 +198,12 @@ def test_a_span_returns_the_blocks_of_its_tree() -> None:
             expected.put(Node(0, leaf), 1)
         assert [block.node for block in blocks] == [node for node, _ in expected]
         assert len({block.slot for block in blocks}) == len(blocks)
+
+
+def test_a_network_of_fewer_numbers_than_a_test_counts_has_gradients_of_its_own_size() -> None:
+    layers = [{"type": "avgpool2d", "size": 8}, {"type": "flatten"}, {"type": "dense"}]
+    _, work, data = made_run(settings=resolve({"model": {"layers": layers}}))
+    server = in_process(work, data)
+    assert work.size < work.length(Step(Kind.TEST, 0, 0))
+    assert server.gradient(work.network.init(0), 0, 0).vector.shape == (work.size,)
+    assert len(server.evaluate(work.network.init(0), Kind.TEST).counts) == work.length(Step(Kind.TEST, 0, 0))

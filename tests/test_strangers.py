@@ -231,6 +231,7 @@ def test_the_door_for_other_nodes_is_on_the_nodes_own_address_only() -> None:
         assert server.workers == 2
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_prove_themselves_end_the_start_with_their_reason() -> None:
     def forget_the_key(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
         serve(work, endpoint, b"a wrong key", worker)

@@ -79,11 +79,16 @@ def _hinge(settings: Hinge, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
     MultiMarginLoss (Crammer and Singer 2001; Weston and Watkins 1999); a share of it where the target is a share.
     """
     classes = z.shape[1]
-    rise = settings.margin - z[:, :, np.newaxis] + z[:, np.newaxis, :]  # (N, label, other)
-    rise[:, range(classes), range(classes)] = 0
-    shares = targets[:, :, np.newaxis] / classes
-    slopes = np.where(rise > 0, shares, 0)
-    return (shares * np.maximum(rise, 0)).sum(), slopes.sum(axis=1) - slopes.sum(axis=2)
+    value, gradient = 0.0, np.zeros_like(z)
+    for label in np.flatnonzero(targets.any(axis=0)):  # one after the other: all at once would take classes^2 numbers
+        rise = settings.margin - z[:, label, np.newaxis] + z
+        rise[:, label] = 0
+        share = targets[:, label, np.newaxis] / classes
+        slopes = np.where(rise > 0, share, 0)
+        value += (share * np.maximum(rise, 0)).sum()
+        gradient += slopes
+        gradient[:, label] -= slopes.sum(axis=1)
+    return value, gradient
 
 
 def _sigmoid(z: Matrix) -> Matrix:

@@ -19,7 +19,7 @@ from cnnpar.nn import counts, loops, losses
 from cnnpar.nn.arena import Scratch
 from cnnpar.nn.chain import Chain, Generators
 from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers import Buffer, Layer, Workspace
+from cnnpar.nn.layers import Buffer, Layer, Softmax, Workspace
 from cnnpar.nn.layout import layout, segments
 from cnnpar.nn.tables import check_sizes, layers_from_tables
 
@@ -56,7 +56,8 @@ class Network:
         self.input_shape = input_shape
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._loss = loss
-        self.chain = Chain(layers, input_shape)
+        # The loss takes logits, and has a softmax of its own.
+        self.chain = Chain(layers[:-1] if layers and isinstance(layers[-1], Softmax) else layers, input_shape)
         self.classes = self.chain.shapes[-1][0]
         self.layout = layout(self.chain, freeze)
         shares = [(entry, buffer.share) for entry, buffer in zip(self.layout.buffers, self._buffers(), strict=True)]
@@ -94,6 +95,11 @@ class Network:
             raise InputError(
                 f"loss.class_weights: {len(loss.class_weights)} numbers, but there are {classes} classes; one for each"
             )
+        if network.layers and isinstance(network.layers[-1], Softmax) and not isinstance(loss, CrossEntropy):
+            raise InputError(
+                f"layer {len(network.layers)} ({network.layers[-1].name}): a softmax at the end goes with the loss "
+                f"cross_entropy, and this one is {loss.__struct_config__.tag}; leave the layer out"
+            )
         if not 0 < network.layout.trained <= _MOST_PARAMETERS:
             raise InputError(
                 f"the network has {network.layout.trained:,} parameters, but needs 1 to {_MOST_PARAMETERS:,}; "
@@ -111,7 +117,7 @@ class Network:
         """Starting parameters and buffers (size,). Each parameter has a random stream, keyed by seed and place."""
         vector = np.empty(self.layout.size, self.dtype)
         views = self.layout.views(vector)
-        for index, (layer, parameters) in enumerate(zip(self.layers, self.chain.parameters, strict=True)):
+        for index, (layer, parameters) in enumerate(zip(self.chain.layers, self.chain.parameters, strict=True)):
             for number, (name, parameter) in enumerate(parameters.items()):
                 philox = np.random.Philox(key=[seed, _INIT_DOMAIN], counter=[0, 0, number, index])
                 views[f"{layer.name}.{name}"][...] = parameter.draw(np.random.Generator(philox))
@@ -203,7 +209,9 @@ class Network:
         views = self.layout.views(vector)
         return [
             {name: views[f"{layer.name}.{name}"] for name in (*parameters, *buffers)}
-            for layer, parameters, buffers in zip(self.layers, self.chain.parameters, self.chain.buffers, strict=True)
+            for layer, parameters, buffers in zip(
+                self.chain.layers, self.chain.parameters, self.chain.buffers, strict=True
+            )
         ]
 
     def _workspaces(self, samples: int, parameters: Array) -> list[Workspace]:
@@ -211,7 +219,7 @@ class Network:
         work = self._kept.pop(samples, None)
         if work is None:
             work = self.chain.workspaces(self._scratch, loops.best(self.dtype, sum(self.chain.products)))
-            for own, layer, p in zip(work, self.layers, self._views(parameters), strict=True):
+            for own, layer, p in zip(work, self.chain.layers, self._views(parameters), strict=True):
                 own.frozen = frozenset(name for name in p if f"{layer.name}.{name}" in self.layout.frozen)
             while len(self._kept) >= _KEPT_SIZES:
                 del self._kept[next(iter(self._kept))]

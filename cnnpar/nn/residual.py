@@ -11,7 +11,7 @@ from cnnpar.nn.chain import STREAMS, Chain, Generators
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace, register
 
-_SHORTCUT = "shortcut"
+SHORTCUT = "shortcut"
 
 
 @register
@@ -70,7 +70,7 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
 
     def branches(self) -> dict[str, tuple[Layer, ...]]:
         """The two lists of layers, by the word that they begin the names of their parameters with."""
-        return {"": self.layers, _SHORTCUT: self.shortcut}
+        return {"": self.layers, SHORTCUT: self.shortcut}
 
     def _branches(self, shape: Shape) -> "list[_Branch]":
         return [_branch(layers, shape, name) for name, layers in self.branches().items()]

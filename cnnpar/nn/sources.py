@@ -3,20 +3,23 @@
 import hashlib
 import inspect
 from collections.abc import Iterable, Iterator
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from cnnpar.nn.layers.base import Layer
 
 _PLAIN = (bool, int, float, str, bytes, tuple)
+_CONSTANT = (*_PLAIN, list, dict, set, frozenset, np.ndarray)  # of large arrays within these, numpy shows the ends
 
 
 def own_layers(layers: Iterable[Layer]) -> dict[str, str]:
     """A digest for each type of layer that a user defined, as `layer TYPE`; part of the fingerprint of a run.
 
-    It covers the class, and the functions, classes and plain constants of the same module that its methods name.
+    It covers the class, and the functions, classes and constants of the same module that its methods name, enclose, or
+    have as defaults.
     """
     return {
         f"layer {cls.__struct_config__.tag}": _digest(cls)
@@ -46,7 +49,9 @@ def _digest(cls: type[Layer]) -> str:
 
 def _text(thing: Any) -> str:
     """Its source, or, where there is none to read, as in an interactive session, what it was compiled to."""
-    if isinstance(thing, _PLAIN):
+    if isinstance(thing, np.ndarray):
+        return f"{thing.dtype} {thing.shape} {thing.tolist()!r}"
+    if isinstance(thing, _CONSTANT):
         return repr(thing)
     try:
         return inspect.getsource(thing)
@@ -61,12 +66,23 @@ def _used(thing: Any) -> Iterator[Any]:
     if isinstance(thing, type):
         yield from (base for base in thing.__bases__ if base.__module__ == thing.__module__)
     for function in _functions(thing):
+        kept = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+        yield from (value for value in [*kept, *(function.__defaults__ or ())] if isinstance(value, _CONSTANT))
+        yield from (value for value in (function.__kwdefaults__ or {}).values() if isinstance(value, _CONSTANT))
         for name in (name for code in _codes(function.__code__) for name in code.co_names):
             value: Any = function.__globals__.get(name)
             value = getattr(value, "__wrapped__", value)
             ours = isinstance(value, FunctionType | type) and value.__module__ == function.__module__
-            if ours or isinstance(value, _PLAIN):
+            if ours or isinstance(value, _CONSTANT):
                 yield value
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def _functions(thing: Any) -> list[FunctionType]:

@@ -9,8 +9,8 @@ import msgspec
 
 from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Shape
-from cnnpar.nn.layers import LAYERS, Dense, Layer
-from cnnpar.nn.residual import Residual
+from cnnpar.nn.layers import LAYERS, BatchNorm2D, Dense, Layer
+from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.untrusted import plain, shown
 
 # Beyond all that is ever meant; within them, whatever is said of a network can be counted and printed.
@@ -59,6 +59,20 @@ def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> N
             )
 
 
+def check_statistics(layers: Sequence[Layer], shape: Shape) -> None:
+    """Raises InputError where batch normalisation of a single sample of `shape` would see a single number."""
+    for layer in layers:
+        if isinstance(layer, BatchNorm2D) and math.prod(shape[:2]) == 1:
+            raise InputError(
+                f"{layer.name}: its input is {shape}: with train.microbatch = 1 each channel is a single number, which "
+                "has no variance; make the microbatch larger"
+            )
+        if isinstance(layer, Residual):
+            for branch in layer.branches().values():
+                check_statistics(branch, shape)
+        shape = layer.output_shape(shape)
+
+
 def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str = "", depth: int = 0) -> list[Layer]:
     """Layers with settings, names and units filled in, which may not fit each other; `within`: of which layer."""
     layers: list[Layer] = []
@@ -76,6 +90,10 @@ def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str 
         counts[layer.kind] = counts.get(layer.kind, 0) + 1
         if not layer.name:
             layer = msgspec.structs.replace(layer, name=f"{layer.kind}{counts[layer.kind]}")
+        if depth and layer.name == SHORTCUT:
+            raise InputError(
+                f"{place}: `{SHORTCUT}` is what the way around these layers is called; choose another name"
+            )
         if layer.name in places:
             raise InputError(f"{place} ({layer.name}): {places[layer.name]} has the same name; names must differ")
         places[layer.name] = place
@@ -130,6 +148,6 @@ def _explain(error: msgspec.ValidationError, cls: type[Layer]) -> str:
     message = plain(message[:1].lower() + message[1:])
     if not key:
         return message
-    hint = get_type_hints(cls)[key.rstrip("`").partition("[")[0]]
+    hint = get_type_hints(cls).get(key.rstrip("`").partition("[")[0])
     choices = [choice for option in (hint, *get_args(hint)) for choice in get_args(option) if isinstance(choice, str)]
     return f"{message} at `{key}" + (f"; allowed: {', '.join(choices)}" if "enum" in message else "")

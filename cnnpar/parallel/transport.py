@@ -85,7 +85,9 @@ class InProcess:
 
     def __init__(self, work: Work) -> None:
         """`work` must be able to prepare its inputs."""
+        self._work = work
         self._slots = np.empty(slots_shape(work), np.float32)
+        self._length = 0  # of what the job under way yields
         self._computer = Computer(work, self._slots)
         self._parameters = np.empty(0, np.float32)
         self._worker: int | None = None
@@ -110,6 +112,7 @@ class InProcess:
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:  # noqa: ARG002
         """Put the job aside for `wait`."""
         self._job = job
+        self._length = self._work.length(step)
         self._began = time.perf_counter()
         self._pieces = self._computer.pieces(step, span, self._parameters)
 
@@ -122,7 +125,7 @@ class InProcess:
             next(self._pieces)
         except StopIteration as done:
             self._pieces = None
-            blocks = [(node, self._slots[slot], sums) for node, slot, sums in done.value]
+            blocks = [(node, self._slots[slot, : self._length], sums) for node, slot, sums in done.value]
             return [Answer(self._worker, self._job, time.perf_counter() - self._began, blocks)]
         return []
 

@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
@@ -20,7 +21,7 @@ from cnnpar.data.sources import load
 from cnnpar.errors import InputError
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
-from cnnpar.nn.residual import Residual
+from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.untrusted import plain
 
@@ -80,8 +81,24 @@ def outline(config: Config, shape: str | None, classes: int | None, json: bool) 
         raise InputError(f"--shape {shape}: expected H,W,C, for example 32,32,3")
     if not json:
         return _page(_table(network))
-    facts = {"image_shape": network.input_shape, "classes": network.classes, "parameters": network.layout.trained}
-    return msgspec.json.encode({**facts, "mflop": _mflop(sum(network.chain.products))}).decode()
+    facts = {
+        "image_shape": network.input_shape,
+        "classes": network.classes,
+        "parameters": network.layout.trained,
+        "mflop": _mflop(sum(network.chain.products)),
+        "layers": [{**row._asdict(), "path": ".".join(row.path)} for row in _rows(network.layers, network.input_shape)],
+    }
+    return msgspec.json.encode(facts).decode()
+
+
+class _Row(NamedTuple):
+    """A layer in the table."""
+
+    path: tuple[str, ...]  # its name, after those of the layers that it is within
+    type: str
+    output: tuple[int, ...]
+    parameters: int
+    mflop: float  # forward, for one image
 
 
 def _network(config: Config, shape: ImageShape, classes: int) -> Network:
@@ -104,31 +121,29 @@ def _table(network: Network) -> Table:
     for column in ("output", "parameters", "MFLOP"):
         layers.add_column(column, justify="right", no_wrap=True)
     layers.add_row(*_texts(["", "input", _by(network.input_shape), "", ""]))
+    before: list[str] = []
     for row in _rows(network.layers, network.input_shape):
-        layers.add_row(*_texts(row))
+        *within, name = row.path
+        if within and within[-1] == SHORTCUT and within != before:
+            layers.add_row(*_texts(["  " * (len(within) - 1) + SHORTCUT, "", "", "", ""]))
+        before = within
+        cells = [f"{row.parameters:,}" if row.parameters else "", f"{row.mflop:,.2f}" if row.mflop else ""]
+        layers.add_row(*_texts(["  " * len(within) + name, row.type, _by(row.output), *cells]))
     mflop = _mflop(sum(network.chain.products))
     layers.add_row(*_texts(["all", "", "", f"{network.layout.trained:,}", f"{mflop:,.2f}"]))
     return layers
 
 
-def _rows(layers: Iterable[Layer], shape: tuple[int, ...], indent: str = "") -> Iterator[list[str]]:
-    """Name, type, output, parameters, and operations forward for one image; layers within a layer follow it."""
+def _rows(layers: Iterable[Layer], shape: tuple[int, ...], within: tuple[str, ...] = ()) -> Iterator[_Row]:
+    """The layers, each followed by those within it."""
     for layer in layers:
         before, shape = shape, layer.output_shape(shape)
         count = sum(math.prod(parameter.shape) for parameter in layer.parameters(before).values())
-        kind, products = str(layer.__struct_config__.tag), layer.products(before)
-        yield [
-            indent + layer.name,
-            kind,
-            _by(shape),
-            f"{count:,}" if count else "",
-            f"{_mflop(products):,.2f}" if products else "",
-        ]
+        path = (*within, layer.name)
+        yield _Row(path, str(layer.__struct_config__.tag), shape, count, _mflop(layer.products(before)))
         if isinstance(layer, Residual):
-            yield from _rows(layer.layers, before, indent + "  ")
-            if layer.shortcut:
-                yield [f"{indent}  shortcut", "", "", "", ""]
-                yield from _rows(layer.shortcut, before, indent + "    ")
+            for name, branch in layer.branches().items():
+                yield from _rows(branch, before, (*path, name) if name else path)
 
 
 def _mflop(products: int) -> float:

@@ -64,20 +64,21 @@ def as_text(found: Scores, by_class: bool) -> str:
         )
     parts = [line, _drawn(table)]
     if len(names) <= _WIDEST:
-        parts.append(_drawn(_matrix(names, found.confusion)))
+        parts.append(f"rows: what it is, columns: what it was taken for\n{_drawn(_matrix(names, found.confusion))}")
+    else:
+        parts.append(f"the confusion matrix of more than {_WIDEST} classes is in --json")
     return "\n\n".join(parts)
 
 
 def _matrix(names: list[str], confusion: list[list[int]]) -> Table:
-    table = Table(
-        box=None, header_style="", padding=(0, 1, 0, 0), title="rows: what it is; columns: what it was taken for"
-    )
-    table.title_style, table.title_justify = "", "left"
+    """The classes are numbered, as their names have no room above the columns."""
+    table = Table(box=None, header_style="", padding=(0, 1, 0, 0))
     table.add_column("")
-    for name in names:
-        table.add_column(Text(plain(name, 6)), justify="right", no_wrap=True)
-    for name, row in zip(names, confusion, strict=True):
-        table.add_row(Text(plain(name, 6)), *(f"{count}" if count else "." for count in row))
+    for number in range(len(names)):
+        table.add_column(f"{number}", justify="right", no_wrap=True)
+    for number, (name, row) in enumerate(zip(names, confusion, strict=True)):
+        title = f"{number}" if name == f"{number}" else f"{number} {plain(name, 12)}"
+        table.add_row(Text(title), *(f"{count}" if count else "." for count in row))
     return table
 
 

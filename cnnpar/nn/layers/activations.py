@@ -188,7 +188,7 @@ class GELU(Layer, frozen=True, tag="gelu"):
 class Softmax(Layer, frozen=True, tag="softmax"):
     """exp(x), divided by its sum over the channels of a pixel, or over the features of a vector.
 
-    For the inside of a network. It is not for its end: the loss takes logits, and does this itself.
+    At a network's end it is what the loss `cross_entropy` does itself, of the logits before it.
     """
 
     kind: ClassVar[str] = "softmax"
