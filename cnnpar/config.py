@@ -221,6 +221,12 @@ class Config(Table, frozen=True):
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.schedule, Cosine) and self.schedule.warmup_epochs > self.train.epochs:
+            raise ValueError(
+                f"`warmup_epochs` of the schedule is {self.schedule.warmup_epochs:g}, `epochs` only {self.train.epochs}"
+            )
+
     def absolute(self) -> "Config":
         """The same, its files found from any folder."""
         return msgspec.structs.replace(self, data=self.data.absolute(), model=self.model.absolute())

@@ -25,6 +25,10 @@ class CrossEntropy(Table, frozen=True, tag_field="type", tag="cross_entropy"):
     label_smoothing: Share = 0.0  # share of a label that is spread over all classes
     class_weights: tuple[NonNegative, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.class_weights and not any(self.class_weights):
+            raise ValueError("`class_weights` are all 0, so nothing could be learned; one at least must be above 0")
+
 
 class MSE(Table, frozen=True, tag_field="type", tag="mse"):
     """The mean square of the difference from 1 at the label and 0 elsewhere."""

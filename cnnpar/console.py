@@ -66,7 +66,8 @@ def run(command: App, arguments: Sequence[str]) -> int:
     try:
         code = command(_spelled(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        say(f"{program}: error: {error}\nSee `{program} --help`.", sys.stderr)
+        named = [word for word in arguments[:1] if word in list(command)]  # the one of several commands
+        say(f"{program}: error: {error}\nSee `{' '.join([program, *named])} --help`.", sys.stderr)
         return InputError.exit_code
     except SystemExit as error:
         if error.code != signal.SIGTERM:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cnnpar.config import Config
+from cnnpar.config import Config, Constant
 from cnnpar.errors import DivergedError, Stopped
 from cnnpar.nn.network import Network, Sums
 from cnnpar.parallel.server import Server
@@ -62,7 +62,7 @@ def range_test(
     epochs = -(-len(rates) // steps_per_epoch)
     # A bad loss, which may be skipped in the run, is what is looked for here.
     settings = msgspec.structs.replace(config.train, epochs=epochs, patience=0, on_nonfinite="stop")
-    config = msgspec.structs.replace(config, train=settings)
+    config = msgspec.structs.replace(config, train=settings, schedule=Constant())
     watch = _Watch(rates, progress)
     try:
         train(

@@ -43,8 +43,11 @@ def transfer(source: str, network: Network, state: TrainState) -> Transfer:
     Arrays are the same if name and shape are; others stay as they are. Raises InputError when there are none, or the
     checkpoint cannot be read.
     """
-    path = newest_in(Path(source))
-    other, trained = unpack(load(path), str(path))
+    path = newest_in(Path(source).expanduser())
+    try:
+        other, trained = unpack(load(path), str(path))
+    except InputError as error:
+        raise InputError(f"model.init_from: {error}") from error
     with trained.judged() as weights:
         there, here = other.layout.views(weights), network.layout.views(state.parameters)
         both = [name for name in here if name in there]

@@ -17,7 +17,7 @@ import pytest
 
 import cnnpar
 from cnnpar import Layer, Workspace, cli, console, register
-from cnnpar.errors import InputError
+from cnnpar.errors import InputError, RunError
 from cnnpar.nn.kernels import Array
 from cnnpar.nn.layers import LAYERS, base
 from cnnpar.nn.network import Network
@@ -321,3 +321,39 @@ def test_constants_wherever_a_class_has_them_are_part_of_its_digest() -> None:
     for kind in ("array", "list", "default"):
         digests = [own_layers([made(factor, kind)])["layer kept"] for factor in (1.0, 1.0, 3.0)]
         assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "words"),
+    [
+        (
+            lambda x: x[:, 1:],
+            lambda dy: dy,
+            r"wrong1: its forward pass gave float32 \(4, 4\); by output_shape it is .*5\)",
+        ),
+        (lambda _: None, lambda dy: dy, "wrong1: its forward pass gave NoneType"),
+        (lambda x: x.astype(np.float64), lambda dy: dy, r"gave float64 \(4, 5\); by output_shape it is float32"),
+        (
+            lambda x: x * 1,
+            lambda _: None,
+            r"wrong1: its backward pass gave NoneType; by the input it is float32 \(4, 5\)",
+        ),
+    ],
+)
+def test_a_layer_that_does_not_what_it_says_is_named(tmp_path: Path, forward: Any, backward: Any, words: str) -> None:
+    @register
+    class Wrong(Layer, frozen=True, tag="wrong"):
+        """As it is made."""
+
+        kind = "wrong"
+
+        def forward(self, x: Array, work: Workspace) -> Array:
+            del work
+            return forward(x)  # type: ignore[no-any-return]
+
+        def backward(self, dy: Array, work: Workspace) -> Array | None:
+            del work
+            return backward(dy)  # type: ignore[no-any-return]
+
+    with pytest.raises(RunError, match=words):
+        cnnpar.train(tables(tmp_path, [{"type": "wrong"}]), run_dir=tmp_path / "run")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnpar.errors import RunError
 from cnnpar.nn.arena import Arena, Scratch
 from cnnpar.nn.fusion import fused
 from cnnpar.nn.kernels import Array, Shape
@@ -37,6 +38,8 @@ class Chain:
         self.buffers: list[dict[str, Buffer]] = [layer.buffers(shape) for layer, shape in before]
         self.products = [layer.products(shape) for layer, shape in before]  # for one sample, forward
         self.runs = _runs(self.layers, self.shapes)
+        own = [run.place for run in self.runs if type(run.layer).__module__.partition(".")[0] != "cnnpar"]
+        self._foreign = frozenset(own)  # layers of a user's, whose arrays are looked at
 
     def workspaces(self, scratch: Scratch, loops: Loops) -> list[Workspace]:
         """New ones, which share `scratch`."""
@@ -51,6 +54,8 @@ class Chain:
             own.generator = rng(place) if rng and layer.random else None
             own.generators = _within(rng, place) if rng else None
             x = own.y = layer.forward(x, own)
+            if place in self._foreign:
+                _require(x, self.shapes[place + 1], own.x, f"{layer.name}: its forward pass", "output_shape")
         return x
 
     def backward(self, dy: Array, work: Sequence[Workspace], wanted: bool) -> Array | None:
@@ -66,7 +71,18 @@ class Chain:
             work[place].wanted = wanted or number > first
             assert gradient is not None, "only the first layer's may be left out"
             gradient = layer.backward(gradient, work[place])
+            if place in self._foreign and work[place].wanted:
+                _require(gradient, self.shapes[place], work[place].x, f"{layer.name}: its backward pass", "the input")
         return gradient
+
+
+def _require(array: object, shape: Shape, x: Array, what: str, whose: str) -> None:
+    """Raises RunError unless it is an array of the samples of x, whose shape is `shape` without them."""
+    samples = x.shape[-2]
+    expected = (*shape[:-1], samples, shape[-1])
+    if not isinstance(array, np.ndarray) or array.shape != expected or array.dtype != x.dtype:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise RunError(f"{what} gave {found}; by {whose} it is {x.dtype} {expected}")
 
 
 def _within(rng: Generators, place: int) -> Generators:
