@@ -4,6 +4,7 @@ import shlex
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from cnnpar import __version__, optim
 from cnnpar.atomic import write
@@ -26,7 +27,6 @@ from cnnpar.range_test import range_test
 from cnnpar.rates import Curve, Range
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
-from cnnpar.report.scores import Scores, scores
 from cnnpar.resume import Resume, check_newest, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
 from cnnpar.settings import to_toml
@@ -34,6 +34,9 @@ from cnnpar.state import TrainState, first_state
 from cnnpar.summary import Summary, summarise
 from cnnpar.training import train
 from cnnpar.transfer import transfer
+
+if TYPE_CHECKING:
+    from cnnpar.report.scores import Scores
 
 _CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
 
@@ -156,11 +159,13 @@ def rate_run(config: Config, wanted: Range, progress: Progress, stop: StopSignal
 
 def evaluate_run(
     payload: Payload, source: str | None, engine: Engine, path: str, warn: Callable[[str], None]
-) -> Scores:
+) -> "Scores":
     """How good the model of checkpoint `path` is on the data set or file `source`; None: on its run's own.
 
     Raises InputError where those do not fit the model, or the run had none.
     """
+    from cnnpar.report.scores import scores  # it draws tables, which no training does
+
     use_one_thread()
     network, state = unpack(payload, path)
     known = payload.preprocessing

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from cnnpar import config
 from cnnpar.data.dataset import Dataset
-from cnnpar.parallel.direct import Direct
 from cnnpar.parallel.fingerprint import use_one_thread
 from cnnpar.parallel.ray_settings import prepare_ray
 from cnnpar.parallel.server import Server
@@ -33,6 +32,8 @@ def start(
 
         cluster = Cluster(settings, work, data)
         if settings.transport == "direct":
+            from cnnpar.parallel.direct import Direct
+
             transport = Direct(work, cluster, settings.start_timeout)
         else:
             from cnnpar.parallel.ray_store import RayStore
