@@ -128,7 +128,8 @@ def test_a_worker_killed_at_rest_is_replaced_and_changes_nothing(alone: str) -> 
         step_until(server, lambda: server.workers == 3 and len(warnings) == 4)
     lost = ["worker 1 is lost: exit code -9", "worker 0 is lost: exit code -9"]
     assert [text for text in warnings if "lost" in text] == lost
-    assert [text for text in warnings if text not in lost] == ["worker 3 has come", "worker 4 has come"]
+    # Either may be the first to be up.
+    assert sorted(text for text in warnings if text not in lost) == ["worker 3 has come", "worker 4 has come"]
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
