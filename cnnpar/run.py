@@ -194,8 +194,7 @@ def _data(config: Config) -> tuple[Splits, Preprocessing]:
 
 
 def _network(config: Config, preprocessing: Preprocessing) -> Network:
-    shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
-    network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
+    network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     if config.train.microbatch == 1:
         check_statistics(network.layers, network.input_shape)
     return network

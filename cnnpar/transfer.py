@@ -43,7 +43,7 @@ def transfer(source: str, network: Network, state: TrainState) -> Transfer:
     Arrays are the same if name and shape are; others stay as they are. Raises InputError when there are none, or the
     checkpoint cannot be read.
     """
-    path = newest_in(Path(source).expanduser())
+    path = newest_in(Path(source))
     try:
         other, trained = unpack(load(path), str(path))
     except InputError as error:

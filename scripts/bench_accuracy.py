@@ -70,8 +70,7 @@ def course(config: Config, splits: Splits, every: int) -> tuple[Curve, str]:
     """A whole run of cnnpar, and its digest."""
     assert splits.test is not None
     preprocessing = Preprocessing.of(splits.train)
-    shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
-    network = Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
+    network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     data = {Kind.TRAIN: splits.train, Kind.TEST: splits.test}
     sizes = {kind: len(part) for kind, part in data.items()}
     work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)

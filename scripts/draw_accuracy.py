@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cnnpar.report.plots import TRAINING, VALIDATION
+from cnnpar.report.plots import TRAINING, VALIDATION, dress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,11 +53,7 @@ def draw(recipes: dict[str, dict[str, list[Any]]], path: Path) -> None:
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda x, _: f"{x:g} s" if x < 60 else f"{x / 60:g} min" if x < 3600 else f"{x / 3600:g} h")
     )
-    axes.set_xlabel("training time on 2 cores")
-    axes.set_ylabel("test accuracy (%)")
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    dress(axes, "training time on 2 cores", "test accuracy (%)")
     axes.legend(loc="lower left", frameon=False)
     figure.savefig(path)
 

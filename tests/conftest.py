@@ -38,6 +38,12 @@ def in_time() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture
+def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes ten times as long as a tiny run; the processes of tests/test_cli.py draw it."""
+    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def alone() -> str:
     """The digest of the run of `toys.made_run` in this process."""

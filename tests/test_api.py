@@ -15,10 +15,7 @@ from cnnpar.settings import to_tables, to_toml
 from tests.tiny import ROOT, settings, write_csv
 from tests.tiny import train as train_in_process
 
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("without_picture")
 
 
 def tables(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:

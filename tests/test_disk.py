@@ -29,9 +29,7 @@ Change = Callable[[Path], contextlib.AbstractContextManager[object]]
 BEGIN, SEEN, END = 6, 8, 12  # steps of 15: the trouble begins, is noticed, and ends where it ends
 
 
-@pytest.fixture(autouse=True)
-def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("without_picture")
 
 
 @pytest.fixture

@@ -58,9 +58,7 @@ def test_the_best_epoch_by_loss_is_the_first_of_lowest_finite_loss(losses: list[
     assert state.out_of(2) == (len(losses) - (best or 0) >= 2)
 
 
-@pytest.fixture(autouse=True)
-def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("without_picture")
 
 
 @pytest.fixture

@@ -22,9 +22,7 @@ from tests.tiny import LAYERS, settings, train, write_csv
 STEPS = 15
 
 
-@pytest.fixture(autouse=True)
-def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("without_picture")
 
 
 @pytest.fixture

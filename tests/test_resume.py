@@ -51,10 +51,7 @@ class Patient(Progress):
             wait_for_step(self.model, step - 1, lambda: None)
 
 
-@pytest.fixture(autouse=True)
-def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes ten times as long as such a run; the processes of tests/test_cli.py draw it."""
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("without_picture")
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def made_run(
     )
     data = {Kind.TRAIN: made_data(samples), Kind.VALIDATION: made_data(21, 1), Kind.TEST: made_data(30, 2)}
     preprocessing = Preprocessing.of(data[Kind.TRAIN])
-    network = Network.from_tables(settings.model.layers, (8, 8, 1), 3, loss=settings.loss, freeze=settings.model.freeze)
+    network = Network.from_config(settings, (8, 8, 1), 3)
     sizes = {kind: len(part) for kind, part in data.items()}
     balance = settings.data.balance
     return settings, Training(network, preprocessing, settings.augment, settings.train, sizes, balance), data

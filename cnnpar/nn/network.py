@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cnnpar.config import CrossEntropy, Loss
+from cnnpar.config import Config, CrossEntropy, Loss
 from cnnpar.errors import InputError
 from cnnpar.nn import counts, loops, losses
 from cnnpar.nn.arena import Scratch
@@ -107,6 +107,11 @@ class Network:
             )
         check_sizes(network.layers, input_shape)
         return network
+
+    @classmethod
+    def from_config(cls, config: Config, input_shape: tuple[int, int, int], classes: int) -> "Network":
+        """The network of a configuration, with its loss and what of it is frozen. Raises as `from_tables`."""
+        return cls.from_tables(config.model.layers, input_shape, classes, loss=config.loss, freeze=config.model.freeze)
 
     def tables(self) -> list[dict[str, Any]]:
         """The layers as plain tables with every setting filled in; `from_tables` makes the same network of them."""

@@ -3,29 +3,25 @@
 Of a configuration there is only the network, which a run would train.
 """
 
-import io
 import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cnnpar.checkpoint import Payload
 from cnnpar.config import Config
-from cnnpar.data.dataset import ImageShape
 from cnnpar.data.sources import load
 from cnnpar.errors import InputError
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
 from cnnpar.nn.residual import SHORTCUT, Residual
+from cnnpar.report.page import page
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.untrusted import plain
-
-WIDTH = 80  # columns
 
 
 def describe(payload: Payload, network: Network, state: TrainState) -> str:
@@ -60,7 +56,7 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     for name, fact in facts.items():
         pairs.add_row(*_texts([name, fact]))
 
-    return _page(pairs, "", _table(network))
+    return page(pairs, "", _table(network))
 
 
 def outline(config: Config, shape: str | None, classes: int | None, json: bool) -> str:
@@ -73,14 +69,14 @@ def outline(config: Config, shape: str | None, classes: int | None, json: bool) 
         raise InputError("--shape and --classes go together; without them the data of the settings are looked at")
     if shape is None:
         train = load(config.data).train
-        network = _network(config, train.image_shape, len(train.class_names))
+        network = Network.from_config(config, train.image_shape, len(train.class_names))
     elif re.fullmatch("[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){2}", shape):
         height, width, channels = map(int, shape.split(","))
-        network = _network(config, (height, width, channels), classes or 0)
+        network = Network.from_config(config, (height, width, channels), classes or 0)
     else:
         raise InputError(f"--shape {shape}: expected H,W,C, for example 32,32,3")
     if not json:
-        return _page(_table(network))
+        return page(_table(network))
     facts = {
         "image_shape": network.input_shape,
         "classes": network.classes,
@@ -99,18 +95,6 @@ class _Row(NamedTuple):
     output: tuple[int, ...]
     parameters: int
     mflop: float  # forward, for one image
-
-
-def _network(config: Config, shape: ImageShape, classes: int) -> Network:
-    return Network.from_tables(config.model.layers, shape, classes, loss=config.loss, freeze=config.model.freeze)
-
-
-def _page(*parts: Table | str) -> str:
-    page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
-    with page.capture() as capture:
-        for part in parts:
-            page.print(part)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _table(network: Network) -> Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # apart in grey and for colour-blind eyes too
@@ -84,11 +85,7 @@ def draw_accuracy(history: Sequence[EpochAccuracy], path: str | Path, title: str
     axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 2.5: at most one decimal
     axes.set_ylim(*_frame(training, validation))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy (%)")
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    dress(axes, "epoch", "accuracy (%)")
     figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
     # Above the axes, where no curve can run beneath it.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
@@ -107,6 +104,15 @@ def _frame(*curves: Sequence[tuple[int, float]]) -> tuple[float, float]:
     low = min(low, high - 1)  # an axis of hundredths of a percent would show noise
     room = 0.06 * (high - low)
     return max(low - room, -room / 3), min(high + room, 100 + room / 3)
+
+
+def dress(axes: "Axes", x: str, y: str) -> None:
+    """Names at the axes, and a grid behind the curves."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def write(figure: "Figure", path: Path) -> None:

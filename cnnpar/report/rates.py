@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from cnnpar.rates import Curve
-from cnnpar.report.plots import TRAINING, VALIDATION, write
+from cnnpar.report.plots import TRAINING, VALIDATION, dress, write
 
 _ROWS = 12  # of the table, about
 
@@ -71,11 +71,7 @@ def draw_rates(curve: Curve, path: Path, title: str) -> None:
         )
     axes.set_xscale("log")
     axes.set_ylim(*_frame(curve))
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("loss")
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    dress(axes, "learning rate", "loss")
     figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
     axes.legend(
         loc="lower right",

@@ -1,20 +1,18 @@
 """How good a model is, class by class: what `cnnpar-test` prints, from the counts of an evaluation."""
 
-import io
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cnnpar.nn import counts
 from cnnpar.parallel.server import Evaluation
+from cnnpar.report.page import page
 from cnnpar.untrusted import plain
 
-WIDTH = 80  # columns
 _WIDEST = 12  # classes whose confusion matrix fits into them
 
 
@@ -62,9 +60,9 @@ def as_text(found: Scores, by_class: bool) -> str:
         table.add_row(
             Text(plain(name, 40)), f"{sum(row):,}", _percent(found.precision[name]), _percent(found.recall[name])
         )
-    parts = [line, _drawn(table)]
+    parts = [line, page(table)]
     if len(names) <= _WIDEST:
-        parts.append(f"rows: what it is, columns: what it was taken for\n{_drawn(_matrix(names, found.confusion))}")
+        parts.append(f"rows: what it is, columns: what it was taken for\n{page(_matrix(names, found.confusion))}")
     else:
         parts.append(f"the confusion matrix of more than {_WIDEST} classes is in --json")
     return "\n\n".join(parts)
@@ -91,10 +89,3 @@ def _shares(matrix: NDArray[np.int64], totals: Any, names: tuple[str, ...]) -> d
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
-
-
-def _drawn(table: Table) -> str:
-    page = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
-    with page.capture() as capture:
-        page.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())

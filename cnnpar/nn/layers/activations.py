@@ -80,10 +80,7 @@ class Sigmoid(Layer, frozen=True, tag="sigmoid"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        y = np.negative(x, out=work.array("y", x.shape, x.dtype))
-        np.exp(y, out=y)  # an overflow to infinity is right: its reciprocal is 0
-        y += 1
-        return np.reciprocal(y, out=y)
+        return _sigmoid(x, work.array("y", x.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """dy * y * (1 - y)."""
@@ -143,10 +140,7 @@ class SiLU(Layer, frozen=True, tag="silu"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        share = np.negative(x, out=work.array("share", x.shape, x.dtype))
-        np.exp(share, out=share)  # an overflow to infinity is right: its reciprocal is 0
-        share += 1
-        np.reciprocal(share, out=share)
+        share = _sigmoid(x, work.array("share", x.shape, x.dtype))
         return np.multiply(x, share, out=work.array("y", x.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array:
@@ -206,6 +200,14 @@ class Softmax(Layer, frozen=True, tag="softmax"):
         dx = np.multiply(work.y, dy, out=work.array("dx", dy.shape, dy.dtype))
         np.subtract(dy, dx.sum(axis=-1, keepdims=True), out=dx)
         return np.multiply(dx, work.y, out=dx)
+
+
+def _sigmoid(x: Array, out: Array) -> Array:
+    """Write 1 / (1 + exp(-x))."""
+    np.negative(x, out=out)
+    np.exp(out, out=out)  # an overflow to infinity is right: its reciprocal is 0
+    out += 1
+    return np.reciprocal(out, out=out)
 
 
 def _normal(x: Array, out: Array, work: Workspace) -> None:
