@@ -1,5 +1,6 @@
 """One Ray cluster of two nodes for all tests that need Ray; most need none."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -19,9 +20,21 @@ NODE_CPUS = 9
 HANGING = 120  # seconds
 
 # Machines that run tests are busy ones: no example is too slow there. `--hypothesis-profile=thorough` tries more.
-hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("quick", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests with a Ray cluster go to one process, as they share it."""
+    for item in items:
+        if "ray_nodes" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+def pytest_collection_finish() -> None:
+    """All tests and what they import stay: the search for cycles need not go through them again and again."""
+    gc.freeze()
 
 
 @pytest.fixture
