@@ -157,7 +157,8 @@ class Recorder:
         began = self._clock()
         try:
             self._require()
-            draw_accuracy(state.history, self._files.picture, _title(self._files.directory))
+            best = state.best.epoch if state.best else None
+            draw_accuracy(state.history, self._files.picture, _title(self._files.directory), best)
             self._drawn = len(state.history)
         except Exception as error:  # a broken font or style of matplotlib must not end a training
             reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)

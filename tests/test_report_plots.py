@@ -70,6 +70,16 @@ def test_the_same_history_gives_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_the_ring_is_where_the_run_found_its_best_epoch(tmp_path: Path) -> None:
+    history = [Epoch(1, 0.5, 0.6), Epoch(2, 0.7, 0.9), Epoch(3, 0.8, 0.8)]
+    for best_epoch in (None, 2, 3):
+        draw_accuracy(history, tmp_path / f"{best_epoch}.png", "digits", best_epoch)
+    assert (tmp_path / "None.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    frames = [pixels(tmp_path / f"{epoch}.png")[80:-70, 95:] for epoch in (2, 3)]
+    black = [(frame < 40).all(axis=2).any(axis=0).nonzero()[0] for frame in frames]
+    assert black[0].mean() < black[1].mean()  # further to the right
+
+
 def test_a_title_may_hold_anything(tmp_path: Path) -> None:
     draw_accuracy(learning(2), tmp_path / "accuracy.png", "$\\frac{$ 5 _^ 中文 & <b>")
 

@@ -31,12 +31,15 @@ class EpochAccuracy(Protocol):
         """On data held out; None if not measured."""
 
 
-def draw_accuracy(history: Sequence[EpochAccuracy], path: str | Path, title: str) -> None:
+def draw_accuracy(
+    history: Sequence[EpochAccuracy], path: str | Path, title: str, best_epoch: int | None = None
+) -> None:
     """Draw training and validation accuracy (percent) over the epochs into a PNG file.
 
-    The legend says the last values, and a ring marks the best one (of the validation, if there is any). Low
-    accuracies of the first quarter of the epochs may lie below the frame, so that the rest is readable. The file
-    appears at once and whole. Raises OSError if it can't be written, ValueError if the history is empty.
+    The legend says the last values, and a ring marks the best epoch; by default that of the highest accuracy (of the
+    validation, if there is any). Low accuracies of the first quarter of the epochs may lie below the frame, so that
+    the rest is readable. The file appears at once and whole. Raises OSError if it can't be written, ValueError if the
+    history is empty.
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
@@ -64,8 +67,10 @@ def draw_accuracy(history: Sequence[EpochAccuracy], path: str | Path, title: str
                 markersize=4,
                 label=f"{name} {percents[-1]:.2f} %",
             )
-    # Of equal values the first: max keeps it.
-    best_epoch, best = max(validation or training, key=lambda point: point[1])
+    judged = validation or training
+    if best_epoch is None:
+        best_epoch = max(judged, key=lambda point: point[1])[0]  # of equal values the first: max keeps it
+    best = dict(judged)[best_epoch]
     axes.plot(
         [best_epoch],
         [best],
