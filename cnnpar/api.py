@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Result:
     """What a run has come to."""
 
     summary: Summary  # accuracies, digest, files: what `cnnpar-train --json` prints
+    _checkpoint: Path  # absolute
 
     @property
     def test_accuracy(self) -> float | None:
@@ -45,8 +46,11 @@ class Result:
 
     @cached_property
     def model(self) -> "Model":
-        """The model of the last step."""
-        return load(self.summary.checkpoint)
+        """The model of the last step. Raises InputError where its checkpoint has gone, or is of another state since."""
+        model = load(self._checkpoint)
+        if model.weights_sha256 != self.weights_sha256:
+            raise InputError(f"{self._checkpoint}: the run has gone on since; its model is `cnnpar.load` of that file")
+        return model
 
 
 class Model:
@@ -122,7 +126,7 @@ def train(
     elif isinstance(config, Config):
         resolved = config
     elif isinstance(config, Mapping):
-        resolved = settings.resolve(config)
+        resolved = settings.resolve(_plain(config))
     else:
         resolved = settings.resolve(settings.read(config), source=str(config))
     if resolved.engine.portable and portable_environment():
@@ -135,13 +139,24 @@ def train(
         summary = train_run(resolved, place, resumed, Progress("quiet" if quiet else "auto"), stop)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
         signal.raise_signal(signal.Signals[summary.stopped_by])
-    return Result(summary)
+    return Result(summary, Path(summary.checkpoint).absolute())
 
 
 def load(path: str | Path) -> Model:
     """The model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
     file = newest_in(Path(path))
     return Model(checkpoint.load(file), str(file))
+
+
+def _plain(value: Any) -> Any:
+    """The same, with numpy's numbers and arrays as Python's own, and paths as text."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value) if isinstance(value, PurePath) else value
 
 
 class _Unstoppable(StopSignal):

@@ -82,7 +82,7 @@ class Data(Table, frozen=True):
         if not self.name and not self.train:
             msgspec.structs.force_setattr(self, "name", "digits")
         if self.name and self.name not in DATA_NAMES:
-            raise ValueError(f"unknown data set {self.name!r}; known: {', '.join(DATA_NAMES)} (files go into `train`)")
+            raise ValueError(f"`name` is {self.name!r}; known are {', '.join(DATA_NAMES)} (files go into `train`)")
         if self.name and self.test:
             raise ValueError(f"data set {self.name!r} has its own test data; `test` goes with `train`")
         if len(self.shape) not in (0, 2, 3):
@@ -155,7 +155,7 @@ class Train(Table, frozen=True):
 
 
 class Engine(Table, frozen=True):
-    """Who computes. Nothing here changes the weights, and all of it may change when a run is resumed."""
+    """Who computes. But for `portable` nothing here changes the weights, and it may change when a run is resumed."""
 
     workers: Workers = 2  # Ray actors of one core each; LOW:HIGH = what there is room for; 0 = in this process, no Ray
     min_workers: Annotated[int, Meta(ge=0, le=MOST_WORKERS)] = 0  # with fewer a run waits; 0 = LOW, or else 1

@@ -1,6 +1,5 @@
 """A whole run from its parts: data, network, state, workers, files; and the test of a finished model."""
 
-import shlex
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from cnnpar.resume import Resume, check_newest, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
 from cnnpar.settings import to_toml
 from cnnpar.state import TrainState, first_state
-from cnnpar.summary import Summary, summarise
+from cnnpar.summary import Summary, options_to_go_on, summarise
 from cnnpar.training import train
 from cnnpar.transfer import transfer
 
@@ -52,7 +51,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     notes: list[str] = []
     if resume is None:
-        network = _network(config, preprocessing)
+        network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
         own = {**fingerprint(), **own_layers(network.layers)}
         state = first_state(config, network)
         if config.model.init_from:
@@ -73,6 +72,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     present = {kind: part for kind, part in data.items() if part is not None}
     sizes = {kind: len(part) for kind, part in present.items()}
     work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
+    if resume is None and work.smallest_microbatch == 1:
+        check_statistics(network.layers, network.input_shape)
     expected = state.epoch * work.steps_per_epoch + state.index
     if resume and (state.step != expected or state.index > work.steps_per_epoch):
         raise InputError(
@@ -124,7 +125,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
                 raise
             except RunError as error:
                 recorder.save(state)
-                raise RunError(f"{error}; --resume {shlex.quote(str(files.model))} goes on") from error
+                how = options_to_go_on(str(files.model), str(files.directory), place.to_path, config.engine.address)
+                raise RunError(f"{error}; {how} goes on") from error
             finally:
                 recorder.close(state)
     finally:
@@ -139,12 +141,14 @@ def rate_run(config: Config, wanted: Range, progress: Progress, stop: StopSignal
     Raises InputError, RunError, or Stopped. Nothing is written.
     """
     splits, preprocessing = _data(config)
-    network = _network(config, preprocessing)
+    network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     data = {Kind.TRAIN: splits.train}
     state = first_state(config, network)
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
     sizes = {Kind.TRAIN: len(splits.train)}
     work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
+    if work.smallest_microbatch == 1:
+        check_statistics(network.layers, network.input_shape)
     rates = wanted.rates(work.steps_per_epoch)
     server = start(config.engine, work, data, progress.note, stop)
     try:
@@ -191,13 +195,6 @@ def _data(config: Config) -> tuple[Splits, Preprocessing]:
     preprocessing = Preprocessing.of(splits.train)
     check_augment(config.augment, preprocessing.image_shape)
     return splits, preprocessing
-
-
-def _network(config: Config, preprocessing: Preprocessing) -> Network:
-    network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
-    if config.train.microbatch == 1:
-        check_statistics(network.layers, network.input_shape)
-    return network
 
 
 def _counts(splits: Splits) -> str:

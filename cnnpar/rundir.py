@@ -66,16 +66,20 @@ def check_new(place: Place) -> None:
     directory, to_path = place.run_dir, place.to_path
     if directory is not None:
         require_free(directory)
-        traces = ["model.json"] if place.may_have_begun else ["model.json", "metrics.jsonl"]
-        if any(exists(directory / name) for name in traces):
+        shown = shlex.quote(str(directory))
+        if exists(directory / "model.json"):
             raise InputError(
-                f"{directory}: holds a run already; --resume {shlex.quote(str(directory))} goes on with it, "
-                f"another --run-dir starts anew"
+                f"{directory}: holds a run already; --resume {shown} goes on with it, another --run-dir starts anew"
+            )
+        if exists(directory / "metrics.jsonl") and not place.may_have_begun:
+            raise InputError(
+                f"{directory}: holds a run already, whose checkpoint is elsewhere (--resume FILE --run-dir {shown}) or "
+                f"was never written (--resume auto starts it anew)"
             )
     if to_path is not None and exists(to_path) and not to_path.is_dir():
         raise InputError(
-            f"{to_path}: exists already; --resume {shlex.quote(str(to_path))} goes on if it is a checkpoint, "
-            f"another --to-path starts anew"
+            f"{to_path}: exists already; if it is a checkpoint, --resume {shlex.quote(str(to_path))} as well goes on "
+            f"with it, another --to-path starts anew"
         )
     _check(RunFiles.at(directory or _PARENT, to_path))
 

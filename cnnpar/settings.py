@@ -132,14 +132,17 @@ def _fill_in(tables: dict[str, Any], assigned: Sequence[Option], source: str) ->
 
 
 def _concerns(option: Option, section: str, key: str, message: str) -> bool:
-    """Whether an error at that place is about this option; one about a whole section names the keys it means."""
-    return option.section == section and (option.key == key.partition("[")[0] if key else f"`{option.key}`" in message)
+    """Whether an error at that place is about this option; one about a section, or all, names the keys it means."""
+    within = section in (option.section, "")
+    return within and (option.key == key.partition("[")[0] if key else f"`{option.key}`" in message)
 
 
 def _explain(message: str, section: str, key: str, tables: Mapping[str, Any]) -> str:
     """msgspec's message, with what is allowed where a key, a type or a choice is unknown."""
     unknown = message.startswith(("Object contains unknown field", "Invalid enum value", "Invalid value"))
     what, at, place = message.partition(" - at ")
+    if what.startswith("Expected `array`"):
+        what += """ (a list; on a command line '["a", "b"]' or [1, 2])"""
     allowed: Sequence[Any] = _SECTIONS
     if section:
         hint = get_type_hints(Config)[section]

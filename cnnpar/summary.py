@@ -8,7 +8,7 @@ import msgspec
 
 from cnnpar.config import BestBy, Train
 from cnnpar.nn.network import Sums
-from cnnpar.rundir import RunFiles
+from cnnpar.rundir import RunFiles, exists
 from cnnpar.state import TrainState
 
 
@@ -32,6 +32,7 @@ class Summary(msgspec.Struct, frozen=True):
     samples_per_second: float
     run_dir: str
     checkpoint: str
+    best_checkpoint: str | None = None  # None also where the run went on in another place since
     best_by: BestBy = "accuracy"
     ended_by: Literal["epochs", "patience"] | None = None  # what was used up, after `epochs` epochs
     stopped_by: str | None = None
@@ -61,23 +62,29 @@ def summarise(
         samples_per_second=round(state.samples / max(state.seconds, 1e-9), 1),
         run_dir=str(files.directory),
         checkpoint=str(files.model),
+        best_checkpoint=str(files.best) if state.best and exists(files.best) else None,
         best_by=state.best_by,
         ended_by=ended_by if stopped_by is None else None,
         stopped_by=stopped_by,
     )
 
 
+def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, address: str) -> str:
+    """Options of `cnnpar-train` for a run on the cluster `address`; `to_path`: where its checkpoint was asked for."""
+    options = ["--resume", checkpoint]
+    if to_path is not None:
+        options += ["--run-dir", run_dir, "--to-path", str(to_path)]
+    if address:
+        options += ["--address", address]
+    return shlex.join(options)
+
+
 def as_text(summary: Summary, to_path: Path | None, address: str) -> str:
     """What a person reads at the end; `to_path` is where the newest checkpoint was asked for, `address` the cluster."""
     lines = []
     if summary.stopped_by is not None:
-        command = ["cnnpar-train", "--resume", summary.checkpoint]
-        if to_path is not None:
-            command += ["--run-dir", summary.run_dir, "--to-path", str(to_path)]
-        if address:
-            command += ["--address", address]
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
-        lines.append(f"  {shlex.join(command)}")
+        lines.append(f"  cnnpar-train {options_to_go_on(summary.checkpoint, summary.run_dir, to_path, address)}")
     if summary.skipped_steps:
         lines.append(f"{summary.skipped_steps:,} steps were skipped: their loss or gradient was not finite")
     if summary.ended_by == "patience":
@@ -87,7 +94,7 @@ def as_text(summary: Summary, to_path: Path | None, address: str) -> str:
         best = f"best validation accuracy {summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch}"
         if summary.best_by == "loss":
             best = f"lowest validation loss {summary.best_validation_loss:.4g} in epoch {summary.best_epoch}"
-        lines.append(f"{best}: {shlex.quote(str(Path(summary.run_dir) / 'best.json'))}")
+        lines.append(f"{best}: {shlex.quote(summary.best_checkpoint)}" if summary.best_checkpoint else best)
     if summary.test_accuracy is not None:
         lines.append(f"test accuracy {summary.test_accuracy:.2%}")
     exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"

@@ -43,6 +43,30 @@ def test_a_run_goes_on_from_where_another_stopped(tmp_path: Path) -> None:
     assert again.weights_sha256 == whole.weights_sha256
 
 
+def test_a_result_has_its_own_model_or_says_that_it_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    constant = {"type": "constant"}
+    monkeypatch.chdir(tmp_path)
+    first = cnnpar.train(tables(csv, schedule=constant, train={"epochs": 1}), run_dir="run")
+    second = cnnpar.train(tables(csv, schedule=constant), resume="run")
+    monkeypatch.chdir("/")
+    assert second.model.weights_sha256 == second.weights_sha256
+    with pytest.raises(InputError, match="the run has gone on since"):
+        _ = first.model
+
+
+def test_settings_may_be_numbers_of_numpy_and_paths(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    plain = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "plain")
+    given = tables(csv, train={"epochs": 1})
+    given["train"]["epochs"] = np.int64(1)
+    given["train"]["ema_decay"] = np.float64(given["train"]["ema_decay"])
+    given["data"]["train"] = csv
+    given["data"]["shape"] = np.array([8, 8])
+    given["engine"]["allow_inexact"] = np.bool_(False)
+    assert cnnpar.train(given, run_dir=tmp_path / "given").weights_sha256 == plain.weights_sha256
+
+
 def test_a_model_predicts_what_the_test_counts(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     test = write_csv(tmp_path / "test.csv", 70, seed=1)

@@ -50,6 +50,18 @@ def test_the_cluster_that_runs_passes_the_check(ray_address: str) -> None:
     _check_address(ray_address, given=True)
 
 
+def test_where_a_remote_error_arose_is_told_with_it(ray_address: str) -> None:
+    del ray_address
+
+    def fail() -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError) as caught:
+        ray.get(ray.remote(fail).remote())
+    line = fail.__code__.co_firstlineno + 1
+    assert first_line(caught.value) == f"KeyError: 'mine' ({__file__}, line {line})"
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

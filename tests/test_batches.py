@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from cnnpar.data import batches, streams
 from cnnpar.data.batches import batch_indices, steps_per_epoch
+from cnnpar.parallel.work import Kind, Step
+from cnnpar.settings import resolve
+from tests.toys import LAYERS, made_run
 
 sizes = st.integers(1, 300)
 batch_sizes = st.integers(1, 400)
@@ -83,3 +86,16 @@ def test_every_position_is_as_likely_for_every_sample() -> None:
     """A chi-squared test of where sample 0 lands in 2,000 epochs; 29.9 is exceeded by chance once in 10,000."""
     counts = np.bincount([batch_indices(1, epoch, 0, 8, 8).tolist().index(0) for epoch in range(2000)], minlength=8)
     assert ((counts - 250) ** 2 / 250).sum() < 29.9
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "microbatch", "smallest"),
+    [(64, 16, 4, 4), (64, 16, 1, 1), (64, 1, 4, 1), (64, 10, 4, 2), (64, 9, 4, 1), (65, 16, 4, 1), (3, 16, 4, 3)],
+)
+def test_the_smallest_microbatch_of_an_epoch_is_known(samples: int, batch: int, microbatch: int, smallest: int) -> None:
+    tables = {"model": {"layers": LAYERS}, "train": {"batch_size": batch, "microbatch": microbatch}}
+    _, work, data = made_run(samples, resolve(tables))
+    work = work.with_data(data)
+    steps = [Step(Kind.TRAIN, 0, number) for number in range(work.steps_per_epoch)]
+    sizes = [len(work.prepare(step, part)[1]) for step in steps for part in range(work.microbatches(step))]
+    assert work.smallest_microbatch == min(sizes) == smallest

@@ -207,3 +207,13 @@ def test_a_data_set_checks_what_it_is_made_of() -> None:
     for wrong in ((images[0], labels), (images.astype(np.int64), labels), (images, labels[:1]), (images, images)):
         with pytest.raises(ValueError, match="must be"):
             Dataset(wrong[0], wrong[1], ("0",))
+
+
+def test_a_line_that_counts_the_columns_is_a_header(tmp_path: Path) -> None:
+    rows = [[1, *range(5, 21)], [0, *range(9, 25)]]
+    lines = [",".join(map(str, row)) for row in ([*range(17)], *rows)]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    (tmp_path / "b.csv").write_text("\n".join(lines[1:]))
+    found = [load(Data(name="", train=str(tmp_path / name), validation=0.0)).train for name in ("a.csv", "b.csv")]
+    np.testing.assert_array_equal(found[0].images, found[1].images)
+    np.testing.assert_array_equal(found[0].labels, found[1].labels)

@@ -290,7 +290,7 @@ def test_single_numbers_are_not_normalised() -> None:
     norm = {"type": "residual", "layers": [{**CONV, "kernel": 1}, NORM], "shortcut": [{**CONV, "kernel": 1}]}
     for tables in ([POOL, NORM, FLATTEN, DENSE], [POOL, norm, FLATTEN, DENSE]):
         network = Network.from_tables(tables, (2, 2, 1), 3)
-        with pytest.raises(InputError, match=r"batchnorm1: its input is \(1, 1, .\): with train.microbatch = 1"):
+        with pytest.raises(InputError, match=r"batchnorm1: its input is \(1, 1, .\): in a microbatch of one sample"):
             check_statistics(network.layers, network.input_shape)
     network = Network.from_tables([NORM, FLATTEN, DENSE], (2, 1, 1), 3)
     check_statistics(network.layers, network.input_shape)

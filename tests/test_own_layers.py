@@ -18,8 +18,9 @@ import pytest
 import cnnpar
 from cnnpar import Layer, Workspace, cli, console, register
 from cnnpar.errors import InputError, RunError
-from cnnpar.nn.kernels import Array
+from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers import LAYERS, base
+from cnnpar.nn.layers.base import Parameter
 from cnnpar.nn.network import Network
 from cnnpar.nn.sources import own_layers
 from tests.tiny import ROOT, write_csv
@@ -321,6 +322,27 @@ def test_constants_wherever_a_class_has_them_are_part_of_its_digest() -> None:
     for kind in ("array", "list", "default"):
         digests = [own_layers([made(factor, kind)])["layer kept"] for factor in (1.0, 1.0, 3.0)]
         assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_layer_that_leaves_a_gradient_out_is_named(tmp_path: Path) -> None:
+    @register
+    class Idle(Layer, frozen=True, tag="idle"):
+        """Its bias is added, and then forgotten."""
+
+        kind = "idle"
+
+        def parameters(self, shape: Shape) -> dict[str, Parameter]:
+            return {"bias": Parameter(shape)}
+
+        def forward(self, x: Array, work: Workspace) -> Array:
+            return x + work.p["bias"]
+
+        def backward(self, dy: Array, work: Workspace) -> Array | None:
+            del work
+            return dy
+
+    with pytest.raises(RunError, match=r"idle1: its backward pass did not fill work.g\['bias'\]"):
+        cnnpar.train(tables(tmp_path, [{"type": "idle"}]), run_dir=tmp_path / "run")
 
 
 @pytest.mark.parametrize(

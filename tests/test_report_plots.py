@@ -76,7 +76,7 @@ def test_the_ring_is_where_the_run_found_its_best_epoch(tmp_path: Path) -> None:
         draw_accuracy(history, tmp_path / f"{best_epoch}.png", "digits", best_epoch)
     assert (tmp_path / "None.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     frames = [pixels(tmp_path / f"{epoch}.png")[80:-70, 95:] for epoch in (2, 3)]
-    black = [(frame < 40).all(axis=2).any(axis=0).nonzero()[0] for frame in frames]
+    black = [np.flatnonzero((frame < 40).all(axis=2).any(axis=0)) for frame in frames]
     assert black[0].mean() < black[1].mean()  # further to the right
 
 

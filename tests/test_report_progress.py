@@ -5,6 +5,7 @@ import io
 import math
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -64,6 +65,24 @@ def test_an_epochs_line_starts_the_ten_seconds_anew() -> None:
     clock.now += 1
     progress.step(2, 102, 0.5, 0.9, 100)
     assert stream.getvalue().count("\n") == 2
+
+
+def test_a_bar_moves_however_short_the_epochs_are() -> None:
+    master, slave = pty.openpty()
+    clock = Time()
+    with os.fdopen(slave, "w") as terminal:
+        progress = Progress("auto", terminal, clock)
+        progress.start([], 20, 0, 20, 1)
+        for epoch in range(1, 21):
+            clock.now += 0.03
+            progress.step(epoch, epoch, 0.5, 0.9, 100)
+            progress.epoch(epoch, 0.5, 0.9, 0.8, 0.03, 100)
+        progress.close()
+        shown = os.read(master, 1 << 16).decode()
+    os.close(master)
+    shares = re.findall(r"([0-9]+)%.{0,20}loss", shown)
+    assert 4 <= len(set(shares)) <= 7
+    assert int(shares[-1]) >= 80
 
 
 def test_time_left_counts_only_the_steps_of_this_process() -> None:

@@ -40,11 +40,16 @@ def test_a_run_directory_is_made_with_its_parents_and_an_empty_one_is_taken() ->
     assert everything() == {"a", "a/b", "c"}
 
 
-@pytest.mark.parametrize("name", ["model.json", "metrics.jsonl"])
-def test_a_directory_that_holds_a_run_is_refused_and_the_way_on_is_named(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("model.json", "; --resume 'my run' goes on"), ("metrics.jsonl", ".*--resume auto starts it anew")],
+)
+def test_a_directory_that_holds_a_run_is_refused_and_the_way_on_is_named(name: str, way: str) -> None:
     touch(f"my run/{name}")
-    with pytest.raises(InputError, match=r"^my run: holds a run already; --resume 'my run' goes on"):
+    with pytest.raises(InputError, match=f"^my run: holds a run already{way}"):
         new_run(Place(Path("my run")))
+    if name != "model.json":
+        new_run(Place(Path("my run"), may_have_begun=True))
 
 
 @pytest.mark.parametrize("make", [touch, lambda name: Path(name).symlink_to("nowhere")], ids=["file", "broken link"])

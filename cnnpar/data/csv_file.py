@@ -1,8 +1,8 @@
 """CSV and CSV.GZ: one sample a line, the label first, its pixels (0..255) row by row after it.
 
-A first line whose first cell is text is a header. Blank lines, CRLF or CR, a byte order mark and spaces around
-numbers do no harm. `numpy.loadtxt` reads MNIST's 60,000 lines in about a second, the first time; only the line it
-refuses is looked at in Python.
+A first line whose first cell is text, or whose cells count 0, 1, 2, ..., is a header. Blank lines, CRLF or CR, a byte
+order mark and spaces around numbers do no harm. `numpy.loadtxt` reads MNIST's 60,000 lines in about a second, the first
+time; only the line it refuses is looked at in Python.
 """
 
 import re
@@ -23,6 +23,7 @@ from cnnpar.data.files import Digest, Found, by, opened, reason
 from cnnpar.errors import InputError
 
 _LONGEST_LINE = 1 << 26  # characters: 16 million pixels; a longer line is not read to its end
+_FEWEST_COUNTED = 16  # pixels; fewer may be 1, 2, 3, ... themselves, in an example
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
@@ -91,13 +92,13 @@ class _Rows:
 
 
 def _is_header(line: str) -> bool:
-    """Whether the first cell is text. The others may be numbers: some writers call pixels 0, 1, 2, ..."""
-    cell = line.partition(",")[0].strip()
+    """Whether the first cell is text, or all cells count 0, 1, 2, ..., as some writers call what has no name."""
+    cells = [cell.strip() for cell in line.split(",")]
     try:
-        float(cell)
+        float(cells[0])
     except ValueError:
-        return cell != ""
-    return False
+        return cells[0] != ""
+    return len(cells) > _FEWEST_COUNTED and cells == [str(number) for number in range(len(cells))]
 
 
 def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...]) -> ImageShape:

@@ -70,8 +70,17 @@ class Chain:
             place, layer = self.runs[number]
             work[place].wanted = wanted or number > first
             assert gradient is not None, "only the first layer's may be left out"
+            if place not in self._foreign:
+                gradient = layer.backward(gradient, work[place])
+                continue
+            for array in work[place].g.values():
+                array.fill(np.nan)
+            sound = bool(np.isfinite(gradient).all())
             gradient = layer.backward(gradient, work[place])
-            if place in self._foreign and work[place].wanted:
+            for name, array in work[place].g.items():
+                if sound and array.size and np.isnan(array).all():
+                    raise RunError(f"{layer.name}: its backward pass did not fill work.g[{name!r}]")
+            if work[place].wanted:
                 _require(gradient, self.shapes[place], work[place].x, f"{layer.name}: its backward pass", "the input")
         return gradient
 

@@ -64,8 +64,8 @@ def check_statistics(layers: Sequence[Layer], shape: Shape) -> None:
     for layer in layers:
         if isinstance(layer, BatchNorm2D) and math.prod(shape[:2]) == 1:
             raise InputError(
-                f"{layer.name}: its input is {shape}: with train.microbatch = 1 each channel is a single number, which "
-                "has no variance; make the microbatch larger"
+                f"{layer.name}: its input is {shape}: in a microbatch of one sample each channel is a single number, "
+                "which has no variance; choose train.batch_size and train.microbatch so that no sample is alone"
             )
         if isinstance(layer, Residual):
             for branch in layer.branches().values():

@@ -20,15 +20,17 @@ _STORE_BYTES = 256 << 20  # of Ray's object store besides the samples
 
 
 def first_line(error: BaseException) -> str:
-    """What happened, in one line: the cause that Ray wrapped, or the first sentence of Ray's own account."""
-    cause = getattr(error, "cause", None)
+    """What happened, in one line: the cause that Ray wrapped and where it arose, or Ray's own first sentence."""
+    cause, place = getattr(error, "cause", None), ""
     if isinstance(error, ray.exceptions.RayTaskError) and cause is not None:
+        frames = re.findall(r'File "([^"\n]+)", (line [0-9]+)', str(error))
+        place = " ({}, {})".format(*frames[-1]) if frames else ""
         error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else ""
     if isinstance(error, ray.exceptions.RayActorError):
         return "its process died"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + place
 
 
 @contextmanager

@@ -126,6 +126,12 @@ class Training:
         """Optimizer steps of one epoch."""
         return steps_per_epoch(self.epoch_samples, self.train.batch_size)
 
+    @property
+    def smallest_microbatch(self) -> int:
+        """Samples of the smallest microbatch of an epoch."""
+        batches = {min(self.train.batch_size, self.epoch_samples), self.epoch_samples % self.train.batch_size} - {0}
+        return min(size % self.train.microbatch or self.train.microbatch for size in batches)
+
     def _batch(self, step: Step) -> tuple[int, int]:
         """First and last + 1 position, within its epoch or data set, of the samples of a step."""
         if step.kind is Kind.TRAIN:

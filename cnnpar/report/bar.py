@@ -21,6 +21,7 @@ class Bar:
     """
 
     interval = 0.1
+    lines_are_enough = False
 
     def __init__(self, stream: TextIO) -> None:
         # A terminal that hangs up no longer says that it is one: `force_terminal` makes that an error, not silence.

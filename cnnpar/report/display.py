@@ -17,6 +17,10 @@ class Display(Protocol):
         """Seconds between two statuses."""
 
     @property
+    def lines_are_enough(self) -> bool:
+        """Whether a line that stays makes the next status needless for an interval."""
+
+    @property
     def width(self) -> int:
         """Columns for text."""
 
@@ -42,6 +46,7 @@ class Lines:
     """Plain lines: no colours, no cursor movement, each complete in the stream when written."""
 
     interval = 10.0
+    lines_are_enough = True
     width = 1000  # files and logs have no right edge
 
     def __init__(self, stream: TextIO) -> None:

@@ -95,7 +95,7 @@ class Progress:
         if validation_accuracy is not None:
             parts.insert(3, (1, f"val {_percent(validation_accuracy)}"))
         self._attempt(partial(self._display.line, fit(parts, self._display.width)))
-        if self._display:
+        if self._display and self._display.lines_are_enough:
             self._due = self._clock() + self._display.interval
 
     def note(self, text: str) -> None:
