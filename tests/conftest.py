@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # Ray reads it at its import; the nodes are this process's own
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+# What is ignored where the tests are started (nohup, `&`) would be by every command that they start, and send signals.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+
 NODE_CPUS = 9
 HANGING = 120  # seconds
 

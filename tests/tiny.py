@@ -70,9 +70,8 @@ def train(
 
 
 def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.Popen[str]":
-    """One of our commands as a process of its own, which hears signals even if pytest does not (nohup, `&`)."""
-    heard = "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)"
-    code = f"import signal, sys; {heard}; from cnnpar import cli; sys.argv[0] = {program!r}; cli.{ENTRY[program]}()"
+    """One of our commands as a process of its own."""
+    code = f"import sys; from cnnpar import cli; sys.argv[0] = {program!r}; cli.{ENTRY[program]}()"
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
