@@ -113,15 +113,12 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
     if begun.layout.frozen != wanted.layout.frozen:
         raise refuse("model.freeze", list(saved.config.model.freeze), list(config.model.freeze))
     difference = differences(saved.fingerprint, own)
-    portable = saved.config.engine.portable
-    if difference and config.engine.portable != portable:
-        raise InputError(
-            f"{path}: cannot resume: this process would compute other bits ({difference}); "
-            f"the run began with engine.portable={str(portable).lower()}: set it so again"
-        )
     if difference and not config.engine.allow_inexact:
+        portable = saved.config.engine.portable
+        as_before = f"--set engine.portable={str(portable).lower()} is what the run began with; "
         raise InputError(
             f"{path}: cannot resume: this machine would compute other bits ({difference}); "
+            f"{as_before if config.engine.portable != portable else ''}"
             f"--set engine.allow_inexact=true goes on all the same, and the run then says exact: false"
         )
 
