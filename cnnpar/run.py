@@ -72,8 +72,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     present = {kind: part for kind, part in data.items() if part is not None}
     sizes = {kind: len(part) for kind, part in present.items()}
     work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
-    if resume is None and work.smallest_microbatch == 1:
-        check_statistics(network.layers, network.input_shape)
+    if resume is None:
+        _check_lone_samples(work)
     expected = state.epoch * work.steps_per_epoch + state.index
     if resume and (state.step != expected or state.index > work.steps_per_epoch):
         raise InputError(
@@ -147,8 +147,7 @@ def rate_run(config: Config, wanted: Range, progress: Progress, stop: StopSignal
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
     sizes = {Kind.TRAIN: len(splits.train)}
     work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
-    if work.smallest_microbatch == 1:
-        check_statistics(network.layers, network.input_shape)
+    _check_lone_samples(work)
     rates = wanted.rates(work.steps_per_epoch)
     server = start(config.engine, work, data, progress.note, stop)
     try:
@@ -195,6 +194,12 @@ def _data(config: Config) -> tuple[Splits, Preprocessing]:
     preprocessing = Preprocessing.of(splits.train)
     check_augment(config.augment, preprocessing.image_shape)
     return splits, preprocessing
+
+
+def _check_lone_samples(work: Training) -> None:
+    """Raises InputError where a microbatch of the run would have no variance to normalise by."""
+    if work.smallest_microbatch == 1:
+        check_statistics(work.network.layers, work.network.input_shape)
 
 
 def _counts(splits: Splits) -> str:

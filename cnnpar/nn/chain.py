@@ -70,19 +70,23 @@ class Chain:
             place, layer = self.runs[number]
             work[place].wanted = wanted or number > first
             assert gradient is not None, "only the first layer's may be left out"
-            if place not in self._foreign:
-                gradient = layer.backward(gradient, work[place])
-                continue
-            for array in work[place].g.values():
-                array.fill(np.nan)
-            sound = bool(np.isfinite(gradient).all())
-            gradient = layer.backward(gradient, work[place])
-            for name, array in work[place].g.items():
-                if sound and array.size and np.isnan(array).all():
-                    raise RunError(f"{layer.name}: its backward pass did not fill work.g[{name!r}]")
-            if work[place].wanted:
+            own = place in self._foreign
+            gradient = _watched(layer, gradient, work[place]) if own else layer.backward(gradient, work[place])
+            if own and work[place].wanted:
                 _require(gradient, self.shapes[place], work[place].x, f"{layer.name}: its backward pass", "the input")
         return gradient
+
+
+def _watched(layer: Layer, dy: Array, work: Workspace) -> Array | None:
+    """The layer's backward pass. Raises RunError where it leaves a gradient as it was, which could be anything."""
+    for array in work.g.values():
+        array.fill(np.nan)
+    sound = bool(np.isfinite(dy).all())
+    gradient = layer.backward(dy, work)
+    for name, array in work.g.items():
+        if sound and array.size and np.isnan(array).all():
+            raise RunError(f"{layer.name}: its backward pass did not fill work.g[{name!r}]")
+    return gradient
 
 
 def _require(array: object, shape: Shape, x: Array, what: str, whose: str) -> None:
