@@ -59,6 +59,10 @@ def end(command: App) -> NoReturn:
     gc.set_threshold(_CYCLES)
     code = run(command, sys.argv[1:])
     _ignore_signals()
+    try:
+        sys.stdout.flush()
+    except OSError:  # which `run` has told of
+        _discard(sys.stdout)
     gc.freeze()  # or Python would search all that it imported for cycles before it ends
     sys.exit(code)
 
@@ -136,11 +140,16 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
     return spelled
 
 
+def _discard(stream: TextIO) -> None:
+    """Let go what a stream could not write, or the program's end would try once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def say(text: str, stream: TextIO) -> None:
     """Print, without what drives a terminal; a reader that has gone away is no error of ours."""
     try:
         print(harmless(text), file=stream, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the program's end would try once more
+        _discard(stream)
         if not isinstance(error, BrokenPipeError) and stream is sys.stdout:
             raise RunError(f"cannot write to standard output: {error.strerror}") from error
