@@ -56,9 +56,9 @@ def in_time() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes ten times as long as a tiny run; the processes of tests/test_cli.py draw it."""
+    """It takes ten times as long as a tiny run; tests/test_report_plots.py has a run in its own process draw it."""
     monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
 
 

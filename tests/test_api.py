@@ -15,8 +15,6 @@ from cnnpar.settings import to_tables, to_toml
 from tests.tiny import ROOT, settings, write_csv
 from tests.tiny import train as train_in_process
 
-pytestmark = pytest.mark.usefixtures("without_picture")
-
 
 def tables(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:
     return to_tables(settings(csv, **changes))

@@ -23,7 +23,6 @@ AGAIN = ["--config", "tiny.toml", "--resume", "auto", "--run-dir", "run"]
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
     wanted = settings(write_csv(Path("train.csv")), data={"test": str(write_csv(Path("test.csv"), 12, seed=1))})
     Path("tiny.toml").write_text(to_toml(wanted))
 

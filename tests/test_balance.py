@@ -139,10 +139,7 @@ def test_the_labels_that_a_run_prepares_are_those_of_its_classes_in_equal_parts(
     assert counts.max() - counts.min() <= 1
 
 
-def test_a_balanced_run_goes_on_where_it_was_stopped_and_only_balanced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+def test_a_balanced_run_goes_on_where_it_was_stopped_and_only_balanced(tmp_path: Path) -> None:
     csv = tiny.write_csv(tmp_path / "train.csv")
     settings = tiny.settings(csv, data={"balance": True})
     tiny.train(settings, tmp_path / "whole")

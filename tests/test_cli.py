@@ -24,12 +24,8 @@ FIELDS = {
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with data, settings of a tiny run on them, and nothing else.
-
-    Runs in this process draw no picture, which would take ten times as long as they do; those of their own do.
-    """
+    """A folder with data, settings of a tiny run on them, and nothing else."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
     wanted = settings(write_csv(Path("train.csv")), data={"test": str(write_csv(Path("test.csv"), 12, seed=1))})
     Path("tiny.toml").write_text(to_toml(wanted))
     return tmp_path

@@ -29,9 +29,6 @@ Change = Callable[[Path], contextlib.AbstractContextManager[object]]
 BEGIN, SEEN, END = 6, 8, 12  # steps of 15: the trouble begins, is noticed, and ends where it ends
 
 
-pytestmark = pytest.mark.usefixtures("without_picture")
-
-
 @pytest.fixture
 def wanted(tmp_path: Path) -> Config:
     """A run that is saved after every step."""

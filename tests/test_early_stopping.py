@@ -58,9 +58,6 @@ def test_the_best_epoch_by_loss_is_the_first_of_lowest_finite_loss(losses: list[
     assert state.out_of(2) == (len(losses) - (best or 0) >= 2)
 
 
-pytestmark = pytest.mark.usefixtures("without_picture")
-
-
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv")

@@ -240,10 +240,7 @@ def test_any_number_of_workers_comes_to_the_same_bits() -> None:
     assert trained(run_of([]), work, in_process(work, data)).digest != alone
 
 
-def test_a_run_fine_tunes_what_is_not_frozen_and_goes_on_where_it_was_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+def test_a_run_fine_tunes_what_is_not_frozen_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     csv = tiny.write_csv(tmp_path / "train.csv")
     source = tiny.train(tiny.settings(csv, train={"ema_decay": 0.0}), tmp_path / "source").checkpoint
 

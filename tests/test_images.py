@@ -18,7 +18,6 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes images of such options in both forms, into the folders `npz` and `folders` of the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNPAR_CACHE", "off")
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import make_images
 

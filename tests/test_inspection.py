@@ -19,7 +19,6 @@ def test_inspect_shows_people_the_run_and_its_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
     train(settings(write_csv(Path("train.csv"))), Path("run"))
     assert call("cnnpar", "inspect", "run") == 0
     text = capsys.readouterr().out

@@ -22,9 +22,6 @@ from tests.tiny import LAYERS, settings, train, write_csv
 STEPS = 15
 
 
-pytestmark = pytest.mark.usefixtures("without_picture")
-
-
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv")

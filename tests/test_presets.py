@@ -58,7 +58,6 @@ def test_files_of_a_run_know_only_layers_and_it_goes_on_with_the_preset_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
     write_csv(Path("train.csv"))
     options = ["--run-dir", "r", "--workers", 0, "--quiet", "--set", "model.preset=resnet8"]
     assert call("cnnpar-train", "--train-data", "train.csv", "--epochs", 1, *options) == 0

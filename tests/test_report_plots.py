@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnpar.report.plots import _frame, draw_accuracy
+from cnnpar.settings import to_toml
+from tests.tiny import command, settings, write_csv
 
 
 @dataclass
@@ -82,6 +84,15 @@ def test_the_ring_is_where_the_run_found_its_best_epoch(tmp_path: Path) -> None:
 
 def test_a_title_may_hold_anything(tmp_path: Path) -> None:
     draw_accuracy(learning(2), tmp_path / "accuracy.png", "$\\frac{$ 5 _^ 中文 & <b>")
+
+
+def test_a_run_draws_it_with_both_curves(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(to_toml(settings(write_csv(tmp_path / "train.csv"))))
+    done = command("cnnpar-train", "--config", "tiny.toml", "--run-dir", "run", "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    image = pixels(tmp_path / "run" / "accuracy.png")
+    assert has_colour(image, TRAINING)
+    assert has_colour(image, VALIDATION)
 
 
 def test_the_old_picture_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:

@@ -51,9 +51,6 @@ class Patient(Progress):
             wait_for_step(self.model, step - 1, lambda: None)
 
 
-pytestmark = pytest.mark.usefixtures("without_picture")
-
-
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv")

@@ -125,8 +125,7 @@ def test_signals_before_the_training_end_the_command_in_one_line(
 
 
 @pytest.mark.parametrize("kind", [Kind.VALIDATION, Kind.TEST])
-def test_a_stop_during_an_evaluation_has_it_repeated(here: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+def test_a_stop_during_an_evaluation_has_it_repeated(here: Path, kind: Kind) -> None:
     wanted = settings(Path("train.csv"), data={"test": "train.csv"})
     whole = train(wanted, Path("whole"))
 

@@ -26,9 +26,6 @@ NORMALISED: list[dict[str, Any]] = [LAYERS[0], {"type": "batchnorm2d"}, *LAYERS[
 WIDER: list[dict[str, Any]] = [*NORMALISED[:-1], {"type": "dense", "units": 5}, {"type": "relu"}, {"type": "dense"}]
 
 
-pytestmark = pytest.mark.usefixtures("without_picture")
-
-
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv")
