@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from cnnpar.run import train_run
 from cnnpar.rundir import Place, newest_in
 from cnnpar.state import EpochRecord
 from cnnpar.summary import Summary
+from cnnpar.untrusted import shown
 
 _AT_A_TIME = 64  # images
 
@@ -123,10 +125,8 @@ def train(
     resumed = find(str(resume), Path(run_dir) if run_dir else None, None) if resume is not None else None
     if config is None:
         resolved = resumed.payload.config if resumed else Config()
-    elif isinstance(config, Config):
-        resolved = config
-    elif isinstance(config, Mapping):
-        resolved = settings.resolve(_plain(config))
+    elif isinstance(config, Config | Mapping):
+        resolved = settings.resolve(msgspec.to_builtins(config, enc_hook=_plain))
     else:
         resolved = settings.resolve(settings.read(config), source=str(config))
     if resolved.engine.portable and portable_environment():
@@ -149,14 +149,14 @@ def load(path: str | Path) -> Model:
 
 
 def _plain(value: Any) -> Any:
-    """The same, with numpy's numbers and arrays as Python's own, and paths as text."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+    """What is no plain data of Python as such: numbers and arrays of numpy, paths, other mappings."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    return str(value) if isinstance(value, PurePath) else value
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise InputError(f"configuration: {shown(value)} is no setting")
 
 
 class _Unstoppable(StopSignal):

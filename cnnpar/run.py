@@ -1,5 +1,6 @@
 """A whole run from its parts: data, network, state, workers, files; and the test of a finished model."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -165,7 +166,7 @@ def evaluate_run(
 ) -> "Scores":
     """How good the model of checkpoint `path` is on the data set or file `source`; None: on its run's own.
 
-    Raises InputError where those do not fit the model, or the run had none.
+    Raises InputError where those do not fit the model, or the run had none; RunError where its outputs are not finite.
     """
     from cnnpar.report.scores import scores  # it draws tables, which no training does
 
@@ -182,9 +183,12 @@ def evaluate_run(
     server = start(engine, work, {Kind.TEST: data}, warn, lambda: False)
     try:
         with state.judged() as weights:
-            return scores(server.evaluate(weights, Kind.TEST), known.class_names)
+            found = server.evaluate(weights, Kind.TEST)
     finally:
         server.close()
+    if not math.isfinite(found.sums.loss):
+        raise RunError(f"{path}: the loss of its outputs is {found.sums.loss}; its weights are too large to be judged")
+    return scores(found, known.class_names)
 
 
 def _data(config: Config) -> tuple[Splits, Preprocessing]:
@@ -199,7 +203,8 @@ def _data(config: Config) -> tuple[Splits, Preprocessing]:
 def _check_lone_samples(work: Training) -> None:
     """Raises InputError where a microbatch of the run would have no variance to normalise by."""
     if work.smallest_microbatch == 1:
-        check_statistics(work.network.layers, work.network.input_shape)
+        network = work.network
+        check_statistics(network.layers, network.input_shape, network.layout.frozen)
 
 
 def _counts(splits: Splits) -> str:
@@ -234,6 +239,9 @@ def _headline(
         if resume.instead:
             lines.append(f"{resume.instead}; going on from the one before")
         lines.append(f"resumed from {resume.path} after {state.epoch} epochs, step {state.step:,}")
+        beside = resume.path.resolve().parent == files.directory.resolve()
+        if beside and resume.path.resolve() not in files.checkpoints:
+            lines.append(f"its newest checkpoint will be {files.model}; --to-path puts it elsewhere")
         if config.train.epochs != resume.payload.config.train.epochs and isinstance(config.schedule, Cosine | OneCycle):
             lines.append("other epochs stretch its schedule: other weights than with these epochs from the start")
         if state.epoch >= config.train.epochs:

@@ -46,6 +46,11 @@ class RunFiles:
         return self.directory / "best.json"
 
     @property
+    def checkpoints(self) -> list[Path]:
+        """All of them, without links."""
+        return [path.resolve() for path in (self.model, self.previous, self.best)]
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line."""
         return self.directory / "metrics.jsonl"
@@ -97,8 +102,7 @@ def check_resumed(checkpoint: Path, place: Place) -> RunFiles:
     """Raises InputError, before anything is made, when `resumed_run` would."""
     files = RunFiles.at(place.run_dir or checkpoint.parent, place.to_path)
     require_free(files.directory)
-    own = [path.resolve() for path in (files.model, files.previous, files.best)]
-    if checkpoint.resolve() not in own and exists(files.model):
+    if checkpoint.resolve() not in files.checkpoints and exists(files.model):
         raise InputError(
             f"{files.model}: is of another run than {checkpoint} and would be overwritten; "
             f"choose another --run-dir or --to-path"

@@ -1,16 +1,18 @@
 """A run that begins with the weights of another one's checkpoint, as far as both networks have the same arrays."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.checkpoint import load, unpack
 from cnnpar.errors import InputError
+from cnnpar.nn.layout import stems
 from cnnpar.nn.network import Network
 from cnnpar.rundir import newest_in
 from cnnpar.state import TrainState
 
-_SHOWN = 4  # names in a line
+_SHOWN = 50  # names in a line
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,20 @@ class Transfer:
     only_there: list[str]
     only_here: list[str]
     reshaped: list[str]  # which both have, of other shapes
+    frozen: list[str]  # here, of those that were not taken: as they were drawn for good
 
     def lines(self) -> list[str]:
         """For people: one line, and one for each way in which the networks differ."""
-        whole = len(self.taken) + len(self.only_here) + len(self.reshaped)
+        there, here = (self.taken + self.reshaped + only for only in (self.only_there, self.only_here))
         differences = {
-            "only in the checkpoint": self.only_there,
-            "only in the network": self.only_here,
-            "of another shape": self.reshaped,
+            "only in the checkpoint": (self.only_there, there),
+            "only in the network": (self.only_here, here),
+            "of another shape": (self.reshaped, here),
+            "frozen all the same, as drawn at random": (self.frozen, here),
         }
         return [
-            f"begins with {len(self.taken)} of {whole} arrays from {self.path}",
-            *(f"  {what}: {_few(names)}" for what, names in differences.items() if names),
+            f"begins with {len(self.taken)} of {len(here)} arrays from {self.path}",
+            *(f"  {what}: {_listed(*names)}" for what, names in differences.items() if names[0]),
         ]
 
 
@@ -55,7 +59,7 @@ def transfer(source: str, network: Network, state: TrainState) -> Transfer:
         if not taken:
             raise InputError(
                 f"{path}: model.init_from: none of its arrays has name and shape of one of the network's; "
-                f"it has {_few(list(there))}, and the network {_few(list(here))}"
+                f"it has {_listed(there, there)}, and the network {_listed(here, here)}"
             )
         for name in taken:
             here[name][...] = there[name]
@@ -63,7 +67,9 @@ def transfer(source: str, network: Network, state: TrainState) -> Transfer:
         state.average[:] = state.parameters
     state.initial_sha256 = trained.digest
     only_there, only_here = ([name for name in one if name not in two] for one, two in ((there, here), (here, there)))
-    return Transfer(path, taken, only_there, only_here, [name for name in both if name not in taken])
+    others = [name for name in both if name not in taken]
+    frozen = [name for name in (*only_here, *others) if name in network.layout.frozen]
+    return Transfer(path, taken, only_there, only_here, others, frozen)
 
 
 def same_weights(source: str, sha256: str) -> bool:
@@ -75,5 +81,9 @@ def same_weights(source: str, sha256: str) -> bool:
     return load(path).state.weights_sha256 == sha256
 
 
-def _few(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+def _listed(names: Collection[str], everything: Collection[str]) -> str:
+    """How many they are, and which; where they are all that a layer or block has of `everything`, by its name."""
+    own, whole = (Counter(stem for name in part for stem in stems(name)) for part in (names, everything))
+    shown = list(dict.fromkeys(next(stem for stem in stems(name) if own[stem] == whole[stem]) for name in names))
+    more = f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return f"{len(names)} ({', '.join(shown[:_SHOWN])}{more})"

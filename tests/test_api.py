@@ -4,14 +4,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 import cnnpar
+from cnnpar.config import Augment, Config, Train
 from cnnpar.errors import InputError
-from cnnpar.settings import to_tables, to_toml
+from cnnpar.settings import resolve, to_tables, to_toml
 from tests.tiny import ROOT, settings, write_csv
 from tests.tiny import train as train_in_process
 
@@ -63,6 +66,11 @@ def test_settings_may_be_numbers_of_numpy_and_paths(tmp_path: Path) -> None:
     given["data"]["shape"] = np.array([8, 8])
     given["engine"]["allow_inexact"] = np.bool_(False)
     assert cnnpar.train(given, run_dir=tmp_path / "given").weights_sha256 == plain.weights_sha256
+    config = structs.replace(resolve(tables(csv)), train=Train(epochs=np.int64(1)))  # type: ignore[arg-type]
+    once = tables(csv)
+    once["train"] = {"epochs": 1}
+    again = cnnpar.train(MappingProxyType(once), run_dir=tmp_path / "again")
+    assert cnnpar.train(config, run_dir=tmp_path / "config").weights_sha256 == again.weights_sha256
 
 
 def test_a_model_predicts_what_the_test_counts(tmp_path: Path) -> None:
@@ -101,6 +109,23 @@ def test_mistakes_are_the_commands_own_errors(tmp_path: Path) -> None:
         cnnpar.train(tmp_path / "none.toml")
     with pytest.raises(InputError, match="no checkpoint"):
         cnnpar.train(resume=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (Config(train=Train(ema_decay=5)), r"< 1\.0 - at `\$\.train\.ema_decay`"),
+        (Config(train=Train(batch_size=0)), r">= 1 - at `\$\.train\.batch_size`"),
+        (Config(train=Train(epochs=1.5)), r"`int`, got `float` - at `\$\.train\.epochs`"),  # type: ignore[arg-type]
+        (Config(loss=None), r"\$\.loss"),  # type: ignore[arg-type]
+        (Config(augment=Augment(ratio=3)), r"\$\.augment\.ratio"),  # type: ignore[arg-type]
+        ({"data": {"train": object()}}, "object .* is no setting"),
+    ],
+)
+def test_a_config_is_checked_as_its_tables_are(tmp_path: Path, wrong: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        cnnpar.train(wrong, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_may_be_in_another_thread(tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from cnnpar.checkpoint import load
 from cnnpar.config import BestBy, Config
 from cnnpar.errors import InputError
-from cnnpar.report.progress import Progress
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.summary import as_text
 from tests.test_cli import call
 from tests.test_resume import Stopping, assert_same_run
 from tests.test_state import fresh
-from tests.tiny import settings, train, write_csv
+from tests.tiny import Lines, settings, train, write_csv
 
 NAN, INFINITE = float("nan"), float("inf")
 
@@ -67,17 +66,6 @@ def hopeless(csv: Path, **changes: Any) -> Config:
     """A run that soon stops getting better: it hardly learns."""
     train = {"epochs": 20, "patience": 3, **changes}
     return settings(csv, data={"validation": 0.3}, schedule={"type": "constant"}, train=train)
-
-
-class Lines(Progress):
-    """Keeps the lines that a run begins with."""
-
-    def __init__(self) -> None:
-        super().__init__("quiet")
-        self.lines: list[str] = []
-
-    def start(self, lines: Any, *rest: Any) -> None:
-        self.lines += lines
 
 
 @pytest.mark.parametrize("best_by", ["accuracy", "loss"])

@@ -23,7 +23,6 @@ from cnnpar.training import train
 from tests import tiny
 from tests.several import Several
 from tests.test_checkpoint import NETWORK, made_state, packed
-from tests.test_early_stopping import Lines
 from tests.test_resume import Stopping, assert_same_run
 from tests.test_server import served
 from tests.toys import Nobody, in_process, made_run, trained
@@ -247,7 +246,7 @@ def test_a_run_fine_tunes_what_is_not_frozen_and_goes_on_where_it_was_stopped(tm
     def fine(*freeze: str, **changes: Any) -> Config:
         return tiny.settings(csv, model={"init_from": source, "freeze": list(freeze), **changes})
 
-    told = Lines()
+    told = tiny.Lines()
     tiny.train(fine("conv1"), tmp_path / "whole", progress=told)
     assert "47 parameters, 20 of them frozen, batches" in told.lines[1]
     before, after = (

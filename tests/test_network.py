@@ -288,12 +288,15 @@ def test_a_softmax_at_the_end_is_that_of_the_loss() -> None:
 
 def test_single_numbers_are_not_normalised() -> None:
     norm = {"type": "residual", "layers": [{**CONV, "kernel": 1}, NORM], "shortcut": [{**CONV, "kernel": 1}]}
-    for tables in ([POOL, NORM, FLATTEN, DENSE], [POOL, norm, FLATTEN, DENSE]):
-        network = Network.from_tables(tables, (2, 2, 1), 3)
-        with pytest.raises(InputError, match=r"batchnorm1: its input is \(1, 1, .\): in a microbatch of one sample"):
-            check_statistics(network.layers, network.input_shape)
+    for layer, name in ((NORM, "batchnorm1"), (norm, "residual1.batchnorm1")):
+        tables = [POOL, layer, FLATTEN, DENSE]
+        network = Network.from_tables(tables, (2, 2, 1), 3, freeze=[f"{name}.scale"])
+        with pytest.raises(InputError, match=rf"^{name}: its input is \(1, 1, .\): in a microbatch of one sample"):
+            check_statistics(network.layers, network.input_shape, network.layout.frozen)
+        network = Network.from_tables(tables, (2, 2, 1), 3, freeze=[name])
+        check_statistics(network.layers, network.input_shape, network.layout.frozen)
     network = Network.from_tables([NORM, FLATTEN, DENSE], (2, 1, 1), 3)
-    check_statistics(network.layers, network.input_shape)
+    check_statistics(network.layers, network.input_shape, network.layout.frozen)
 
 
 def test_images_gradient_is_not_computed() -> None:
@@ -381,6 +384,22 @@ def test_resolved_tables_make_the_same_network() -> None:
 def test_a_network_with_nothing_to_train_is_refused() -> None:
     with pytest.raises(InputError, match="has 0 parameters"):
         Network.from_tables([{**POOL, "size": [5, 3]}, FLATTEN], (5, 6, 1), 2)
+
+
+def test_names_of_ones_own_leave_others_that_are_free() -> None:
+    second = {**CONV, "name": "conv2"}
+    network = Network.from_tables([second, CONV, CONV, FLATTEN, DENSE], (4, 4, 1), 2)
+    assert [layer.name for layer in network.layers[:3]] == ["conv2", "conv3", "conv4"]
+    assert Network.from_tables(network.tables(), (4, 4, 1), 2).layers == network.layers
+
+
+def test_what_is_not_a_number_is_never_right() -> None:
+    network = Network.from_tables([FLATTEN, DENSE], (1, 1, 1), 2)
+    vector = np.zeros(network.layout.size, np.float32)
+    network.layout.views(vector)["dense1.weight"][...] = [1, 2]
+    images = np.array([np.nan, 1, np.nan, -1], np.float32).reshape(4, 1, 1, 1)
+    sums = network.loss(vector, images, np.array([0, 1, 1, 1]))
+    assert (sums.correct, sums.count) == (1, 4)
 
 
 def test_given_names_stay_and_name_the_parameters() -> None:
@@ -480,7 +499,7 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
         ),
         ([{"type": "dense", "units": 0}], ["layer 1 (dense)", "`units`", ">= 1"]),
         ([{**RELU, "name": "a.b"}], ["layer 1 (relu)", "`name`"]),
-        ([CONV, {**CONV, "name": "conv1"}], ["layer 2 (conv1)", "layer 1 has the same name"]),
+        ([{**CONV, "name": "c"}, {**CONV, "name": "c"}], ["layer 2 (c)", "layer 1 has the same name"]),
         ([CONV, DENSE], ["layer 2 (dense1)", "(5, 6, 3)", "flatten"]),
         ([FLATTEN, CONV], ["layer 2 (conv1)", "(30,)", "before `flatten`"]),
         ([FLATTEN, POOL], ["layer 2 (maxpool1)", "(30,)", "before `flatten`"]),

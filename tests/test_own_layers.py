@@ -379,3 +379,52 @@ def test_a_layer_that_does_not_what_it_says_is_named(tmp_path: Path, forward: An
 
     with pytest.raises(RunError, match=words):
         cnnpar.train(tables(tmp_path, [{"type": "wrong"}]), run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("wrong", ["forward", "backward", "input"])
+def test_a_layer_that_writes_to_what_other_layers_read_is_stopped(wrong: str) -> None:
+    @register
+    class Scaled(Layer, frozen=True, tag="scaled"):
+        """Doubles, or leaves as it is by a view, what `wrong` is not."""
+
+        def forward(self, x: Array, work: Workspace) -> Array:
+            if wrong == "forward":
+                x *= 2
+            return x[:]
+
+        def backward(self, dy: Array, work: Workspace) -> Array:
+            if wrong == "backward":
+                dy *= 2
+            if wrong == "input":
+                work.x[...] = 0
+            return dy[:]
+
+    layers = [*HEAD, {"type": "tanh"}, {"type": "scaled"}, {"type": "relu"}, {"type": "dense"}]
+    network = Network.from_tables(layers, (4, 4, 1), 3)
+    vector, out = network.init(0), np.empty(network.layout.size, np.float32)
+    images, labels = np.ones((2, 4, 4, 1), np.float32), np.array([0, 1])
+    with pytest.raises(ValueError, match="read-only"):
+        network.loss_and_gradient(vector, images, labels, None, out)
+    wrong = "nothing"
+    network.loss_and_gradient(vector, images, labels, None, out)
+    found = out.copy()
+    Network.from_tables([*layers[:3], *layers[4:]], (4, 4, 1), 3).loss_and_gradient(vector, images, labels, None, out)
+    assert found.tobytes() == out.tobytes()
+
+
+def test_an_error_of_a_layer_within_a_block_says_where_it_is(tmp_path: Path) -> None:
+    @register
+    class Narrow(Layer, frozen=True, tag="narrow"):
+        """Gives less than it says."""
+
+        kind = "narrow"
+
+        def forward(self, x: Array, work: Workspace) -> Array:
+            del work
+            return x[:, 1:]
+
+    for branch, name in (("layers", "narrow1"), ("shortcut", "shortcut.narrow1")):
+        blocks = {"layers": [{"type": "relu"}], branch: [{"type": "narrow"}]}
+        block = {"type": "residual", "layers": [{"type": "residual", **blocks}]}
+        with pytest.raises(RunError, match=rf"^residual1\.residual1\.{name}: its forward pass gave"):
+            cnnpar.train(tables(tmp_path, [block]), run_dir=tmp_path / branch)

@@ -14,7 +14,7 @@ from cnnpar.errors import InputError
 from cnnpar.report.progress import Progress
 from cnnpar.settings import to_toml
 from cnnpar.summary import Summary
-from tests.tiny import LAYERS, settings, start, train, write_csv
+from tests.tiny import LAYERS, Lines, settings, start, train, write_csv
 
 STEPS = 15  # of the whole run; 5 make an epoch
 TIMES = {"seconds", "samples_per_second"}
@@ -217,6 +217,20 @@ def test_a_run_goes_on_in_another_directory_without_touching_the_first(
     summary = train(settings(csv), tmp_path / "new", stopped)
     assert (summary.run_dir, summary.steps) == (str(tmp_path / "new"), STEPS)
     assert {path: path.read_bytes() for path in stopped.parent.iterdir()} == before
+
+
+def test_a_checkpoint_of_another_name_is_left_alone_and_the_run_says_where_it_goes_on(
+    tmp_path: Path, csv: Path, stopped: Path
+) -> None:
+    kept = stopped.rename(tmp_path / "kept.json")
+    content, told = kept.read_bytes(), Lines()
+    train(settings(csv), None, kept, told)
+    assert f"its newest checkpoint will be {tmp_path / 'model.json'}; --to-path puts it elsewhere" in told.lines
+    assert (kept.read_bytes(), load(tmp_path / "model.json").state.epoch) == (content, 3)
+    for place, again in (("a", kept), ("a", tmp_path / "a" / "model.json")):
+        told = Lines()
+        train(settings(csv), tmp_path / place, again, told)
+        assert "its newest checkpoint" not in "\n".join(told.lines)
 
 
 def test_counters_that_do_not_fit_the_data_are_refused(tmp_path: Path, csv: Path, stopped: Path) -> None:

@@ -39,7 +39,9 @@ def test_of_very_many_classes_there_is_no_matrix() -> None:
     assert out.tolist() == [1.0]
     found = scores(Evaluation(Sums(3.0, 1, 2), out.astype(np.int64)), tuple(map(str, range(1001))))
     assert (found.precision, found.recall, found.confusion, found.top5_accuracy) == (None, None, None, 0.5)
-    assert as_text(found, by_class=True) == "accuracy 50.00% (1 of 2), top-5 50.00%, loss 1.5000"
+    line = "accuracy 50.00% (1 of 2), top-5 50.00%, loss 1.5000"
+    assert as_text(found, by_class=False) == line
+    assert as_text(found, by_class=True) == f"{line}\nno table of the classes: there are more than 1,000"
 
 
 def test_precision_and_recall_are_columns_and_rows() -> None:

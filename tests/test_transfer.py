@@ -18,9 +18,8 @@ from cnnpar.state import first_state
 from cnnpar.transfer import transfer
 from tests.test_checkpoint import file_of
 from tests.test_cli import call
-from tests.test_early_stopping import Lines
 from tests.test_resume import Stopping, assert_same_run
-from tests.tiny import LAYERS, settings, train, write_csv
+from tests.tiny import LAYERS, Lines, settings, train, write_csv
 
 NORMALISED: list[dict[str, Any]] = [LAYERS[0], {"type": "batchnorm2d"}, *LAYERS[1:]]
 WIDER: list[dict[str, Any]] = [*NORMALISED[:-1], {"type": "dense", "units": 5}, {"type": "relu"}, {"type": "dense"}]
@@ -65,8 +64,8 @@ def test_arrays_of_the_same_name_and_shape_are_taken_as_they_are_judged_and_othe
     assert found.reshaped == ["dense1.weight", "dense1.bias"]
     assert found.lines() == [
         f"begins with 6 of 10 arrays from {source}",
-        "  only in the network: 2 (dense2.weight, dense2.bias)",
-        "  of another shape: 2 (dense1.weight, dense1.bias)",
+        "  only in the network: 2 (dense2)",
+        "  of another shape: 2 (dense1)",
     ]
     assert state.average is not None
     assert state.average.tobytes() == state.parameters.tobytes()
@@ -75,12 +74,28 @@ def test_arrays_of_the_same_name_and_shape_are_taken_as_they_are_judged_and_othe
     assert (state.epoch, state.step, state.history) == (0, 0, [])
 
 
+def told(source: Path, layers: list[dict[str, Any]], *freeze: str) -> list[str]:
+    network = Network.from_tables(layers, (16, 16, 1), 3, freeze=freeze)
+    return transfer(str(source), network, first_state(resolve({}), network)).lines()
+
+
 def test_a_long_list_of_names_is_cut(source: Path) -> None:
-    layers = [*({"type": "conv2d", "channels": 2, "kernel": 3, "name": f"c{n}"} for n in range(3)), *NORMALISED]
-    network = Network.from_tables(layers, (16, 16, 1), 3)
-    state = first_state(resolve({}), network)
-    lines = transfer(str(source), network, state).lines()
-    assert "  only in the network: 8 (c0.weight, c0.bias, c1.weight, c1.bias, ...)" in lines
+    layers = [{"type": "conv2d", "channels": 2, "kernel": 3, "name": f"c{n}"} for n in range(52)]
+    (line,) = (line for line in told(source, [*layers, *NORMALISED]) if "only in the network" in line)
+    assert line.startswith("  only in the network: 106 (c0, c1, ")
+    assert line.endswith(", c49, and 3 more)")  # c50, c51 and conv53
+
+
+def test_what_is_frozen_but_not_taken_over_is_named_by_the_shortest_name_that_says_it(source: Path) -> None:
+    block = {"type": "residual", "layers": [{"type": "conv2d", "channels": 2}, {"type": "batchnorm2d"}]}
+    widened = {**NORMALISED[0], "channels": 2, "bias": False, "name": "wide"}
+    layers = [widened, *NORMALISED[1:2], block, *NORMALISED[2:]]
+    assert told(source, layers, "residual1.batchnorm1", "wide", "dense1.weight")[1:] == [
+        "  only in the checkpoint: 2 (conv1)",
+        "  only in the network: 7 (wide, residual1)",
+        "  of another shape: 1 (dense1.weight)",
+        "  frozen all the same, as drawn at random: 6 (wide, residual1.batchnorm1, dense1.weight)",
+    ]
 
 
 def test_a_run_tells_what_it_begins_with_and_is_as_good_at_once(tmp_path: Path, csv: Path, source: Path) -> None:
@@ -141,7 +156,7 @@ def test_a_checkpoint_that_cannot_be_read_or_has_nothing_in_common_is_refused(
     tmp_path: Path, csv: Path, source: Path
 ) -> None:
     other = [{**layer, "name": f"other{number}"} for number, layer in enumerate(LAYERS)]
-    with pytest.raises(InputError, match=r"none of its arrays has name and shape of one of .* 4 \(other0\.weight"):
+    with pytest.raises(InputError, match=r"none of its arrays has name and shape of one of .* 4 \(other0, other5\)"):
         train(begun(source, csv, other), tmp_path / "run")
     for path in (tmp_path / "absent.json", csv):
         with pytest.raises(InputError, match=str(path)):

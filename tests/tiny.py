@@ -69,6 +69,17 @@ def train(
         return train_run(wanted, Place(directory, to_path, "tiny"), resumed, progress or Progress("quiet"), stop)
 
 
+class Lines(Progress):
+    """Keeps the lines that a run begins with."""
+
+    def __init__(self) -> None:
+        super().__init__("quiet")
+        self.lines: list[str] = []
+
+    def start(self, lines: Any, *rest: Any) -> None:
+        self.lines += lines
+
+
 def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.Popen[str]":
     """One of our commands as a process of its own."""
     code = f"import sys; from cnnpar import cli; sys.argv[0] = {program!r}; cli.{ENTRY[program]}()"

@@ -1,6 +1,7 @@
 """Layers in order, as they are run: some together with those that follow, which computes the same in less time."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,9 +54,13 @@ class Chain:
             own.x, own.training = x, training and not own.still
             own.generator = rng(place) if rng and layer.random else None
             own.generators = _within(rng, place) if rng else None
-            x = own.y = layer.forward(x, own)
             if place in self._foreign:
-                _require(x, self.shapes[place + 1], own.x, f"{layer.name}: its forward pass", "output_shape")
+                with _untouched(x):
+                    y = layer.forward(x, own)
+                _require(y, self.shapes[place + 1], x, f"{layer.name}: its forward pass", "output_shape")
+                x = own.y = y if y.flags.writeable else y.copy()
+            else:
+                x = own.y = layer.forward(x, own)
         return x
 
     def backward(self, dy: Array, work: Sequence[Workspace], wanted: bool) -> Array | None:
@@ -77,16 +82,28 @@ class Chain:
         return gradient
 
 
+@contextlib.contextmanager
+def _untouched(array: Array) -> Iterator[None]:
+    """A layer of a user's that writes to its input, which other layers read too, gets an error of numpy's."""
+    before = array.flags.writeable
+    array.flags.writeable = False
+    try:
+        yield
+    finally:
+        array.flags.writeable = before
+
+
 def _watched(layer: Layer, dy: Array, work: Workspace) -> Array | None:
-    """The layer's backward pass. Raises RunError where it leaves a gradient as it was, which could be anything."""
+    """A user's layer's backward pass. Raises RunError where it leaves a gradient as it was, which could be anything."""
     for array in work.g.values():
         array.fill(np.nan)
     sound = bool(np.isfinite(dy).all())
-    gradient = layer.backward(dy, work)
+    with _untouched(dy), _untouched(work.x):
+        gradient = layer.backward(dy, work)
     for name, array in work.g.items():
         if sound and array.size and np.isnan(array).all():
             raise RunError(f"{layer.name}: its backward pass did not fill work.g[{name!r}]")
-    return gradient
+    return gradient.copy() if isinstance(gradient, np.ndarray) and not gradient.flags.writeable else gradient
 
 
 def _require(array: object, shape: Shape, x: Array, what: str, whose: str) -> None:

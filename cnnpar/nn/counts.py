@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from cnnpar.nn.kernels import Array
 
 NEAR = 5  # likeliest classes
-_MOST_CLASSES = 1000  # of which a matrix is kept
+MOST_CLASSES = 1000  # of which a matrix is kept
 
 
 def size(classes: int) -> int:
     """Length of the vector; 1 where there are too many classes for a matrix."""
-    return 1 + classes * classes * (classes <= _MOST_CLASSES)
+    return 1 + classes * classes * (classes <= MOST_CLASSES)
 
 
 def count(logits: Array, labels: NDArray[np.integer[Any]], out: Array) -> None:

@@ -110,7 +110,7 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> frozenset[str]:
     """The names that a pattern matches as they are, or cut off before one of their dots."""
     found: set[str] = set()
     for pattern in patterns:
-        own = {name for name in names if any(fnmatchcase(stem, pattern) for stem in _stems(name))}
+        own = {name for name in names if any(fnmatchcase(stem, pattern) for stem in stems(name))}
         if not own:
             layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
             listed = ", ".join(layers[:_LISTED]) + (", ..." if len(layers) > _LISTED else "")
@@ -122,6 +122,7 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _stems(name: str) -> list[str]:
+def stems(name: str) -> list[str]:
+    """The name, and what it is within: block1, block1.conv1, block1.conv1.weight."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

@@ -195,7 +195,8 @@ class Network:
     def _judge(self, logits: Array, labels: Labels, second: Second | None = None) -> tuple[Sums, losses.Matrix]:
         """Sums over the samples, and the loss's gradient.
 
-        The largest logit is the answer; of equal ones the first. Of two labels, that of the larger share is right.
+        The largest logit is the answer; of equal ones the first; not a number is never right. Of two labels, that of
+        the larger share is.
         """
         targets = losses.one_hot(labels, self.classes)
         if second is not None:
@@ -204,7 +205,8 @@ class Network:
             targets += losses.one_hot(others, self.classes) * (1 - shares)[:, np.newaxis]
             labels = np.where(shares >= 0.5, labels, others)
         value, gradient = losses.loss(self._loss, logits, targets)
-        return Sums(value, int((logits.argmax(axis=1) == labels).sum()), len(labels)), gradient
+        right = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
+        return Sums(value, int(right.sum()), len(labels)), gradient
 
     def _buffers(self) -> list[Buffer]:
         return [buffer for buffers in self.chain.buffers for buffer in buffers.values()]

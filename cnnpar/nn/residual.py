@@ -1,12 +1,13 @@
 """Layers around which the input takes a shortcut: what deep networks are stacked from (He et al. 2016)."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from cnnpar.errors import InputError
+from cnnpar.errors import InputError, RunError
 from cnnpar.nn.chain import STREAMS, Chain, Generators
 from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace, register
@@ -54,12 +55,14 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
         shape = (*x.shape[:-2], x.shape[-1]) if x.ndim == 4 else x.shape[1:]
         main, side = self._branches(shape)
         work.saved["branches"] = main, side
-        y = main.forward(x, work, 0)
-        return np.add(y, side.forward(x, work, STREAMS // 2), out=work.array("y", y.shape, x.dtype))
+        with _within(self.name):
+            y, around = main.forward(x, work, 0), side.forward(x, work, STREAMS // 2)
+        return np.add(y, around, out=work.array("y", y.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """See Layer."""
-        through, around = (branch.backward(dy, work) for branch in work.saved["branches"])
+        with _within(self.name):
+            through, around = (branch.backward(dy, work) for branch in work.saved["branches"])
         if not work.wanted:
             return None
         assert through is not None
@@ -92,19 +95,30 @@ class _Branch(NamedTuple):
             layer_work.p = {key: work.p[name] for key, name in names.items()}
             if work.frozen:
                 layer_work.frozen = frozenset(key for key, name in names.items() if name in work.frozen)
-        return self.chain.forward(x, own, work.training, _within(work.generators, first))
+        with _within(self.name):
+            return self.chain.forward(x, own, work.training, _from(work.generators, first))
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
             layer_work.g = {key: work.g[name] for key, name in names.items()}
-        return self.chain.backward(dy, own, work.wanted)
+        with _within(self.name):
+            return self.chain.backward(dy, own, work.wanted)
 
     def _workspaces(self, work: Workspace) -> list[Workspace]:
         return [work.part(f"{self.name} {number}") for number in range(len(self.chain.layers))]
 
 
-def _within(generators: Generators | None, first: int) -> Generators | None:
+@contextlib.contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Has errors of layers say within what they are."""
+    try:
+        yield
+    except RunError as error:
+        raise RunError(f"{place}.{error}" if place else str(error)) from None
+
+
+def _from(generators: Generators | None, first: int) -> Generators | None:
     return None if generators is None else lambda place: generators(first + place)
 
 

@@ -1,5 +1,6 @@
 """From the tables of a configuration or checkpoint to layers that fit each other, or to an error that says what."""
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -59,17 +60,23 @@ def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> N
             )
 
 
-def check_statistics(layers: Sequence[Layer], shape: Shape) -> None:
-    """Raises InputError where batch normalisation of a single sample of `shape` would see a single number."""
+def check_statistics(layers: Sequence[Layer], shape: Shape, frozen: frozenset[str], within: str = "") -> None:
+    """Raises InputError where batch normalisation of a single sample of `shape` would see a single number.
+
+    `frozen`: names of parameters and buffers; a layer all of which are there takes no statistics. `within`: what its
+    names begin with.
+    """
     for layer in layers:
-        if isinstance(layer, BatchNorm2D) and math.prod(shape[:2]) == 1:
+        name = within + layer.name
+        own = [f"{name}.{part}" for part in (*layer.parameters(shape), *layer.buffers(shape))]
+        if isinstance(layer, BatchNorm2D) and math.prod(shape[:2]) == 1 and not frozen.issuperset(own):
             raise InputError(
-                f"{layer.name}: its input is {shape}: in a microbatch of one sample each channel is a single number, "
+                f"{name}: its input is {shape}: in a microbatch of one sample each channel is a single number, "
                 "which has no variance; choose train.batch_size and train.microbatch so that no sample is alone"
             )
         if isinstance(layer, Residual):
-            for branch in layer.branches().values():
-                check_statistics(branch, shape)
+            for branch, inner in layer.branches().items():
+                check_statistics(inner, shape, frozen, f"{name}.{branch}." if branch else f"{name}.")
         shape = layer.output_shape(shape)
 
 
@@ -82,6 +89,7 @@ def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str 
         raise InputError(f"{within}the network has {len(tables):,} layers, and {_MOST_LAYERS:,} are the most")
     if depth > _DEEPEST:
         raise InputError(f"{within}layers within layers within layers: {_DEEPEST} levels are the most")
+    given = [table.get("name") for table in tables if isinstance(table, Mapping)]
     for number, table in enumerate(tables, 1):
         place = f"{within}layer {number}"
         if not isinstance(table, Mapping):
@@ -89,7 +97,8 @@ def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str 
         layer = _layer(table, place)
         counts[layer.kind] = counts.get(layer.kind, 0) + 1
         if not layer.name:
-            layer = msgspec.structs.replace(layer, name=f"{layer.kind}{counts[layer.kind]}")
+            free = (f"{layer.kind}{count}" for count in itertools.count(counts[layer.kind]))
+            layer = msgspec.structs.replace(layer, name=next(n for n in free if n not in places and n not in given))
         if depth and layer.name == SHORTCUT:
             raise InputError(
                 f"{place}: `{SHORTCUT}` is what the way around these layers is called; choose another name"

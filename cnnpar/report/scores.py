@@ -49,8 +49,10 @@ def as_text(found: Scores, by_class: bool) -> str:
     """What a person reads, in 80 columns; with a table of the classes, and of what was taken for what, if wanted."""
     near = f", top-5 {found.top5_accuracy:.2%}" if found.confusion is None or len(found.confusion) > counts.NEAR else ""
     line = f"accuracy {found.accuracy:.2%} ({found.correct:,} of {found.total:,}){near}, loss {found.loss:.4f}"
-    if not by_class or found.confusion is None or found.precision is None or found.recall is None:
+    if not by_class:
         return line
+    if found.confusion is None or found.precision is None or found.recall is None:
+        return f"{line}\nno table of the classes: there are more than {counts.MOST_CLASSES:,}"
     names = list(found.recall)
     table = Table(box=None, header_style="", padding=(0, 2, 0, 0))
     table.add_column("class", overflow="fold")
