@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cnnpar import __version__, optim
 from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, pack, unpack
@@ -22,7 +24,7 @@ from cnnpar.nn.sources import own_layers
 from cnnpar.nn.tables import check_statistics
 from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Training
+from cnnpar.parallel.work import Kind, Step, Training
 from cnnpar.range_test import range_test
 from cnnpar.rates import Curve, Range
 from cnnpar.recorder import Recorder
@@ -81,6 +83,8 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
             f"{resume.path}: $.payload.state: {work.steps_per_epoch} steps an epoch make epoch {state.epoch}, "
             f"index {state.index} not step {state.step}; the file was changed"
         )
+    if own_layers(network.layers):
+        _try_once(work.with_data(present), state)
     counts, data_fingerprint = _counts(splits), splits.fingerprint
     threading.Thread(target=optim.load, args=(network.layout.trained,)).start()  # while workers start
     server = start(config.engine, work, present, progress.note, stop)
@@ -205,6 +209,12 @@ def _check_lone_samples(work: Training) -> None:
     if work.smallest_microbatch == 1:
         network = work.network
         check_statistics(network.layers, network.input_shape, network.layout.frozen)
+
+
+def _try_once(work: Training, state: TrainState) -> None:
+    """One gradient here: a fault of a user's layer has its traceback at once, instead of costing all workers."""
+    first = Step(Kind.TRAIN, 0, 0)
+    work.compute(first, 0, work.prepare(first, 0), state.parameters, np.empty_like(state.parameters))
 
 
 def _counts(splits: Splits) -> str:

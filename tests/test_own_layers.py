@@ -381,6 +381,20 @@ def test_a_layer_that_does_not_what_it_says_is_named(tmp_path: Path, forward: An
         cnnpar.train(tables(tmp_path, [{"type": "wrong"}]), run_dir=tmp_path / "run")
 
 
+def test_a_layer_that_fails_does_so_in_the_script_before_anything_is_started(tmp_path: Path) -> None:
+    @register
+    class Faulty(Layer, frozen=True, tag="faulty"):
+        """Has a mistake in it."""
+
+        def forward(self, x: Array, work: Workspace) -> Array:
+            return x / work.p["scale"]
+
+    wanted = tables(tmp_path, [{"type": "faulty"}])
+    with pytest.raises(KeyError, match="scale"):
+        cnnpar.train({**wanted, "engine": {"workers": 2, "address": "127.0.0.1:1"}}, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("wrong", ["forward", "backward", "input"])
 def test_a_layer_that_writes_to_what_other_layers_read_is_stopped(wrong: str) -> None:
     @register
