@@ -55,14 +55,16 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
     notes: list[str] = []
     if resume is None:
         network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
-        own = {**fingerprint(), **own_layers(network.layers)}
         state = first_state(config, network)
+    else:
+        network, state = unpack(resume.payload, str(resume.path))
+    layers_of_users = own_layers(network.layers)
+    own = {**fingerprint(), **layers_of_users}
+    if resume is None:
         if config.model.init_from:
             notes += transfer(config.model.init_from, network, state).lines()
         check_new(place)
     else:
-        network, state = unpack(resume.payload, str(resume.path))
-        own = {**fingerprint(), **own_layers(network.layers)}
         check_resumable(resume, config, splits, own)
         if resume.payload.preprocessing != preprocessing:
             raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
@@ -83,7 +85,7 @@ def train_run(config: Config, place: Place, resume: Resume | None, progress: Pro
             f"{resume.path}: $.payload.state: {work.steps_per_epoch} steps an epoch make epoch {state.epoch}, "
             f"index {state.index} not step {state.step}; the file was changed"
         )
-    if own_layers(network.layers):
+    if layers_of_users:
         _try_once(work.with_data(present), state)
     counts, data_fingerprint = _counts(splits), splits.fingerprint
     threading.Thread(target=optim.load, args=(network.layout.trained,)).start()  # while workers start

@@ -57,8 +57,8 @@ class Chain:
             if place in self._foreign:
                 with _untouched(x):
                     y = layer.forward(x, own)
-                _require(y, self.shapes[place + 1], x, f"{layer.name}: its forward pass", "output_shape")
-                x = own.y = y if y.flags.writeable else y.copy()
+                what = f"{layer.name}: its forward pass"
+                x = own.y = _required(y, self.shapes[place + 1], x, what, "output_shape")
             else:
                 x = own.y = layer.forward(x, own)
         return x
@@ -78,7 +78,8 @@ class Chain:
             own = place in self._foreign
             gradient = _watched(layer, gradient, work[place]) if own else layer.backward(gradient, work[place])
             if own and work[place].wanted:
-                _require(gradient, self.shapes[place], work[place].x, f"{layer.name}: its backward pass", "the input")
+                what = f"{layer.name}: its backward pass"
+                gradient = _required(gradient, self.shapes[place], work[place].x, what, "the input")
         return gradient
 
 
@@ -103,16 +104,20 @@ def _watched(layer: Layer, dy: Array, work: Workspace) -> Array | None:
     for name, array in work.g.items():
         if sound and array.size and np.isnan(array).all():
             raise RunError(f"{layer.name}: its backward pass did not fill work.g[{name!r}]")
-    return gradient.copy() if isinstance(gradient, np.ndarray) and not gradient.flags.writeable else gradient
+    return gradient
 
 
-def _require(array: object, shape: Shape, x: Array, what: str, whose: str) -> None:
-    """Raises RunError unless it is an array of the samples of x, whose shape is `shape` without them."""
+def _required(array: object, shape: Shape, x: Array, what: str, whose: str) -> Array:
+    """The array, or a copy of one that is read-only, as a view of x may be.
+
+    Raises RunError unless it is an array of the samples of x, whose shape is `shape` without them.
+    """
     samples = x.shape[-2]
     expected = (*shape[:-1], samples, shape[-1])
     if not isinstance(array, np.ndarray) or array.shape != expected or array.dtype != x.dtype:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise RunError(f"{what} gave {found}; by {whose} it is {x.dtype} {expected}")
+    return array if array.flags.writeable else array.copy()
 
 
 def _within(rng: Generators, place: int) -> Generators:

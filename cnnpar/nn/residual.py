@@ -1,7 +1,6 @@
 """Layers around which the input takes a shortcut: what deep networks are stacked from (He et al. 2016)."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -55,14 +54,13 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
         shape = (*x.shape[:-2], x.shape[-1]) if x.ndim == 4 else x.shape[1:]
         main, side = self._branches(shape)
         work.saved["branches"] = main, side
-        with _within(self.name):
-            y, around = main.forward(x, work, 0), side.forward(x, work, STREAMS // 2)
+        y = main.forward(x, work, 0, self.name)
+        around = side.forward(x, work, STREAMS // 2, self.name)
         return np.add(y, around, out=work.array("y", y.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """See Layer."""
-        with _within(self.name):
-            through, around = (branch.backward(dy, work) for branch in work.saved["branches"])
+        through, around = (branch.backward(dy, work, self.name) for branch in work.saved["branches"])
         if not work.wanted:
             return None
         assert through is not None
@@ -88,37 +86,36 @@ class _Branch(NamedTuple):
     parameters: Mapping[str, Parameter]
     buffers: Mapping[str, Buffer]
 
-    def forward(self, x: Array, work: Workspace, first: int) -> Array:
-        """What the branch makes of x; `first` is the number of its first layer's random stream."""
+    def forward(self, x: Array, work: Workspace, first: int, block: str) -> Array:
+        """What the branch makes of x; `first` is the number of its first layer's random stream, `block` for errors."""
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
             layer_work.p = {key: work.p[name] for key, name in names.items()}
             if work.frozen:
                 layer_work.frozen = frozenset(key for key, name in names.items() if name in work.frozen)
-        with _within(self.name):
-            return self.chain.forward(x, own, work.training, _from(work.generators, first))
+        try:
+            return self.chain.forward(x, own, work.training, _within(work.generators, first))
+        except RunError as error:
+            raise self._located(error, block) from None
 
-    def backward(self, dy: Array, work: Workspace) -> Array | None:
+    def backward(self, dy: Array, work: Workspace, block: str) -> Array | None:
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
             layer_work.g = {key: work.g[name] for key, name in names.items()}
-        with _within(self.name):
+        try:
             return self.chain.backward(dy, own, work.wanted)
+        except RunError as error:
+            raise self._located(error, block) from None
+
+    def _located(self, error: RunError, block: str) -> RunError:
+        """The same, with what the layer that it begins with is within."""
+        return RunError(".".join(filter(None, (block, self.name, str(error)))))
 
     def _workspaces(self, work: Workspace) -> list[Workspace]:
         return [work.part(f"{self.name} {number}") for number in range(len(self.chain.layers))]
 
 
-@contextlib.contextmanager
-def _within(place: str) -> Iterator[None]:
-    """Has errors of layers say within what they are."""
-    try:
-        yield
-    except RunError as error:
-        raise RunError(f"{place}.{error}" if place else str(error)) from None
-
-
-def _from(generators: Generators | None, first: int) -> Generators | None:
+def _within(generators: Generators | None, first: int) -> Generators | None:
     return None if generators is None else lambda place: generators(first + place)
 
 

@@ -68,12 +68,13 @@ def check_statistics(layers: Sequence[Layer], shape: Shape, frozen: frozenset[st
     """
     for layer in layers:
         name = within + layer.name
-        own = [f"{name}.{part}" for part in (*layer.parameters(shape), *layer.buffers(shape))]
-        if isinstance(layer, BatchNorm2D) and math.prod(shape[:2]) == 1 and not frozen.issuperset(own):
-            raise InputError(
-                f"{name}: its input is {shape}: in a microbatch of one sample each channel is a single number, "
-                "which has no variance; choose train.batch_size and train.microbatch so that no sample is alone"
-            )
+        if isinstance(layer, BatchNorm2D) and math.prod(shape[:2]) == 1:
+            own = (f"{name}.{part}" for part in (*layer.parameters(shape), *layer.buffers(shape)))
+            if not frozen.issuperset(own):
+                raise InputError(
+                    f"{name}: its input is {shape}: in a microbatch of one sample each channel is a single number, "
+                    "which has no variance; choose train.batch_size and train.microbatch so that no sample is alone"
+                )
         if isinstance(layer, Residual):
             for branch, inner in layer.branches().items():
                 check_statistics(inner, shape, frozen, f"{name}.{branch}." if branch else f"{name}.")
