@@ -118,6 +118,7 @@ class Augment(Table, frozen=True):
     saturation: Change = 0.0  # of the differences from the pixel's grey; for images of three channels
     cutout: Count = 0  # side of a square in pixels, filled with the mean of the data
     mixup: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # alpha: images mixed in pairs, shares from Beta(alpha, alpha)
+    plain_epochs: Count = 0  # the last epochs, in which images are mirrored and moved by whole pixels, and nothing else
 
 
 class Model(Table, frozen=True):

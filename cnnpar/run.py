@@ -254,8 +254,9 @@ def _headline(
         beside = resume.path.resolve().parent == files.directory.resolve()
         if beside and resume.path.resolve() not in files.checkpoints:
             lines.append(f"its newest checkpoint will be {files.model}; --to-path puts it elsewhere")
-        if config.train.epochs != resume.payload.config.train.epochs and isinstance(config.schedule, Cosine | OneCycle):
-            lines.append("other epochs stretch its schedule: other weights than with these epochs from the start")
+        bound = isinstance(config.schedule, Cosine | OneCycle) or config.augment.plain_epochs
+        if bound and config.train.epochs != resume.payload.config.train.epochs:
+            lines.append("other epochs move its schedule, or plain ones: other weights than with these from the start")
         if state.epoch >= config.train.epochs:
             lines.append(f"all {config.train.epochs} epochs are done; more --epochs go on with it")
     return [*lines, *more]

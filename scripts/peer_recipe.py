@@ -53,7 +53,7 @@ class Recipe:
     def batch(self, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """This process' share of a batch."""
         train = self.config.train
-        augmenter = Augmenter(self.config.augment, train.seed, self.preprocessing.mean)
+        augmenter = Augmenter(self.config.augment, train, self.preprocessing.mean)
         whole = batch_indices(train.seed, epoch, number, augmenter.epoch_size(len(self.data)), train.batch_size)
         own = np.array_split(whole, self.processes)[self.rank]
         images, labels = augmenter.take(self.data.images, self.data.labels, own, epoch)
@@ -71,7 +71,7 @@ def train(recipe: Recipe, twin: nn.Module, compiled: bool, every: int) -> list[t
     config, rule = recipe.config, recipe.rule
     twin = twin.to(memory_format=recipe.layout)
     model: nn.Module = torch.compile(twin, dynamic=False) if compiled else twin  # type: ignore[assignment, unused-ignore]
-    size = Augmenter(config.augment, 0, recipe.preprocessing.mean).epoch_size(len(recipe.data))
+    size = Augmenter(config.augment, config.train, recipe.preprocessing.mean).epoch_size(len(recipe.data))
     steps = steps_per_epoch(size, config.train.batch_size)
     total = steps * config.train.epochs
     start = copy.deepcopy(twin.state_dict())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cnnpar.checkpoint import decode
-from cnnpar.config import Augment
+from cnnpar.config import Augment, Train
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.geometry import random_offsets
 from cnnpar.data.mixup import Targets
@@ -29,7 +29,7 @@ EVERYTHING = Augment(
     contrast=0.3, saturation=0.3, cutout=2, mixup=0.4,
 )  # fmt: skip
 WARPS = "rotation", "scale", "shear", "elastic_alpha"
-WAYS = [name for name in Augment.__struct_fields__ if name not in ("ratio", "elastic_sigma")]
+WAYS = [name for name in Augment.__struct_fields__ if name not in ("ratio", "elastic_sigma", "plain_epochs")]
 
 VARIANTS = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)]  # (down, right)
 
@@ -51,7 +51,7 @@ def moved(image: NDArray[np.uint8], down: int, right: int) -> Any:
 
 def test_ratio_4_shows_each_image_and_its_four_one_pixel_shifts() -> None:
     images, labels = samples(7)
-    augmenter = Augmenter(Augment(ratio=4), seed=0, mean=MEAN)
+    augmenter = Augmenter(Augment(ratio=4), Train(seed=0), mean=MEAN)
     assert augmenter.epoch_size(7) == 35
     taken, taken_labels = augmenter.take(images, labels, np.arange(35), epoch=3)
     shown = {(int(label), image.tobytes()) for image, label in zip(taken, taken_labels, strict=True)}
@@ -67,7 +67,7 @@ def test_ratio_4_shows_each_image_and_its_four_one_pixel_shifts() -> None:
 def test_without_augmentation_samples_come_as_they_are() -> None:
     images, labels = samples(9)
     indices = np.array([8, 0, 3, 3])
-    augmenter = Augmenter(Augment(), seed=1, mean=MEAN)
+    augmenter = Augmenter(Augment(), Train(seed=1), mean=MEAN)
     assert augmenter.epoch_size(9) == 9
     taken, taken_labels = augmenter.take(images, labels, indices, epoch=0)
     assert np.array_equal(taken, images[indices])
@@ -78,7 +78,7 @@ def test_without_augmentation_samples_come_as_they_are() -> None:
 @pytest.mark.parametrize("shift", [0, 2, 100])
 def test_how_indices_are_grouped_leaves_each_sample_unchanged(ratio: Literal[1, 4], shift: int) -> None:
     images, labels = samples(11)
-    augmenter = Augmenter(Augment(ratio=ratio, shift=shift), seed=5, mean=MEAN)
+    augmenter = Augmenter(Augment(ratio=ratio, shift=shift), Train(seed=5), mean=MEAN)
     everything = np.random.default_rng(0).permutation(augmenter.epoch_size(11))
     whole, whole_labels = augmenter.take(images, labels, everything, epoch=2)
     for start in range(0, len(everything), 4):
@@ -92,14 +92,16 @@ def test_the_data_set_is_left_as_it_was() -> None:
     images, labels = samples(5)
     images.flags.writeable = labels.flags.writeable = False  # as workers see them in shared memory
     for augment in (Augment(), Augment(ratio=4, shift=1), *map(only, WAYS)):
-        taken, taken_labels = Augmenter(augment, seed=0, mean=MEAN).take(images, labels, np.arange(5), epoch=0)
+        taken, taken_labels = Augmenter(augment, Train(seed=0), mean=MEAN).take(images, labels, np.arange(5), epoch=0)
         for array in (taken, *(taken_labels if isinstance(taken_labels, Targets) else [taken_labels])):
             array[...] = 0  # fresh arrays, not views
 
 
 def test_random_shifts_add_to_the_shifts_of_the_ratio() -> None:
     images, labels = samples(6)
-    taken, _ = Augmenter(Augment(ratio=4, shift=1), seed=3, mean=MEAN).take(images, labels, np.arange(30), epoch=4)
+    taken, _ = Augmenter(Augment(ratio=4, shift=1), Train(seed=3), mean=MEAN).take(
+        images, labels, np.arange(30), epoch=4
+    )
     offsets = random_offsets(3, 4, 30, 1)
     for index in range(30):
         down, right = offsets[index] + VARIANTS[index // 6]
@@ -109,7 +111,7 @@ def test_random_shifts_add_to_the_shifts_of_the_ratio() -> None:
 @given(st.sets(st.sampled_from(WAYS)), st.lists(st.integers(0, 54), min_size=1, max_size=20), st.integers(1, 19))
 def test_a_sample_does_not_depend_on_its_company(names: set[str], indices: list[int], cut: int) -> None:
     images, labels = samples(11)
-    augmenter = Augmenter(msgspec.structs.replace(only(*names), ratio=4), seed=5, mean=MEAN)
+    augmenter = Augmenter(msgspec.structs.replace(only(*names), ratio=4), Train(seed=5), mean=MEAN)
     whole, labelled = augmenter.take(images, labels, np.array(indices), epoch=2)
     for part in (slice(cut), slice(cut, None)):
         taken, targets = augmenter.take(images, labels, np.array(indices[part], np.int64), epoch=2)
@@ -123,10 +125,10 @@ def test_each_way_is_drawn_for_each_seed_epoch_and_sample(name: str) -> None:
     images, labels = samples(1)
     images, labels = np.repeat(images, 20, axis=0), np.repeat(labels, 20)
     indices = np.arange(20)
-    taken, _ = Augmenter(only(name), 0, MEAN).take(images, labels, indices, epoch=0)
+    taken, _ = Augmenter(only(name), Train(seed=0), MEAN).take(images, labels, indices, epoch=0)
     assert len({image.tobytes() for image in taken}) > (1 if name == "flip" else 5)
     for seed, epoch in ((1, 0), (0, 1)):
-        others, _ = Augmenter(only(name), seed, MEAN).take(images, labels, indices, epoch)
+        others, _ = Augmenter(only(name), Train(seed=seed), MEAN).take(images, labels, indices, epoch)
         assert not np.array_equal(taken, others)
 
 
@@ -136,23 +138,23 @@ def test_what_is_drawn_for_one_way_does_not_depend_on_the_others(name: str) -> N
     weak = dict.fromkeys((*WARPS, "brightness", "contrast", "saturation"), 1e-6)
     among = Augment(**{**weak, name: getattr(EVERYTHING, name)}, elastic_sigma=2)
     images, labels = samples(9)
-    alone, _ = Augmenter(only(name), 3, MEAN).take(images, labels, np.arange(9), epoch=1)
-    together, _ = Augmenter(among, 3, MEAN).take(images, labels, np.arange(9), epoch=1)
+    alone, _ = Augmenter(only(name), Train(seed=3), MEAN).take(images, labels, np.arange(9), epoch=1)
+    together, _ = Augmenter(among, Train(seed=3), MEAN).take(images, labels, np.arange(9), epoch=1)
     assert np.abs(alone.astype(float) - together).max() <= (name in WARPS)  # there, halves are rounded either way
 
 
 def test_a_shift_in_the_company_of_turns_is_the_same_whole_pixels() -> None:
     images, labels = samples(30)
     plain = Augment(shift=2, flip=True)
-    expected, _ = Augmenter(plain, 4, MEAN).take(images, labels, np.arange(30), epoch=0)
+    expected, _ = Augmenter(plain, Train(seed=4), MEAN).take(images, labels, np.arange(30), epoch=0)
     hardly = msgspec.structs.replace(plain, rotation=1e-9)
-    found, _ = Augmenter(hardly, 4, MEAN).take(images, labels, np.arange(30), epoch=0)
+    found, _ = Augmenter(hardly, Train(seed=4), MEAN).take(images, labels, np.arange(30), epoch=0)
     assert np.array_equal(found, expected)
 
 
 def test_about_half_of_the_images_are_mirrored() -> None:
     images, labels = samples(400)
-    taken, _ = Augmenter(Augment(flip=True), 0, MEAN).take(images, labels, np.arange(400), epoch=0)
+    taken, _ = Augmenter(Augment(flip=True), Train(seed=0), MEAN).take(images, labels, np.arange(400), epoch=0)
     mirrored = (taken == np.flip(images, axis=2)).all(axis=(1, 2, 3))
     assert np.array_equal(taken[~mirrored], images[~mirrored])
     assert 150 < mirrored.sum() < 250
@@ -160,9 +162,29 @@ def test_about_half_of_the_images_are_mirrored() -> None:
 
 def test_what_is_cut_out_is_as_good_as_the_mean() -> None:
     images, labels = samples(50)
-    taken, _ = Augmenter(Augment(cutout=4), 0, MEAN).take(images, labels, np.arange(50), epoch=0)
+    taken, _ = Augmenter(Augment(cutout=4), Train(seed=0), MEAN).take(images, labels, np.arange(50), epoch=0)
     changed = (taken != images).any(axis=3)
     assert np.unique(taken[changed], axis=0).tolist() == [[120, 41, 100]]
+
+
+def test_the_last_epochs_only_mirror_and_move_by_whole_pixels() -> None:
+    images, labels = samples(11)
+    augmenter = Augmenter(msgspec.structs.replace(EVERYTHING, plain_epochs=2), Train(epochs=5, seed=6), MEAN)
+    indices = np.random.default_rng(0).permutation(55)
+    for epoch in range(5):
+        like = only("ratio", "shift", "flip") if epoch >= 3 else EVERYTHING
+        taken, targets = augmenter.take(images, labels, indices, epoch)
+        expected, labelled = Augmenter(like, Train(seed=6), MEAN).take(images, labels, indices, epoch)
+        assert np.array_equal(taken, expected)
+        assert taken.dtype == expected.dtype
+        assert np.array_equal(targets, labelled)
+
+
+def test_more_plain_epochs_than_epochs_are_all_of_them() -> None:
+    images, labels = samples(5)
+    augmenter = Augmenter(Augment(rotation=20, plain_epochs=9), Train(epochs=3), MEAN)
+    for epoch in range(3):
+        assert np.array_equal(augmenter.take(images, labels, np.arange(5), epoch)[0], images)
 
 
 def test_saturation_of_images_without_colours_is_refused_before_the_start(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from cnnpar.config import Augment, Config
+from cnnpar.config import Augment, Config, Train
 from cnnpar.data import streams
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.balance import Balance, balanced
@@ -88,7 +88,7 @@ def test_what_is_kept_of_epochs_makes_no_difference() -> None:
 
 def test_an_image_that_is_shown_twice_is_varied_twice() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
-    augmenter = Augmenter(Augment(rotation=20.0, mixup=0.0), 0, (0.0,))
+    augmenter = Augmenter(Augment(rotation=20.0, mixup=0.0), Train(seed=0), (0.0,))
     taken, labels = augmenter.take(images, np.array([3, 7]), np.array([0, 1]), 0, np.array([1, 1]))
     assert np.array_equal(labels, [7, 7])
     assert not np.array_equal(*taken)

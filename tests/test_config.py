@@ -120,6 +120,7 @@ def test_what_is_unknown_is_refused_with_its_place_and_what_is_known(
         ({"augment": {"elastic_sigma": 0}}, "$.augment.elastic_sigma"),
         ({"augment": {"contrast": -0.1}}, "$.augment.contrast"),
         ({"augment": {"mixup": -1}}, "$.augment.mixup"),
+        ({"augment": {"plain_epochs": -1}}, "$.augment.plain_epochs"),
         ({"engine": {"workers": -1}}, "$.engine.workers"),
         ({"engine": {"workers": "8:2"}}, "LOW is larger than HIGH"),
         ({"engine": {"workers": "2:9999"}}, "HIGH is at most 4096"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnpar.config import Augment
+from cnnpar.config import Augment, Train
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.mixup import Targets, mixed, random_pairs
@@ -60,9 +60,9 @@ def test_both_of_a_pair_are_samples_of_the_epoch_as_they_are_varied_there() -> N
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (7, 5, 6, 1), dtype=np.uint8), np.arange(7) * 3
     ways = {"ratio": 4, "shift": 1, "rotation": 30.0, "flip": True}
-    plain, _ = Augmenter(Augment(**ways), 1, (9.0,)).take(images, labels, np.arange(35), epoch=4)  # type: ignore[arg-type]
+    plain, _ = Augmenter(Augment(**ways), Train(seed=1), (9.0,)).take(images, labels, np.arange(35), epoch=4)  # type: ignore[arg-type]
     indices = np.array([34, 0, 7, 7])
-    found, targets = Augmenter(Augment(**ways, mixup=0.5), 1, (9.0,)).take(images, labels, indices, 4)  # type: ignore[arg-type]
+    found, targets = Augmenter(Augment(**ways, mixup=0.5), Train(seed=1), (9.0,)).take(images, labels, indices, 4)  # type: ignore[arg-type]
     partners, shares = (drawn[indices] for drawn in random_pairs(1, 4, 35, 0.5))
     assert isinstance(targets, Targets)
     assert np.array_equal(found, mixed(plain[indices], plain[partners], shares))

@@ -132,6 +132,7 @@ def test_a_checkpoint_from_before_its_layers_had_some_setting_goes_on(csv: Path,
         ({"augment": {"shift": 0}}, "augment.shift was 1 and is now 0"),
         ({"augment": {"ratio": 4}}, "augment.ratio was 1 and is now 4"),
         ({"augment": {"rotation": 5.0}}, "augment.rotation was 0.0 and is now 5.0"),
+        ({"augment": {"plain_epochs": 1}}, "augment.plain_epochs was 0 and is now 1"),
         ({"data": {"validation": 0.2}}, "data"),
         ({"model": {"layers": [{**LAYERS[0], "kernel": 5}, *LAYERS[1:]]}}, "layer 1 was "),
         ({"model": {"layers": [*LAYERS[:4], *LAYERS[5:]]}}, "layer 5 was "),
@@ -178,6 +179,24 @@ def test_more_epochs_go_on_from_a_finished_run(tmp_path: Path, csv: Path) -> Non
     train(longer, None, tmp_path / "short" / "model.json")
     train(longer, tmp_path / "long")
     assert_same_run(tmp_path / "short", tmp_path / "long")
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"schedule": {"type": "constant"}}, False),
+        ({"schedule": {"type": "constant"}, "augment": {"plain_epochs": 1}}, True),
+        ({"schedule": {"type": "cosine"}}, True),
+    ],
+)
+def test_more_epochs_say_so_where_the_weights_depend_on_their_number(
+    tmp_path: Path, csv: Path, changes: dict[str, Any], other: bool
+) -> None:
+    train(settings(csv, **changes), tmp_path)
+    for epochs in (3, 4):
+        told = Lines()
+        train(settings(csv, **changes, train={"epochs": epochs}), None, tmp_path / "model.json", told)
+        assert ("other weights" in "\n".join(told.lines)) == (other and epochs == 4)
 
 
 def test_going_on_with_a_finished_run_trains_nothing(tmp_path: Path, csv: Path) -> None:

@@ -93,7 +93,7 @@ def rich_run() -> tuple[config.Config, Training, dict[Kind, Dataset]]:
         {
             "data": {"balance": True},
             "model": {"layers": layers, "freeze": ["residual1.residual*", "groupnorm1.scale"]},
-            "augment": {"shift": 1, **augment},
+            "augment": {"shift": 1, **augment, "plain_epochs": 1},
             "loss": {"label_smoothing": 0.1},
             "train": {
                 "epochs": 2,

@@ -4,6 +4,9 @@ An epoch of ratio 4 has five times the samples: index i shows image i % N in var
 moved by one pixel left, right, up or down). What is random adds to that, in this order: mirrored; slanted, turned,
 scaled and distorted about the centre and shifted, all in one resampling; other colours; a square cut out; mixed with
 another sample. It depends on (seed, epoch, i) alone.
+
+The last epochs may do without all that makes other pixels than an image has: what a network is tested on was not
+resampled either. He et al., "Data Augmentation Revisited" (2019).
 """
 
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.config import Augment
+from cnnpar.config import Augment, Train
 from cnnpar.data import colour, geometry, mixup
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.elastic import displacements
@@ -34,19 +37,22 @@ def check_augment(settings: Augment, image_shape: ImageShape) -> None:
 class Augmenter:
     """Takes samples of an epoch out of a data set, varied as the settings say."""
 
-    def __init__(self, settings: Augment, seed: int, mean: Sequence[float]) -> None:
+    def __init__(self, settings: Augment, train: Train, mean: Sequence[float]) -> None:
         """`mean`: of each channel in pixel units; what is cut out is filled with it."""
         self._settings = settings
-        self._seed = seed
+        self._plain = Augment(ratio=settings.ratio, shift=settings.shift, flip=settings.flip)
+        self._plain_from = train.epochs - settings.plain_epochs
+        self._seed = train.seed
         self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]
         self._fill = np.rint(mean).astype(np.uint8)
-        self._warps = any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha))
-        self._moves = self._warps or settings.shift > 0 or settings.ratio == 4
-        self._changes = settings.brightness, settings.contrast, settings.saturation
 
     def epoch_size(self, samples: int) -> int:
         """The number of indices of an epoch over a data set of `samples` images."""
         return samples * len(self._variants)
+
+    def _settings_of(self, epoch: int) -> Augment:
+        """How the images of an epoch are varied."""
+        return self._plain if epoch >= self._plain_from else self._settings
 
     def take(
         self,
@@ -63,9 +69,10 @@ class Augmenter:
         """
         total = self.epoch_size(len(images))
         seen = indices if shown is None else shown[indices]
-        if not self._settings.mixup:
+        mixing = self._settings_of(epoch).mixup
+        if not mixing:
             return self._varied(images, seen, indices, epoch, total), labels[seen % len(images)]
-        everyone, everything = mixup.random_pairs(self._seed, epoch, total, self._settings.mixup)
+        everyone, everything = mixup.random_pairs(self._seed, epoch, total, mixing)
         partners, shares = everyone[indices], everything[indices]
         others = partners if shown is None else shown[partners]
         targets = Targets(labels[seen % len(images)], labels[others % len(images)], shares)
@@ -82,22 +89,29 @@ class Augmenter:
         total: int,
     ) -> NDArray[np.uint8]:
         """What is seen at `indices` of an epoch of `total` samples, before it is mixed."""
-        settings, place = self._settings, (self._seed, epoch, total)
+        settings, place = self._settings_of(epoch), (self._seed, epoch, total)
         variant, sample = np.divmod(seen, len(images))
         taken = images[sample]
         if settings.flip:
             turned = geometry.random_flips(*place)[indices]
             taken[turned] = taken[turned, :, ::-1]
-        if self._moves:
-            taken = self._moved(taken, self._variants[variant], indices, epoch, total)
-        if any(self._changes):
-            taken = colour.jittered(taken, colour.random_factors(*place, *self._changes)[indices], settings)
+        warps = any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha))
+        offsets = self._variants[variant]
+        if settings.shift:
+            offsets = offsets + geometry.random_offsets(*place, settings.shift)[indices]
+        if warps:
+            taken = self._warped(taken, offsets, indices, epoch, total)
+        elif settings.shift or settings.ratio == 4:
+            taken = geometry.shifted(taken, offsets)
+        changes = settings.brightness, settings.contrast, settings.saturation
+        if any(changes):
+            taken = colour.jittered(taken, colour.random_factors(*place, *changes)[indices], settings)
         if settings.cutout:
             centres = colour.random_centres(*place, *images.shape[1:3])[indices]
             colour.cut_out(taken, centres, settings.cutout, self._fill)
         return taken
 
-    def _moved(
+    def _warped(
         self,
         images: NDArray[np.uint8],
         offsets: NDArray[np.int64],  # (n, 2)
@@ -105,12 +119,8 @@ class Augmenter:
         epoch: int,
         total: int,
     ) -> NDArray[np.uint8]:
-        """All that moves pixels, in one resampling, or in none where they move by whole pixels."""
+        """All that moves pixels, in one resampling."""
         settings, place, (height, width) = self._settings, (self._seed, epoch, total), images.shape[1:3]
-        if settings.shift:
-            offsets = offsets + geometry.random_offsets(*place, settings.shift)[indices]
-        if not self._warps:
-            return geometry.shifted(images, offsets)
         maps = geometry.random_maps(*place, settings.rotation, settings.scale, settings.shear)[indices]
         rows, columns = geometry.sources(maps, offsets, height, width)
         if settings.elastic_alpha:

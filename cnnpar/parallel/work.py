@@ -110,7 +110,7 @@ class Training:
 
     @cached_property
     def _augmenter(self) -> Augmenter:
-        return Augmenter(self.augment, self.train.seed, self.preprocessing.mean)
+        return Augmenter(self.augment, self.train, self.preprocessing.mean)
 
     @cached_property
     def _balance(self) -> Balance:
