@@ -28,6 +28,7 @@ from cnnpar.config_rules import Loss as Loss
 from cnnpar.config_rules import NonNegative as NonNegative
 from cnnpar.config_rules import OneCycle as OneCycle
 from cnnpar.config_rules import Optimizer as Optimizer
+from cnnpar.config_rules import Piecewise as Piecewise
 from cnnpar.config_rules import Positive as Positive
 from cnnpar.config_rules import PositiveFloat as PositiveFloat
 from cnnpar.config_rules import RMSprop as RMSprop

@@ -1,6 +1,7 @@
 """Settings of what is learned by: losses, update rules, schedules; each is known by its `type`."""
 
 import sys
+from itertools import pairwise
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -13,6 +14,7 @@ PositiveFloat = Annotated[float, Meta(gt=0, le=_LARGEST)]
 Seconds = Annotated[float, Meta(ge=0.01, le=1e7)]
 NonNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
+Whole = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,7 +137,7 @@ class Cosine(Table, frozen=True, tag_field="type", tag="cosine"):
     """Linear warm-up over `warmup_epochs`, then half a cosine down to `final` times the learning rate."""
 
     warmup_epochs: NonNegative = 0.0
-    final: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    final: Whole = 0.0
 
 
 class OneCycle(Table, frozen=True, tag_field="type", tag="one_cycle"):
@@ -144,10 +146,28 @@ class OneCycle(Table, frozen=True, tag_field="type", tag="one_cycle"):
     """
 
     warmup: Annotated[float, Meta(gt=0, lt=1)] = 0.3
-    start: Annotated[float, Meta(ge=0, le=1)] = 0.04
-    final: Annotated[float, Meta(ge=0, le=1)] = 0.0004
+    start: Whole = 0.04
+    final: Whole = 0.0004
+
+
+class Piecewise(Table, frozen=True, tag_field="type", tag="piecewise"):
+    """Straight lines between `points`, each a share of all steps and a factor of the learning rate; level outside."""
+
+    points: Annotated[tuple[tuple[Whole, NonNegative], ...], Meta(min_length=1, max_length=1000)] = (
+        (0.0, 0.0),
+        (0.3, 1.0),
+        (1.0, 0.0),
+    )
+
+    def __post_init__(self) -> None:
+        shares = [share for share, _ in self.points]
+        for before, after in pairwise(shares):
+            if after <= before:
+                raise ValueError(f"`points` go back from {before:g} to {after:g} of the run; their shares must rise")
+        if not any(factor for _, factor in self.points):
+            raise ValueError("`points` have no factor above 0, so nothing could be learned")
 
 
 Loss = CrossEntropy | MSE | BinaryCrossEntropy | Hinge
 Optimizer = SGD | Adam | AdamW | RMSprop | Adagrad | LARS | LAMB
-Schedule = Constant | StepDecay | Cosine | OneCycle
+Schedule = Constant | StepDecay | Cosine | OneCycle | Piecewise

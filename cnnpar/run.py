@@ -11,7 +11,7 @@ import numpy as np
 from cnnpar import __version__, optim
 from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, pack, unpack
-from cnnpar.config import Config, Cosine, Engine, OneCycle
+from cnnpar.config import Config, Cosine, Engine, OneCycle, Piecewise
 from cnnpar.console import StopSignal
 from cnnpar.data.augment import check_augment
 from cnnpar.data.dataset import Splits
@@ -254,7 +254,7 @@ def _headline(
         beside = resume.path.resolve().parent == files.directory.resolve()
         if beside and resume.path.resolve() not in files.checkpoints:
             lines.append(f"its newest checkpoint will be {files.model}; --to-path puts it elsewhere")
-        bound = isinstance(config.schedule, Cosine | OneCycle) or config.augment.plain_epochs
+        bound = isinstance(config.schedule, Cosine | OneCycle | Piecewise) or config.augment.plain_epochs
         if bound and config.train.epochs != resume.payload.config.train.epochs:
             lines.append("other epochs move its schedule, or plain ones: other weights than with these from the start")
         if state.epoch >= config.train.epochs:

@@ -6,19 +6,25 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.config import Constant, Cosine, OneCycle, Schedule, StepDecay
+from cnnpar.config import Constant, Cosine, OneCycle, Piecewise, Schedule, StepDecay
 from cnnpar.optim.schedules import learning_rate
 
 factors = st.floats(0, 1)
+drawn = st.builds(
+    lambda ends: Piecewise(points=tuple((share, factor) for share, factor in sorted(ends.items()))),
+    st.dictionaries(st.floats(0, 1), st.floats(0.01, 1), min_size=1, max_size=6),
+)
 schedules: st.SearchStrategy[Schedule] = st.one_of(
     st.just(Constant()),
     st.builds(StepDecay, every_epochs=st.integers(1, 5), factor=st.floats(0.01, 1)),
     st.builds(Cosine, warmup_epochs=st.floats(0, 20), final=factors),
     st.builds(OneCycle, warmup=st.floats(0.001, 0.999), start=factors, final=factors),
+    drawn,
 )
 steps_per_epoch_and_epochs = st.tuples(st.integers(1, 50), st.integers(1, 20))
 BASE = 0.3
@@ -121,6 +127,22 @@ def test_after_the_run_the_rate_is_final(schedule: Schedule, sizes: tuple[int, i
         assert end == learning_rate(schedule, BASE, total - 1, steps_per_epoch, total)
 
 
+@given(drawn, steps_per_epoch_and_epochs)
+def test_piecewise_is_numpys_interpolation(schedule: Piecewise, sizes: tuple[int, int]) -> None:
+    total = sizes[0] * sizes[1]
+    places = (np.arange(total) + 0.5) / total
+    shares, heights = np.array(schedule.points).T
+    assert rates(schedule, sizes[0], total) == pytest.approx(BASE * np.interp(places, shares, heights), rel=1e-9)
+
+
+def test_piecewise_can_begin_anew_with_a_jump_of_one_step() -> None:
+    schedule = Piecewise(points=((0.0, 0.0), (0.5, 1.0), (0.8, 0.0), (0.801, 0.1), (1.0, 0.0)))
+    seen = rates(schedule, 10, 100)
+    assert seen[79] < 0.02 * BASE
+    assert seen[80] == pytest.approx(0.1 * BASE, rel=0.03)
+    assert 0 < seen[99] < 0.001 * BASE * 3
+
+
 @given(st.floats(0.2, 4), factors, st.integers(50, 400))
 def test_cosine_changes_by_small_steps(warmup_epochs: float, final: float, total_steps: int) -> None:
     """No jump, not even where the warm-up ends."""
@@ -144,7 +166,9 @@ def assert_no_jump(seen: list[float], shortest: float) -> None:
     assert largest <= math.pi / 2 * BASE / shortest * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("schedule", [Constant(), StepDecay(), Cosine(), Cosine(warmup_epochs=1.0), OneCycle()])
+@pytest.mark.parametrize(
+    "schedule", [Constant(), StepDecay(), Cosine(), Cosine(warmup_epochs=1.0), OneCycle(), Piecewise()]
+)
 def test_a_run_of_one_step_learns(schedule: Schedule) -> None:
     assert learning_rate(schedule, BASE, 0, 1, 1) >= BASE / 2
 

@@ -8,11 +8,13 @@ Each schedule is a factor of the optimizer's learning rate:
   `final` after the last step: that step still learns, even if `final` is 0.
 - OneCycle: half a cosine from `start` to 1 at step warmup * total_steps - 1, then another one that comes to
   `final` at the last step, as in PyTorch's OneCycleLR.
+- Piecewise: at the middle of a step, on the straight lines between the points: warm restarts, tails, what you draw.
 """
 
 import math
+from itertools import pairwise
 
-from cnnpar.config import Constant, Cosine, OneCycle, Schedule, StepDecay
+from cnnpar.config import Constant, Cosine, OneCycle, Piecewise, Schedule, StepDecay
 
 
 def learning_rate(schedule: Schedule, base: float, step: int, steps_per_epoch: int, total_steps: int) -> float:
@@ -31,6 +33,8 @@ def learning_rate(schedule: Schedule, base: float, step: int, steps_per_epoch: i
             factor = _cosine(min(step, total_steps), warmup, total_steps, schedule.final)
         case OneCycle():
             factor = _one_cycle(schedule, step, total_steps)
+        case Piecewise():
+            factor = _piecewise(schedule, min((step + 0.5) / total_steps, 1.0))
     return base * factor
 
 
@@ -45,6 +49,17 @@ def _one_cycle(schedule: OneCycle, step: int, total_steps: int) -> float:
     if step < peak:
         return _half_cosine(schedule.start, 1.0, _share(step, 0.0, peak))
     return _half_cosine(1.0, schedule.final, _share(step, peak, total_steps - 1))
+
+
+def _piecewise(schedule: Piecewise, place: float) -> float:
+    """The factor at a share of the run."""
+    (first, factor), (_, last) = schedule.points[0], schedule.points[-1]
+    if place <= first:
+        return factor
+    for (left, low), (right, high) in pairwise(schedule.points):
+        if place < right:
+            return low + (high - low) * (place - left) / (right - left)
+    return last
 
 
 def _share(step: int, first: float, last: float) -> float:
