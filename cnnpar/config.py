@@ -37,8 +37,8 @@ from cnnpar.config_rules import Seconds as Seconds
 from cnnpar.config_rules import Share as Share
 from cnnpar.config_rules import StepDecay as StepDecay
 from cnnpar.config_rules import Table as Table
+from cnnpar.config_rules import Whole as Whole
 
-Change = Annotated[float, Meta(ge=0, le=1)]
 BestBy = Literal["accuracy", "loss"]
 Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # of names, as of a shell
 FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]
@@ -114,9 +114,9 @@ class Augment(Table, frozen=True):
     elastic_alpha: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # strength in pixels; they move by 0.16 alpha / sigma
     elastic_sigma: Annotated[float, Meta(ge=0.1, le=1000)] = 4.0  # pixels over which displacements are smoothed
     flip: bool = False  # half of the images, mirrored left to right
-    brightness: Change = 0.0  # largest relative change of all values
-    contrast: Change = 0.0  # of the differences from the mean of the image
-    saturation: Change = 0.0  # of the differences from the pixel's grey; for images of three channels
+    brightness: Whole = 0.0  # largest relative change of all values
+    contrast: Whole = 0.0  # of the differences from the mean of the image
+    saturation: Whole = 0.0  # of the differences from the pixel's grey; for images of three channels
     cutout: Count = 0  # side of a square in pixels, filled with the mean of the data
     mixup: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # alpha: images mixed in pairs, shares from Beta(alpha, alpha)
     plain_epochs: Count = 0  # the last epochs, in which images are mirrored and moved by whole pixels, and nothing else

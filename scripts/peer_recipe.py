@@ -43,6 +43,8 @@ class Recipe:
         assert splits.test is not None
         self.data: Dataset = splits.train
         self.preprocessing = Preprocessing.of(splits.train)
+        self.augmenter = Augmenter(config.augment, config.train, self.preprocessing.mean)
+        self.size = self.augmenter.epoch_size(len(self.data))  # of an epoch, in samples
         self.test = self._tensor(self.preprocessing.normalise(splits.test.images), layout)
         self.test_labels = torch.from_numpy(splits.test.labels)
         self.network = Network.from_tables(
@@ -53,10 +55,9 @@ class Recipe:
     def batch(self, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """This process' share of a batch."""
         train = self.config.train
-        augmenter = Augmenter(self.config.augment, train, self.preprocessing.mean)
-        whole = batch_indices(train.seed, epoch, number, augmenter.epoch_size(len(self.data)), train.batch_size)
+        whole = batch_indices(train.seed, epoch, number, self.size, train.batch_size)
         own = np.array_split(whole, self.processes)[self.rank]
-        images, labels = augmenter.take(self.data.images, self.data.labels, own, epoch)
+        images, labels = self.augmenter.take(self.data.images, self.data.labels, own, epoch)
         assert not isinstance(labels, Targets)
         return self._tensor(self.preprocessing.normalise(images), self.layout), torch.from_numpy(labels)
 
@@ -71,8 +72,7 @@ def train(recipe: Recipe, twin: nn.Module, compiled: bool, every: int) -> list[t
     config, rule = recipe.config, recipe.rule
     twin = twin.to(memory_format=recipe.layout)
     model: nn.Module = torch.compile(twin, dynamic=False) if compiled else twin  # type: ignore[assignment, unused-ignore]
-    size = Augmenter(config.augment, config.train, recipe.preprocessing.mean).epoch_size(len(recipe.data))
-    steps = steps_per_epoch(size, config.train.batch_size)
+    steps = steps_per_epoch(recipe.size, config.train.batch_size)
     total = steps * config.train.epochs
     start = copy.deepcopy(twin.state_dict())
     for number in (0, steps - 1):  # the last batch is shorter
@@ -99,7 +99,7 @@ def train(recipe: Recipe, twin: nn.Module, compiled: bool, every: int) -> list[t
         optimizer.step()
         if averaged is not twin:
             _follow(averaged, twin, min(config.train.ema_decay, (1 + step) / (10 + step)))
-        before, samples = samples, min(samples + config.train.batch_size, (epoch + 1) * size)
+        before, samples = samples, min(samples + config.train.batch_size, (epoch + 1) * recipe.size)
         if samples // every > before // every or step == total - 1:
             spent += time.perf_counter() - began
             curve.append((spent, samples, _accuracy(averaged, recipe)))

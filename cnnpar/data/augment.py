@@ -22,6 +22,8 @@ from cnnpar.data.mixup import Targets
 from cnnpar.data.warp import resampled
 from cnnpar.errors import InputError
 
+_Place = tuple[int, int, int]  # seed, epoch, and samples of the epoch
+
 # (down, right) in pixels: as it is, left, right, up, down.
 _VARIANTS = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)], dtype=np.int64)
 
@@ -69,15 +71,15 @@ class Augmenter:
         """
         total = self.epoch_size(len(images))
         seen = indices if shown is None else shown[indices]
-        mixing = self._settings_of(epoch).mixup
-        if not mixing:
-            return self._varied(images, seen, indices, epoch, total), labels[seen % len(images)]
-        everyone, everything = mixup.random_pairs(self._seed, epoch, total, mixing)
+        settings, place = self._settings_of(epoch), (self._seed, epoch, total)
+        if not settings.mixup:
+            return self._varied(images, seen, indices, settings, place), labels[seen % len(images)]
+        everyone, everything = mixup.random_pairs(*place, settings.mixup)
         partners, shares = everyone[indices], everything[indices]
         others = partners if shown is None else shown[partners]
         targets = Targets(labels[seen % len(images)], labels[others % len(images)], shares)
         seen, indices = np.concatenate([seen, others]), np.concatenate([indices, partners])
-        both = self._varied(images, seen, indices, epoch, total)
+        both = self._varied(images, seen, indices, settings, place)
         return mixup.mixed(both[: len(shares)], both[len(shares) :], shares), targets
 
     def _varied(
@@ -85,23 +87,21 @@ class Augmenter:
         images: NDArray[np.uint8],
         seen: NDArray[np.int64],
         indices: NDArray[np.int64],
-        epoch: int,
-        total: int,
+        settings: Augment,
+        place: _Place,
     ) -> NDArray[np.uint8]:
-        """What is seen at `indices` of an epoch of `total` samples, before it is mixed."""
-        settings, place = self._settings_of(epoch), (self._seed, epoch, total)
+        """What is seen at `indices` of an epoch, before it is mixed."""
         variant, sample = np.divmod(seen, len(images))
         taken = images[sample]
         if settings.flip:
             turned = geometry.random_flips(*place)[indices]
             taken[turned] = taken[turned, :, ::-1]
-        warps = any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha))
         offsets = self._variants[variant]
         if settings.shift:
             offsets = offsets + geometry.random_offsets(*place, settings.shift)[indices]
-        if warps:
-            taken = self._warped(taken, offsets, indices, epoch, total)
-        elif settings.shift or settings.ratio == 4:
+        if any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha)):
+            taken = _warped(taken, offsets, indices, settings, place)
+        elif offsets.any():
             taken = geometry.shifted(taken, offsets)
         changes = settings.brightness, settings.contrast, settings.saturation
         if any(changes):
@@ -111,21 +111,21 @@ class Augmenter:
             colour.cut_out(taken, centres, settings.cutout, self._fill)
         return taken
 
-    def _warped(
-        self,
-        images: NDArray[np.uint8],
-        offsets: NDArray[np.int64],  # (n, 2)
-        indices: NDArray[np.int64],
-        epoch: int,
-        total: int,
-    ) -> NDArray[np.uint8]:
-        """All that moves pixels, in one resampling."""
-        settings, place, (height, width) = self._settings, (self._seed, epoch, total), images.shape[1:3]
-        maps = geometry.random_maps(*place, settings.rotation, settings.scale, settings.shear)[indices]
-        rows, columns = geometry.sources(maps, offsets, height, width)
-        if settings.elastic_alpha:
-            strength = settings.elastic_alpha, settings.elastic_sigma
-            fields = displacements(self._seed, epoch, indices, height, width, *strength)
-            rows += fields[:, :, 0]
-            columns += fields[:, :, 1]
-        return resampled(images, rows, columns)
+
+def _warped(
+    images: NDArray[np.uint8],
+    offsets: NDArray[np.int64],  # (n, 2)
+    indices: NDArray[np.int64],
+    settings: Augment,
+    place: _Place,
+) -> NDArray[np.uint8]:
+    """All that moves pixels, in one resampling."""
+    height, width = images.shape[1:3]
+    maps = geometry.random_maps(*place, settings.rotation, settings.scale, settings.shear)[indices]
+    rows, columns = geometry.sources(maps, offsets, height, width)
+    if settings.elastic_alpha:
+        seed, epoch, _ = place
+        fields = displacements(seed, epoch, indices, height, width, settings.elastic_alpha, settings.elastic_sigma)
+        rows += fields[:, :, 0]
+        columns += fields[:, :, 1]
+    return resampled(images, rows, columns)
