@@ -153,7 +153,15 @@ class OneCycle(Table, frozen=True, tag_field="type", tag="one_cycle"):
 class Piecewise(Table, frozen=True, tag_field="type", tag="piecewise"):
     """Straight lines between `points`, each a share of all steps and a factor of the learning rate; level outside."""
 
-    points: Annotated[tuple[tuple[Whole, NonNegative], ...], Meta(min_length=1, max_length=1000)] = (
+    points: Annotated[
+        tuple[tuple[Whole, NonNegative], ...],
+        Meta(
+            min_length=1,
+            max_length=1000,
+            description="[[share, factor], ...], such as [[0, 0.1], [0.3, 1], [1, 0]]: shares of the run from 0 to 1, "
+            "factors of the learning rate from 0 up",  # for errors
+        ),
+    ] = (
         (0.0, 0.0),
         (0.3, 1.0),
         (1.0, 0.0),
@@ -163,7 +171,7 @@ class Piecewise(Table, frozen=True, tag_field="type", tag="piecewise"):
         shares = [share for share, _ in self.points]
         for before, after in pairwise(shares):
             if after <= before:
-                raise ValueError(f"`points` go back from {before:g} to {after:g} of the run; their shares must rise")
+                raise ValueError(f"`points` go from {before!r} to {after!r} of the run; their shares must rise")
         if not any(factor for _, factor in self.points):
             raise ValueError("`points` have no factor above 0, so nothing could be learned")
 

@@ -94,7 +94,7 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
         for field in before.__struct_fields__:
             old, new = getattr(before, field), getattr(now, field)
             if old != new and field not in _FREE.get(section, ()):
-                raise refuse(f"{section}.{field}", old, new)
+                raise refuse(*_narrowed(f"{section}.{field}", old, new))
     if splits.fingerprint != saved.data_fingerprint:
         raise InputError(
             f"{path}: cannot resume: the training or validation data are not those the run began with; "
@@ -121,6 +121,15 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
             f"{as_before if config.engine.portable != portable else ''}"
             f"--set engine.allow_inexact=true goes on all the same, and the run then says exact: false"
         )
+
+
+def _narrowed(what: str, old: object, new: object) -> tuple[str, object, object]:
+    """The first of what lists within it differ in."""
+    if not (isinstance(old, tuple) and isinstance(new, tuple)):
+        return what, old, new
+    pairs = enumerate(itertools.zip_longest(old, new, fillvalue="missing"))
+    place, (was, item) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
+    return _narrowed(f"{what}[{place}]", was, item)
 
 
 def _short(value: object) -> str:

@@ -2,10 +2,11 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from cnnpar import __version__, optim
@@ -13,7 +14,7 @@ from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, pack, unpack
 from cnnpar.config import Config, Cosine, Engine, OneCycle, Piecewise
 from cnnpar.console import StopSignal
-from cnnpar.data.augment import check_augment
+from cnnpar.data.augment import check_augment, plain
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
@@ -153,7 +154,10 @@ def rate_run(config: Config, wanted: Range, progress: Progress, stop: StopSignal
     state = first_state(config, network)
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
     sizes = {Kind.TRAIN: len(splits.train)}
-    work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
+    # Images as in the first epoch, however long the test.
+    all_plain = config.augment.plain_epochs >= config.train.epochs
+    augment = plain(config.augment) if all_plain else msgspec.structs.replace(config.augment, plain_epochs=0)
+    work = Training(network, preprocessing, augment, config.train, sizes, config.data.balance)
     _check_lone_samples(work)
     rates = wanted.rates(work.steps_per_epoch)
     server = start(config.engine, work, data, progress.note, stop)
@@ -254,12 +258,25 @@ def _headline(
         beside = resume.path.resolve().parent == files.directory.resolve()
         if beside and resume.path.resolve() not in files.checkpoints:
             lines.append(f"its newest checkpoint will be {files.model}; --to-path puts it elsewhere")
-        bound = isinstance(config.schedule, Cosine | OneCycle | Piecewise) or config.augment.plain_epochs
-        if bound and config.train.epochs != resume.payload.config.train.epochs:
-            lines.append("other epochs move its schedule, or plain ones: other weights than with these from the start")
+        epochs, before = config.train.epochs, resume.payload.config.train.epochs
+        moved = [*_moved(config, before)] if epochs != before else []
+        if moved:
+            lines.append(
+                f"train.epochs was {before} and is now {epochs}, which moves {' and '.join(moved)}: other weights than "
+                f"with {epochs} from the start"
+            )
         if state.epoch >= config.train.epochs:
             lines.append(f"all {config.train.epochs} epochs are done; more --epochs go on with it")
     return [*lines, *more]
+
+
+def _moved(config: Config, epochs: int) -> Iterator[str]:
+    """What comes at another time than in a run of so many epochs."""
+    if isinstance(config.schedule, Cosine | OneCycle | Piecewise):
+        yield "the schedule"
+    last = config.augment.plain_epochs
+    if last and max(epochs - last, 0) != max(config.train.epochs - last, 0):
+        yield "augment.plain_epochs"
 
 
 def _frozen(network: Network) -> str:

@@ -144,6 +144,7 @@ def _explain(message: str, section: str, key: str, tables: Mapping[str, Any]) ->
     if what.startswith("Expected `array`"):
         what += """ (a list; on a command line '["a", "b"]' or [1, 2])"""
     allowed: Sequence[Any] = _SECTIONS
+    whose = ""
     if section:
         hint = get_type_hints(Config)[section]
         kinds = {kind.__struct_config__.tag: kind for kind in get_args(hint) or (hint,)}
@@ -154,9 +155,11 @@ def _explain(message: str, section: str, key: str, tables: Mapping[str, Any]) ->
         elif not key:
             fields = kind.__struct_fields__
             allowed = list(dict.fromkeys((*_NETWORK, *fields))) if section == "model" else fields
+            whose = f" with type {wanted}" if wanted else ""
         else:
-            hint = get_type_hints(kind, include_extras=True).get(key)
+            hint = get_type_hints(kind, include_extras=True).get(key.partition("[")[0])
             allowed = get_args(hint) if get_origin(hint) is Literal else ()
             for meta in getattr(hint, "__metadata__", ()):
                 what = f"expected {meta.description}" if meta.description else what
-    return f"{what}{at}{place}; allowed: {', '.join(map(str, allowed))}" if unknown and allowed else what + at + place
+    known = f"; allowed{whose}: {', '.join(map(str, allowed))}" if unknown and allowed else ""
+    return what + at + place + known

@@ -50,12 +50,13 @@ optimizers = st.one_of(
     st.fixed_dictionaries({"type": st.just("lars"), "trust_coefficient": numbers}),
     st.fixed_dictionaries({"type": st.just("lamb"), "weight_decay": numbers}),
 )
+points = st.dictionaries(numbers, numbers, min_size=1).map(lambda factors: sorted(factors.items()))
 schedules = st.one_of(
     st.just({"type": "constant"}),
     st.fixed_dictionaries({"type": st.just("step"), "factor": numbers, "every_epochs": st.integers(1, 99)}),
     st.fixed_dictionaries({"type": st.just("cosine"), "warmup_epochs": numbers, "final": numbers}),
     st.fixed_dictionaries({"type": st.just("one_cycle"), "warmup": numbers}),
-    st.fixed_dictionaries({"type": st.just("piecewise"), "points": st.tuples(st.tuples(numbers, numbers))}),
+    st.fixed_dictionaries({"type": st.just("piecewise"), "points": points}),
 )
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 
@@ -84,10 +85,13 @@ def test_toml_keeps_every_setting(optimizer: dict[str, Any], schedule: dict[str,
         ({"schedule": {"type": "cosine", "warmup_epochs": 9}, "train": {"epochs": 8}}, "`warmup_epochs`", "only 8"),
         (
             {"schedule": {"type": "piecewise", "points": [[0.5, 1], [0.5, 0]]}},
-            "`points` go back from 0.5 to 0.5",
+            "`points` go from 0.5 to 0.5",
             "rise",
         ),
         ({"schedule": {"type": "piecewise", "points": [[0, 0]]}}, "`points` have no factor above 0", ""),
+        ({"schedule": {"type": "piecewise", "points": [0.1, 1]}}, "$.schedule.points[0]", "[[share, factor], ...]"),
+        ({"schedule": {"type": "piecewise", "points": [[0, -1]]}}, "$.schedule.points[0][1]", "[[share, factor], ...]"),
+        ({"schedule": {"points": [[0, 1]]}}, "$.schedule", "with type one_cycle: warmup, start, final"),
         ({"loss": {"type": "l1"}}, "$.loss.type", "cross_entropy, mse, binary_cross_entropy, hinge"),
         ({"loss": {"type": "mse", "margin": 1}}, "$.loss", ""),
         ({"loss": {"smoothing": 0.1}}, "$.loss", "label_smoothing, class_weights"),

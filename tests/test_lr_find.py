@@ -71,6 +71,19 @@ def test_at_one_rate_the_losses_are_those_of_a_run_at_that_rate() -> None:
     assert len(losses) > work.steps_per_epoch
 
 
+@pytest.mark.parametrize(("epochs", "plain", "same"), [(99, 0, True), (3, 2, True), (3, 3, False)])
+def test_images_stay_as_varied_as_in_the_first_epoch(
+    here: Path, capsys: pytest.CaptureFixture[str], epochs: int, plain: int, same: bool
+) -> None:
+    varied = ["augment.rotation=40", f"train.epochs={epochs}", f"augment.plain_epochs={plain}"]
+    found = []
+    for chosen in (varied, ["augment.rotation=40", "train.epochs=99"]):
+        sets = [word for setting in chosen for word in ("--set", setting)]
+        assert call("--config", "tiny.toml", "--steps", 20, "--to", "1e-3", *sets, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["losses"])
+    assert (found[0] == found[1]) == same
+
+
 def test_the_test_ends_where_a_loss_is_much_worse_or_not_finite() -> None:
     worse = found(RATES)
     assert worse.hopeless

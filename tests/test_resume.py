@@ -93,6 +93,21 @@ def test_stopping_after_every_step_changes_nothing(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize("step", [4, 9, 10, 11])
+def test_one_stop_anywhere_changes_nothing_where_the_last_epoch_is_plain(tmp_path: Path, csv: Path, step: int) -> None:
+    points = [[0, 0.1], [0.3, 1], [0.6, 0], [0.7, 0.2], [1, 0]]
+    augment = {"rotation": 20, "mixup": 0.5, "plain_epochs": 1}
+    wanted = settings(csv, augment=augment, schedule={"type": "piecewise", "points": points})
+    whole = train(wanted, tmp_path / "whole")
+    assert whole.steps == STEPS
+    train(wanted, tmp_path / "cut", progress=Stopping(step))
+    other = settings(csv, augment=augment, schedule={"type": "piecewise", "points": [*points[:4], [1, 0.1]]})
+    with pytest.raises(InputError, match=r"schedule\.points\[4\]\[1\] was 0\.0 and is now 0\.1;"):
+        train(other, None, tmp_path / "cut" / "model.json")
+    train(wanted, None, tmp_path / "cut" / "model.json")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
 @pytest.mark.parametrize("step", [1, 7, 10])
 def test_one_stop_anywhere_changes_nothing_with_shifted_copies_too(tmp_path: Path, csv: Path, step: int) -> None:
     wanted = settings(csv, augment={"ratio": 4}, train={"epochs": 1, "batch_size": 16})
@@ -133,6 +148,7 @@ def test_a_checkpoint_from_before_its_layers_had_some_setting_goes_on(csv: Path,
         ({"augment": {"ratio": 4}}, "augment.ratio was 1 and is now 4"),
         ({"augment": {"rotation": 5.0}}, "augment.rotation was 0.0 and is now 5.0"),
         ({"augment": {"plain_epochs": 1}}, "augment.plain_epochs was 0 and is now 1"),
+        ({"loss": {"class_weights": [1, 2, 3]}}, r"loss.class_weights\[0\] was missing and is now 1.0"),
         ({"data": {"validation": 0.2}}, "data"),
         ({"model": {"layers": [{**LAYERS[0], "kernel": 5}, *LAYERS[1:]]}}, "layer 1 was "),
         ({"model": {"layers": [*LAYERS[:4], *LAYERS[5:]]}}, "layer 5 was "),
@@ -182,21 +198,27 @@ def test_more_epochs_go_on_from_a_finished_run(tmp_path: Path, csv: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "other"),
+    ("changes", "moved"),
     [
-        ({"schedule": {"type": "constant"}}, False),
-        ({"schedule": {"type": "constant"}, "augment": {"plain_epochs": 1}}, True),
-        ({"schedule": {"type": "cosine"}}, True),
+        ({"schedule": {"type": "constant"}}, ""),
+        ({"schedule": {"type": "constant"}, "augment": {"plain_epochs": 1}}, "augment.plain_epochs"),
+        ({"schedule": {"type": "constant"}, "augment": {"plain_epochs": 4}}, ""),
+        ({"schedule": {"type": "step"}}, ""),
+        ({"schedule": {"type": "cosine"}}, "the schedule"),
+        ({"schedule": {"type": "one_cycle"}}, "the schedule"),
+        ({"schedule": {"type": "piecewise"}, "augment": {"plain_epochs": 3}}, "the schedule and augment.plain_epochs"),
     ],
 )
 def test_more_epochs_say_so_where_the_weights_depend_on_their_number(
-    tmp_path: Path, csv: Path, changes: dict[str, Any], other: bool
+    tmp_path: Path, csv: Path, changes: dict[str, Any], moved: str
 ) -> None:
     train(settings(csv, **changes), tmp_path)
     for epochs in (3, 4):
         told = Lines()
         train(settings(csv, **changes, train={"epochs": epochs}), None, tmp_path / "model.json", told)
-        assert ("other weights" in "\n".join(told.lines)) == (other and epochs == 4)
+        notes = [line for line in told.lines if "other weights" in line]
+        expected = f"train.epochs was 3 and is now 4, which moves {moved}: other weights than with 4 from the start"
+        assert notes == ([expected] if moved and epochs == 4 else [])
 
 
 def test_going_on_with_a_finished_run_trains_nothing(tmp_path: Path, csv: Path) -> None:

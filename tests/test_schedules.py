@@ -135,6 +135,15 @@ def test_piecewise_is_numpys_interpolation(schedule: Piecewise, sizes: tuple[int
     assert rates(schedule, sizes[0], total) == pytest.approx(BASE * np.interp(places, shares, heights), rel=1e-9)
 
 
+@given(st.floats(0, 0.99), factors, st.floats(0.001, 1))
+def test_rates_that_come_to_0_never_go_below(left: float, high: float, width: float) -> None:
+    right = min(left + width, 1.0)
+    schedule = Piecewise(points=((left, high), (right, 0.0), (2.0, 1.0)))  # a share of 2 lies after the end
+    total = 10**6
+    last = math.floor(right * total)
+    assert all(learning_rate(schedule, BASE, step, 1, total) >= 0 for step in range(max(last - 20, 0), last + 1))
+
+
 def test_piecewise_can_begin_anew_with_a_jump_of_one_step() -> None:
     schedule = Piecewise(points=((0.0, 0.0), (0.5, 1.0), (0.8, 0.0), (0.801, 0.1), (1.0, 0.0)))
     seen = rates(schedule, 10, 100)

@@ -36,13 +36,18 @@ def check_augment(settings: Augment, image_shape: ImageShape) -> None:
         )
 
 
+def plain(settings: Augment) -> Augment:
+    """What of it makes no other pixels than an image has."""
+    return Augment(ratio=settings.ratio, shift=settings.shift, flip=settings.flip)
+
+
 class Augmenter:
     """Takes samples of an epoch out of a data set, varied as the settings say."""
 
     def __init__(self, settings: Augment, train: Train, mean: Sequence[float]) -> None:
         """`mean`: of each channel in pixel units; what is cut out is filled with it."""
         self._settings = settings
-        self._plain = Augment(ratio=settings.ratio, shift=settings.shift, flip=settings.flip)
+        self._plain = plain(settings)
         self._plain_from = train.epochs - settings.plain_epochs
         self._seed = train.seed
         self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]

@@ -58,7 +58,7 @@ def _piecewise(schedule: Piecewise, place: float) -> float:
         return factor
     for (left, low), (right, high) in pairwise(schedule.points):
         if place < right:
-            return low + (high - low) * (place - left) / (right - left)
+            return max(low + (high - low) * (place - left) / (right - left), 0.0)  # rounding may go below
     return last
 
 
