@@ -101,7 +101,7 @@ def test_rates_are_plain_floats_between_zero_and_the_base(schedule: Schedule, si
 
 @given(schedules, steps_per_epoch_and_epochs)
 def test_the_rate_is_positive_while_its_ends_are(schedule: Schedule, sizes: tuple[int, int]) -> None:
-    """Only a `start` or `final` of 0 makes a step that learns nothing, and then only the first or the last."""
+    """Only a `start`, `final` or point of 0 makes a step that learns nothing; `start` and `final` only at the ends."""
     steps_per_epoch, epochs = sizes
     seen = rates(schedule, steps_per_epoch, steps_per_epoch * epochs)
     assert all(rate > 0 for rate in seen[1:-1])
