@@ -14,7 +14,7 @@ from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, pack, unpack
 from cnnpar.config import Config, Cosine, Engine, OneCycle, Piecewise
 from cnnpar.console import StopSignal
-from cnnpar.data.augment import check_augment, plain
+from cnnpar.data.augment import check_augment, plain, plain_from
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
@@ -155,8 +155,8 @@ def rate_run(config: Config, wanted: Range, progress: Progress, stop: StopSignal
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
     sizes = {Kind.TRAIN: len(splits.train)}
     # Images as in the first epoch, however long the test.
-    all_plain = config.augment.plain_epochs >= config.train.epochs
-    augment = plain(config.augment) if all_plain else msgspec.structs.replace(config.augment, plain_epochs=0)
+    varied = plain_from(config.augment, config.train.epochs) > 0
+    augment = msgspec.structs.replace(config.augment, plain_epochs=0) if varied else plain(config.augment)
     work = Training(network, preprocessing, augment, config.train, sizes, config.data.balance)
     _check_lone_samples(work)
     rates = wanted.rates(work.steps_per_epoch)
@@ -259,8 +259,7 @@ def _headline(
         if beside and resume.path.resolve() not in files.checkpoints:
             lines.append(f"its newest checkpoint will be {files.model}; --to-path puts it elsewhere")
         epochs, before = config.train.epochs, resume.payload.config.train.epochs
-        moved = [*_moved(config, before)] if epochs != before else []
-        if moved:
+        if moved := [*_moved(config, before)]:
             lines.append(
                 f"train.epochs was {before} and is now {epochs}, which moves {' and '.join(moved)}: other weights than "
                 f"with {epochs} from the start"
@@ -272,10 +271,10 @@ def _headline(
 
 def _moved(config: Config, epochs: int) -> Iterator[str]:
     """What comes at another time than in a run of so many epochs."""
-    if isinstance(config.schedule, Cosine | OneCycle | Piecewise):
+    augment, now = config.augment, config.train.epochs
+    if epochs != now and isinstance(config.schedule, Cosine | OneCycle | Piecewise):
         yield "the schedule"
-    last = config.augment.plain_epochs
-    if last and max(epochs - last, 0) != max(config.train.epochs - last, 0):
+    if augment.plain_epochs and plain_from(augment, epochs) != plain_from(augment, now):
         yield "augment.plain_epochs"
 
 

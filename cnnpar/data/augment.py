@@ -41,6 +41,11 @@ def plain(settings: Augment) -> Augment:
     return Augment(ratio=settings.ratio, shift=settings.shift, flip=settings.flip)
 
 
+def plain_from(settings: Augment, epochs: int) -> int:
+    """The epoch of so many from which on images are plain."""
+    return max(epochs - settings.plain_epochs, 0)
+
+
 class Augmenter:
     """Takes samples of an epoch out of a data set, varied as the settings say."""
 
@@ -48,7 +53,7 @@ class Augmenter:
         """`mean`: of each channel in pixel units; what is cut out is filled with it."""
         self._settings = settings
         self._plain = plain(settings)
-        self._plain_from = train.epochs - settings.plain_epochs
+        self._plain_from = plain_from(settings, train.epochs)
         self._seed = train.seed
         self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]
         self._fill = np.rint(mean).astype(np.uint8)
