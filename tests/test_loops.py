@@ -110,6 +110,21 @@ def test_a_window_with_a_bad_number_has_no_maximum(way: Loops, place: int) -> No
     assert winner[0, 0, 0] == 4  # nobody gets a gradient, as behind a relu of it
 
 
+@given(st.tuples(st.sampled_from([4, 7]), st.sampled_from([4, 6]), PIXELS), st.integers(1, 3), st.booleans())
+def test_pooling_of_bad_numbers_is_alike(shape: tuple[int, ...], stride: int, rectify: bool) -> None:
+    count = tuple(window_count(size, 2, stride) for size in shape[:2])
+    x, sign = random(*shape), np.where(random(shape[2], seed=2) < 0, -1, 1).astype(np.float32)
+    x[np.random.default_rng(3).random(shape) < 0.2] = np.nan
+    for name, arguments in (("maxpool", (rectify,)), ("extremes", ())):
+        y = filled(*count, shape[2])
+        winners = np.full(y[0].shape, 9, np.uint8), np.full(y[0].shape, 9, np.uint8)
+        for way, out, winner in zip(WAYS, y, winners, strict=True):
+            first = (x,) if arguments else (x, sign)
+            getattr(way, name)(*first, 2, 2, stride, stride, *arguments, out, winner)
+        assert np.array_equal(*y, equal_nan=True)
+        assert equal(*winners)
+
+
 @given(st.integers(0, 300))
 def test_relu_gradient(size: int) -> None:
     dy, y, found = random(size), random(size, seed=1), filled(size)

@@ -1,4 +1,8 @@
-"""Those of the compiled loops that need no formulas: copies, maxima, sums, and a multiplication and addition each."""
+"""Those of the compiled loops that need no formulas: copies, maxima, sums, and a multiplication and addition each.
+
+A choice in an inner loop is a select, `a[p] = k if ... else a[p]` with k of the array's own type, and not a store under
+a condition: without AVX-512 there are no masked stores of bytes, and such a loop would go number by number.
+"""
 
 from typing import Any
 
@@ -40,7 +44,7 @@ def windows(
 def maxpool(x: Any, height: int, width: int, down: int, across: int, rectify: bool, out: Any, winner: Any) -> None:
     """See `loops.Loops`."""
     rows, columns, pixel = out.shape
-    nobody = height * width
+    nobody, zero = winner.dtype.type(height * width), np.float32(0)
     for r in range(rows):
         for c in range(columns):
             best, index = out[r, c], winner[r, c]
@@ -49,18 +53,16 @@ def maxpool(x: Any, height: int, width: int, down: int, across: int, rectify: bo
                 best[p] = a[p]
                 index[p] = 0
             for k in range(1, height * width):
-                a = x[r * down + k // width, c * across + k % width]
+                a, own = x[r * down + k // width, c * across + k % width], winner.dtype.type(k)
                 for p in range(pixel):
-                    if a[p] > best[p]:
-                        index[p] = k
-                    if not (a[p] <= best[p] or best[p] != best[p]):
-                        best[p] = a[p]
+                    value, most, first = a[p], best[p], index[p]
+                    index[p] = own if value > most else first
+                    best[p] = most if value <= most or most != most else value
             if rectify:
                 for p in range(pixel):
-                    if not best[p] > 0:
-                        index[p] = nobody
-                    if best[p] <= 0:
-                        best[p] = 0
+                    most, first = best[p], index[p]
+                    index[p] = first if most > 0 else nobody
+                    best[p] = zero if most <= 0 else most
             else:
                 for p in range(pixel):
                     best[p] += np.float32(0)
@@ -153,13 +155,11 @@ def extremes(x: Any, sign: Any, height: int, width: int, down: int, across: int,
                 best[p] = a[p] * sign[p]
                 index[p] = 0
             for k in range(1, height * width):
-                a = x[r * down + k // width, c * across + k % width]
+                a, own = x[r * down + k // width, c * across + k % width], winner.dtype.type(k)
                 for p in range(pixel):
-                    value = a[p] * sign[p]
-                    if value > best[p]:
-                        index[p] = k
-                    if not (value <= best[p] or best[p] != best[p]):
-                        best[p] = value
+                    value, most, first = a[p] * sign[p], best[p], index[p]
+                    index[p] = own if value > most else first
+                    best[p] = most if value <= most or most != most else value
             for p in range(pixel):
                 best[p] *= sign[p]
 
