@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from cnnpar.api import Model, Result, load, train
     from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace, register
 
-__version__ = "0.1.0"
-__all__ = ["Buffer", "Layer", "Model", "Parameter", "Result", "Workspace", "load", "register", "train"]
+from cnnpar.version import __version__
+
+__all__ = ["Buffer", "Layer", "Model", "Parameter", "Result", "Workspace", "__version__", "load", "register", "train"]
 
 _API = ("Model", "Result", "load", "train")
 

@@ -17,14 +17,14 @@ from cnnpar.checkpoint import Payload
 from cnnpar.config import Config
 from cnnpar.console import StopSignal
 from cnnpar.errors import InputError
-from cnnpar.parallel.fingerprint import portable_environment, use_one_thread
+from cnnpar.fingerprint import portable_environment, use_one_thread
 from cnnpar.report.progress import Progress
 from cnnpar.resume import find
 from cnnpar.run import train_run
 from cnnpar.rundir import Place, newest_in
 from cnnpar.state import EpochRecord
 from cnnpar.summary import Summary
-from cnnpar.untrusted import shown
+from cnnpar.text import shown
 
 _AT_A_TIME = 64  # images
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
-from cnnpar.untrusted import shown
+from cnnpar.text import shown
 
 Vector = NDArray[np.float32]
 Shape = tuple[int, ...]

@@ -24,7 +24,8 @@ from cnnpar.nn.network import Network, Sums
 from cnnpar.nn.tables import layers_from_tables
 from cnnpar.position import Position, check_position
 from cnnpar.state import EpochRecord, TrainState
-from cnnpar.untrusted import check_json, plain, shown
+from cnnpar.storage.json_check import check_json
+from cnnpar.text import plain, shown
 
 FORMAT = "cnnpar checkpoint"
 VERSION = 1

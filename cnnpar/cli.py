@@ -13,12 +13,12 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cnnpar import __version__
 from cnnpar.config import DATA_NAMES, MOST_WORKERS
 from cnnpar.console import StopSignal, end, say
 from cnnpar.errors import InputError, Stopped
 from cnnpar.options import Assignments, ConfigFile, DataName, Debug, Json, TrainData, Workers, chosen, option, resolve
 from cnnpar.rates import Range
+from cnnpar.version import __version__
 
 
 def train(

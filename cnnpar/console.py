@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 from cyclopts import App, CycloptsError
 
 from cnnpar.errors import CnnparError, InputError, RunError
-from cnnpar.untrusted import harmless
+from cnnpar.text import harmless
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CYCLES = 20_000  # objects between searches for cycles; with Python's 700 a tenth of a start is spent on what stays

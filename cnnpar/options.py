@@ -82,7 +82,7 @@ def resolve(
         tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
     resolved = settings.resolve(tables, assignments, source, options)
     if resolved.engine.portable:
-        from cnnpar.parallel.fingerprint import portable_environment
+        from cnnpar.fingerprint import portable_environment
 
         environment = portable_environment()
         if environment:

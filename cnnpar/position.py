@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from cnnpar import config
 from cnnpar.errors import InputError
 from cnnpar.state import EpochRecord
-from cnnpar.untrusted import shown
+from cnnpar.text import shown
 
 _MOST_SECONDS = 1e10
 _LARGEST_LOSS = 1e39  # of one sample: between the smallest and the largest float32 lie 7e38

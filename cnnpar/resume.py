@@ -11,8 +11,8 @@ from cnnpar.checkpoint import Payload, load
 from cnnpar.config import Config
 from cnnpar.data.dataset import Splits
 from cnnpar.errors import InputError
+from cnnpar.fingerprint import Fingerprint, differences
 from cnnpar.nn.network import Network
-from cnnpar.parallel.fingerprint import Fingerprint, differences
 from cnnpar.rundir import RunFiles, exists, find_checkpoint
 from cnnpar.saver import is_whole
 from cnnpar.transfer import same_weights

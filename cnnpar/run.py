@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cnnpar import __version__, optim
-from cnnpar.atomic import write
+from cnnpar import optim
 from cnnpar.checkpoint import Payload, pack, unpack
 from cnnpar.config import Config, Cosine, Engine, OneCycle, Piecewise
 from cnnpar.console import StopSignal
@@ -19,11 +18,10 @@ from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import DivergedError, InputError, RunError, Stopped
-from cnnpar.lock import locked
+from cnnpar.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.nn.network import Network, Sums
 from cnnpar.nn.sources import own_layers
 from cnnpar.nn.tables import check_statistics
-from cnnpar.parallel.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Step, Training
 from cnnpar.range_test import range_test
@@ -34,9 +32,12 @@ from cnnpar.resume import Resume, check_newest, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
 from cnnpar.settings import to_toml
 from cnnpar.state import TrainState, first_state
+from cnnpar.storage.atomic import write
+from cnnpar.storage.lock import locked
 from cnnpar.summary import Summary, options_to_go_on, summarise
 from cnnpar.training import train
 from cnnpar.transfer import transfer
+from cnnpar.version import __version__
 
 if TYPE_CHECKING:
     from cnnpar.report.scores import Scores

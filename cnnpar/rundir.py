@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.errors import InputError
-from cnnpar.lock import require_free
+from cnnpar.storage.lock import require_free
 
 _PARENT = Path("runs")  # of runs that are not told where to be
 

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnpar.atomic import write
 from cnnpar.checkpoint import Payload, encode, load
 from cnnpar.errors import InputError, RunError
+from cnnpar.storage.atomic import write
 
 _Save = tuple[Payload, Path | None]  # what to write, and where to keep the file that was there
 

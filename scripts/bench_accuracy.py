@@ -26,8 +26,8 @@ from cnnpar.config import Config
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load
+from cnnpar.fingerprint import use_one_thread
 from cnnpar.nn.network import Network, Sums
-from cnnpar.parallel.fingerprint import use_one_thread
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training

@@ -28,8 +28,8 @@ from cnnpar import optim
 from cnnpar.checkpoint import Payload, load, pack, unpack
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.fingerprint import fingerprint
 from cnnpar.nn.network import Network
-from cnnpar.parallel.fingerprint import fingerprint
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.saver import Saver

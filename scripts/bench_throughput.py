@@ -32,7 +32,7 @@ from bench_contestants import Peers, cnnpar_rate, side_by_side
 from bench_networks import TASKS
 
 from cnnpar.config import Train
-from cnnpar.parallel.fingerprint import fingerprint
+from cnnpar.fingerprint import fingerprint
 
 NONE, ONE, TWO = "cnnpar, in process", "cnnpar, 1 worker", "cnnpar, 2 workers"
 DEFAULT = "cnnpar, 2 workers, default microbatch"

@@ -22,7 +22,7 @@ from cnnpar.nn.network import Network, Sums
 from cnnpar.report.inspection import describe
 from cnnpar.settings import resolve
 from cnnpar.state import TrainState
-from cnnpar.untrusted import harmless
+from cnnpar.text import harmless
 
 LAYERS = (
     {"type": "conv2d", "channels": 2, "kernel": [3, 2]},

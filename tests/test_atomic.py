@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar.atomic import write
+from cnnpar.storage.atomic import write
 from tests.tiny import ROOT
 
 
@@ -70,7 +70,7 @@ def test_crash_between_write_and_rename_keeps_the_old_file(tmp_path: Path) -> No
     path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
     write(path, b"old")
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom cnnpar.atomic import write\n"
+        "import os, sys\nfrom pathlib import Path\nfrom cnnpar.storage.atomic import write\n"
         "def crash(event, arguments):\n"
         "    if event == 'os.rename' and str(arguments[1]).endswith(sys.argv[2]):\n        os._exit(9)\n"
         "sys.addaudithook(crash)\n"
@@ -88,7 +88,7 @@ def test_crash_between_write_and_rename_keeps_the_old_file(tmp_path: Path) -> No
 
 def test_a_full_disk_is_an_error_that_keeps_the_old_file(tmp_path: Path) -> None:
     code = (
-        "import resource, signal, sys\nfrom pathlib import Path\nfrom cnnpar.atomic import write\n"
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom cnnpar.storage.atomic import write\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"  # a write beyond fails half way, as on a full disk
         "try:\n    write(Path(sys.argv[1]), bytes(3000))\nexcept OSError as error:\n    print(error.strerror)"

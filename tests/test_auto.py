@@ -10,9 +10,9 @@ import pytest
 
 from cnnpar.checkpoint import load
 from cnnpar.config import Config
-from cnnpar.lock import locked
 from cnnpar.report.progress import Progress
 from cnnpar.settings import read, resolve, to_toml
+from cnnpar.storage.lock import locked
 from tests.test_cli import call
 from tests.test_resume import Patient, Stopping
 from tests.tiny import settings, train, write_csv

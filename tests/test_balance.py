@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from cnnpar import rng
 from cnnpar.config import Augment, Config, Train
-from cnnpar.data import streams
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.balance import Balance, balanced
 from cnnpar.errors import InputError
@@ -54,7 +54,7 @@ def test_classes_and_their_samples_are_shown_equally_often_in_an_epoch_of_the_sa
 def test_it_is_what_the_definition_says_with_loops() -> None:
     labels, size = np.array([4, 0, 0, 4, 0, 0, 0, 2]), 40
     for epoch in range(20):
-        words = streams.random_words(3, streams.BALANCE, epoch, 5 + size).tolist()
+        words = rng.random_words(3, rng.BALANCE, epoch, 5 + size).tolist()
         lots, words = words[:5], words[5:]
         first = min((0, 2, 4), key=lambda label: lots[label])  # 40 places are 13 for each class, and one more
         expected: list[int] = []

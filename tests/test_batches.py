@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar.data import batches, streams
+from cnnpar import rng
+from cnnpar.data import batches
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.parallel.work import Kind, Step
 from cnnpar.settings import resolve
@@ -62,8 +63,8 @@ def test_a_batch_cannot_be_written_to() -> None:
 
 def test_random_words_are_philox_at_the_stated_key_and_counter() -> None:
     philox = np.random.Philox(key=np.array([5, 2], dtype=np.uint64), counter=[0, 0, 0, 9])
-    assert np.array_equal(streams.random_words(5, 2, 9, 20), philox.random_raw(20))
-    own = streams.words_of_samples(5, 2, 9, np.array([7, 2**40, 7]), 21)
+    assert np.array_equal(rng.random_words(5, 2, 9, 20), philox.random_raw(20))
+    own = rng.words_of_samples(5, 2, 9, np.array([7, 2**40, 7]), 21)
     for words, sample in zip(own, (7, 2**40, 7), strict=True):
         philox = np.random.Philox(key=np.array([5, 2], dtype=np.uint64), counter=[0, 0, sample, 9])
         assert np.array_equal(words, philox.random_raw(21))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from cnnpar.parallel.fingerprint import differences, fingerprint, handed_on, use_one_thread
+from cnnpar.fingerprint import differences, fingerprint, handed_on, use_one_thread
 from tests.tiny import LAYERS, ROOT, write_csv
 
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="names kernels of x86-64")
@@ -70,7 +70,7 @@ def test_a_fingerprint_names_versions_and_kernels() -> None:
 
 
 def test_what_is_handed_on_gives_another_process_the_same_fingerprint() -> None:
-    code = "import json; from cnnpar.parallel.fingerprint import fingerprint; print(json.dumps(fingerprint()))"
+    code = "import json; from cnnpar.fingerprint import fingerprint; print(json.dumps(fingerprint()))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT), **handed_on()},

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from cnnpar.data import elastic, streams, warp
+from cnnpar import rng
+from cnnpar.data import elastic, warp
 from cnnpar.data.geometry import random_flips, random_maps, random_offsets, shifted, sources
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7), st.integers(1, 3))  # (n, H, W, C)
@@ -46,8 +47,8 @@ def test_random_shifts_are_drawn_for_each_seed_epoch_and_sample() -> None:
 
 @given(SIZES, st.integers(0, 2**32))
 def test_resampled_images_are_scipys_bilinear_ones_with_zeros_outside(shape: tuple[int, ...], seed: int) -> None:
-    images, rng = pictures(shape, seed), np.random.default_rng(seed)
-    rows, columns = rng.uniform(-3, 10, (2, *shape[:3])).astype(np.float32)
+    images, generator = pictures(shape, seed), np.random.default_rng(seed)
+    rows, columns = generator.uniform(-3, 10, (2, *shape[:3])).astype(np.float32)
     found = warp.resampled(images, rows, columns)
     for number, channel in np.ndindex(shape[0], shape[3]):
         expected = ndimage.map_coordinates(
@@ -60,9 +61,9 @@ def test_resampled_images_are_scipys_bilinear_ones_with_zeros_outside(shape: tup
 def test_compiled_resampling_has_the_bits_of_that_in_numpy(shape: tuple[int, ...], seed: int) -> None:
     compiled = pytest.importorskip("cnnpar.data.compiled", reason="numba is not installed")
     count, height, width, channels = shape
-    rng = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     framed = pictures((count, height + 3, width + 3, channels), seed)
-    rows, columns = np.round(rng.uniform(-3, 10, (2, *shape[:3])) * 8).astype(np.float32) / 8  # halves, too
+    rows, columns = np.round(generator.uniform(-3, 10, (2, *shape[:3])) * 8).astype(np.float32) / 8  # halves, too
     found = np.full(shape, 7, np.uint8), np.full(shape, 8, np.uint8)
     for way, out in zip((warp, compiled), found, strict=True):
         way.bilinear(framed, rows, columns, out)
@@ -128,7 +129,7 @@ def test_half_of_the_flips_are_on() -> None:
 
 def noise(index: int, height: int, width: int) -> Any:
     """The field before it is smoothed, (H, 2, W), drawn the slow way."""
-    words = streams.words_of_samples(1, streams.ELASTIC, 2, np.array([index]), -(-height * width // 2))
+    words = rng.words_of_samples(1, rng.ELASTIC, 2, np.array([index]), -(-height * width // 2))
     numbers = [int(word) >> place & 0xFFFF for word in words[0] for place in (0, 16, 32, 48)]
     return (np.array(numbers[: 2 * height * width]).reshape(height, 2, width) - 32767.5) / 32768
 
@@ -155,11 +156,11 @@ def test_what_is_drawn_never_changes() -> None:
     assert random_offsets(0, 0, 3, 2).tolist() == [[1, -2], [-2, -1], [0, 2]]
     assert random_flips(0, 0, 8).tolist() == [True, True, False, True, False, False, True, False]
     assert random_maps(0, 0, 2, 0, 0, 2**15)[:, 1, 0].tolist() == [19192.5, -24641.5]
-    assert streams.words_of_samples(0, streams.ELASTIC, 0, np.array([1]), 1).tolist() == [[14836447075816436349]]
+    assert rng.words_of_samples(0, rng.ELASTIC, 0, np.array([1]), 1).tolist() == [[14836447075816436349]]
 
 
 def test_numbers_made_of_words_are_symmetrical_and_never_at_the_ends() -> None:
     words = np.array([0, 2**64 - 1, 1 << 16], np.uint64)
     end = 1 - 2.0**-16
-    assert streams.symmetric(words).tolist() == [[-end] * 4, [end] * 4, [-end, 2.0**-15 - end, -end, -end]]
-    assert streams.uniform(words[:2]).tolist() == [2.0**-53, 1 - 2.0**-53]
+    assert rng.symmetric(words).tolist() == [[-end] * 4, [end] * 4, [-end, 2.0**-15 - end, -end, -end]]
+    assert rng.uniform(words[:2]).tolist() == [2.0**-53, 1 - 2.0**-53]

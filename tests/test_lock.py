@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from cnnpar.errors import InputError
-from cnnpar.lock import locked, require_free
+from cnnpar.storage.lock import locked, require_free
 from tests.tiny import ROOT
 
 HOLD = (
-    "import sys\nfrom pathlib import Path\nfrom cnnpar.lock import locked\n"
+    "import sys\nfrom pathlib import Path\nfrom cnnpar.storage.lock import locked\n"
     "with locked(Path(), print):\n    print('locked', flush=True)\n    sys.stdin.read()"
 )
 # flock fails as on a file system without locks: a system call filter of the kernel says so (x86-64).

@@ -13,10 +13,10 @@ from ray.util import placement_group, remove_placement_group
 
 from cnnpar import config
 from cnnpar.errors import RunError
+from cnnpar.fingerprint import fingerprint
 from cnnpar.parallel import cluster as crew_module
 from cnnpar.parallel.cluster import Cluster
 from cnnpar.parallel.direct import Direct
-from cnnpar.parallel.fingerprint import fingerprint
 from cnnpar.parallel.ray_store import RayStore
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start

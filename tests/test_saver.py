@@ -43,7 +43,7 @@ def saver(notes: list[str]) -> Iterator[Saver]:
 
 def test_a_kill_at_any_moment_leaves_whole_files(tmp_path: Path) -> None:
     code = (
-        "import itertools, sys\nfrom pathlib import Path\nfrom cnnpar.atomic import write\n"
+        "import itertools, sys\nfrom pathlib import Path\nfrom cnnpar.storage.atomic import write\n"
         "path = Path(sys.argv[1])\ncontents = [path.with_name(name).read_bytes() for name in '56']\n"
         "for number in itertools.count():\n"
         "    write(path, contents[number % 2], path.with_name('model.prev.json'))\n"

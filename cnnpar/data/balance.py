@@ -8,7 +8,7 @@ place (cnnpar/data/augment.py), so one that is shown twice is varied twice.
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data import streams
+from cnnpar import rng
 
 _KEPT = 2  # the current epoch, and the next one while its first batch is prepared
 
@@ -22,7 +22,7 @@ def balanced(seed: int, epoch: int, labels: NDArray[np.int64], size: int) -> NDA
     copies = size // len(labels)
     there = np.bincount(labels) * copies  # samples of each class
     present = np.flatnonzero(there)
-    lots, words = np.split(streams.random_words(seed, streams.BALANCE, epoch, len(there) + size), [len(there)])
+    lots, words = np.split(rng.random_words(seed, rng.BALANCE, epoch, len(there) + size), [len(there)])
     wanted = np.where(there > 0, size // len(present), 0)  # places of each class
     wanted[present[lots[present].argsort(kind="stable")][: size % len(present)]] += 1
     shuffled = np.lexsort((words, np.tile(labels, copies)))  # within each class

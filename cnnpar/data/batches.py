@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data import streams
+from cnnpar import rng
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
@@ -25,6 +25,6 @@ def batch_indices(seed: int, epoch: int, step: int, samples: int, batch_size: in
 
 @lru_cache(maxsize=2)  # the current epoch, and the next one while its first batch is prepared
 def _order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
-    order = streams.permutation(seed, streams.PERMUTATION, epoch, samples)
+    order = rng.permutation(seed, rng.PERMUTATION, epoch, samples)
     order.flags.writeable = False  # batches are views of it
     return order

@@ -25,8 +25,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from cnnpar import __version__
 from cnnpar.data.files import Digest, Tap
+from cnnpar.version import __version__
 
 _FORMAT = 1  # of entries, and of what readers make of a file: another one finds no older entry
 _LEAST_BYTES = 1 << 20  # of a source; a smaller one is read in no time

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar import rng
 from cnnpar.config import Augment
-from cnnpar.data import streams
 
 _LUMINANCE = (299, 587, 114)  # thousandths of red, green and blue in grey: ITU-R BT.601
 
@@ -19,7 +19,7 @@ def random_factors(
     seed: int, epoch: int, count: int, brightness: float, contrast: float, saturation: float
 ) -> NDArray[np.float32]:
     """(count, 3) factors, each uniform within its largest change of 1; row i does not depend on `count`."""
-    draws = streams.symmetric(streams.random_words(seed, streams.COLOUR, epoch, count))
+    draws = rng.symmetric(rng.random_words(seed, rng.COLOUR, epoch, count))
     return (1 + draws[:, :3] * (brightness, contrast, saturation)).astype(np.float32)
 
 
@@ -65,7 +65,7 @@ def _blend(values: NDArray[np.float32], other: NDArray[np.float32] | np.float32,
 @lru_cache(maxsize=2)
 def random_centres(seed: int, epoch: int, count: int, height: int, width: int) -> NDArray[np.int64]:
     """(count, 2) pixels (row, column), uniform over the image; row i does not depend on `count`."""
-    words = streams.random_words(seed, streams.CUTOUT, epoch, 2 * count).reshape(count, 2)
+    words = rng.random_words(seed, rng.CUTOUT, epoch, 2 * count).reshape(count, 2)
     return (words % np.array([height, width], np.uint64)).astype(np.int64)
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data import streams
+from cnnpar import rng
 
 _LEVELS = 2**16  # of the noise; four numbers of a random word
 _REACH = 4  # standard deviations; what is further away weighs less than 1e-4 of the nearest
@@ -20,8 +20,8 @@ def displacements(
     `alpha`: away from the edges a displacement has a standard deviation of alpha / sigma / sqrt(12 pi).
     """
     numbers = 2 * height * width
-    words = streams.words_of_samples(seed, streams.ELASTIC, epoch, indices, -(-numbers // 4))
-    noise = streams.quarters(words)[:, :numbers].astype(np.float32)
+    words = rng.words_of_samples(seed, rng.ELASTIC, epoch, indices, -(-numbers // 4))
+    noise = rng.quarters(words)[:, :numbers].astype(np.float32)
     np.subtract(noise, (_LEVELS - 1) / 2, out=noise)
     # A product for each sample, whatever their number; rows of both fields lie side by side.
     halfway = np.matmul(_smoothing(height, sigma, 2 * alpha / _LEVELS), noise.reshape(-1, height, 2 * width))

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnnpar.data import streams
+from cnnpar import rng
 
 
 @lru_cache(maxsize=2)  # the current epoch, and the next one while its first batch is prepared
 def random_offsets(seed: int, epoch: int, count: int, shift: int) -> NDArray[np.int64]:
     """(count, 2) offsets, uniform in -shift..shift; row i does not depend on `count`."""
-    words = streams.random_words(seed, streams.SHIFT, epoch, 2 * count).reshape(count, 2)
+    words = rng.random_words(seed, rng.SHIFT, epoch, 2 * count).reshape(count, 2)
     # 64 bits against a range of a few pixels: the remainder's bias is below 1e-17.
     return (words % np.uint64(2 * shift + 1)).astype(np.int64) - shift
 
@@ -42,7 +42,7 @@ def shifted(images: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np
 @lru_cache(maxsize=2)
 def random_flips(seed: int, epoch: int, count: int) -> NDArray[np.bool_]:
     """(count,), half of them true; number i does not depend on `count`."""
-    return streams.random_words(seed, streams.FLIP, epoch, count) >= np.uint64(2**63)
+    return rng.random_words(seed, rng.FLIP, epoch, count) >= np.uint64(2**63)
 
 
 @lru_cache(maxsize=2)
@@ -52,7 +52,7 @@ def random_maps(seed: int, epoch: int, count: int, rotation: float, scale: float
     That one is slanted by up to `shear`, turned by up to `rotation` degrees and made larger or smaller by up to
     `scale`, each drawn uniformly, whatever the others are; the matrix is the inverse of all that.
     """
-    draws = streams.symmetric(streams.random_words(seed, streams.AFFINE, epoch, count))
+    draws = rng.symmetric(rng.random_words(seed, rng.AFFINE, epoch, count))
     angle, size, slant = np.deg2rad(rotation * draws[:, 0]), 1 + scale * draws[:, 1], shear * draws[:, 2]
     cosine, sine = np.cos(angle), np.sin(angle)
     rows = [[cosine, sine], [-sine - slant * cosine, cosine - slant * sine]]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data import streams
+from cnnpar import rng
 
 
 class Targets(NamedTuple):
@@ -28,9 +28,9 @@ def random_pairs(seed: int, epoch: int, count: int, alpha: float) -> tuple[NDArr
     A share is made of two random numbers, without rejection (Devroye 1996, Random variate generation in one line of
     code), in a form that bears a u ** (1 / alpha) of 0.
     """
-    partner, u, v = streams.random_words(seed, streams.MIXUP, epoch, 3 * count).reshape(count, 3).T
-    power = streams.uniform(u) ** (1 / alpha)
-    cosine = np.cos(2 * np.pi * streams.uniform(v))
+    partner, u, v = rng.random_words(seed, rng.MIXUP, epoch, 3 * count).reshape(count, 3).T
+    power = rng.uniform(u) ** (1 / alpha)
+    cosine = np.cos(2 * np.pi * rng.uniform(v))
     shares = 0.5 + 0.5 * cosine * np.sqrt((1 - power) / (power + (1 - power) * cosine**2))
     return (partner % np.uint64(count)).astype(np.int64), np.clip(shares, 0, 1)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnpar import rng
 from cnnpar.config import DATA_NAMES, Data
-from cnnpar.data import csv_file, folder, idx, named, npz, streams
+from cnnpar.data import csv_file, folder, idx, named, npz
 from cnnpar.data.dataset import Dataset, ImageShape, Splits
 from cnnpar.data.files import Found, Part, by
 from cnnpar.errors import InputError
@@ -109,5 +110,5 @@ def _held_out(source: str, train: Dataset, share: float) -> tuple[Dataset, Datas
             f"{source}: data.validation = {share} of {len(train)} samples leaves none to train on; "
             "set it to 0, or give more samples"
         )
-    order = streams.permutation(len(train), streams.VALIDATION, 0, len(train))
+    order = rng.permutation(len(train), rng.VALIDATION, 0, len(train))
     return train.subset(np.sort(order[count:])), train.subset(np.sort(order[:count]))

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cnnpar import rng as random_streams
 from cnnpar.config import Config, CrossEntropy, Loss
 from cnnpar.errors import InputError
 from cnnpar.nn import counts, loops, losses
@@ -26,7 +27,6 @@ from cnnpar.nn.tables import check_sizes, layers_from_tables
 Labels = NDArray[np.integer[Any]]
 Second = tuple[Labels, NDArray[np.float64]]
 
-_INIT_DOMAIN = 3  # second word of the Philox key: keeps these streams apart from the project's others
 _MOST_PARAMETERS = 2**31
 _LOSS = CrossEntropy()
 _KEPT_SIZES = 4  # numbers of samples whose workspaces are kept: training, its last microbatch, evaluation
@@ -124,8 +124,7 @@ class Network:
         views = self.layout.views(vector)
         for index, (layer, parameters) in enumerate(zip(self.chain.layers, self.chain.parameters, strict=True)):
             for number, (name, parameter) in enumerate(parameters.items()):
-                philox = np.random.Philox(key=[seed, _INIT_DOMAIN], counter=[0, 0, number, index])
-                views[f"{layer.name}.{name}"][...] = parameter.draw(np.random.Generator(philox))
+                views[f"{layer.name}.{name}"][...] = parameter.draw(random_streams.initial_values(seed, index, number))
         for entry, buffer in zip(self.layout.buffers, self._buffers(), strict=True):
             views[entry.name][...] = buffer.start
         return vector

@@ -12,7 +12,7 @@ from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Shape
 from cnnpar.nn.layers import LAYERS, BatchNorm2D, Dense, Layer
 from cnnpar.nn.residual import SHORTCUT, Residual
-from cnnpar.untrusted import plain, shown
+from cnnpar.text import plain, shown
 
 # Beyond all that is ever meant; within them, whatever is said of a network can be counted and printed.
 _MOST_LAYERS = 1000

@@ -11,9 +11,9 @@ import numpy as np
 import ray
 
 from cnnpar.data.dataset import Dataset
+from cnnpar.fingerprint import Fingerprint, fingerprint, use_one_thread
 from cnnpar.parallel import parcel, wire, worker
 from cnnpar.parallel.compute import Computer, slots_shape
-from cnnpar.parallel.fingerprint import Fingerprint, fingerprint, use_one_thread
 from cnnpar.parallel.plan import Span
 from cnnpar.parallel.work import Block, Kind, Step, Vector, Work
 

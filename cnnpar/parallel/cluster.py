@@ -19,11 +19,11 @@ import ray
 from cnnpar import config
 from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
+from cnnpar.fingerprint import differences, fingerprint, handed_on
 from cnnpar.parallel import wire
 from cnnpar.parallel.actor import Description, Worker
 from cnnpar.parallel.attach import attach, first_line
 from cnnpar.parallel.crew import Started
-from cnnpar.parallel.fingerprint import differences, fingerprint, handed_on
 from cnnpar.parallel.mailbox import Mailbox
 from cnnpar.parallel.parcel import wrap
 from cnnpar.parallel.transport import Lost, Note

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from cnnpar import config
 from cnnpar.data.dataset import Dataset
-from cnnpar.parallel.fingerprint import use_one_thread
+from cnnpar.fingerprint import use_one_thread
 from cnnpar.parallel.ray_settings import prepare_ray
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import InProcess, Transport

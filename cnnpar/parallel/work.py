@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar import config
+from cnnpar import config, rng
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.balance import Balance
 from cnnpar.data.batches import batch_indices, steps_per_epoch
@@ -28,7 +28,6 @@ from cnnpar.parallel.plan import Node
 Vector = NDArray[np.float32]
 Prepared = Any  # the inputs of one microbatch; only the work that made them looks inside
 
-DROPOUT_DOMAIN = 4  # Philox key word; data order, shifts and initialisation have others
 EVALUATION_MICROBATCHES = 64  # in one step of an evaluation
 
 
@@ -179,12 +178,5 @@ class Training:
         if step.kind is not Kind.TRAIN:
             return self.network.loss(parameters, images, labels, out)
         place = step.epoch * self.steps_per_epoch + step.number
-        return self.network.loss_and_gradient(
-            parameters, images, labels, partial(self._dropout, place, microbatch), out, second
-        )
-
-    def _dropout(self, step: int, microbatch: int, layer: int) -> np.random.Generator:
-        """The random numbers of one layer for one microbatch of one optimizer step."""
-        return np.random.Generator(
-            np.random.Philox(key=[self.train.seed, DROPOUT_DOMAIN], counter=[0, layer, microbatch, step])
-        )
+        generators = partial(rng.dropout, self.train.seed, place, microbatch)  # by layer
+        return self.network.loss_and_gradient(parameters, images, labels, generators, out, second)

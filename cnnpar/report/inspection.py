@@ -21,7 +21,7 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.report.page import page
 from cnnpar.state import EpochRecord, TrainState
-from cnnpar.untrusted import plain
+from cnnpar.text import plain
 
 
 def describe(payload: Payload, network: Network, state: TrainState) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal, TextIO
 
 from cnnpar.report.display import Display, Lines, Part, fit
-from cnnpar.untrusted import harmless
+from cnnpar.text import harmless
 
 
 class Progress:

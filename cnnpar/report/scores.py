@@ -11,7 +11,7 @@ from rich.text import Text
 from cnnpar.nn import counts
 from cnnpar.parallel.server import Evaluation
 from cnnpar.report.page import page
-from cnnpar.untrusted import plain
+from cnnpar.text import plain
 
 _WIDEST = 12  # classes whose confusion matrix fits into them
 

@@ -8,7 +8,7 @@ import pytest
 import cnnpar
 from cnnpar.checkpoint import encode, load
 from cnnpar.errors import InputError
-from cnnpar.parallel.fingerprint import fingerprint
+from cnnpar.fingerprint import fingerprint
 
 FILE = Path(__file__).with_name("before-the-house.json")
 DIGEST = "585d407908d74511742b8236a24e51e6ec2da946af4fbc043d887b8f59fb54a6"

@@ -1,14 +1,13 @@
-"""What is looked at first in a JSON text that may come from anybody, and how parts of it are shown in messages."""
+"""Checks of JSON text from an unknown source, made before any of its parts is decoded."""
 
 import json
 import re
 
+from cnnpar.text import plain, shown
+
 _DEEPEST = 16  # objects and lists within each other; a checkpoint has 7, and 13 with residual layers in one another
 _LONGEST_TEXT = 1 << 15  # bytes; the longest path of Linux, spelled in six bytes a character, is shorter
 _DATA_LEVEL = 4  # file, payload, list, array: there a long text is an array's `data`
-
-# Control characters other than the line's end and the tabulator, and marks that turn the direction of writing.
-_DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 # A text, and the colon that makes it a key; a bracket; a run of numbers. Possessive: no text is scanned twice.
 _TOKENS = re.compile(rb'"([A-Za-z0-9+/=]*+(?:[^"\\]++|\\.)*+)"(\s*+:)?|[][{}]|[-+0-9.eE,\s]{8,}+', re.DOTALL)
@@ -49,19 +48,3 @@ def check_json(content: bytes) -> None:
 def _path(levels: list[tuple[bytes, set[bytes]]]) -> str:
     """The place of the innermost level, in which list it may be left open."""
     return "$" + "".join(f".{plain(key.decode(errors='replace'), 60)}" if key else "[]" for key, _ in levels[1:])
-
-
-def shown(value: object, longest: int = 60) -> str:
-    """The value as a short piece of one line, in which nothing drives a terminal."""
-    text = repr(value)
-    return text if len(text) <= longest else text[: longest - 3] + "..."
-
-
-def plain(text: str, longest: int = 300) -> str:
-    """A message of a library, which may quote anything, as a short piece of one line."""
-    return harmless(" ".join(text[:longest].split()))
-
-
-def harmless(text: str) -> str:
-    """The text with all that drives a terminal spelled as JSON spells it, so that JSON stays the same JSON."""
-    return _DRIVING.sub(lambda found: json.dumps(found[0])[1:-1], text)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from cnnpar import __version__
 from cnnpar.errors import InputError, RunError
+from cnnpar.version import __version__
 
 Fingerprint = dict[str, str]
 
@@ -40,10 +40,11 @@ _BEYOND_V3 = (
 _ARITHMETIC = (
     "nn/**/*.py",
     "optim/*.py",
-    *(f"data/{name}.py" for name in ("augment", "balance", "batches", "preprocessing", "streams")),
+    *(f"data/{name}.py" for name in ("augment", "balance", "batches", "preprocessing")),
     *(f"data/{name}.py" for name in ("colour", "compiled", "elastic", "geometry", "mixup", "warp")),
     *(f"parallel/{name}.py" for name in ("compute", "plan", "work")),
     "compiling.py",
+    "rng.py",
     "state.py",
     "training.py",
     "transfer.py",
@@ -83,7 +84,7 @@ def fingerprint() -> Fingerprint:
 @cache
 def _code() -> str:
     """A digest over the source files that decide bits: somebody may have changed one, and not the version."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for pattern in _ARITHMETIC:
         for file in sorted(package.glob(pattern)):

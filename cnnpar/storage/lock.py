@@ -14,8 +14,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from cnnpar.atomic import write
 from cnnpar.errors import InputError
+from cnnpar.storage.atomic import write
 
 _NOTE = ".running"  # what is left of a killed run's does no harm: the lock decides
 
