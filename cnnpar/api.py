@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar import checkpoint, settings
+from cnnpar import checkpoint
 from cnnpar.checkpoint import Payload
-from cnnpar.config import Config
+from cnnpar.config.resolve import read_toml, resolve
+from cnnpar.config.sections import Config
 from cnnpar.console import StopSignal
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import portable_environment, use_one_thread
@@ -126,9 +127,9 @@ def train(
     if config is None:
         resolved = resumed.payload.config if resumed else Config()
     elif isinstance(config, Config | Mapping):
-        resolved = settings.resolve(msgspec.to_builtins(config, enc_hook=_plain))
+        resolved = resolve(msgspec.to_builtins(config, enc_hook=_plain))
     else:
-        resolved = settings.resolve(settings.read(config), source=str(config))
+        resolved = resolve(read_toml(config), source=str(config))
     if resolved.engine.portable and portable_environment():
         raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
     resolved = resolved.absolute()

@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
-from cnnpar import config, optim
+from cnnpar import optim
 from cnnpar.arrays import Array, flatten
+from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.network import Network, Sums
@@ -39,7 +40,7 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
 
     format: str
     version: int
-    config: config.Config
+    config: Config
     network: list[dict[str, Any]]
     preprocessing: Preprocessing
     state: Position
@@ -67,7 +68,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def pack(
-    settings: config.Config,
+    settings: Config,
     network: Network,
     preprocessing: Preprocessing,
     state: TrainState,

@@ -13,10 +13,21 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cnnpar.config import DATA_NAMES, MOST_WORKERS
+from cnnpar.config.sections import DATA_NAMES, MOST_WORKERS
 from cnnpar.console import StopSignal, end, say
 from cnnpar.errors import InputError, Stopped
-from cnnpar.options import Assignments, ConfigFile, DataName, Debug, Json, TrainData, Workers, chosen, option, resolve
+from cnnpar.options import (
+    Assignments,
+    ConfigFile,
+    DataName,
+    Debug,
+    Json,
+    TrainData,
+    Workers,
+    chosen,
+    option,
+    resolve_options,
+)
 from cnnpar.rates import Range
 from cnnpar.version import __version__
 
@@ -86,7 +97,7 @@ def train(
     from cnnpar.rundir import Place
 
     resumed = find(resume, run_dir, to_path) if resume is not None else None
-    resolved = resolve(config, resumed, options, set_)
+    resolved = resolve_options(config, resumed, options, set_)
     from cnnpar.run import train_run
     from cnnpar.summary import as_text
 
@@ -154,7 +165,7 @@ def inspect(
     if file.suffix == ".toml":
         from cnnpar.report.inspection import outline
 
-        say(outline(resolve(file, None, (), set_), shape, classes, json), sys.stdout)
+        say(outline(resolve_options(file, None, (), set_), shape, classes, json), sys.stdout)
         return 0
     if shape or classes or set_:
         raise InputError(f"{file}: --shape, --classes and --set are for settings, which are a .toml file")
@@ -211,7 +222,7 @@ def lr_find(
     if picture.suffix != ".png" or picture.is_dir() or not picture.parent.is_dir():
         raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
     wanted = Range(from_, to, steps)
-    resolved = resolve(config, None, chosen(workers=workers, train_data=train_data, data=data), set_)
+    resolved = resolve_options(config, None, chosen(workers=workers, train_data=train_data, data=data), set_)
     from cnnpar.report.progress import Progress
     from cnnpar.report.rates import as_text, draw_rates
     from cnnpar.run import rate_run

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from cnnpar import settings
-from cnnpar.config import Config
+from cnnpar.config.resolve import Option, read_toml, resolve, to_tables
+from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ _SETS: dict[str, Callable[[Any], dict[str, dict[str, Any]]]] = {
 }
 
 
-def chosen(**given: object) -> list[settings.Option]:
+def chosen(**given: object) -> list[Option]:
     """The settings that options, by the names of their parameters, stand for; None: not given."""
     if given["data"] is not None and (given["train_data"] or given.get("test_data")):
         raise InputError("--data names a known data set; it goes without --train-data and --test-data")
     return [
-        settings.Option(f"--{name.replace('_', '-')} {given[name]}", section, key, setting)
+        Option(f"--{name.replace('_', '-')} {given[name]}", section, key, setting)
         for name, tables in _SETS.items()
         if given.get(name) is not None
         for section, table in tables(given[name]).items()
@@ -65,8 +65,8 @@ def chosen(**given: object) -> list[settings.Option]:
     ]
 
 
-def resolve(
-    file: Path | None, resumed: "Resume | None", options: Sequence[settings.Option], assignments: Sequence[str]
+def resolve_options(
+    file: Path | None, resumed: "Resume | None", options: Sequence[Option], assignments: Sequence[str]
 ) -> Config:
     """The settings of the file, or else of the checkpoint, or else the defaults; changed by the options.
 
@@ -76,11 +76,11 @@ def resolve(
     tables: dict[str, Any] = {}
     source = "settings"
     if file is not None:
-        tables, source = settings.read(file), str(file)
+        tables, source = read_toml(file), str(file)
     elif resumed is not None:
-        tables, source = settings.to_tables(resumed.payload.config), str(resumed.path)
+        tables, source = to_tables(resumed.payload.config), str(resumed.path)
         tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
-    resolved = settings.resolve(tables, assignments, source, options)
+    resolved = resolve(tables, assignments, source, options)
     if resolved.engine.portable:
         from cnnpar.fingerprint import portable_environment
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from cnnpar import config
+from cnnpar.config.choices import Count, NonNegative
+from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 from cnnpar.state import EpochRecord
 from cnnpar.text import shown
@@ -17,25 +18,25 @@ _LARGEST_LOSS = 1e39  # of one sample: between the smallest and the largest floa
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the run is: all of `TrainState` that is no array and no history."""
 
-    epoch: config.Count
-    index: config.Count
-    step: config.Count
-    seed: config.Count
-    samples: config.Count
-    seconds: config.NonNegative
-    seconds_before: config.NonNegative
+    epoch: Count
+    index: Count
+    step: Count
+    seed: Count
+    samples: Count
+    seconds: NonNegative
+    seconds_before: NonNegative
     epoch_loss: float
-    epoch_correct: config.Count
-    epoch_count: config.Count
+    epoch_correct: Count
+    epoch_count: Count
     best: EpochRecord | None
     exact: bool
     weights_sha256: str
-    skipped_steps: config.Count = 0
+    skipped_steps: Count = 0
     initial_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
 
 
 def check_position(
-    position: Position, history: Sequence[EpochRecord], settings: config.Config, best: EpochRecord | None, place: str
+    position: Position, history: Sequence[EpochRecord], settings: Config, best: EpochRecord | None, place: str
 ) -> None:
     """Raises InputError unless the counters agree with each other, with the history, and with the settings."""
     for number, record in enumerate(history):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cnnpar.config import Config, Constant
+from cnnpar.config.choices import Constant
+from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError, Stopped
 from cnnpar.nn.network import Network, Sums
 from cnnpar.parallel.server import Server

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnpar.checkpoint import Payload
-from cnnpar.config import Config
+from cnnpar.config.sections import Config
 from cnnpar.nn.network import Sums
 from cnnpar.position import Position
 from cnnpar.report.metrics import MetricsLog

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.checkpoint import Payload, load
-from cnnpar.config import Config
+from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Splits
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, differences

@@ -11,7 +11,9 @@ import numpy as np
 
 from cnnpar import optim
 from cnnpar.checkpoint import Payload, pack, unpack
-from cnnpar.config import Config, Cosine, Engine, OneCycle, Piecewise
+from cnnpar.config.choices import Cosine, OneCycle, Piecewise
+from cnnpar.config.resolve import to_toml
+from cnnpar.config.sections import Config, Engine
 from cnnpar.console import StopSignal
 from cnnpar.data.augment import check_augment, plain, plain_from
 from cnnpar.data.dataset import Splits
@@ -30,7 +32,6 @@ from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
 from cnnpar.resume import Resume, check_newest, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
-from cnnpar.settings import to_toml
 from cnnpar.state import TrainState, first_state
 from cnnpar.storage.atomic import write
 from cnnpar.storage.lock import locked

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar import optim
-from cnnpar.config import BestBy, Config
+from cnnpar.config.sections import BestBy, Config
 from cnnpar.nn.network import Network, Sums
 
 Vector = NDArray[np.float32]

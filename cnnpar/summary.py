@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from cnnpar.config import BestBy, Train
+from cnnpar.config.sections import BestBy, Train
 from cnnpar.nn.network import Sums
 from cnnpar.rundir import RunFiles, exists
 from cnnpar.state import TrainState

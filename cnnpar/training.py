@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from cnnpar import optim
-from cnnpar.config import Config
+from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError
 from cnnpar.nn.network import Network, Sums
 from cnnpar.optim.schedules import learning_rate

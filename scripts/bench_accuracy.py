@@ -21,8 +21,8 @@ from typing import Any
 from bench_contestants import Peers, Silent
 from bench_throughput import VARIANTS
 
-from cnnpar import settings
-from cnnpar.config import Config
+from cnnpar.config.resolve import read_toml, resolve
+from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load
@@ -126,15 +126,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     use_one_thread()
-    tables = settings.read(options.config)
+    tables = read_toml(options.config)
     tables["engine"] = {**tables.get("engine", {}), "workers": options.workers}
     peers = Peers(options.workers) if options.peer_seeds else None
     curves: dict[str, list[Curve]] = {"cnnpar": []}
-    splits = load(settings.resolve(tables).data)
+    splits = load(resolve(tables).data)
     variant = best_variant(peers, tables) if peers else ""
     for seed in range(options.seeds):
         seeded = {**tables, "train": {**tables["train"], "seed": seed}}
-        curve, digest = course(settings.resolve(seeded), splits, options.every)
+        curve, digest = course(resolve(seeded), splits, options.every)
         curves["cnnpar"].append(curve)
         print(f"cnnpar seed {seed}: {curve[-1][2]:.2%} in {curve[-1][0]:.1f} s, weights {digest[:16]}", flush=True)
         if peers and seed < options.peer_seeds:

@@ -26,6 +26,7 @@ import numpy as np
 
 from cnnpar import optim
 from cnnpar.checkpoint import Payload, load, pack, unpack
+from cnnpar.config.resolve import resolve
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.fingerprint import fingerprint
@@ -33,7 +34,6 @@ from cnnpar.nn.network import Network
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.saver import Saver
-from cnnpar.settings import resolve
 from cnnpar.state import TrainState
 
 # 10,002,950 parameters

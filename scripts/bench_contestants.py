@@ -16,7 +16,9 @@ from typing import Any
 
 from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
 
-from cnnpar import config, optim
+from cnnpar import optim
+from cnnpar.config.choices import SGD, Constant
+from cnnpar.config.sections import Config, Engine, Train
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network, Sums
@@ -50,13 +52,13 @@ def data_of(name: str) -> tuple[Dataset, Preprocessing]:
 
 def open_run(
     network: Network, data: Dataset, preprocessing: Preprocessing, batch: int, microbatch: int, workers: int
-) -> tuple[config.Config, Training, Server, TrainState]:
+) -> tuple[Config, Training, Server, TrainState]:
     """All that `cnnpar.training.train` needs; the server is the caller's to close."""
-    settings = config.Config(
-        train=config.Train(epochs=10**6, batch_size=batch, microbatch=microbatch),
-        optimizer=config.SGD(learning_rate=LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=0.0),
-        schedule=config.Constant(),
-        engine=config.Engine(workers=workers, transport="direct"),
+    settings = Config(
+        train=Train(epochs=10**6, batch_size=batch, microbatch=microbatch),
+        optimizer=SGD(learning_rate=LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=0.0),
+        schedule=Constant(),
+        engine=Engine(workers=workers, transport="direct"),
     )
     work = Training(network, preprocessing, settings.augment, settings.train, {Kind.TRAIN: len(data)})
     server = start(settings.engine, work, {Kind.TRAIN: data}, lambda text: print(text, file=sys.stderr), lambda: False)

@@ -28,7 +28,7 @@ from bench_networks import TASKS
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from cnnpar import config
+from cnnpar.config.sections import Augment, Data, Train
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load
@@ -70,7 +70,7 @@ def starts(source: Path, cache: Path) -> dict[str, tuple[float, float]]:
     """Times without a cache, of the first start with one, and of the second."""
 
     def read() -> None:
-        load(config.Data(train=str(source)))
+        load(Data(train=str(source)))
 
     os.environ["CNNPAR_CACHE"] = "off"
     off = timed(read)
@@ -102,8 +102,8 @@ def loading(folder: Path, data: Dataset, pictures: int, repeat: int) -> dict[str
 def preparing(data: Dataset) -> dict[str, float]:
     """Milliseconds for a microbatch to be prepared and computed, and for an epoch to be drawn up."""
     network = Network.from_tables(TASKS["small"].layers, data.image_shape, len(data.class_names))
-    augment = config.Augment(ratio=4, shift=2)
-    train = config.Train(microbatch=MICROBATCH)
+    augment = Augment(ratio=4, shift=2)
+    train = Train(microbatch=MICROBATCH)
     work = Training(network, Preprocessing.of(data), augment, train, {Kind.TRAIN: len(data)})
     work = work.with_data({Kind.TRAIN: data})
     parameters = network.init(0)
@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
 
     try:
-        data = load(config.Data(name="mnist", validation=0.0)).train
+        data = load(Data(name="mnist", validation=0.0)).train
     except InputError as error:
         raise SystemExit(str(error)) from error
     with tempfile.TemporaryDirectory() as name:

@@ -23,13 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar import config, optim
+from cnnpar import optim
+from cnnpar.config.choices import SGD
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.parallel.ray_settings import prepare_ray
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work
-from cnnpar.settings import resolve
 
 TRANSPORTS = ("direct", "ray")
 WARM_UP_STEPS = 20
@@ -90,7 +92,7 @@ class Lane:
         work = Nothing(size, workers)
         self.milliseconds: list[float] = []
         self._server: Server = start(engine, work, {}, lambda text: print(text, file=sys.stderr), lambda: False)
-        self._rule = config.SGD(learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=0.0)
+        self._rule = SGD(learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=0.0)
         self._parameters = self._server.home(np.zeros(size, np.float32))
         self._state = optim.init(self._rule, size)
         self._step = 0
@@ -133,7 +135,7 @@ def measure(size: int, workers: int, steps: int) -> dict[str, Any]:
 
 def start_ray(processors: int) -> None:
     """A Ray of this script's own, with room for the workers of both transports."""
-    prepare_ray(config.Engine())
+    prepare_ray(Engine())
     import ray  # reads what prepare_ray has set
 
     ray.init(
@@ -148,7 +150,7 @@ def start_ray(processors: int) -> None:
 
 def memory_speeds(size: int) -> dict[str, float]:
     """GB/s, read and written, of a plain copy, of one addition of the reduction, and of the update."""
-    rule = config.SGD()
+    rule = SGD()
     a, b, c = (np.random.default_rng(seed).standard_normal(size, np.float32) for seed in range(3))
     state = optim.init(rule, size)
     actions: dict[str, tuple[int, Callable[[], object]]] = {  # and the bytes for each number

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 from cnnpar.parallel.ray_settings import prepare_ray
 
 TARGETS = {"start_over_ray_s": 1.5, "in_process_s": 1.0, "help_s": 0.3}

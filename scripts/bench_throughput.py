@@ -31,7 +31,7 @@ from typing import Any
 from bench_contestants import Peers, cnnpar_rate, side_by_side
 from bench_networks import TASKS
 
-from cnnpar.config import Train
+from cnnpar.config.sections import Train
 from cnnpar.fingerprint import fingerprint
 
 NONE, ONE, TWO = "cnnpar, in process", "cnnpar, 1 worker", "cnnpar, 2 workers"

@@ -15,12 +15,12 @@ import numpy as np
 
 from cnnpar import optim
 from cnnpar.checkpoint import Payload, decode, encode, pack, unpack
-from cnnpar.config import Config
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network, Sums
 from cnnpar.report.inspection import describe
-from cnnpar.settings import resolve
 from cnnpar.state import TrainState
 from cnnpar.text import harmless
 

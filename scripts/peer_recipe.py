@@ -15,8 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cnnpar import settings
-from cnnpar.config import SGD, Config, CrossEntropy
+from cnnpar.config.choices import SGD, CrossEntropy
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
@@ -33,7 +34,7 @@ class Recipe:
     """A configuration of cnnpar, as PyTorch trains by it: SGD and cross-entropy."""
 
     def __init__(self, tables: dict[str, Any], layout: torch.memory_format, rank: int, processes: int) -> None:
-        config = settings.resolve(tables)
+        config = resolve(tables)
         assert isinstance(config.optimizer, SGD)
         assert isinstance(config.loss, CrossEntropy)
         self.config: Config = config

@@ -24,11 +24,11 @@ from bench_networks import TASKS, make_network, noise
 from profile_engine import profile, show
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from cnnpar.config import Config
+from cnnpar.config.resolve import read_toml, resolve
+from cnnpar.config.sections import Config
 from cnnpar.nn.chain import Run
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
-from cnnpar.settings import read, resolve
 
 
 class Timed:
@@ -70,7 +70,7 @@ def chosen(options: argparse.Namespace) -> Network:
     """The network that the options name."""
     if options.network:
         return make_network(TASKS[options.network])
-    settings = resolve(read(options.config)) if options.config else Config()
+    settings = resolve(read_toml(options.config)) if options.config else Config()
     height, width, channels = options.shape
     return Network.from_tables(settings.model.layers, (height, width, channels), options.classes)
 
@@ -78,7 +78,7 @@ def chosen(options: argparse.Namespace) -> Network:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--network", choices=sorted(TASKS), help="one of bench_networks.py")
-    parser.add_argument("--config", help="TOML file; default: the network of cnnpar.config on 8 x 8 x 1")
+    parser.add_argument("--config", help="TOML file; default: the network of cnnpar.config.sections on 8 x 8 x 1")
     parser.add_argument("--shape", type=int, nargs=3, default=(8, 8, 1), metavar=("H", "W", "C"))
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--microbatch", type=int, default=16, help="samples at a time")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config import Data
+from cnnpar.config.sections import Data
 from cnnpar.data.sources import load
 from cnnpar.errors import InputError
 

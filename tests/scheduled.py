@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 from cnnpar.parallel.actions import Action, Assign, Start
 from cnnpar.parallel.plan import Span
 from cnnpar.parallel.schedule import Schedule

@@ -12,9 +12,9 @@ import pytest
 from msgspec import structs
 
 import cnnpar
-from cnnpar.config import Augment, Config, Train
+from cnnpar.config.resolve import resolve, to_tables, to_toml
+from cnnpar.config.sections import Augment, Config, Train
 from cnnpar.errors import InputError
-from cnnpar.settings import resolve, to_tables, to_toml
 from tests.tiny import ROOT, settings, write_csv
 from tests.tiny import train as train_in_process
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cnnpar.checkpoint import decode
-from cnnpar.config import Augment, Train
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Augment, Train
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.geometry import random_offsets
 from cnnpar.data.mixup import Targets
 from cnnpar.errors import InputError
 from cnnpar.parallel.work import Kind, Step
-from cnnpar.settings import resolve
 from tests import tiny
 from tests.test_checkpoint import file_of, tree
 from tests.toys import LAYERS, made_run

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cnnpar.checkpoint import load
-from cnnpar.config import Config
+from cnnpar.config.resolve import read_toml, resolve, to_toml
+from cnnpar.config.sections import Config
 from cnnpar.report.progress import Progress
-from cnnpar.settings import read, resolve, to_toml
 from cnnpar.storage.lock import locked
 from tests.test_cli import call
 from tests.test_resume import Patient, Stopping
@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def wanted() -> Config:
-    return resolve(read("tiny.toml"))
+    return resolve(read_toml("tiny.toml"))
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from cnnpar import rng
-from cnnpar.config import Augment, Config, Train
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Augment, Config, Train
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.balance import Balance, balanced
 from cnnpar.errors import InputError
 from cnnpar.parallel.work import Kind, Step
-from cnnpar.settings import resolve
 from tests import tiny
 from tests.several import Several
 from tests.test_resume import Stopping, assert_same_run

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnpar import rng
+from cnnpar.config.resolve import resolve
 from cnnpar.data import batches
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.parallel.work import Kind, Step
-from cnnpar.settings import resolve
 from tests.toys import LAYERS, made_run
 
 sizes = st.integers(1, 300)

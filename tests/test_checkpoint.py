@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar import checkpoint, config, optim
+from cnnpar import checkpoint, optim
 from cnnpar.checkpoint import Payload, decode, encode, load, pack, unpack
+from cnnpar.config.choices import Adam
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.network import Network, Sums
-from cnnpar.settings import resolve
 from cnnpar.state import TrainState, weights_digest
 from tests.tiny import LAYERS, ROOT
 
@@ -28,7 +30,7 @@ SIZE = NETWORK.layout.size
 EXTREMES = [0.0, -0.0, 1e-45, -1e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38, -3.4028235e38, 0.1, 1 / 3, 16777217]
 
 
-def wanted(arrays: str = "base64") -> config.Config:
+def wanted(arrays: str = "base64") -> Config:
     tables = {"optimizer": {"type": "adam"}, "model": {"layers": LAYERS}, "checkpoint": {"arrays": arrays}}
     return resolve({**tables, "train": {"seed": 7}})
 
@@ -36,7 +38,7 @@ def wanted(arrays: str = "base64") -> config.Config:
 def made_state() -> TrainState:
     """In the middle of the second epoch."""
     rng = np.random.default_rng(0)
-    state = TrainState(NETWORK.init(7), optim.init(config.Adam(), SIZE))
+    state = TrainState(NETWORK.init(7), optim.init(Adam(), SIZE))
     for vector in state.optimizer.values():
         vector[:] = rng.standard_normal(SIZE)
     for step in range(3):
@@ -206,7 +208,8 @@ def test_reading_a_checkpoint_can_run_no_code() -> None:
         "nn/tables",
         "saver",
         "state",
-        "config",
+        "config/sections",
+        "config/choices",
         "nn/network",
         "nn/layers/base",
     ):

@@ -12,11 +12,11 @@ import pytest
 from cnnpar import optim
 from cnnpar.arrays import Array, flatten
 from cnnpar.checkpoint import decode, encode, pack, unpack
+from cnnpar.config.resolve import resolve
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.report.inspection import describe
-from cnnpar.settings import resolve
 from cnnpar.state import TrainState
 from tests.test_checkpoint import file_of, refusal, tree
 from tests.test_checkpoint_faults import change

@@ -12,8 +12,8 @@ import pytest
 
 from cnnpar import cli, console
 from cnnpar.checkpoint import load, unpack
-from cnnpar.config import Config
-from cnnpar.settings import read, resolve, to_toml
+from cnnpar.config.resolve import read_toml, resolve, to_toml
+from cnnpar.config.sections import Config
 from tests.tiny import ENTRY, ROOT, command, settings, write_csv
 
 FIELDS = {
@@ -143,7 +143,7 @@ def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys
     files = {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} >= files - {"model.prev.json"}
     assert {path.name for path in Path("runs/tiny-1").iterdir()} <= files
-    assert resolve(read("runs/tiny-1/config.toml")) == _with_absolute_paths(read("tiny.toml"))
+    assert resolve(read_toml("runs/tiny-1/config.toml")) == _with_absolute_paths(read_toml("tiny.toml"))
 
     assert call("cnnpar", "inspect", summary["checkpoint"], "--json") == 0
     facts = json.loads(capsys.readouterr().out)

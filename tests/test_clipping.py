@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.config import Config, Train
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config, Train
 from cnnpar.optim import clip, init
 from cnnpar.optim.norms import norm
-from cnnpar.settings import resolve
 from cnnpar.state import TrainState
 from cnnpar.training import train
 from tests.several import Several

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from scipy import stats
 
-from cnnpar.config import Augment
+from cnnpar.config.sections import Augment
 from cnnpar.data.colour import cut_out, jittered, random_centres, random_factors
 
 EACH = [Augment(brightness=1), Augment(contrast=1), Augment(saturation=1)]

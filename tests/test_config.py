@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar import config
-from cnnpar.config import Config
+from cnnpar.config.choices import SGD, Adam
+from cnnpar.config.resolve import Option, read_toml, resolve, to_tables, to_toml
+from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
-from cnnpar.settings import Option, read, resolve, to_tables, to_toml
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.toml"))
 
@@ -30,14 +30,14 @@ def test_no_settings_at_all_are_the_defaults_on_the_digits() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_of_the_repository_is_accepted(path: Path) -> None:
-    resolve(read(path), source=str(path))
+    resolve(read_toml(path), source=str(path))
 
 
 def test_the_digits_configuration_spells_out_the_defaults() -> None:
     path = Path(__file__).resolve().parents[1] / "configs" / "digits.toml"
     if not path.exists():
         pytest.skip("not written yet")
-    assert resolve(read(path)) == Config()
+    assert resolve(read_toml(path)) == Config()
 
 
 numbers = st.floats(min_value=0, max_value=0.999, exclude_min=True)
@@ -225,13 +225,13 @@ def test_an_assignment_wins_over_the_file_and_leaves_its_other_settings() -> Non
 def test_another_optimizer_drops_the_settings_of_the_one_before(order: int) -> None:
     assignments = ["optimizer.beta1=0.5", "optimizer.type=adam"][::order]
     chosen = resolve({"optimizer": {"type": "sgd", "momentum": 0.5}}, assignments)
-    assert chosen.optimizer == config.Adam(beta1=0.5)
+    assert chosen.optimizer == Adam(beta1=0.5)
 
 
 @pytest.mark.parametrize("tables", [{}, {"type": "sgd"}])
 def test_naming_the_optimizer_that_is_in_force_anyway_keeps_its_settings(tables: dict[str, Any]) -> None:
     chosen = resolve({"optimizer": {**tables, "momentum": 0.5}}, ["optimizer.type=sgd"])
-    assert chosen.optimizer == config.SGD(momentum=0.5)
+    assert chosen.optimizer == SGD(momentum=0.5)
 
 
 @pytest.mark.parametrize(
@@ -258,14 +258,14 @@ def test_a_file_that_is_no_toml_is_refused_with_the_line(tmp_path: Path, content
     path = tmp_path / "run.toml"
     path.write_bytes(content)
     with pytest.raises(InputError, match=what) as caught:
-        read(path)
+        read_toml(path)
     assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.toml"):
         with pytest.raises(InputError, match=f"^{path}: cannot read"):
-            read(path)
+            read_toml(path)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
@@ -277,7 +277,7 @@ def test_a_number_without_end_is_refused_like_any_other_nonsense(tmp_path: Path)
     file = tmp_path / "long.toml"
     file.write_text(f"[train]\nseed = {'9' * 5000}\n")
     with pytest.raises(InputError, match=r"long\.toml: not a TOML file"):
-        read(file)
+        read_toml(file)
     assert "train.seed" in refusal({}, f"train.seed={'9' * 5000}")
 
 

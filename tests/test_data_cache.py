@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnpar.config import Data
+from cnnpar.config.sections import Data
 from cnnpar.data import cache
 from cnnpar.data.dataset import Splits
 from cnnpar.data.sources import load, load_for_test
@@ -212,7 +212,7 @@ def test_errors_of_kept_data_name_the_same_place(tmp_path: Path) -> None:
 
 LOAD = """
 import resource, signal, sys
-from cnnpar.config import Data
+from cnnpar.config.sections import Data
 from cnnpar.data.sources import load
 if sys.argv[2] == "die":
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

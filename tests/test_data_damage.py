@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnpar.config import Data
+from cnnpar.config.sections import Data
 from cnnpar.data.sources import load
 from cnnpar.errors import InputError
 from tests.data_files import IMAGES, LABELS, ROW, X, Y, header_only, picture
@@ -63,7 +63,7 @@ def test_absurd_headers_allocate_nothing(tmp_path: Path) -> None:
             file.writestr(name, header_only((10**11,)))
     program = (
         "import resource, sys\n"
-        "from cnnpar.config import Data\n"
+        "from cnnpar.config.sections import Data\n"
         "from cnnpar.data.sources import load\n"
         "from cnnpar.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"

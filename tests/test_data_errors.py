@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config import Data
+from cnnpar.config.sections import Data
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import InputError
 from tests.data_files import IMAGES, LABELS, ROW, X, Y, complaint, header_only

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnpar.config import Data
+from cnnpar.config.sections import Data
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import InputError
 from tests.data_files import complaint, picture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from cnnpar.config import Data
+from cnnpar.config.sections import Data
 from cnnpar.data.dataset import Dataset, Splits
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import InputError

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar import config
+from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
 from cnnpar.parallel import direct as direct_module
@@ -50,7 +50,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def serving(transport: Direct, work: Work, warn: Callable[[str], None] = fail, **engine: Any) -> Server:
     """A server with two workers, of which none is ever late; unless said otherwise."""
-    return opened(Server(work, transport, config.Engine(**{"workers": 2, "deadline_floor": 60.0, **engine}), warn))
+    return opened(Server(work, transport, Engine(**{"workers": 2, "deadline_floor": 60.0, **engine}), warn))
 
 
 @pytest.mark.parametrize("shared", [[True, True], [False, False], [True, False]], ids=["memory", "socket", "both"])

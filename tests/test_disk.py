@@ -15,12 +15,12 @@ import pytest
 from cnnpar import console
 from cnnpar.checkpoint import load, unpack
 from cnnpar.cli import train_app
-from cnnpar.config import Config
+from cnnpar.config.resolve import to_toml
+from cnnpar.config.sections import Config
 from cnnpar.errors import RunError
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
 from cnnpar.rundir import RunFiles
-from cnnpar.settings import to_toml
 from tests.test_checkpoint import made_state, packed
 from tests.test_resume import assert_same_run, wait_for_step
 from tests.tiny import ROOT, settings, train, write_csv

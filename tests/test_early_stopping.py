@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.checkpoint import load
-from cnnpar.config import BestBy, Config
+from cnnpar.config.sections import BestBy, Config
 from cnnpar.errors import InputError
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.summary import as_text

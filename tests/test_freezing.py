@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.checkpoint import load
-from cnnpar.config import Config
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 from cnnpar.nn.kernels import Array
 from cnnpar.nn.layers import Conv2D
 from cnnpar.nn.network import Network
 from cnnpar.report.inspection import describe
-from cnnpar.settings import resolve
 from cnnpar.state import first_state
 from cnnpar.training import train
 from tests import tiny

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cnnpar.checkpoint import load, unpack
-from cnnpar.config import Config
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config
 from cnnpar.report.inspection import describe, outline
-from cnnpar.settings import resolve
 from tests.test_checkpoint import NETWORK, made_state, packed
 from tests.test_cli import call
 from tests.tiny import settings, train, write_csv

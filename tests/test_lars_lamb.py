@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cnnpar.config import LAMB, LARS, Optimizer
+from cnnpar.config.choices import LAMB, LARS, Optimizer
 from cnnpar.optim import init, update
 from cnnpar.optim.norms import norm, trust_ratio
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar import config
+from cnnpar.config.sections import Engine
 from cnnpar.parallel import wire
 from cnnpar.parallel.compute import Computer, Slots, slots_shape
 from cnnpar.parallel.direct import Direct
@@ -93,7 +93,7 @@ def check(lie: Lie, words: str, shared: bool, hang_up: bool = False) -> None:
     _, work, data = made_run()
     warnings: list[str] = []
     crew = Threads(work, data, shared, {1: rogue(lie, hang_up)})
-    engine = config.Engine(workers=3, deadline_floor=60.0)  # so that each one's span has several blocks
+    engine = Engine(workers=3, deadline_floor=60.0)  # so that each one's span has several blocks
     with closing(opened(Server(work, Direct(work, crew, 60.0), engine, warnings.append))) as server:
         step_until(server, lambda: len(warnings) > 1 and server.workers == 3)
     assert re.fullmatch(f"worker 1 is lost: .*{words}.*", warnings[0])

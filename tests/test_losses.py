@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
-from cnnpar.config import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
+from cnnpar.config.choices import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
 from cnnpar.nn.losses import Matrix, loss, one_hot, probabilities, softmax
 
 PLAIN = CrossEntropy()

@@ -8,14 +8,14 @@ from random import Random
 import pytest
 
 from cnnpar import cli, console
-from cnnpar.config import Config, Engine
+from cnnpar.config.resolve import resolve, to_tables, to_toml
+from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import DivergedError, Stopped
 from cnnpar.nn.network import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.range_test import range_test
 from cnnpar.rates import Curve, Range
 from cnnpar.report.progress import Progress
-from cnnpar.settings import resolve, to_tables, to_toml
 from cnnpar.state import TrainState, first_state
 from tests.several import Several
 from tests.test_stop import read_until

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnpar.config import Augment, Train
+from cnnpar.config.sections import Augment, Train
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.mixup import Targets, mixed, random_pairs

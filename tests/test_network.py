@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config import DEFAULT_LAYERS, MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
+from cnnpar.config.choices import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
+from cnnpar.config.sections import DEFAULT_LAYERS
 from cnnpar.errors import InputError
 from cnnpar.nn import chain, winograd
 from cnnpar.nn.kernels import Array

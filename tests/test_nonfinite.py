@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar import config
 from cnnpar.checkpoint import encode, load, pack, unpack
+from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
@@ -27,7 +27,7 @@ def csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv")
 
 
-def steep(csv: Path, rate: float, on_nonfinite: str = "skip", layers: Any = None) -> config.Config:
+def steep(csv: Path, rate: float, on_nonfinite: str = "skip", layers: Any = None) -> Config:
     """A run whose weights are so large that the loss of some batches overflows, and that of others does not."""
     return settings(
         csv,
@@ -169,10 +169,10 @@ def test_thousands_of_skipped_steps_are_a_line_every_ten_seconds(tmp_path: Path)
     files = RunFiles.at(tmp_path, None)
     state = made_state()
     recorder = Recorder(
-        config.Config(),
+        Config(),
         files,
         progress,
-        lambda state: pack(config.Config(), NETWORK, PREPROCESSING, state, {}, ""),
+        lambda state: pack(Config(), NETWORK, PREPROCESSING, state, {}, ""),
         None,
         lambda: True,
         lambda: now,

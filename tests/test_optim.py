@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cnnpar.config import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from cnnpar.config.choices import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from cnnpar.optim import init, update
 from cnnpar.optim.rules import BLOCK
 

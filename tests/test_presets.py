@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cnnpar.checkpoint import load
+from cnnpar.config.presets import PRESETS, preset_layers
+from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
-from cnnpar.presets import PRESETS, preset_layers
-from cnnpar.settings import read, resolve, to_tables
 from tests.test_cli import call
 from tests.tiny import write_csv
 
@@ -34,7 +34,7 @@ def test_every_preset_fits_the_usual_images(name: str, shape: tuple[int, int, in
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_number_of_parameters_is_the_one_that_the_file_says(name: str) -> None:
     shape = (28, 28, 1) if name == "lenet5" else (32, 32, 3)
-    text = (Path(__file__).parents[1] / "cnnpar" / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "cnnpar" / "config" / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     said = f"{network(name, shape).layout.trained:,} parameters for images of {' x '.join(map(str, shape))}"
     assert said in text
 
@@ -61,7 +61,7 @@ def test_files_of_a_run_know_only_layers_and_it_goes_on_with_the_preset_too(
     write_csv(Path("train.csv"))
     options = ["--run-dir", "r", "--workers", 0, "--quiet", "--set", "model.preset=resnet8"]
     assert call("cnnpar-train", "--train-data", "train.csv", "--epochs", 1, *options) == 0
-    model = read("r/config.toml")["model"]
+    model = read_toml("r/config.toml")["model"]
     assert (model["layers"], "preset" in model) == (preset_layers("resnet8"), False)
     assert list(load("r/model.json").config.model.layers) == preset_layers("resnet8")
     assert call("cnnpar-train", "--resume", "r", "--epochs", 2, *options[2:]) == 0

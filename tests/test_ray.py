@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from ray.util import placement_group, remove_placement_group
 
-from cnnpar import config
+from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import RunError
 from cnnpar.fingerprint import fingerprint
 from cnnpar.parallel import cluster as crew_module
@@ -42,7 +42,7 @@ class Keeping(Cluster):
 
     kept: ClassVar[list[tuple[str, Any]]] = []  # node and actor
 
-    def __init__(self, settings: config.Engine) -> None:
+    def __init__(self, settings: Engine) -> None:
         """With the work and the samples of `toys.made_run`."""
         _, work, data = made_run()
         self.endpoints: list[Endpoint] = []
@@ -76,7 +76,7 @@ class Keeping(Cluster):
 @contextmanager
 def serving(transport: str, warn: Callable[[str], None] = fail, **engine: Any) -> Iterator[tuple[Server, Keeping]]:
     """A server of which no worker is ever late, and the cluster that its workers come from."""
-    settings = config.Engine(**{"deadline_floor": 60.0, **engine})
+    settings = Engine(**{"deadline_floor": 60.0, **engine})
     _, work, _ = made_run()
     crew = Keeping(settings)
     made: Transport = RayStore(crew) if transport == "ray" else Direct(work, crew, settings.start_timeout)
@@ -152,7 +152,7 @@ def test_too_many_workers_for_the_cluster_are_refused_with_what_there_is() -> No
     _, work, data = made_run()
     cpus = 2 * NODE_CPUS
     with pytest.raises(RunError, match=f"100 workers need 100 CPUs, and the Ray cluster has {cpus} in 2 node"):
-        start(config.Engine(workers=100), work, data, fail, lambda: False)
+        start(Engine(workers=100), work, data, fail, lambda: False)
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def room(workers: int, *bundles: dict[str, float]) -> Iterator[None]:
 def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free() -> None:
     _, work, data = made_run()
     with room(0), pytest.raises(RunError, match=r"only 0 of 2 workers started within 0.5 s .* and 0 are free"):
-        start(config.Engine(workers=2, start_timeout=0.5), work, data, fail, lambda: False)
+        start(Engine(workers=2, start_timeout=0.5), work, data, fail, lambda: False)
 
 
 @pytest.mark.slow
@@ -278,7 +278,7 @@ def test_a_run_stopped_and_resumed_with_other_workers_and_transports_ends_with_t
     whole = tiny.train(tiny.settings(csv), tmp_path / "whole")
     run = tmp_path / "parts"
 
-    def engine(workers: int, transport: str) -> config.Config:
+    def engine(workers: int, transport: str) -> Config:
         return tiny.settings(csv, engine={"workers": workers, "transport": transport})
 
     first = tiny.train(engine(2, "direct"), run, progress=StopAfter(7))

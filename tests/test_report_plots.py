@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from cnnpar.config.resolve import to_toml
 from cnnpar.report.plots import _frame, draw_accuracy
-from cnnpar.settings import to_toml
 from tests.tiny import command, settings, write_csv
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cnnpar.checkpoint import encode, load, unpack
+from cnnpar.config.resolve import to_toml
 from cnnpar.errors import InputError
 from cnnpar.report.progress import Progress
-from cnnpar.settings import to_toml
 from cnnpar.summary import Summary
 from tests.tiny import LAYERS, Lines, settings, start, train, write_csv
 

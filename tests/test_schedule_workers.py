@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 from cnnpar.parallel.actions import Assign, Drop, Fail, Finish, Start
 from cnnpar.parallel.plan import Span
 from cnnpar.parallel.schedule import Schedule

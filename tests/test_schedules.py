@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.config import Constant, Cosine, OneCycle, Piecewise, Schedule, StepDecay
+from cnnpar.config.choices import Constant, Cosine, OneCycle, Piecewise, Schedule, StepDecay
 from cnnpar.optim.schedules import learning_rate
 
 factors = st.floats(0, 1)

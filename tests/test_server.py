@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.config import Engine
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.plan import Node, Span, Tree, microbatch_count
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import InProcess
 from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work, add_sums
-from cnnpar.settings import resolve
 from tests.several import Several
 from tests.toys import fail, in_process, made_run, opened, rich_run
 

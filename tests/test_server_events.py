@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError, Stopped
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Event, InProcess, Joined, Lost, Note

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from cnnpar.checkpoint import load, unpack
+from cnnpar.config.resolve import to_toml
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
-from cnnpar.settings import to_toml
 from tests.test_cli import call
 from tests.test_resume import assert_same_run
 from tests.tiny import ROOT, settings, start, train, write_csv

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cnnpar import config
+from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError
 from cnnpar.parallel import direct as direct_module
 from cnnpar.parallel import wire
@@ -39,7 +39,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 def running(crew: Threads, warn: Callable[[str], None], **engine: Any) -> Server:
     """A server with two workers, unless said otherwise, of which none is ever late."""
     _, work, _ = made_run()
-    settings = config.Engine(**{"workers": 2, "deadline_floor": 60.0, **engine})
+    settings = Engine(**{"workers": 2, "deadline_floor": 60.0, **engine})
     return opened(Server(work, Direct(work, crew, settings.start_timeout), settings, warn))
 
 

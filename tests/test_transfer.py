@@ -10,10 +10,10 @@ import pytest
 
 import cnnpar
 from cnnpar.checkpoint import load, unpack
-from cnnpar.config import Config
+from cnnpar.config.resolve import resolve, to_tables
+from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
-from cnnpar.settings import resolve, to_tables
 from cnnpar.state import first_state
 from cnnpar.transfer import transfer
 from tests.test_checkpoint import file_of

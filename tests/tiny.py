@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from cnnpar.checkpoint import load
-from cnnpar.config import Config
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config
 from cnnpar.console import StopSignal
 from cnnpar.report.progress import Progress
 from cnnpar.resume import Resume
 from cnnpar.run import train_run
 from cnnpar.rundir import Place
-from cnnpar.settings import resolve
 from cnnpar.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar import config
+from cnnpar.config.resolve import resolve
+from cnnpar.config.sections import Config, Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network, Sums
@@ -25,7 +26,6 @@ from cnnpar.parallel.transport import Answer, Event, InProcess, Lost, Note
 from cnnpar.parallel.wire import Endpoint
 from cnnpar.parallel.work import Kind, Prepared, Step, Training, Vector, Work
 from cnnpar.parallel.worker import serve
-from cnnpar.settings import resolve
 from cnnpar.state import TrainState, first_state
 from cnnpar.training import train
 
@@ -48,9 +48,7 @@ def made_data(samples: int, seed: int = 0, classes: int = 3, side: int = 8) -> D
     return Dataset(images, labels.astype(np.int64), tuple(map(str, range(classes))))
 
 
-def made_run(
-    samples: int = 70, settings: config.Config | None = None
-) -> tuple[config.Config, Training, dict[Kind, Dataset]]:
+def made_run(samples: int = 70, settings: Config | None = None) -> tuple[Config, Training, dict[Kind, Dataset]]:
     """A run with dropout, augmentation, a ragged last batch, and batches that are no multiple of the microbatch."""
     settings = settings or resolve(
         {
@@ -67,7 +65,7 @@ def made_run(
     return settings, Training(network, preprocessing, settings.augment, settings.train, sizes, balance), data
 
 
-def rich_run() -> tuple[config.Config, Training, dict[Kind, Dataset]]:
+def rich_run() -> tuple[Config, Training, dict[Kind, Dataset]]:
     """A run with all that might make a worker's numbers depend on its place: buffers, streams, mixtures, means."""
     layers: list[dict[str, Any]] = [
         {"type": "conv2d", "channels": 4, "kernel": 3},
@@ -134,7 +132,7 @@ class At(Nobody):
         self._deeds.get(state.step, lambda: None)()
 
 
-def trained(settings: config.Config, work: Training, server: Server, observer: Nobody | None = None) -> TrainState:
+def trained(settings: Config, work: Training, server: Server, observer: Nobody | None = None) -> TrainState:
     """The state after a whole run."""
     network = work.network
     state = first_state(settings, network)
@@ -143,7 +141,7 @@ def trained(settings: config.Config, work: Training, server: Server, observer: N
 
 
 def in_process(work: Work, data: Mapping[Kind, Dataset]) -> Server:
-    return opened(Server(work, InProcess(work.with_data(data)), config.Engine(workers=0), fail))
+    return opened(Server(work, InProcess(work.with_data(data)), Engine(workers=0), fail))
 
 
 def opened(server: Server) -> Server:

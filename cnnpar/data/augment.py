@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.config import Augment, Train
+from cnnpar.config.sections import Augment, Train
 from cnnpar.data import colour, geometry, mixup
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.elastic import displacements

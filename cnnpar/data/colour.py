@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar import rng
-from cnnpar.config import Augment
+from cnnpar.config.sections import Augment
 
 _LUMINANCE = (299, 587, 114)  # thousandths of red, green and blue in grey: ITU-R BT.601
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnpar import rng
-from cnnpar.config import DATA_NAMES, Data
+from cnnpar.config.sections import DATA_NAMES, Data
 from cnnpar.data import csv_file, folder, idx, named, npz
 from cnnpar.data.dataset import Dataset, ImageShape, Splits
 from cnnpar.data.files import Found, Part, by

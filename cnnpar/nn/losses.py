@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.config import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
+from cnnpar.config.choices import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
 from cnnpar.nn.kernels import Array
 
 Matrix = NDArray[np.float64]  # (N, classes)

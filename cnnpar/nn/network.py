@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cnnpar import rng as random_streams
-from cnnpar.config import Config, CrossEntropy, Loss
+from cnnpar.config.choices import CrossEntropy, Loss
+from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 from cnnpar.nn import counts, loops, losses
 from cnnpar.nn.arena import Scratch

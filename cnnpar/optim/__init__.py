@@ -1,7 +1,7 @@
 """Update rules on flat vectors: `init` makes the state, `update` takes one step.
 
 The state is a dictionary of named vectors and nothing else: whoever saves it has saved the optimizer. The
-table below maps each settings struct of `cnnpar.config` to its rule; a new rule is one formula and one row.
+table below maps each settings struct of `cnnpar.config.choices` to its rule; a new rule is one formula and one row.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.config import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from cnnpar.config.choices import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from cnnpar.optim import adagrad, adam, lamb, lars, rmsprop, sgd
 from cnnpar.optim.average import follow
 from cnnpar.optim.clipping import clip

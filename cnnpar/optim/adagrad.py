@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.config import Adagrad
+from cnnpar.config.choices import Adagrad
 from cnnpar.optim.rules import Rule
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.config import Adam, AdamW
+from cnnpar.config.choices import Adam, AdamW
 from cnnpar.optim.rules import Rule
 
 

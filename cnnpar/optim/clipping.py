@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnpar.config import Train
+from cnnpar.config.sections import Train
 from cnnpar.optim.norms import norm
 from cnnpar.optim.rules import Vector
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.config import LAMB
+from cnnpar.config.choices import LAMB
 from cnnpar.optim.norms import norm, trust_ratio
 from cnnpar.optim.rules import ByArray, Vector, apply
 from cnnpar.optim.sgd import plain

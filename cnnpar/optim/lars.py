@@ -11,7 +11,7 @@ normalisation) have r = 1 and no weight decay, as is usual: momentum alone.
 from collections.abc import Sequence
 from typing import Any
 
-from cnnpar.config import LARS
+from cnnpar.config.choices import LARS
 from cnnpar.optim.norms import norm, trust_ratio
 from cnnpar.optim.rules import ByArray, Vector, apply
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.config import RMSprop
+from cnnpar.config.choices import RMSprop
 from cnnpar.optim.rules import Rule
 
 

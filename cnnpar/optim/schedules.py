@@ -14,7 +14,7 @@ Each schedule is a factor of the optimizer's learning rate:
 import math
 from itertools import pairwise
 
-from cnnpar.config import Constant, Cosine, OneCycle, Piecewise, Schedule, StepDecay
+from cnnpar.config.choices import Constant, Cosine, OneCycle, Piecewise, Schedule, StepDecay
 
 
 def learning_rate(schedule: Schedule, base: float, step: int, steps_per_epoch: int, total_steps: int) -> float:

@@ -9,7 +9,7 @@ Sutskever et al. 2013, in PyTorch's form: the learning rate scales the step and 
 
 from typing import Any
 
-from cnnpar.config import SGD
+from cnnpar.config.choices import SGD
 from cnnpar.optim.rules import Rule
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import ray
 
-from cnnpar import config
+from cnnpar.config.sections import Engine
 from cnnpar.errors import InputError, RunError
 from cnnpar.parallel.ray_settings import meant_address
 
@@ -59,7 +59,7 @@ _BLOCKED: list[set[int | signal.Signals]] = []  # what was blocked before, while
 os.register_at_fork(after_in_child=lambda: [signal.pthread_sigmask(signal.SIG_SETMASK, mask) for mask in _BLOCKED])
 
 
-def attach(settings: config.Engine, data_bytes: int) -> bool:
+def attach(settings: Engine, data_bytes: int) -> bool:
     """Connect to the cluster that is meant, or start one on this machine. True: it was started here.
 
     SIGINT, SIGTERM and SIGHUP wait meanwhile.
@@ -68,7 +68,7 @@ def attach(settings: config.Engine, data_bytes: int) -> bool:
         return _attach(settings, data_bytes)
 
 
-def _attach(settings: config.Engine, data_bytes: int) -> bool:
+def _attach(settings: Engine, data_bytes: int) -> bool:
     address = meant_address(settings)
     _silence()
     quiet = {"logging_level": "error", "log_to_driver": False}

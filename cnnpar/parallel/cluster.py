@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import ray
 
-from cnnpar import config
+from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
 from cnnpar.fingerprint import differences, fingerprint, handed_on
@@ -45,7 +45,7 @@ class _Coming(NamedTuple):
 class Cluster:
     """The workers of a run on one Ray cluster, a cluster of its own if need be."""
 
-    def __init__(self, settings: config.Engine, work: Work, data: Mapping[Kind, Dataset]) -> None:
+    def __init__(self, settings: Engine, work: Work, data: Mapping[Kind, Dataset]) -> None:
         """Attaches, or starts Ray, and hands the samples to it.
 
         Raises InputError for an address that cannot be, RunError when the cluster is too small.

@@ -4,7 +4,7 @@ import os
 import secrets
 import sys
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 
 
 def meant_address(settings: Engine) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import count
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 from cnnpar.parallel.actions import Action, Assign, Drop, Fail, Finish, Start
 from cnnpar.parallel.plan import Span, first_run
 from cnnpar.parallel.speeds import Speeds

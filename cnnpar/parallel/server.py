@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError, Stopped
 from cnnpar.parallel.actions import Action, Drop, Fail, Finish, Start
 from cnnpar.parallel.plan import Tree

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from cnnpar import config
+from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.fingerprint import use_one_thread
 from cnnpar.parallel.ray_settings import prepare_ray
@@ -12,7 +12,7 @@ from cnnpar.parallel.work import Kind, Work
 
 
 def start(
-    settings: config.Engine,
+    settings: Engine,
     work: Work,
     data: Mapping[Kind, Dataset],
     warn: Callable[[str], None],

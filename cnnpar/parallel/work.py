@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar import config, rng
+from cnnpar import rng
+from cnnpar.config.sections import Augment, Train
 from cnnpar.data.augment import Augmenter
 from cnnpar.data.balance import Balance
 from cnnpar.data.batches import batch_indices, steps_per_epoch
@@ -92,8 +93,8 @@ class Training:
 
     network: Network
     preprocessing: Preprocessing
-    augment: config.Augment
-    train: config.Train
+    augment: Augment
+    train: Train
     samples: Mapping[Kind, int]  # size of each data set
     balance: bool = False  # whether an epoch shows all classes equally often
     data: Mapping[Kind, Dataset] = field(default_factory=dict)

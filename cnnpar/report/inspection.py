@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnpar.checkpoint import Payload
-from cnnpar.config import Config
+from cnnpar.config.sections import Config
 from cnnpar.data.sources import load
 from cnnpar.errors import InputError
 from cnnpar.nn.layers import Layer

@@ -3,7 +3,7 @@
 from random import Random
 from typing import NamedTuple
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 
 # What may happen to a job, or to a worker that was asked for: each with a probability of its own in each schedule.
 OF_JOBS = (

@@ -16,7 +16,7 @@ step allow, or a first worker was refused, or too many of the first did not star
 from math import inf
 from typing import Protocol
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 
 _LOOKS = 0.2  # seconds between two looks of the server at the schedule
 _PAUSED = 1.0  # seconds without a look that the server takes for a pause

@@ -12,7 +12,7 @@ from random import Random
 
 import numpy as np
 
-from cnnpar.config import Engine
+from cnnpar.config.sections import Engine
 from cnnpar.parallel.plan import Node, Span
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Note
 from cnnpar.parallel.work import Kind, Step, Sums, Vector

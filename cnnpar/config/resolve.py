@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import msgspec
 import tomli_w
 
-from cnnpar.config import Config
+from cnnpar.config.presets import preset_layers
+from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
-from cnnpar.presets import preset_layers
 
 _SECTIONS = Config.__struct_fields__
 _NETWORK = ("layers", "preset")  # of [model]: two ways to say the same
@@ -32,7 +32,7 @@ class Option(NamedTuple):
     value: Any
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises InputError with line and column of a syntax error."""
     try:
         with Path(path).open("rb") as file:
@@ -51,7 +51,7 @@ def resolve(
 ) -> Config:
     """A checked `Config` from TOML tables, options that win over them, and `section.key=value` assignments that win.
 
-    `model.preset` becomes the layers that it names (cnnpar/presets.py).
+    `model.preset` becomes the layers that it names (cnnpar/config/presets.py).
     Raises InputError that names the option or `source`, the place, and what is allowed there.
     """
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}

@@ -1,7 +1,7 @@
 """Every setting of a run, with its default: frozen, typed, strict.
 
 A configuration is a TOML file whose tables are the structs below. `Config()` is the run that `cnnpar-train`
-does without options, and `configs/digits.toml` spells it out. `cnnpar/settings.py` reads, checks and writes them.
+does without options, and `configs/digits.toml` spells it out. `cnnpar/config/resolve.py` reads, checks and writes them.
 """
 
 from pathlib import Path
@@ -10,34 +10,24 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from cnnpar.config_rules import LAMB as LAMB
-from cnnpar.config_rules import LARS as LARS
-from cnnpar.config_rules import MOST as MOST
-from cnnpar.config_rules import MSE as MSE
-from cnnpar.config_rules import SGD as SGD
-from cnnpar.config_rules import Adagrad as Adagrad
-from cnnpar.config_rules import Adam as Adam
-from cnnpar.config_rules import AdamW as AdamW
-from cnnpar.config_rules import BinaryCrossEntropy as BinaryCrossEntropy
-from cnnpar.config_rules import Constant as Constant
-from cnnpar.config_rules import Cosine as Cosine
-from cnnpar.config_rules import Count as Count
-from cnnpar.config_rules import CrossEntropy as CrossEntropy
-from cnnpar.config_rules import Hinge as Hinge
-from cnnpar.config_rules import Loss as Loss
-from cnnpar.config_rules import NonNegative as NonNegative
-from cnnpar.config_rules import OneCycle as OneCycle
-from cnnpar.config_rules import Optimizer as Optimizer
-from cnnpar.config_rules import Piecewise as Piecewise
-from cnnpar.config_rules import Positive as Positive
-from cnnpar.config_rules import PositiveFloat as PositiveFloat
-from cnnpar.config_rules import RMSprop as RMSprop
-from cnnpar.config_rules import Schedule as Schedule
-from cnnpar.config_rules import Seconds as Seconds
-from cnnpar.config_rules import Share as Share
-from cnnpar.config_rules import StepDecay as StepDecay
-from cnnpar.config_rules import Table as Table
-from cnnpar.config_rules import Whole as Whole
+from cnnpar.config.choices import (
+    MOST,
+    SGD,
+    Cosine,
+    Count,
+    CrossEntropy,
+    Loss,
+    NonNegative,
+    OneCycle,
+    Optimizer,
+    Positive,
+    PositiveFloat,
+    Schedule,
+    Seconds,
+    Share,
+    Table,
+    Whole,
+)
 
 BestBy = Literal["accuracy", "loss"]
 Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # of names, as of a shell
@@ -125,7 +115,7 @@ class Augment(Table, frozen=True):
 class Model(Table, frozen=True):
     """The network: a list of layers, each a table with a `type` (see cnnpar/nn/layers).
 
-    In a file or on the command line `preset` may name one of cnnpar/presets instead.
+    In a file or on the command line `preset` may name one of cnnpar/config/presets instead.
     """
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS

@@ -1,4 +1,4 @@
-"""Networks by name: `[model] preset = "resnet20"` stands for the layers of cnnpar/presets/resnet20.toml.
+"""Networks by name: `[model] preset = "resnet20"` stands for the layers of cnnpar/config/presets/resnet20.toml.
 
 They are filled in when settings are resolved: a run, its config.toml and its checkpoints know only layers.
 """
