@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnpar.api import Model, Result, load, train
-    from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace, register
+    from cnnpar.nn.layers.base import Buffer, Layer, Parameter, register
+    from cnnpar.nn.workspace import Workspace
 
 from cnnpar.version import __version__
 

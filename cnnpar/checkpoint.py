@@ -21,7 +21,8 @@ from cnnpar.arrays import Array, flatten
 from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.nn.tables import layers_from_tables
 from cnnpar.position import Position, check_position
 from cnnpar.state import EpochRecord, TrainState

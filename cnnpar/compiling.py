@@ -16,10 +16,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @cache
 def compiled(module: str) -> Any:
-    """A module of compiled loops; None without numba, and where it finds no place to keep what it compiles."""
+    """Import a module of compiled loops; None without numba, and where numba finds no place to keep what it compiles."""
     try:
         return import_module(module)
-    except (ImportError, RuntimeError):
+    except (ImportError, RuntimeError) as error:
+        if str(getattr(error, "name", "")).startswith("cnnpar"):
+            raise  # a module of ours is missing: not numba
         return None
 
 

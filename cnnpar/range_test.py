@@ -11,7 +11,8 @@ import msgspec
 from cnnpar.config.choices import Constant
 from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError, Stopped
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.rates import Curve
 from cnnpar.report.progress import Progress

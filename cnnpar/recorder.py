@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnpar.checkpoint import Payload
 from cnnpar.config.sections import Config
-from cnnpar.nn.network import Sums
+from cnnpar.nn.sums import Sums
 from cnnpar.position import Position
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy

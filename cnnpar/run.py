@@ -21,9 +21,10 @@ from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import DivergedError, InputError, RunError, Stopped
 from cnnpar.fingerprint import differences, fingerprint, use_one_thread
-from cnnpar.nn.network import Network, Sums
-from cnnpar.nn.sources import own_layers
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.nn.tables import check_statistics
+from cnnpar.nn.user_layers import own_layers
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Step, Training
 from cnnpar.range_test import range_test

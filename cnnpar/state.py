@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cnnpar import optim
 from cnnpar.config.sections import BestBy, Config
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 
 Vector = NDArray[np.float32]
 

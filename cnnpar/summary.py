@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from cnnpar.config.sections import BestBy, Train
-from cnnpar.nn.network import Sums
+from cnnpar.nn.sums import Sums
 from cnnpar.rundir import RunFiles, exists
 from cnnpar.state import TrainState
 

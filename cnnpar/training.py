@@ -12,7 +12,8 @@ import numpy as np
 from cnnpar import optim
 from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.optim.schedules import learning_rate
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind

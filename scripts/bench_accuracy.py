@@ -27,7 +27,8 @@ from cnnpar.data.dataset import Splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.data.sources import load
 from cnnpar.fingerprint import use_one_thread
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training

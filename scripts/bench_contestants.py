@@ -21,7 +21,8 @@ from cnnpar.config.choices import SGD, Constant
 from cnnpar.config.sections import Config, Engine, Train
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training

@@ -19,7 +19,8 @@ from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.report.inspection import describe
 from cnnpar.state import TrainState
 from cnnpar.text import harmless

@@ -27,8 +27,8 @@ from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_netwo
 from peer_recipe import Recipe, train
 from torch import nn
 
-from cnnpar.nn.kernels import Array, pair
 from cnnpar.nn.network import Network
+from cnnpar.nn.shapes import Array, pair
 
 FORMATS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
 WARM_UP_SECONDS = 0.5

@@ -6,7 +6,7 @@
 The network is one of bench_networks.py, or the configuration's `model.layers`; by default the one for the digits.
 Times are CPU times, means over the fastest quarter of the steps, those that other work on the machine disturbed least.
 MFLOP counts the products and sums of the definition, 2 for each weight and place that it is used at; a way that needs
-fewer (cnnpar/nn/winograd.py) shows as a rate that may be above the machine's own.
+fewer (cnnpar/nn/conv/winograd.py) shows as a rate that may be above the machine's own.
 
 The second table is of whole training steps, by `cnnpar.training.train`, with workers on the direct transport: medians
 of wall time. `--workers 0` computes in this process.

@@ -20,7 +20,8 @@ from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.state import TrainState, weights_digest
 from tests.tiny import LAYERS, ROOT
 

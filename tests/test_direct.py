@@ -17,12 +17,13 @@ import pytest
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel import direct as direct_module
 from cnnpar.parallel.direct import Direct
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Lost
 from cnnpar.parallel.wire import Endpoint
-from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work
+from cnnpar.parallel.work import Kind, Prepared, Step, Vector, Work
 from tests.toys import (
     Around,
     At,

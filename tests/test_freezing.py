@@ -14,9 +14,9 @@ from cnnpar.checkpoint import load
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import Array
 from cnnpar.nn.layers import Conv2D
 from cnnpar.nn.network import Network
+from cnnpar.nn.shapes import Array
 from cnnpar.report.inspection import describe
 from cnnpar.state import first_state
 from cnnpar.training import train

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar.nn import bands, formulas, kernels, winograd
-from cnnpar.nn.arena import Scratch
-from cnnpar.nn.kernels import Array, Windows, pad_sizes, window_count
-from cnnpar.nn.layers import Workspace
+from cnnpar.nn.conv import banded, im2col, winograd
+from cnnpar.nn.loops import winograd_formulas
+from cnnpar.nn.shapes import Array
+from cnnpar.nn.windows import Windows, pad_sizes, window_count
+from cnnpar.nn.workspace import Scratch, Workspace
 
 TAPS = st.integers(3, 5)
 
@@ -39,7 +40,7 @@ def both_ways(
     x, weights = random(*shape, dtype=dtype), random(*kernel[:2], shape[3], kernel[2], seed=1, dtype=dtype)
     dy, bias = random(*count, shape[2], kernel[2], seed=2, dtype=dtype), random(kernel[2], seed=3, dtype=dtype)
     results = []
-    for way in (winograd, kernels):
+    for way in (winograd, im2col):
         memory, gradient = Workspace(), np.full_like(weights, np.nan)
         for scale in (np.nan, 1.0):
             if way is winograd:
@@ -47,8 +48,8 @@ def both_ways(
                 winograd.gradients(dy * scale, gradient, start, None, memory)
             else:
                 windows = Windows(start, (1, 1), count)
-                y = kernels.correlate(x * scale, weights, bias, windows, memory)
-                kernels.kernel_gradient(x * scale, dy * scale, gradient, windows, memory)
+                y = im2col.correlate(x * scale, weights, bias, windows, memory)
+                im2col.kernel_gradient(x * scale, dy * scale, gradient, windows, memory)
         results.append((y, gradient))
     return results
 
@@ -76,9 +77,9 @@ def test_blocks_of_tiles_add_up_to_the_whole(rows: int, monkeypatch: pytest.Monk
 
 
 FORMULAS: dict[int, tuple[Any, Any]] = {  # by the pixels of the kernel
-    5: (formulas.outputs2, formulas.gradients2),
-    4: (formulas.outputs3, formulas.gradients3),
-    3: (formulas.outputs4, formulas.gradients4),
+    5: (winograd_formulas.outputs2, winograd_formulas.gradients2),
+    4: (winograd_formulas.outputs3, winograd_formulas.gradients3),
+    3: (winograd_formulas.outputs4, winograd_formulas.gradients4),
 }
 
 
@@ -87,7 +88,7 @@ def test_the_formulas_of_one_axis_are_exact(taps: int) -> None:
     outputs, gradients = FORMULAS[taps]
     values = winograd.kernel_values(taps, np.dtype(np.float64))
     pixels, kernel = random(6), random(taps, seed=1)
-    found = outputs(*(values @ kernel * formulas.inputs(*pixels)))
+    found = outputs(*(values @ kernel * winograd_formulas.inputs(*pixels)))
     np.testing.assert_allclose(found, np.correlate(pixels, kernel, mode="valid"), rtol=1e-12, atol=1e-12)
     transposed = np.array([outputs(*row) for row in np.eye(6)])  # (6, 7 - taps)
     assert np.array_equal(np.array([gradients(*row) for row in np.eye(7 - taps)]), transposed.T)
@@ -134,12 +135,12 @@ def test_only_what_is_possible_and_pays_goes_winograds_way() -> None:
 
 def test_bands_are_for_short_windows_that_lie_side_by_side_and_in_all_channels() -> None:
     windows = Windows((-1, -1), (2, 2), (28, 28))
-    assert bands.suits((55, 55), (3, 3, 1, 32), windows)
-    assert not bands.suits((55, 55), (3, 3, 1, 32), windows._replace(dilation=(2, 1)))
-    assert not bands.suits((55, 55), (3, 3, 1, 32), windows._replace(groups=4))
+    assert banded.suits((55, 55), (3, 3, 1, 32), windows)
+    assert not banded.suits((55, 55), (3, 3, 1, 32), windows._replace(dilation=(2, 1)))
+    assert not banded.suits((55, 55), (3, 3, 1, 32), windows._replace(groups=4))
     pixels = Windows((0, 0), (1, 1), (28, 28))
-    assert not bands.suits((28, 28), (1, 1, 3, 32), pixels)
-    assert bands.suits((28, 27), (1, 1, 3, 32), pixels)
+    assert not banded.suits((28, 28), (1, 1, 3, 32), pixels)
+    assert banded.suits((28, 27), (1, 1, 3, 32), pixels)
 
 
 @given(convolutions(), st.booleans())
@@ -149,8 +150,8 @@ def test_windows_of_one_pixel_are_not_copied_and_change_no_bit(case: dict[str, A
     x, kernel = random(*case["shape"], dtype=np.float32), random(1, 1, depth, 3, seed=1, dtype=np.float32)
     windows = Windows((0 if everywhere else -1, 0), (1, 1), (height, width))
     memory, gradient = Workspace(), np.empty_like(kernel)
-    y = kernels.correlate(x, kernel, None, windows, memory)
-    kernels.kernel_gradient(x, y, gradient, windows, memory)
+    y = im2col.correlate(x, kernel, None, windows, memory)
+    im2col.kernel_gradient(x, y, gradient, windows, memory)
     assert everywhere != ("windows" in memory._arrays)
     seen = x if everywhere else np.concatenate([np.zeros_like(x[:1]), x[:-1]])
     assert y.tobytes() == (seen.reshape(-1, depth) @ kernel[0, 0]).tobytes()

@@ -13,10 +13,11 @@ from scipy.special import ndtr
 from scipy.special import softmax as scipy_softmax
 
 from cnnpar.errors import InputError
-from cnnpar.nn import winograd
-from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers import LAYERS, Layer, Workspace, register
+from cnnpar.nn.conv import winograd
+from cnnpar.nn.layers import LAYERS, Layer, register
+from cnnpar.nn.shapes import Array
 from cnnpar.nn.tables import named_layers
+from cnnpar.nn.workspace import Workspace
 
 # type, settings, input shapes without the samples: (H, W, C) or (features,). Conv2d on few channels and on many
 # computes differently; sizes are odd, windows overlap, leave gaps and leave remainders.

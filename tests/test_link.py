@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.config.sections import Engine
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel import wire
 from cnnpar.parallel.compute import Computer, Slots, slots_shape
 from cnnpar.parallel.direct import Direct
 from cnnpar.parallel.link import Link
 from cnnpar.parallel.plan import Node, Span, covers
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.work import Block, Kind, Step, Sums, Work
+from cnnpar.parallel.work import Block, Kind, Step, Work
 from tests.toys import Serve, Threads, made_run, opened, step_until
 
 pytestmark = pytest.mark.usefixtures("in_time")

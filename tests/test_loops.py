@@ -11,13 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar.nn import loops
-from cnnpar.nn.kernels import Array, Windows, window_count
-from cnnpar.nn.loops import NUMPY, Loops
+from cnnpar.nn.loops import interface
+from cnnpar.nn.loops.interface import NUMPY, Loops
 from cnnpar.nn.network import Network
+from cnnpar.nn.shapes import Array
+from cnnpar.nn.windows import Windows, window_count
 from tests.tiny import ROOT
 
-compiled = pytest.importorskip("cnnpar.nn.compiled", reason="numba is not installed")
+found_loops = interface.compiled_loops()
+if found_loops is None:
+    pytest.skip("numba is not installed", allow_module_level=True)
+compiled: Loops = found_loops
 
 WAYS: tuple[Loops, Loops] = NUMPY, compiled
 SIZES, SMALL = st.integers(1, 9), st.integers(-6, 6)
@@ -252,7 +256,7 @@ def test_a_whole_network_has_the_same_gradient_with_either(samples: int, monkeyp
     images = np.random.default_rng(0).standard_normal((samples, 33, 30, 4)).astype(np.float32)
     results = []
     for way in WAYS:
-        monkeypatch.setattr(loops, "best", lambda *_, way=way: way)
+        monkeypatch.setattr(interface, "best", lambda *_, way=way: way)
         network = Network.from_tables(LAYERS, (33, 30, 4), 10)
         gradient = np.empty(network.layout.size, np.float32)
         network.loss_and_gradient(network.init(0), images, np.arange(samples), None, gradient)
@@ -261,9 +265,9 @@ def test_a_whole_network_has_the_same_gradient_with_either(samples: int, monkeyp
 
 
 def test_only_single_precision_and_what_takes_a_while_is_compiled() -> None:
-    assert loops.best(np.dtype(np.float32), 10**7) is compiled
-    assert loops.best(np.dtype(np.float64), 10**7) is NUMPY
-    assert loops.best(np.dtype(np.float32), 10**3) is NUMPY
+    assert interface.best(np.dtype(np.float32), 10**7) is compiled
+    assert interface.best(np.dtype(np.float64), 10**7) is NUMPY
+    assert interface.best(np.dtype(np.float32), 10**3) is NUMPY
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
 from cnnpar.config.choices import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
-from cnnpar.nn.losses import Matrix, loss, one_hot, probabilities, softmax
+from cnnpar.nn.functions import Matrix, softmax
+from cnnpar.nn.losses import loss, one_hot, probabilities
 
 PLAIN = CrossEntropy()
 LOSSES: dict[str, Loss] = {

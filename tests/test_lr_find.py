@@ -11,7 +11,7 @@ from cnnpar import cli, console
 from cnnpar.config.resolve import resolve, to_tables, to_toml
 from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import DivergedError, Stopped
-from cnnpar.nn.network import Sums
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.range_test import range_test
 from cnnpar.rates import Curve, Range

@@ -10,11 +10,13 @@ import pytest
 from cnnpar.config.choices import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
 from cnnpar.config.sections import DEFAULT_LAYERS
 from cnnpar.errors import InputError
-from cnnpar.nn import chain, winograd
-from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers import Workspace
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn import chain
+from cnnpar.nn.conv import winograd
+from cnnpar.nn.network import Network
+from cnnpar.nn.shapes import Array
+from cnnpar.nn.sums import Sums
 from cnnpar.nn.tables import check_statistics
+from cnnpar.nn.workspace import Workspace
 
 CONV: dict[str, Any] = {"type": "conv2d", "channels": 3}
 UP: dict[str, Any] = {"type": "convtranspose2d", "channels": 3}

@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers import LAYERS, Workspace
+from cnnpar.nn.layers import LAYERS
 from cnnpar.nn.network import Network
+from cnnpar.nn.shapes import Array
+from cnnpar.nn.workspace import Workspace
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

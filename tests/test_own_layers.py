@@ -18,11 +18,11 @@ import pytest
 import cnnpar
 from cnnpar import Layer, Workspace, cli, console, register
 from cnnpar.errors import InputError, RunError
-from cnnpar.nn.kernels import Array, Shape
 from cnnpar.nn.layers import LAYERS, base
 from cnnpar.nn.layers.base import Parameter
 from cnnpar.nn.network import Network
-from cnnpar.nn.sources import own_layers
+from cnnpar.nn.shapes import Array, Shape
+from cnnpar.nn.user_layers import own_layers
 from tests.tiny import ROOT, write_csv
 
 FACTOR = 2.0

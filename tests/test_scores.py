@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cnnpar
-from cnnpar.nn import counts
-from cnnpar.nn.network import Sums
+from cnnpar.nn import confusion
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Evaluation
 from cnnpar.report.scores import as_text, scores
 from tests import tiny
@@ -23,19 +23,19 @@ def test_counts_are_those_of_sorted_logits(samples: int, classes: int, seed: int
     random = np.random.default_rng(seed)
     logits = random.integers(0, 4, (samples, classes)).astype(np.float32)  # many are equal
     labels = random.integers(0, classes, samples)
-    out = np.full(counts.size(classes), np.nan, np.float32)
-    counts.count(logits, labels, out)
+    out = np.full(confusion.size(classes), np.nan, np.float32)
+    confusion.count(logits, labels, out)
     order = np.argsort(-logits, axis=1, kind="stable")  # of equal ones the first class first
     matrix = np.zeros((classes, classes), int)
     for label, answer in zip(labels, order[:, 0], strict=True):
         matrix[label, answer] += 1
-    assert out[0] == sum(label in row[: counts.NEAR] for label, row in zip(labels, order, strict=True))
-    np.testing.assert_array_equal(counts.matrix(out.astype(np.int64), classes), matrix)
+    assert out[0] == sum(label in row[: confusion.NEAR] for label, row in zip(labels, order, strict=True))
+    np.testing.assert_array_equal(confusion.matrix(out.astype(np.int64), classes), matrix)
 
 
 def test_of_very_many_classes_there_is_no_matrix() -> None:
-    out = np.empty(counts.size(1001), np.float32)
-    counts.count(np.zeros((2, 1001), np.float32), np.array([4, 5]), out)
+    out = np.empty(confusion.size(1001), np.float32)
+    confusion.count(np.zeros((2, 1001), np.float32), np.array([4, 5]), out)
     assert out.tolist() == [1.0]
     found = scores(Evaluation(Sums(3.0, 1, 2), out.astype(np.int64)), tuple(map(str, range(1001))))
     assert (found.precision, found.recall, found.confusion, found.top5_accuracy) == (None, None, None, 0.5)

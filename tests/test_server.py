@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
+from cnnpar.nn.sums import Sums, add_sums
 from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.plan import Node, Span, Tree, microbatch_count
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import InProcess
-from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work, add_sums
+from cnnpar.parallel.work import Kind, Prepared, Step, Vector, Work
 from tests.several import Several
 from tests.toys import fail, in_process, made_run, opened, rich_run
 

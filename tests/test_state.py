@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cnnpar.nn.network import Sums
+from cnnpar.nn.sums import Sums
 from cnnpar.state import NOTHING, TrainState, weights_digest
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)

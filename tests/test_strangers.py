@@ -18,11 +18,12 @@ import pytest
 
 from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel import direct as direct_module
 from cnnpar.parallel import wire
 from cnnpar.parallel.direct import _GREETINGS, Direct
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.work import Prepared, Step, Sums, Vector, Work
+from cnnpar.parallel.work import Prepared, Step, Vector, Work
 from cnnpar.parallel.worker import serve
 from tests.toys import Around, Threads, fail, made_run, opened, step_until
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel import wire
 from cnnpar.parallel.plan import Node, Span
-from cnnpar.parallel.work import Block, Kind, Step, Sums
+from cnnpar.parallel.work import Block, Kind, Step
 
 pytestmark = pytest.mark.usefixtures("in_time")
 

@@ -16,7 +16,8 @@ from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config, Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.nn.network import Network, Sums
+from cnnpar.nn.network import Network
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.crew import Crew, Started
 from cnnpar.parallel.direct import Direct
 from cnnpar.parallel.mailbox import Mailbox

@@ -9,11 +9,12 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-import cnnpar.nn.bands as bands
-import cnnpar.nn.convolve as convolve
-from cnnpar.nn.kernels import Array, Shape, as_rows, pair
+import cnnpar.nn.conv.banded as banded
+import cnnpar.nn.conv.dispatch as dispatch
 from cnnpar.nn.layers import BatchNorm2D, Conv2D, MaxPool2D, ReLU
-from cnnpar.nn.layers.base import Layer, Workspace
+from cnnpar.nn.layers.base import Layer
+from cnnpar.nn.shapes import Array, Shape, as_rows, pair
+from cnnpar.nn.workspace import Workspace
 
 
 class RectifiedPool(MaxPool2D, frozen=True):
@@ -36,22 +37,22 @@ class ConvPool(Layer, frozen=True, kw_only=True):
         """See Layer."""
         start, stride, outputs, _, _ = self.conv.windows(x.shape)
         count = self.pool.count(outputs)
-        return bands.correlate(x, work.p["weight"], work.p.get("bias"), start, stride, count, work, self._pooling())
+        return banded.correlate(x, work.p["weight"], work.p.get("bias"), start, stride, count, work, self._pooling())
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """See Layer."""
         windows = self.conv.windows(work.x.shape)
-        bands.kernel_gradient(dy, work.g["weight"], work.g.get("bias"), windows.stride, work, self._pooling())
+        banded.kernel_gradient(dy, work.g["weight"], work.g.get("bias"), windows.stride, work, self._pooling())
         if not work.wanted:
             return None
         shape = (*windows.outputs, *dy.shape[2:])
         between = work.array("between", shape, dy.dtype)  # 0 where no window is, from the start
         size, winner = pair(self.pool.size), as_rows(work.last("winner"))
         work.loops.maxpool_gradient(as_rows(dy), winner, *size, *size, False, as_rows(between))
-        return convolve.transposed(between, work.p["weight"], None, windows, work.x.shape, work)
+        return dispatch.transposed(between, work.p["weight"], None, windows, work.x.shape, work)
 
-    def _pooling(self) -> bands.Pooling:
-        return bands.Pooling(pair(self.pool.size), self.pool.rectify)
+    def _pooling(self) -> banded.Pooling:
+        return banded.Pooling(pair(self.pool.size), self.pool.rectify)
 
 
 class NormReLU(Layer, frozen=True, kw_only=True):
@@ -86,7 +87,7 @@ class NormPool(Layer, frozen=True, kw_only=True):
         scale, shift = self.norm.coefficients(x, work)
         shape = (*self.pool.count(x.shape), *x.shape[2:])
         extremes, y = (work.array(name, shape, x.dtype) for name in ("extremes", "y"))
-        winner = as_rows(work.array("winner", shape, bands.winner_type(pair(self.pool.size))))
+        winner = as_rows(work.array("winner", shape, banded.winner_type(pair(self.pool.size))))
         sign = np.where(scale < 0, x.dtype.type(-1), x.dtype.type(1))
         work.loops.extremes(as_rows(x), sign, *pair(self.pool.size), *self.pool.strides(), as_rows(extremes), winner)
         work.loops.affine(as_rows(extremes), scale, shift, self.pool.rectify, as_rows(y))
@@ -120,7 +121,7 @@ def _rectified(pool: MaxPool2D) -> RectifiedPool:
 
 def _conv_pool(conv: Conv2D, pool: MaxPool2D, shape: Shape) -> ConvPool | None:
     side_by_side = pair(pool.size) == pool.strides()
-    few = bands.suits(shape, conv.parameters(shape)["weight"].shape, conv.windows(shape))
+    few = banded.suits(shape, conv.parameters(shape)["weight"].shape, conv.windows(shape))
     return ConvPool(conv=conv, pool=pool) if side_by_side and few else None
 
 

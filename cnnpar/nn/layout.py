@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cnnpar.errors import InputError
 from cnnpar.nn.chain import Chain
-from cnnpar.nn.kernels import Array, Shape
+from cnnpar.nn.shapes import Array, Shape
 from cnnpar.text import plain, shown
 
 _LISTED = 12  # names in a message

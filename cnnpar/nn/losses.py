@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.config.choices import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
-from cnnpar.nn.kernels import Array
-
-Matrix = NDArray[np.float64]  # (N, classes)
+from cnnpar.nn.functions import Matrix, sigmoid, softmax
+from cnnpar.nn.shapes import Array
 
 
 def one_hot(labels: NDArray[np.integer[Any]], classes: int) -> Matrix:
@@ -30,18 +29,9 @@ def loss(settings: Loss, logits: Array, targets: Matrix) -> tuple[float, Matrix]
     return float(value), gradient
 
 
-def softmax(logits: Array) -> Matrix:
-    """Probabilities of logits. The largest of each sample is subtracted first, so that no finite logits overflow."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    return shifted
-
-
 def probabilities(settings: Loss, logits: Array) -> Matrix:
     """What logits say of each class: their softmax, or, where classes are asked for one by one, their sigmoid."""
-    return _sigmoid(logits.astype(np.float64)) if isinstance(settings, BinaryCrossEntropy) else softmax(logits)
+    return sigmoid(logits.astype(np.float64)) if isinstance(settings, BinaryCrossEntropy) else softmax(logits)
 
 
 def _cross_entropy(settings: CrossEntropy, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
@@ -71,7 +61,7 @@ def _mse(_: MSE, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
 def _binary_cross_entropy(_: BinaryCrossEntropy, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
     """log(1 + exp(z)) - target * z, in the mean of the classes, as PyTorch's BCEWithLogitsLoss."""
     value = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - targets * z
-    return value.sum() / z.shape[1], (_sigmoid(z) - targets) / z.shape[1]
+    return value.sum() / z.shape[1], (sigmoid(z) - targets) / z.shape[1]
 
 
 def _hinge(settings: Hinge, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
@@ -89,12 +79,6 @@ def _hinge(settings: Hinge, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:
         gradient += slopes
         gradient[:, label] -= slopes.sum(axis=1)
     return value, gradient
-
-
-def _sigmoid(z: Matrix) -> Matrix:
-    small = np.exp(-np.abs(z))  # never overflows
-    sigmoid: Matrix = np.where(z >= 0, 1.0, small) / (1 + small)
-    return sigmoid
 
 
 _LOSSES: dict[type, Callable[[Any, Matrix, Matrix], tuple[Any, Matrix]]] = {

@@ -7,7 +7,7 @@ thread at a time, and a result depends on nothing but the arguments.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,13 +17,16 @@ from cnnpar import rng as random_streams
 from cnnpar.config.choices import CrossEntropy, Loss
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
-from cnnpar.nn import counts, loops, losses
-from cnnpar.nn.arena import Scratch
+from cnnpar.nn import confusion, losses
 from cnnpar.nn.chain import Chain, Generators
-from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers import Buffer, Layer, Softmax, Workspace
+from cnnpar.nn.functions import Matrix
+from cnnpar.nn.layers import Buffer, Layer, Softmax
 from cnnpar.nn.layout import layout, segments
+from cnnpar.nn.loops import interface
+from cnnpar.nn.shapes import Array
+from cnnpar.nn.sums import Sums
 from cnnpar.nn.tables import check_sizes, layers_from_tables
+from cnnpar.nn.workspace import Scratch, Workspace
 
 Labels = NDArray[np.integer[Any]]
 Second = tuple[Labels, NDArray[np.float64]]
@@ -31,14 +34,6 @@ Second = tuple[Labels, NDArray[np.float64]]
 _MOST_PARAMETERS = 2**31
 _LOSS = CrossEntropy()
 _KEPT_SIZES = 4  # numbers of samples whose workspaces are kept: training, its last microbatch, evaluation
-
-
-class Sums(NamedTuple):
-    """What a batch adds to the totals: sums over its samples, never means."""
-
-    loss: float
-    correct: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of sums
 
 
 class Network:
@@ -168,14 +163,14 @@ class Network:
     def loss(self, parameters: Array, images: Array, labels: Labels, out: Array | None = None) -> Sums:
         """Sums over the samples of `images` (n, H, W, C), as in evaluation: without dropout.
 
-        What else is counted (cnnpar/nn/counts.py) overwrites `out`, where that has room for it.
+        What else is counted (cnnpar/nn/confusion.py) overwrites `out`, where that has room for it.
         """
         if not len(images):
             return Sums(0.0, 0, 0)
         with np.errstate(all="ignore"):
             logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
             if out is not None and len(out):
-                counts.count(logits, labels, out)
+                confusion.count(logits, labels, out)
             return self._judge(logits, labels)[0]
 
     def probabilities(self, parameters: Array, images: Array) -> NDArray[np.float64]:
@@ -192,7 +187,7 @@ class Network:
         x[...] = images.transpose(1, 2, 0, 3)
         return self.chain.forward(x, work, training, rng)
 
-    def _judge(self, logits: Array, labels: Labels, second: Second | None = None) -> tuple[Sums, losses.Matrix]:
+    def _judge(self, logits: Array, labels: Labels, second: Second | None = None) -> tuple[Sums, Matrix]:
         """Sums over the samples, and the loss's gradient.
 
         The largest logit is the answer; of equal ones the first; not a number is never right. Of two labels, that of
@@ -225,7 +220,7 @@ class Network:
         """Those of the layers for this number of samples, holding the parameters."""
         work = self._kept.pop(samples, None)
         if work is None:
-            work = self.chain.workspaces(self._scratch, loops.best(self.dtype, sum(self.chain.products)))
+            work = self.chain.workspaces(self._scratch, interface.best(self.dtype, sum(self.chain.products)))
             for own, layer, p in zip(work, self.chain.layers, self._views(parameters), strict=True):
                 own.frozen = frozenset(name for name in p if f"{layer.name}.{name}" in self.layout.frozen)
             while len(self._kept) >= _KEPT_SIZES:

@@ -8,8 +8,9 @@ import numpy as np
 
 from cnnpar.errors import InputError, RunError
 from cnnpar.nn.chain import STREAMS, Chain, Generators
-from cnnpar.nn.kernels import Array, Shape
-from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Workspace, register
+from cnnpar.nn.layers.base import Buffer, Layer, Parameter, register
+from cnnpar.nn.shapes import Array, Shape
+from cnnpar.nn.workspace import Workspace
 
 SHORTCUT = "shortcut"
 

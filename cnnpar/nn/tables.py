@@ -9,9 +9,9 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import Shape
 from cnnpar.nn.layers import LAYERS, BatchNorm2D, Dense, Layer
 from cnnpar.nn.residual import SHORTCUT, Residual
+from cnnpar.nn.shapes import Shape
 from cnnpar.text import plain, shown
 
 # Beyond all that is ever meant; within them, whatever is said of a network can be counted and printed.

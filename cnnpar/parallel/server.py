@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError, Stopped
+from cnnpar.nn.sums import Sums, add_sums
 from cnnpar.parallel.actions import Action, Drop, Fail, Finish, Start
 from cnnpar.parallel.plan import Tree
 from cnnpar.parallel.schedule import Schedule
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Transport
-from cnnpar.parallel.work import Kind, Step, Sums, Vector, Work, add_sums
+from cnnpar.parallel.work import Kind, Step, Vector, Work
 
 _GLANCE = 0.2  # seconds between two looks at whether the run is to stop
 _PAUSED = 1.0  # seconds that this process did nothing: then it was stopped, or the machine was
@@ -30,7 +31,7 @@ class Evaluation(NamedTuple):
     """What comes of a whole data set."""
 
     sums: Sums
-    counts: NDArray[np.int64]  # as cnnpar/nn/counts.py has them; empty where nothing is counted
+    counts: NDArray[np.int64]  # as cnnpar/nn/confusion.py has them; empty where nothing is counted
 
 
 class Server:

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.plan import Node, Span
-from cnnpar.parallel.work import Block, Step, Sums, Vector, Work
+from cnnpar.parallel.work import Block, Step, Vector, Work
 
 
 @dataclass(frozen=True)

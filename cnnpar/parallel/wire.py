@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.errors import RunError
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.plan import Node, Span
-from cnnpar.parallel.work import Block, Kind, Step, Sums
+from cnnpar.parallel.work import Block, Kind, Step
 
 # Whether processes of one node can share memory by passing a descriptor.
 CAN_SHARE = sys.platform == "linux" and hasattr(os, "memfd_create")

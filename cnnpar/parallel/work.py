@@ -21,9 +21,9 @@ from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.mixup import Targets
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.nn import counts
+from cnnpar.nn import confusion
 from cnnpar.nn.network import Network
-from cnnpar.nn.network import Sums as Sums
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.plan import Node
 
 Vector = NDArray[np.float32]
@@ -80,11 +80,6 @@ class Work(Protocol):
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         """The sums over one microbatch; what else it yields overwrites `out`, of shape (length(step),)."""
-
-
-def add_sums(left: Sums, right: Sums) -> Sums:
-    """The sums over the samples of two nodes; the order of the operands is part of the contract."""
-    return Sums(left.loss + right.loss, left.correct + right.correct, left.count + right.count)
 
 
 @dataclass(frozen=True)
@@ -147,7 +142,7 @@ class Training:
 
     def length(self, step: Step) -> int:
         """A gradient in training, counts in the test."""
-        return {Kind.TRAIN: self.size, Kind.VALIDATION: 0, Kind.TEST: counts.size(self.network.classes)}[step.kind]
+        return {Kind.TRAIN: self.size, Kind.VALIDATION: 0, Kind.TEST: confusion.size(self.network.classes)}[step.kind]
 
     def following(self, step: Step) -> Step | None:
         """The next batch of the same kind; evaluations start when they are asked for."""
@@ -171,7 +166,7 @@ class Training:
         return self.preprocessing.normalise(data.images[first:last]), data.labels[first:last]
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
-        """Loss, hits, and the gradient sum or counts (cnnpar/nn/counts.py) of a microbatch."""
+        """Loss, hits, and the gradient sum or counts (cnnpar/nn/confusion.py) of a microbatch."""
         images, targets = prepared
         labels, second = targets, None
         if isinstance(targets, Targets):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from cnnpar.nn import counts
+from cnnpar.nn import confusion
 from cnnpar.parallel.server import Evaluation
 from cnnpar.report.page import page
 from cnnpar.text import plain
@@ -32,7 +32,7 @@ class Scores(msgspec.Struct, frozen=True):
 def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
     """The scores of an evaluation with counts."""
     sums, vector = evaluation
-    matrix = counts.matrix(vector, len(class_names))
+    matrix = confusion.matrix(vector, len(class_names))
     return Scores(
         accuracy=sums.correct / sums.count,
         correct=sums.correct,
@@ -47,12 +47,14 @@ def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
 
 def as_text(found: Scores, by_class: bool) -> str:
     """What a person reads, in 80 columns; with a table of the classes, and of what was taken for what, if wanted."""
-    near = f", top-5 {found.top5_accuracy:.2%}" if found.confusion is None or len(found.confusion) > counts.NEAR else ""
+    near = (
+        f", top-5 {found.top5_accuracy:.2%}" if found.confusion is None or len(found.confusion) > confusion.NEAR else ""
+    )
     line = f"accuracy {found.accuracy:.2%} ({found.correct:,} of {found.total:,}){near}, loss {found.loss:.4f}"
     if not by_class:
         return line
     if found.confusion is None or found.precision is None or found.recall is None:
-        return f"{line}\nno table of the classes: there are more than {counts.MOST_CLASSES:,}"
+        return f"{line}\nno table of the classes: there are more than {confusion.MOST_CLASSES:,}"
     names = list(found.recall)
     table = Table(box=None, header_style="", padding=(0, 2, 0, 0))
     table.add_column("class", overflow="fold")

@@ -13,9 +13,10 @@ from random import Random
 import numpy as np
 
 from cnnpar.config.sections import Engine
+from cnnpar.nn.sums import Sums
 from cnnpar.parallel.plan import Node, Span
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Note
-from cnnpar.parallel.work import Kind, Step, Sums, Vector
+from cnnpar.parallel.work import Kind, Step, Vector
 from simulation.faults import Faults
 from simulation.timeline import Timeline
 from simulation.watch import Broken, Job, Watch

@@ -4,7 +4,7 @@ Importing this package fills the registry `LAYERS`, from the `type` of a configu
 """
 
 from cnnpar.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from cnnpar.nn.layers.base import LAYERS, Buffer, Layer, Parameter, Workspace, register
+from cnnpar.nn.layers.base import LAYERS, Buffer, Layer, Parameter, register
 from cnnpar.nn.layers.conv import Conv2D
 from cnnpar.nn.layers.convtranspose import ConvTranspose2D
 from cnnpar.nn.layers.dense import Dense, Flatten
@@ -12,6 +12,7 @@ from cnnpar.nn.layers.dropout import Dropout
 from cnnpar.nn.layers.norm import BatchNorm2D, GroupNorm, LayerNorm
 from cnnpar.nn.layers.pool import AvgPool2D, GlobalAvgPool2D, MaxPool2D
 from cnnpar.nn.layers.upsample import Upsample2D
+from cnnpar.nn.workspace import Workspace
 
 __all__ = [
     "ELU",

@@ -6,33 +6,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers.base import Layer, Workspace, register
-
-# Hart et al. 1968, function ERFC 5666, as West 2005 has it for the normal distribution: for z >= 0 the probability of
-# less than -z is exp(-z^2 / 2) top(z) / bottom(z), within 3e-16. All coefficients are positive, so no digits cancel.
-# (scipy's erf takes longer, and importing it 0.3 s; it brings a BLAS of its own, whose threads nobody has limited.)
-_TOP = (
-    3.52624965998911e-2,
-    0.700383064443688,
-    6.37396220353165,
-    33.912866078383,
-    112.079291497871,
-    221.213596169931,
-    220.206867912376,
-)
-_BOTTOM = (
-    8.83883476483184e-2,
-    1.75566716318264,
-    16.064177579207,
-    86.7807322029461,
-    296.564248779674,
-    637.333633378831,
-    793.826512519948,
-    440.413735824752,
-)
-_FAR = 40.0  # from here on the probability is 0 in float64 too, and the powers of z overflow nowhere
-_PIECE = 1 << 15  # numbers at a time, which stay in a cache through some thirty operations
+from cnnpar.nn.functions import write_normal_cdf, write_sigmoid
+from cnnpar.nn.layers.base import Layer, register
+from cnnpar.nn.shapes import Array
+from cnnpar.nn.workspace import Workspace
 
 
 @register
@@ -80,7 +57,7 @@ class Sigmoid(Layer, frozen=True, tag="sigmoid"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        return _sigmoid(x, work.array("y", x.shape, x.dtype))
+        return write_sigmoid(x, work.array("y", x.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """dy * y * (1 - y)."""
@@ -140,7 +117,7 @@ class SiLU(Layer, frozen=True, tag="silu"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        share = _sigmoid(x, work.array("share", x.shape, x.dtype))
+        share = write_sigmoid(x, work.array("share", x.shape, x.dtype))
         return np.multiply(x, share, out=work.array("y", x.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array:
@@ -164,7 +141,7 @@ class GELU(Layer, frozen=True, tag="gelu"):
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
         less = work.array("less", x.shape, x.dtype)
-        _normal(np.ravel(x), np.ravel(less), work)
+        write_normal_cdf(np.ravel(x), np.ravel(less), work)
         return np.multiply(x, less, out=work.array("y", x.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array:
@@ -200,38 +177,3 @@ class Softmax(Layer, frozen=True, tag="softmax"):
         dx = np.multiply(work.y, dy, out=work.array("dx", dy.shape, dy.dtype))
         np.subtract(dy, dx.sum(axis=-1, keepdims=True), out=dx)
         return np.multiply(dx, work.y, out=dx)
-
-
-def _sigmoid(x: Array, out: Array) -> Array:
-    """Write 1 / (1 + exp(-x))."""
-    np.negative(x, out=out)
-    np.exp(out, out=out)  # an overflow to infinity is right: its reciprocal is 0
-    out += 1
-    return np.reciprocal(out, out=out)
-
-
-def _normal(x: Array, out: Array, work: Workspace) -> None:
-    """Write the probability that a normal number, of mean 0 and variance 1, is less than x; both are vectors."""
-    size, bottom = (work.scratch(name, (_PIECE,), x.dtype) for name in ("size", "bottom"))
-    for start in range(0, len(x), _PIECE):
-        piece, top = x[start : start + _PIECE], out[start : start + _PIECE]
-        z, below = size[: len(piece)], bottom[: len(piece)]
-        np.abs(piece, out=z)
-        np.minimum(z, _FAR, out=z)
-        _polynomial(_TOP, z, top)
-        _polynomial(_BOTTOM, z, below)
-        top /= below
-        np.square(z, out=z)
-        z *= -0.5
-        top *= np.exp(z, out=z)
-        np.subtract(piece > 0, top, out=top)
-        np.abs(top, out=top)
-
-
-def _polynomial(coefficients: tuple[float, ...], z: Array, out: Array) -> None:
-    """Write the polynomial of these coefficients, the highest power's first, at z."""
-    np.multiply(z, coefficients[0], out=out)
-    for coefficient in coefficients[1:-1]:
-        out += coefficient
-        out *= z
-    out += coefficients[-1]

@@ -3,10 +3,12 @@
 from functools import lru_cache
 from typing import ClassVar, Literal
 
-import cnnpar.nn.convolve as convolve
+import cnnpar.nn.conv.dispatch as dispatch
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import Array, Pair, Shape, Windows, extent, pad_sizes, pair, window_count
-from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, Workspace, at_least, image_shape, register
+from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, at_least, image_shape, register
+from cnnpar.nn.shapes import Array, Pair, Shape, pair
+from cnnpar.nn.windows import Windows, extent, pad_sizes, window_count
+from cnnpar.nn.workspace import Workspace
 
 
 @register
@@ -69,12 +71,12 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
-        return convolve.correlate(x, work.p["weight"], work.p.get("bias"), self.windows(x.shape), work)
+        return dispatch.correlate(x, work.p["weight"], work.p.get("bias"), self.windows(x.shape), work)
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """See Layer."""
         weight, windows = work.p["weight"], self.windows(work.x.shape)
-        return convolve.gradients(work.x, dy, weight, work.g["weight"], work.g.get("bias"), windows, work.wanted, work)
+        return dispatch.gradients(work.x, dy, weight, work.g["weight"], work.g.get("bias"), windows, work.wanted, work)
 
     def windows(self, shape: Shape) -> Windows:
         """Those of an image (H, W, ...)."""

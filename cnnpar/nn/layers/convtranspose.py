@@ -3,10 +3,12 @@
 import math
 from typing import ClassVar
 
-import cnnpar.nn.convolve as convolve
+import cnnpar.nn.conv.dispatch as dispatch
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import Array, Pair, Shape, Windows, pair
-from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, Workspace, at_least, image_shape, register
+from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, at_least, image_shape, register
+from cnnpar.nn.shapes import Array, Pair, Shape, pair
+from cnnpar.nn.windows import Windows
+from cnnpar.nn.workspace import Workspace
 
 
 @register
@@ -64,15 +66,15 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
     def forward(self, x: Array, work: Workspace) -> Array:
         """See Layer."""
         shape = (*self._size(x.shape), x.shape[2], self.channels)
-        return convolve.transposed(x, work.p["weight"], work.p.get("bias"), self._windows(x.shape), shape, work)
+        return dispatch.transposed(x, work.p["weight"], work.p.get("bias"), self._windows(x.shape), shape, work)
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """See Layer."""
         weight, windows, own = work.p["weight"], self._windows(work.x.shape), work.part("backward")
-        dx = convolve.correlate(dy, weight, None, windows, own)
-        convolve.gradients(dy, work.x, weight, work.g["weight"], None, windows, False, own)
+        dx = dispatch.correlate(dy, weight, None, windows, own)
+        dispatch.gradients(dy, work.x, weight, work.g["weight"], None, windows, False, own)
         if "bias" in work.g:
-            convolve.bias_gradient(dy, work.g["bias"])
+            dispatch.bias_gradient(dy, work.g["bias"])
         return dx
 
     def _size(self, shape: Shape) -> Pair:

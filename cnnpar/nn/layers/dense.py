@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import Array, Shape
-from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, Workspace, register
+from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, register
+from cnnpar.nn.shapes import Array, Shape
+from cnnpar.nn.workspace import Workspace
 
 _MANY = 48  # samples from which on turning the gradient of the input around takes longer than it saves
 

@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from cnnpar.nn.kernels import Array
-from cnnpar.nn.layers.base import Layer, Workspace, register
+from cnnpar.nn.layers.base import Layer, register
+from cnnpar.nn.shapes import Array
+from cnnpar.nn.workspace import Workspace
 
 
 @register

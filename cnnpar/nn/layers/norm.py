@@ -7,9 +7,10 @@ import numpy as np
 from msgspec import Meta
 
 from cnnpar.errors import InputError
-from cnnpar.nn.kernels import Array, Shape, as_rows
-from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Positive, Workspace, image_shape, register
-from cnnpar.nn.loops import Sums
+from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Positive, image_shape, register
+from cnnpar.nn.loops.interface import Sums
+from cnnpar.nn.shapes import Array, Shape, as_rows
+from cnnpar.nn.workspace import Workspace
 
 Epsilon = Annotated[float, Meta(gt=0, le=1)]  # added to a variance
 

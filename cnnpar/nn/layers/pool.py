@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 
 from cnnpar.errors import InputError
-from cnnpar.nn.bands import winner_type
-from cnnpar.nn.kernels import Array, Pair, Shape, as_rows, pair, window_count
-from cnnpar.nn.layers.base import Layer, Workspace, at_least, image_shape, register
-from cnnpar.nn.reference import window_pixels
+from cnnpar.nn.conv.banded import winner_type
+from cnnpar.nn.layers.base import Layer, at_least, image_shape, register
+from cnnpar.nn.shapes import Array, Pair, Shape, as_rows, pair
+from cnnpar.nn.windows import window_count, window_pixels
+from cnnpar.nn.workspace import Workspace
 
 
 class Pool2D(Layer, frozen=True):

@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from cnnpar.nn.kernels import Array, Pair, Shape, as_rows, pair
-from cnnpar.nn.layers.base import Layer, Workspace, at_least, image_shape, register
+from cnnpar.nn.layers.base import Layer, at_least, image_shape, register
+from cnnpar.nn.shapes import Array, Pair, Shape, as_rows, pair
+from cnnpar.nn.workspace import Workspace
 
 
 @register

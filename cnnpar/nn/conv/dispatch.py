@@ -10,22 +10,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-import cnnpar.nn.bands as bands
-import cnnpar.nn.depthwise as depthwise
-import cnnpar.nn.kernels as kernels
-import cnnpar.nn.winograd as winograd
-from cnnpar.nn.kernels import Array, Memory, Shape, Windows
+import cnnpar.nn.conv.banded as banded
+import cnnpar.nn.conv.depthwise as depthwise
+import cnnpar.nn.conv.im2col as im2col
+import cnnpar.nn.conv.winograd as winograd
+from cnnpar.nn.shapes import Array, Shape
+from cnnpar.nn.windows import Windows
+from cnnpar.nn.workspace import Workspace
 
 
-def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, memory: Memory) -> Array:
+def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
     """The products of windows of x (H, W, N, C) with the kernel, plus `bias`."""
-    if bands.suits(x.shape, kernel.shape, windows):
-        return bands.correlate(x, kernel, bias, windows.start, windows.stride, windows.outputs, memory)
+    if banded.suits(x.shape, kernel.shape, windows):
+        return banded.correlate(x, kernel, bias, windows.start, windows.stride, windows.outputs, work)
     if winograd.suits(kernel.shape, windows):
-        return winograd.correlate(x, kernel, bias, windows.start, windows.outputs, memory)
+        return winograd.correlate(x, kernel, bias, windows.start, windows.outputs, work)
     if depthwise.suits(kernel.shape, windows):
-        return depthwise.correlate(x, kernel, bias, windows, memory)
-    return kernels.correlate(x, kernel, bias, windows, memory)
+        return depthwise.correlate(x, kernel, bias, windows, work)
+    return im2col.correlate(x, kernel, bias, windows, work)
 
 
 def gradients(
@@ -36,28 +38,28 @@ def gradients(
     bias: Array | None,
     windows: Windows,
     wanted: bool,
-    memory: Memory,
+    work: Workspace,
 ) -> Array | None:
     """Write the gradients of the kernel to `out`, and of the bias to `bias`; return that of x, if it is `wanted`.
 
     `dy` is the gradient of what `correlate` returned of x when it last used `memory`.
     """
-    if bands.suits(x.shape, kernel.shape, windows):
-        bands.kernel_gradient(dy, out, bias, windows.stride, memory)
-        return transposed(dy, kernel, None, windows, x.shape, memory) if wanted else None
+    if banded.suits(x.shape, kernel.shape, windows):
+        banded.kernel_gradient(dy, out, bias, windows.stride, work)
+        return transposed(dy, kernel, None, windows, x.shape, work) if wanted else None
     if bias is not None:
         bias_gradient(dy, bias)
     if winograd.suits(kernel.shape, windows):
-        dx = memory.array("dx", x.shape, dy.dtype) if wanted else None
+        dx = work.array("dx", x.shape, dy.dtype) if wanted else None
         if dx is not None:
             dx.fill(0)
-        winograd.gradients(dy, out, windows.start, dx, memory)
+        winograd.gradients(dy, out, windows.start, dx, work)
         return dx
     if depthwise.suits(kernel.shape, windows):
-        depthwise.kernel_gradient(dy, out, windows, memory)
+        depthwise.kernel_gradient(dy, out, windows, work)
     else:
-        kernels.kernel_gradient(x, dy, out, windows, memory)
-    return transposed(dy, kernel, None, windows, x.shape, memory) if wanted else None
+        im2col.kernel_gradient(x, dy, out, windows, work)
+    return transposed(dy, kernel, None, windows, x.shape, work) if wanted else None
 
 
 def bias_gradient(dy: Array, out: Array) -> None:
@@ -66,7 +68,7 @@ def bias_gradient(dy: Array, out: Array) -> None:
     np.matmul(np.ones(len(flat), dy.dtype), flat, out=out)
 
 
-def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, shape: Shape, memory: Memory) -> Array:
+def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, shape: Shape, work: Workspace) -> Array:
     """The gradient of the inputs of `shape` of `correlate`, given that of its outputs; plus `bias`.
 
     Input pixels that are a stride apart meet the same elements of the kernel, so each such phase of the input is
@@ -77,16 +79,16 @@ def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, s
         part = kernel[taps]
         if not part.size:  # no window holds these pixels
             if bias is not None:
-                memory.array("dx", shape, dy.dtype)[y::down, x::right] = bias
+                work.array("dx", shape, dy.dtype)[y::down, x::right] = bias
             continue  # without, they stay 0
         by_group = part[::-1, ::-1].reshape(*part.shape[:3], groups, -1).transpose(0, 1, 4, 3, 2)
-        flipped = memory.scratch("flipped", by_group.shape, dy.dtype)
+        flipped = work.scratch("flipped", by_group.shape, dy.dtype)
         flipped[...] = by_group
-        phase = correlate(dy, flipped.reshape(*flipped.shape[:3], -1), bias, seen, memory.part(f"{y} {x}"))
+        phase = correlate(dy, flipped.reshape(*flipped.shape[:3], -1), bias, seen, work.part(f"{y} {x}"))
         if down == right == 1:
             return phase
-        memory.array("dx", shape, dy.dtype)[y::down, x::right] = phase
-    return memory.array("dx", shape, dy.dtype)
+        work.array("dx", shape, dy.dtype)[y::down, x::right] = phase
+    return work.array("dx", shape, dy.dtype)
 
 
 class _Phase(NamedTuple):

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnpar.nn.kernels import Array, Memory, Pair, Shape, Windows, as_rows, padded
+from cnnpar.nn.conv.im2col import padded
+from cnnpar.nn.shapes import Array, Pair, Shape, as_rows
+from cnnpar.nn.windows import Windows
+from cnnpar.nn.workspace import Workspace
 
 _SHORT = 16  # numbers in a row of a window, from which on windows are copied one by one
 _BAND = 100_000  # numbers in the windows and outputs of a band
@@ -39,7 +42,7 @@ def correlate(
     start: Pair,
     stride: Pair,
     count: Pair,
-    memory: Memory,
+    work: Workspace,
     pooling: Pooling = NONE,
 ) -> Array:
     """The products of windows of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`; pooled.
@@ -53,41 +56,41 @@ def correlate(
     size = tuple(
         step * (number - 1) + length for step, number, length in zip(stride, windows, kernel.shape, strict=False)
     )
-    image = as_rows(padded(x, start, (size[0], size[1]), memory))
-    weights = memory.scratch("weights", (elements + (bias is not None), channels), x.dtype)
+    image = as_rows(padded(x, start, (size[0], size[1]), work))
+    weights = work.scratch("weights", (elements + (bias is not None), channels), x.dtype)
     weights[:elements] = kernel.reshape(-1, channels)
     weights[elements:] = 0 if bias is None else bias
-    y = memory.array("y", (*count, samples, channels), x.dtype)
-    winner = memory.array("winner", y.shape, winner_type(pooling.size)) if pooling is not NONE else None
+    y = work.array("y", (*count, samples, channels), x.dtype)
+    winner = work.array("winner", y.shape, winner_type(pooling.size)) if pooling is not NONE else None
     for rows in _bands(count[0], windows[1] * down * samples * (len(weights) + channels)):
-        matrix = _windows(image, rows, kernel.shape, stride, windows[1], down, samples, len(weights), memory)
+        matrix = _windows(image, rows, kernel.shape, stride, windows[1], down, samples, len(weights), work)
         if winner is None:
             np.matmul(matrix.T, weights, out=y[rows.start : rows.stop].reshape(-1, channels))
             continue
-        band = memory.scratch("band", (len(rows) * down, windows[1], samples, channels), x.dtype)
+        band = work.scratch("band", (len(rows) * down, windows[1], samples, channels), x.dtype)
         np.matmul(matrix.T, weights, out=band.reshape(-1, channels))
         part, own = as_rows(y[rows.start : rows.stop]), as_rows(winner[rows.start : rows.stop])
-        memory.loops.maxpool(as_rows(band), down, across, down, across, pooling.rectify, part, own)
+        work.loops.maxpool(as_rows(band), down, across, down, across, pooling.rectify, part, own)
     return y
 
 
 def kernel_gradient(
-    dy: Array, out: Array, bias: Array | None, stride: Pair, memory: Memory, pooling: Pooling = NONE
+    dy: Array, out: Array, bias: Array | None, stride: Pair, work: Workspace, pooling: Pooling = NONE
 ) -> None:
     """Write the gradient of kernel and bias, given that of what `correlate` returned when it last used `memory`."""
-    image, samples, channels = as_rows(memory.last("padded")), dy.shape[2], dy.shape[3]
+    image, samples, channels = as_rows(work.last("padded")), dy.shape[2], dy.shape[3]
     (down, across), elements = pooling.size, out[..., 0].size
     columns = dy.shape[1] * across
     total, term = (
-        memory.scratch(name, (elements + (bias is not None), channels), dy.dtype) for name in ("weights", "term")
+        work.scratch(name, (elements + (bias is not None), channels), dy.dtype) for name in ("weights", "term")
     )
     for rows in _bands(dy.shape[0], columns * down * samples * (len(total) + channels)):
-        matrix = _windows(image, rows, out.shape, stride, columns, down, samples, len(total), memory)
+        matrix = _windows(image, rows, out.shape, stride, columns, down, samples, len(total), work)
         gradient = dy[rows.start : rows.stop]
         if pooling is not NONE:
-            winner = as_rows(memory.last("winner")[rows.start : rows.stop])
-            band = memory.scratch("band", (len(rows) * down, columns, samples, channels), dy.dtype)
-            memory.loops.maxpool_gradient(as_rows(gradient), winner, down, across, down, across, False, as_rows(band))
+            winner = as_rows(work.last("winner")[rows.start : rows.stop])
+            band = work.scratch("band", (len(rows) * down, columns, samples, channels), dy.dtype)
+            work.loops.maxpool_gradient(as_rows(gradient), winner, down, across, down, across, False, as_rows(band))
             gradient = band
         np.matmul(matrix, gradient.reshape(-1, channels), out=term if rows.start else total)
         if rows.start:
@@ -117,12 +120,12 @@ def _windows(
     down: int,
     samples: int,
     elements: int,
-    memory: Memory,
+    work: Workspace,
 ) -> Array:
     """The windows of some rows of pooled outputs, as the columns of a matrix; elements beyond the kernel's are 1."""
     count = len(rows) * down, columns
-    matrix = memory.scratch("windows", (elements, count[0] * columns * samples), image.dtype)
+    matrix = work.scratch("windows", (elements, count[0] * columns * samples), image.dtype)
     top = rows.start * down * stride[0]
-    memory.loops.windows(image, top, kernel[0], kernel[1], kernel[2], *stride, count, matrix)
+    work.loops.windows(image, top, kernel[0], kernel[1], kernel[2], *stride, count, matrix)
     matrix[kernel[0] * kernel[1] * kernel[2] :] = 1
     return matrix

@@ -1,24 +1,25 @@
-"""What the layers do number by number: moving, comparing, adding.
+"""The loops of the layers over numbers: moving, comparing, adding. Their interface, and which of two versions to take.
 
-`cnnpar.nn.reference` does it in numpy, and `cnnpar.nn.compiled` for float32 compiled by numba: with the same bits, as a
-test shows. Zeros that come out of a comparison are positive zeros, since nothing promises which one `numpy.maximum`
-returns.
+`in_numpy` does them in numpy; `numba_pixels` and `numba_winograd`, for float32, compiled by numba, with the same bits
+(tests/nn/test_loops.py). A zero that comes out of a comparison is a positive zero, since numpy does not promise which
+one `numpy.maximum` returns.
 
 Images are (H, W, P): pixels of P numbers, the channels of all samples. Points are (36, rows * columns * P, or more):
 `rows` x `columns` tiles of an image, as factors or products at the 36 points of minimal filtering; see
-`cnnpar.nn.winograd`.
+`cnnpar.nn.conv.winograd`.
 """
 
+from functools import cache
+from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-import cnnpar.nn.reference as reference
+import cnnpar.nn.loops.in_numpy as in_numpy
 from cnnpar.compiling import compiled
+from cnnpar.nn.shapes import Array, Pair
 
-Array: TypeAlias = NDArray[np.floating[Any]]
-Pair: TypeAlias = tuple[int, int]
 Sums: TypeAlias = NDArray[np.float64]
 Winner: TypeAlias = NDArray[Any]  # uint8, or uint32 for windows of more than 255 pixels
 
@@ -26,7 +27,7 @@ _WORTH = 1_000_000  # products of a sample; with fewer, a network is done before
 
 
 class Loops(Protocol):
-    """One of the two modules."""
+    """Every loop, in numpy or compiled."""
 
     def input_points(
         self, x: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array
@@ -123,9 +124,19 @@ class Loops(Protocol):
 
 
 def best(dtype: np.dtype[Any], products: int) -> Loops:
-    """The loops for a network of so many products a sample: compiled ones, where they are to be had and pay."""
+    """Return the loops for a network of so many products a sample: compiled ones where they are there and pay."""
     worth = dtype == np.float32 and products >= _WORTH
-    return cast("Loops", (compiled("cnnpar.nn.compiled") if worth else None) or NUMPY)
+    return (compiled_loops() if worth else None) or NUMPY
 
 
-NUMPY = cast("Loops", reference)
+@cache
+def compiled_loops() -> Loops | None:
+    """Return the loops that numba compiles, for float32; None where it cannot."""
+    modules = [compiled(f"cnnpar.nn.loops.{name}") for name in ("numba_pixels", "numba_winograd")]
+    if None in modules:
+        return None
+    names = [name for name in vars(Loops) if not name.startswith("_")]
+    return cast("Loops", SimpleNamespace(**{n: getattr(m, n) for m in modules for n in names if hasattr(m, n)}))
+
+
+NUMPY = cast("Loops", in_numpy)

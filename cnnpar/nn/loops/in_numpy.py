@@ -1,4 +1,4 @@
-"""The loops of `cnnpar.nn.loops` in numpy: what they are, and what is there without a compiler."""
+"""The loops of `cnnpar.nn.loops.interface` in numpy: what they are, and what is there without a compiler."""
 
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -6,25 +6,28 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-import cnnpar.nn.formulas as formulas
+import cnnpar.nn.loops.winograd_formulas as winograd_formulas
+from cnnpar.nn.shapes import Array, Pair
+from cnnpar.nn.windows import common, copy_pixels, window_pixels
 
-Array: TypeAlias = NDArray[np.floating[Any]]
-Pair: TypeAlias = tuple[int, int]
-Slices: TypeAlias = tuple[slice, slice]
 Sums: TypeAlias = NDArray[np.float64]
 Winner: TypeAlias = NDArray[Any]
 
-_OUTPUTS: dict[int, Any] = {2: formulas.outputs2, 3: formulas.outputs3, 4: formulas.outputs4}
-_GRADIENTS: dict[int, Any] = {2: formulas.gradients2, 3: formulas.gradients3, 4: formulas.gradients4}
+_OUTPUTS: dict[int, Any] = {2: winograd_formulas.outputs2, 3: winograd_formulas.outputs3, 4: winograd_formulas.outputs4}
+_GRADIENTS: dict[int, Any] = {
+    2: winograd_formulas.gradients2,
+    3: winograd_formulas.gradients3,
+    4: winograd_formulas.gradients4,
+}
 
 
 def input_points(x: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array) -> None:
     """See Loops."""
     points = _points(out, rows, columns, x.shape[2])
     image = _cut(x, top, left, (rows - 1) * down + 6, (columns - 1) * across + 6)
-    half = formulas.inputs(*(image[i : i + (rows - 1) * down + 1 : down] for i in range(6)))
+    half = winograd_formulas.inputs(*(image[i : i + (rows - 1) * down + 1 : down] for i in range(6)))
     for i, row in enumerate(half):
-        values = formulas.inputs(*(row[:, j : j + (columns - 1) * across + 1 : across] for j in range(6)))
+        values = winograd_formulas.inputs(*(row[:, j : j + (columns - 1) * across + 1 : across] for j in range(6)))
         for j, value in enumerate(values):
             points[i, j] = value
 
@@ -37,11 +40,11 @@ def input_gradients(
     for r in range(rows):
         half = np.zeros((6, (columns - 1) * across + 6, out.shape[2]), out.dtype)
         for c in range(columns):
-            for j, value in enumerate(formulas.input_gradients(*factors[:, :, r, c].swapaxes(0, 1))):
+            for j, value in enumerate(winograd_formulas.input_gradients(*factors[:, :, r, c].swapaxes(0, 1))):
                 half[:, c * across + j] += value
-        whole = np.stack(formulas.input_gradients(*half))
+        whole = np.stack(winograd_formulas.input_gradients(*half))
         (y, from_y), (x, from_x) = (
-            _common(size, start, count)
+            common(size, start, count)
             for size, start, count in zip(out.shape, (top + r * down, left), whole.shape, strict=False)
         )
         out[from_y, from_x] += whole[y, x]
@@ -190,36 +193,9 @@ def depthwise_gradient(x: Array, dy: Array, stride: Pair, dilation: Pair, out: A
             out[i, j] += pixel
 
 
-def window_pixels(window: Pair, stride: Pair, count: Pair) -> Iterator[Slices]:
-    """For every pixel of an unpadded window, in row-major order, the slices of an image that hold it for all windows.
-
-    `count` windows by axis, so image[slices] has the shape (*count, ...).
-    """
-    for y in range(window[0]):
-        for x in range(window[1]):
-            yield (
-                slice(y, y + stride[0] * (count[0] - 1) + 1, stride[0]),
-                slice(x, x + stride[1] * (count[1] - 1) + 1, stride[1]),
-            )
-
-
-def copy_pixels(x: Array, start: Pair, out: Array) -> None:
-    """Copy the pixels of an image from `start` on into `out`, whose others, outside of the image, are left alone."""
-    (rows, from_rows), (columns, from_columns) = (
-        _common(x.shape[axis], start[axis], out.shape[axis]) for axis in (0, 1)
-    )
-    out[rows, columns] = x[from_rows, from_columns]
-
-
 def _row(pixels: Array, first: int, step: int, count: int) -> Array:
     """So many pixels of a row, from the first on and `step` apart."""
     return pixels[first : first + step * (count - 1) + 1 : step]
-
-
-def _common(size: int, start: int, count: int) -> Slices:
-    """Which of `count` pixels from `start` on lie in an axis of `size`, and where in the axis."""
-    first, last = max(0, -start), max(0, min(count, size - start), -start)
-    return slice(first, last), slice(first + start, last + start)
 
 
 def _points(array: Array, rows: int, columns: int, size: int) -> Array:

@@ -1,4 +1,4 @@
-"""The arithmetic of minimal filtering along one axis, on numbers or arrays: see `cnnpar.nn.winograd`.
+"""The arithmetic of minimal filtering along one axis, on numbers or arrays: see `cnnpar.nn.conv.winograd`.
 
 Each function is a few multiplications and additions in a fixed order. numpy applies it to whole arrays, a compiler to
 one number after the other; as no operation is fused with another, both have the same bits.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.nn.kernels import Array
+from cnnpar.nn.shapes import Array
 
 NEAR = 5  # likeliest classes
 MOST_CLASSES = 1000  # of which a matrix is kept

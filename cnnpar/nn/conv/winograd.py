@@ -7,7 +7,8 @@ coefficient by coefficient: values at 6 points determine a product. Along both a
     A^T [(G kernel G^T) * (B inputs B^T)] A
 
 where `*` multiplies 36 pairs of numbers and, since channels are summed, 36 pairs of matrices for all tiles together.
-The definition has 144 products for 4 x 4 outputs of a kernel of 3 x 3. What A and B do is in `cnnpar.nn.formulas`.
+The definition has 144 products for 4 x 4 outputs of a kernel of 3 x 3. A and B are the functions of
+`cnnpar.nn.loops.winograd_formulas`.
 
 The points are 0, infinity and two pairs, chosen to keep rounding small: in float32 the root mean square error of an
 output is twice that of the definition; with the article's points 0, 1, -1, 2, -2 it is five times.
@@ -19,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.nn.formulas import POINTS
-from cnnpar.nn.kernels import Array, Memory, Pair, Shape, Windows, as_rows
+from cnnpar.nn.loops.winograd_formulas import POINTS
+from cnnpar.nn.shapes import Array, Pair, Shape, as_rows
+from cnnpar.nn.windows import Windows
+from cnnpar.nn.workspace import Workspace
 
 SIZE = len(POINTS) + 1
 _FEWEST = 100_000  # products of the definition, by sample; with fewer, transforms cost more than they save
@@ -58,7 +61,7 @@ class Tiling:
         self.blocks = [range(first, min(first + rows, self.count[0])) for first in range(0, self.count[0], rows)]
 
     def points(self, rows: range, channels: int) -> Shape:
-        """Shape of the points of some rows of tiles: see `cnnpar.nn.loops`."""
+        """Shape of the points of some rows of tiles: see `cnnpar.nn.loops.interface`."""
         return SIZE**2, self.tiles(rows) * channels + _APART
 
     def tiles(self, rows: range) -> int:
@@ -73,29 +76,29 @@ class Tiling:
 tiling = lru_cache(maxsize=256)(Tiling)
 
 
-def correlate(x: Array, kernel: Array, bias: Array | None, start: Pair, count: Pair, memory: Memory) -> Array:
+def correlate(x: Array, kernel: Array, bias: Array | None, start: Pair, count: Pair, work: Workspace) -> Array:
     """The products of `count` windows of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`.
 
     The first window starts at the pixel `start`, which may lie outside of the image, in zeros.
     """
     samples, channels = x.shape[2], kernel.shape[3]
     tiles = tiling(count, kernel.shape, samples)
-    factors = memory.array("factors", (SIZE**2, *kernel.shape[2:]), x.dtype)
-    _kernel_points(kernel, factors, memory)
-    y = memory.array("y", (*count, samples, channels), x.dtype)
-    biases = memory.scratch("biases", (samples, channels), x.dtype)
+    factors = work.array("factors", (SIZE**2, *kernel.shape[2:]), x.dtype)
+    _kernel_points(kernel, factors, work)
+    y = work.array("y", (*count, samples, channels), x.dtype)
+    biases = work.scratch("biases", (samples, channels), x.dtype)
     biases[...] = 0 if bias is None else bias
     for number, rows in enumerate(tiles.blocks):
-        inputs = memory.array(f"inputs {number}", tiles.points(rows, x.shape[3]), x.dtype)
+        inputs = work.array(f"inputs {number}", tiles.points(rows, x.shape[3]), x.dtype)
         top, place = rows.start * tiles.size[0], (*tiles.size, len(rows), tiles.count[1])
-        memory.loops.input_points(as_rows(x), start[0] + top, start[1], *place, inputs)
-        products = memory.scratch("products", tiles.points(rows, channels), x.dtype)
+        work.loops.input_points(as_rows(x), start[0] + top, start[1], *place, inputs)
+        products = work.scratch("products", tiles.points(rows, channels), x.dtype)
         np.matmul(tiles.matrices(inputs, rows, x.shape[3]), factors, out=tiles.matrices(products, rows, channels))
-        memory.loops.outputs(products, biases.reshape(-1), top, *place, as_rows(y))
+        work.loops.outputs(products, biases.reshape(-1), top, *place, as_rows(y))
     return y
 
 
-def gradients(dy: Array, out: Array, start: Pair, dx: Array | None, memory: Memory) -> None:
+def gradients(dy: Array, out: Array, start: Pair, dx: Array | None, work: Workspace) -> None:
     """Write the gradient of the kernel to `out`, and add that of the inputs to `dx`, if it is wanted.
 
     `dy` is the gradient of what `correlate` returned when it last used `memory`. All steps of the forward pass are
@@ -103,38 +106,38 @@ def gradients(dy: Array, out: Array, start: Pair, dx: Array | None, memory: Memo
     """
     tiles = tiling(dy.shape[:2], out.shape, dy.shape[2])
     depth, channels = out.shape[2:]
-    total, term = (memory.scratch(name, (SIZE**2, depth, channels), dy.dtype) for name in ("total", "term"))
-    back = memory.last("factors").transpose(0, 2, 1)
+    total, term = (work.scratch(name, (SIZE**2, depth, channels), dy.dtype) for name in ("total", "term"))
+    back = work.last("factors").transpose(0, 2, 1)
     if dx is not None and tiles.tiles(tiles.blocks[0]) * depth * channels <= _SMALL:
-        back = memory.scratch("back", back.shape, dy.dtype)
-        back[...] = memory.last("factors").transpose(0, 2, 1)
+        back = work.scratch("back", back.shape, dy.dtype)
+        back[...] = work.last("factors").transpose(0, 2, 1)
     for number, rows in enumerate(tiles.blocks):
         top, place = rows.start * tiles.size[0], (*tiles.size, len(rows), tiles.count[1])
-        products = memory.scratch("products", tiles.points(rows, channels), dy.dtype)
-        memory.loops.gradient_points(as_rows(dy), top, *place, products)
+        products = work.scratch("products", tiles.points(rows, channels), dy.dtype)
+        work.loops.gradient_points(as_rows(dy), top, *place, products)
         of_products = tiles.matrices(products, rows, channels)
-        inputs = tiles.matrices(memory.last(f"inputs {number}"), rows, depth)
+        inputs = tiles.matrices(work.last(f"inputs {number}"), rows, depth)
         np.matmul(inputs.transpose(0, 2, 1), of_products, out=term if number else total)
         if number:
             total += term
         if dx is not None:
-            of_inputs = memory.scratch("inputs", tiles.points(rows, depth), dy.dtype)
+            of_inputs = work.scratch("inputs", tiles.points(rows, depth), dy.dtype)
             np.matmul(of_products, back, out=tiles.matrices(of_inputs, rows, depth))
-            memory.loops.input_gradients(of_inputs, start[0] + top, start[1], *place, as_rows(dx))
-    _kernel_gradient(total, out, memory)
+            work.loops.input_gradients(of_inputs, start[0] + top, start[1], *place, as_rows(dx))
+    _kernel_gradient(total, out, work)
 
 
-def _kernel_points(kernel: Array, out: Array, memory: Memory) -> None:
+def _kernel_points(kernel: Array, out: Array, work: Workspace) -> None:
     """G kernel G^T."""
     down, across = (kernel_values(taps, kernel.dtype) for taps in kernel.shape[:2])
-    half = memory.scratch("half", (SIZE, kernel.shape[1], kernel[0, 0].size), kernel.dtype)
+    half = work.scratch("half", (SIZE, kernel.shape[1], kernel[0, 0].size), kernel.dtype)
     np.matmul(down, kernel.reshape(len(kernel), -1), out=half.reshape(SIZE, -1))
     np.matmul(across, half, out=out.reshape(SIZE, SIZE, -1))
 
 
-def _kernel_gradient(total: Array, out: Array, memory: Memory) -> None:
+def _kernel_gradient(total: Array, out: Array, work: Workspace) -> None:
     """G^T total G: the gradient of `kernel` in `_kernel_points`, given that of its `out`."""
     down, across = (kernel_values(taps, total.dtype) for taps in out.shape[:2])
-    half = memory.scratch("half", (SIZE, out.shape[1], out[0, 0].size), total.dtype)
+    half = work.scratch("half", (SIZE, out.shape[1], out[0, 0].size), total.dtype)
     np.matmul(across.T, total.reshape(SIZE, SIZE, -1), out=half)
     np.matmul(down.T, half.reshape(SIZE, -1), out=out.reshape(len(out), -1))

@@ -6,8 +6,9 @@ of the kernel in every group's own channel. Rows of N * groups numbers are multi
 
 import numpy as np
 
-from cnnpar.nn.kernels import Array, Memory, Shape, Windows, as_rows
-from cnnpar.nn.reference import copy_pixels
+from cnnpar.nn.shapes import Array, Shape, as_rows
+from cnnpar.nn.windows import Windows, copy_pixels
+from cnnpar.nn.workspace import Workspace
 
 _MOST = 9  # pairs of an input and an output of a group; with more, products of matrices are faster
 
@@ -17,33 +18,33 @@ def suits(kernel: Shape, windows: Windows) -> bool:
     return windows.groups > 1 and kernel[2] * kernel[3] <= _MOST * windows.groups
 
 
-def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, memory: Memory) -> Array:
+def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
     """See `kernels.correlate`."""
     samples, groups = x.shape[2], windows.groups
     depth, each = kernel.shape[2], kernel.shape[3] // groups  # of one group
-    planes = memory.array("planes", (depth, *windows.span(kernel.shape), samples, groups), x.dtype)
+    planes = work.array("planes", (depth, *windows.span(kernel.shape), samples, groups), x.dtype)
     for i, plane in enumerate(planes):
         copy_pixels(x[..., i::depth], windows.start, plane)
-    y = memory.array("y", (*windows.outputs, samples, kernel.shape[3]), x.dtype)
-    weights = memory.scratch("weights", (*kernel.shape[:2], samples, groups), x.dtype)
+    y = work.array("y", (*windows.outputs, samples, kernel.shape[3]), x.dtype)
+    weights = work.scratch("weights", (*kernel.shape[:2], samples, groups), x.dtype)
     for o in range(each):
-        out = y if each == 1 else memory.scratch("plane", (*windows.outputs, samples, groups), x.dtype)
+        out = y if each == 1 else work.scratch("plane", (*windows.outputs, samples, groups), x.dtype)
         out[...] = 0 if bias is None else bias[o::each]
         for i, plane in enumerate(planes):
             weights[...] = kernel[:, :, np.newaxis, i, o::each]
-            memory.loops.depthwise(as_rows(plane), as_rows(weights), windows.stride, windows.dilation, as_rows(out))
+            work.loops.depthwise(as_rows(plane), as_rows(weights), windows.stride, windows.dilation, as_rows(out))
         if each > 1:
             y[..., o::each] = out
     return y
 
 
-def kernel_gradient(dy: Array, out: Array, windows: Windows, memory: Memory) -> None:
+def kernel_gradient(dy: Array, out: Array, windows: Windows, work: Workspace) -> None:
     """See `kernels.kernel_gradient`."""
     samples, groups = dy.shape[2], windows.groups
     each = dy.shape[3] // groups
-    sums = memory.scratch("weights", (*out.shape[:2], samples, groups), dy.dtype)
+    sums = work.scratch("weights", (*out.shape[:2], samples, groups), dy.dtype)
     for o in range(each):
         part = as_rows(dy[..., o::each])
-        for i, plane in enumerate(memory.last("planes")):
-            memory.loops.depthwise_gradient(as_rows(plane), part, windows.stride, windows.dilation, as_rows(sums))
+        for i, plane in enumerate(work.last("planes")):
+            work.loops.depthwise_gradient(as_rows(plane), part, windows.stride, windows.dilation, as_rows(sums))
             np.add.reduce(sums, axis=2, out=out[:, :, i, o::each])

@@ -1,4 +1,4 @@
-"""The loops of `cnnpar.nn.loops`, compiled: the same numbers, to the bit, several times as fast.
+"""The loops of `cnnpar.nn.loops.interface`, compiled: the same numbers, to the bit, several times as fast.
 
 numba translates what is below to machine code, once on a machine: what it made is kept in files beside this one, or in
 the user's cache folder. It changes no order of operations and fuses none, as numpy does not.
@@ -10,28 +10,21 @@ from typing import Any
 
 import numpy as np
 
-import cnnpar.nn.formulas as formulas
+import cnnpar.nn.loops.winograd_formulas as winograd_formulas
 from cnnpar.compiling import forget_older, inline, loop
-from cnnpar.nn.compiled_pixels import affine as affine
-from cnnpar.nn.compiled_pixels import affine_gradient as affine_gradient
-from cnnpar.nn.compiled_pixels import depthwise as depthwise
-from cnnpar.nn.compiled_pixels import depthwise_gradient as depthwise_gradient
-from cnnpar.nn.compiled_pixels import extremes as extremes
-from cnnpar.nn.compiled_pixels import extremes_gradient as extremes_gradient
-from cnnpar.nn.compiled_pixels import maxpool as maxpool
-from cnnpar.nn.compiled_pixels import maxpool_gradient as maxpool_gradient
-from cnnpar.nn.compiled_pixels import moments as moments
-from cnnpar.nn.compiled_pixels import relu_gradient as relu_gradient
-from cnnpar.nn.compiled_pixels import windows as windows
 
 _PIECE = 256  # numbers of a pixel whose outputs are in work at a time
 _APART = 16  # numbers between arrays that are gone through together: a cache has few places for equal addresses
 
-forget_older(__file__, formulas)
-_inputs, _input_gradients = inline(formulas.inputs), inline(formulas.input_gradients)
-_outputs2, _outputs3, _outputs4 = inline(formulas.outputs2), inline(formulas.outputs3), inline(formulas.outputs4)
-_gradients2, _gradients3 = inline(formulas.gradients2), inline(formulas.gradients3)
-_gradients4 = inline(formulas.gradients4)
+forget_older(__file__, winograd_formulas)
+_inputs, _input_gradients = inline(winograd_formulas.inputs), inline(winograd_formulas.input_gradients)
+_outputs2, _outputs3, _outputs4 = (
+    inline(winograd_formulas.outputs2),
+    inline(winograd_formulas.outputs3),
+    inline(winograd_formulas.outputs4),
+)
+_gradients2, _gradients3 = inline(winograd_formulas.gradients2), inline(winograd_formulas.gradients3)
+_gradients4 = inline(winograd_formulas.gradients4)
 
 
 @inline

@@ -1,0 +1,32 @@
+"""Shapes of arrays, by the words that the layers use, and views of images.
+
+Images are held as (H, W, N, C): the samples lie beside each other, so that a row of pixels is one long run of
+W * N * C numbers. Moving, comparing and adding then runs at memory speed even when C is small, and the pixels of
+all samples are the rows of one matrix product.
+"""
+
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.floating[Any]]
+Shape: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[int, int]  # (height, width)
+
+Number = TypeVar("Number", bound=np.generic)
+
+
+def pair(value: int | Pair) -> Pair:
+    """`value` for both axes, or each axis' own: (height, width)."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def as_rows(x: NDArray[Number]) -> NDArray[Number]:
+    """Images (H, W, N, C) as (H, W, N * C), contiguous: the numbers of a pixel side by side."""
+    return np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
+
+
+def view(array: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
+    """Parts of a contiguous array, which may overlap; strides count numbers."""
+    return np.ndarray(shape, array.dtype, array, 0, tuple(stride * array.itemsize for stride in strides))
