@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @cache
 def compiled(module: str) -> Any:
-    """Import a module of compiled loops; None without numba, and where numba finds no place to keep what it compiles."""
+    """Import a module of compiled loops; None without numba, or where it finds no place to keep what it compiles."""
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:

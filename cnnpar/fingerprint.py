@@ -40,8 +40,8 @@ _BEYOND_V3 = (
 _ARITHMETIC = (
     "nn/**/*.py",
     "optim/*.py",
-    *(f"data/{name}.py" for name in ("augment", "balance", "batches", "preprocessing")),
-    *(f"data/{name}.py" for name in ("colour", "compiled", "elastic", "geometry", "mixup", "warp")),
+    "data/augment/*.py",
+    *(f"data/{name}.py" for name in ("balance", "batches", "preprocessing")),
     *(f"parallel/{name}.py" for name in ("compute", "plan", "work")),
     "compiling.py",
     "rng.py",

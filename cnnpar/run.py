@@ -15,10 +15,10 @@ from cnnpar.config.choices import Cosine, OneCycle, Piecewise
 from cnnpar.config.resolve import to_toml
 from cnnpar.config.sections import Config, Engine
 from cnnpar.console import StopSignal
-from cnnpar.data.augment import check_augment, plain, plain_from
+from cnnpar.data.augment.augmenter import check_augment, plain, plain_from
 from cnnpar.data.dataset import Splits
+from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import DivergedError, InputError, RunError, Stopped
 from cnnpar.fingerprint import differences, fingerprint, use_one_thread
 from cnnpar.nn.network import Network
@@ -186,7 +186,9 @@ def evaluate_run(
     use_one_thread()
     network, state = unpack(payload, path)
     known = payload.preprocessing
-    data = load_for_test(source, known.image_shape, known.class_names) if source else load(payload.config.data).test
+    data = (
+        load_test_set(source, known.image_shape, known.class_names) if source else load_splits(payload.config.data).test
+    )
     if data is None:
         raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
     if (data.image_shape, data.class_names) != (known.image_shape, known.class_names):
@@ -207,7 +209,7 @@ def evaluate_run(
 def _data(config: Config) -> tuple[Splits, Preprocessing]:
     """The data of a run, and this process ready to compute. Raises InputError where they are not as they must be."""
     use_one_thread()
-    splits = load(config.data)
+    splits = load_splits(config.data)
     preprocessing = Preprocessing.of(splits.train)
     check_augment(config.augment, preprocessing.image_shape)
     return splits, preprocessing

@@ -24,8 +24,8 @@ from bench_throughput import VARIANTS
 from cnnpar.config.resolve import read_toml, resolve
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Splits
+from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.data.sources import load
 from cnnpar.fingerprint import use_one_thread
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
@@ -131,7 +131,7 @@ def main() -> None:
     tables["engine"] = {**tables.get("engine", {}), "workers": options.workers}
     peers = Peers(options.workers) if options.peer_seeds else None
     curves: dict[str, list[Curve]] = {"cnnpar": []}
-    splits = load(resolve(tables).data)
+    splits = load_splits(resolve(tables).data)
     variant = best_variant(peers, tables) if peers else ""
     for seed in range(options.seeds):
         seeded = {**tables, "train": {**tables["train"], "seed": seed}}

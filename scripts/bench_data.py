@@ -3,7 +3,7 @@
     python scripts/bench_data.py [--json] [--repeat 5] [--pictures 6000]
 
 MNIST comes from `$CNNPAR_DATA/mnist`, or is downloaded once, and is written as CSV, as CSV.GZ and as PNG files into a
-temporary folder. Ready means `cnnpar.data.sources.load`: read, checked, held out. The first start fills an empty
+temporary folder. Ready means `cnnpar.data.load.load_splits`: read, checked, held out. The first start fills an empty
 cache, the second finds it filled; `off` is without one. `numpy.loadtxt` takes turns with them on the same CSV file.
 
 Then, on MNIST with every variation there is (one-pixel copies and random shifts): what a worker needs to prepare the
@@ -30,8 +30,8 @@ from threadpoolctl import threadpool_limits
 
 from cnnpar.config.sections import Augment, Data, Train
 from cnnpar.data.dataset import Dataset
+from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.data.sources import load
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.parallel.work import Kind, Step, Training
@@ -70,7 +70,7 @@ def starts(source: Path, cache: Path) -> dict[str, tuple[float, float]]:
     """Times without a cache, of the first start with one, and of the second."""
 
     def read() -> None:
-        load(Data(train=str(source)))
+        load_splits(Data(train=str(source)))
 
     os.environ["CNNPAR_CACHE"] = "off"
     off = timed(read)
@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
 
     try:
-        data = load(Data(name="mnist", validation=0.0)).train
+        data = load_splits(Data(name="mnist", validation=0.0)).train
     except InputError as error:
         raise SystemExit(str(error)) from error
     with tempfile.TemporaryDirectory() as name:

@@ -18,12 +18,12 @@ from torch import nn
 from cnnpar.config.choices import SGD, CrossEntropy
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
-from cnnpar.data.augment import Augmenter
+from cnnpar.data.augment.augmenter import Augmenter
+from cnnpar.data.augment.mixup import Targets
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
-from cnnpar.data.mixup import Targets
+from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.data.sources import load
 from cnnpar.nn.network import Network
 from cnnpar.optim.schedules import learning_rate
 
@@ -40,7 +40,7 @@ class Recipe:
         self.config: Config = config
         self.rule: SGD = config.optimizer
         self.smoothing = config.loss.label_smoothing
-        splits = load(config.data)
+        splits = load_splits(config.data)
         assert splits.test is not None
         self.data: Dataset = splits.train
         self.preprocessing = Preprocessing.of(splits.train)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnpar.config.sections import Data
-from cnnpar.data.sources import load
+from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 
 ROW = "0,1,2,3,4\n"
@@ -23,7 +23,7 @@ X, Y = np.zeros((4, 3, 3), dtype=np.uint8), np.array([0, 1, 0, 1])
 def complaint(path: Path, **others: Any) -> str:
     """The error of loading a path: one line, beginning with the path."""
     with pytest.raises(InputError) as caught:
-        load(Data(train=str(path), **{"validation": 0.0} | others))
+        load_splits(Data(train=str(path), **{"validation": 0.0} | others))
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(str(path))

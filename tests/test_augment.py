@@ -14,9 +14,9 @@ from scipy import ndimage
 from cnnpar.checkpoint import decode
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Augment, Train
-from cnnpar.data.augment import Augmenter
-from cnnpar.data.geometry import random_offsets
-from cnnpar.data.mixup import Targets
+from cnnpar.data.augment.augmenter import Augmenter
+from cnnpar.data.augment.geometry import random_offsets
+from cnnpar.data.augment.mixup import Targets
 from cnnpar.errors import InputError
 from cnnpar.parallel.work import Kind, Step
 from tests import tiny

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cnnpar import rng
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Augment, Config, Train
-from cnnpar.data.augment import Augmenter
+from cnnpar.data.augment.augmenter import Augmenter
 from cnnpar.data.balance import Balance, balanced
 from cnnpar.errors import InputError
 from cnnpar.parallel.work import Kind, Step

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from scipy import stats
 
 from cnnpar.config.sections import Augment
-from cnnpar.data.colour import cut_out, jittered, random_centres, random_factors
+from cnnpar.data.augment.colour import cut_out, jittered, random_centres, random_factors
 
 EACH = [Augment(brightness=1), Augment(contrast=1), Augment(saturation=1)]
 OURS: list[tuple[Augment, Callable[[Any], Any]]] = list(

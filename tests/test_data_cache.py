@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnpar.config.sections import Data
-from cnnpar.data import cache
 from cnnpar.data.dataset import Splits
-from cnnpar.data.sources import load, load_for_test
+from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.data.readers import cache
 from cnnpar.errors import InputError
 from tests.tiny import ROOT
 
@@ -57,7 +57,7 @@ WRITERS: dict[str, Callable[[Path, int], Path]] = {"a.csv": write_csv, "a.csv.gz
 
 
 def read(path: Path) -> Splits:
-    return load(Data(train=str(path)))
+    return load_splits(Data(train=str(path)))
 
 
 def without_cache(path: Path) -> Splits:
@@ -161,7 +161,7 @@ def test_pictures_cut_elsewhere_or_of_other_classes_are_other_data(tmp_path: Pat
 def test_rows_of_another_shape_are_other_data(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", 0)
     assert read(path).train.image_shape == (3, 3, 1)
-    assert load(Data(train=str(path), shape=(1, 3, 3))).train.image_shape == (1, 3, 3)
+    assert load_splits(Data(train=str(path), shape=(1, 3, 3))).train.image_shape == (1, 3, 3)
 
 
 def test_an_entry_that_others_could_have_written_is_not_believed(tmp_path: Path, folder: Path) -> None:
@@ -207,17 +207,17 @@ def test_errors_of_kept_data_name_the_same_place(tmp_path: Path) -> None:
     path.write_text("label,a,b,c,d\n\n0,1,2,3,4\n\n3,1,2,3,4\n")
     for _ in range(2):
         with pytest.raises(InputError, match="line 5, column 1: label 3 was not in training"):
-            load_for_test(str(path), (2, 2, 1), ("0", "1", "2"))
+            load_test_set(str(path), (2, 2, 1), ("0", "1", "2"))
 
 
 LOAD = """
 import resource, signal, sys
 from cnnpar.config.sections import Data
-from cnnpar.data.sources import load
+from cnnpar.data.load import load_splits
 if sys.argv[2] == "die":
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
-print(load(Data(train=sys.argv[1])).fingerprint)
+print(load_splits(Data(train=sys.argv[1])).fingerprint)
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar.data import cache
+from cnnpar.data.readers import cache
 from cnnpar.errors import InputError
 from tests.test_data_cache import assert_same, entries, read, without_cache, write_csv, write_pictures
 

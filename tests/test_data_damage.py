@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnpar.config.sections import Data
-from cnnpar.data.sources import load
+from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 from tests.data_files import IMAGES, LABELS, ROW, X, Y, header_only, picture
 
@@ -48,7 +48,7 @@ def test_damaged_files_load_or_give_one_line(tmp_path: Path, seed: int) -> None:
         source = tmp_path / "images-idx3-ubyte"
     message = ""
     try:
-        load(Data(train=str(source), validation=0.0))
+        load_splits(Data(train=str(source), validation=0.0))
     except InputError as error:
         message = str(error)
     assert "\n" not in message
@@ -64,12 +64,12 @@ def test_absurd_headers_allocate_nothing(tmp_path: Path) -> None:
     program = (
         "import resource, sys\n"
         "from cnnpar.config.sections import Data\n"
-        "from cnnpar.data.sources import load\n"
+        "from cnnpar.data.load import load_splits\n"
         "from cnnpar.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
         "for path in sys.argv[1:]:\n"
         "    try:\n"
-        "        load(Data(train=path))\n"
+        "        load_splits(Data(train=path))\n"
         "    except InputError as error:\n"
         "        print(error)\n"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnpar.config.sections import Data
-from cnnpar.data.sources import load, load_for_test
+from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.errors import InputError
 from tests.data_files import IMAGES, LABELS, ROW, X, Y, complaint, header_only
 
@@ -66,7 +66,7 @@ def test_a_csv_row_that_does_not_fit_the_given_shape_is_an_error(tmp_path: Path)
 
 
 def test_an_endless_csv_line_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnpar.data.csv_file._LONGEST_LINE", 1000)
+    monkeypatch.setattr("cnnpar.data.readers.csv_file._LONGEST_LINE", 1000)
     (tmp_path / "a.csv").write_text(ROW + "0" * 5000)
     assert "line 2 is too long to be a sample" in complaint(tmp_path / "a.csv")
 
@@ -100,7 +100,7 @@ def test_a_fault_of_an_idx_file_is_named(tmp_path: Path, fault: str) -> None:
     if labels is not None:
         (tmp_path / "a-labels-idx1-ubyte").write_bytes(labels)
     with pytest.raises(InputError) as caught:
-        load(Data(train=str(path)))
+        load_splits(Data(train=str(path)))
     assert words in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "a-"))
     assert "\n" not in str(caught.value)
@@ -177,13 +177,13 @@ def test_test_data_of_another_shape_or_with_new_labels_are_refused(tmp_path: Pat
         ((3, 3, 1), "test.csv: line 3: 4 pixels after the label; expected 3 x 3 x 1 = 9"),
     ):
         with pytest.raises(InputError) as caught:
-            load_for_test(str(path), shape, ("0", "1", "2"))
+            load_test_set(str(path), shape, ("0", "1", "2"))
         assert words in str(caught.value)
     np.savez(tmp_path / "test.npz", x=X, y=Y)
     with pytest.raises(InputError, match=r"test\.npz: images are 3 x 3 x 1, but training had 4 x 4 x 1"):
-        load_for_test(str(tmp_path / "test.npz"), (4, 4, 1), ("0", "1"))
+        load_test_set(str(tmp_path / "test.npz"), (4, 4, 1), ("0", "1"))
 
 
 def test_a_name_that_no_file_can_have_is_an_error_like_others() -> None:
     with pytest.raises(InputError, match="cannot be read: File name too long"):
-        load_for_test("x" * 300 + ".csv", (8, 8, 1), ("0", "1"))
+        load_test_set("x" * 300 + ".csv", (8, 8, 1), ("0", "1"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnpar.config.sections import Data
-from cnnpar.data.sources import load, load_for_test
+from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.errors import InputError
 from tests.data_files import complaint, picture
 
@@ -24,7 +24,7 @@ def test_a_folder_of_class_folders_gives_its_pictures_in_order(tmp_path: Path, m
         Image.fromarray(image.squeeze(-1) if channels == 1 else image).save(tmp_path / name)
     (tmp_path / "LICENSE.txt").write_text("beside the class folders, other files may lie")
     (tmp_path / "cats" / ".hidden").write_text("")
-    found = load(Data(train=str(tmp_path), validation=0.0)).train
+    found = load_splits(Data(train=str(tmp_path), validation=0.0)).train
     assert found.class_names == ("cats", "dogs", "owls")
     assert found.labels.tolist() == [0, 0, 1, 2]
     assert np.array_equal(found.images, images)
@@ -36,7 +36,7 @@ def test_a_jpeg_is_read_in_its_mode(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         Image.new("RGB", (6, 4), (200, 10, 10)).save(tmp_path / label / "1.jpg")
-    found = load(Data(train=str(tmp_path), validation=0.0)).train
+    found = load_splits(Data(train=str(tmp_path), validation=0.0)).train
     assert found.image_shape == (4, 6, 3)
     assert abs(int(found.images[0, 0, 0, 0]) - 200) < 8
 
@@ -47,10 +47,10 @@ def test_test_folders_are_matched_by_name(tmp_path: Path) -> None:
     for name in ("owls", "bees"):
         (tmp_path / name).mkdir()
         Image.new("L", (2, 2)).save(tmp_path / name / "1.png")
-    found = load_for_test(str(tmp_path), (2, 2, 1), ("bees", "cats", "owls"))
+    found = load_test_set(str(tmp_path), (2, 2, 1), ("bees", "cats", "owls"))
     assert found.labels.tolist() == [0, 2]
     with pytest.raises(InputError, match="class 'owls' was not in training, which had bees, cats"):
-        load_for_test(str(tmp_path), (2, 2, 1), ("bees", "cats"))
+        load_test_set(str(tmp_path), (2, 2, 1), ("bees", "cats"))
 
 
 def test_faults_of_folders_are_named(tmp_path: Path) -> None:

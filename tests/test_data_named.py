@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from cnnpar.config.sections import Data
-from cnnpar.data import named
-from cnnpar.data.sources import load, load_for_test
+from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.data.readers import named
 from cnnpar.errors import InputError
 
 
 def test_digits_are_those_of_the_uci_repository() -> None:
     datasets: Any = pytest.importorskip("sklearn.datasets")
     digits = datasets.load_digits()
-    found = load(Data(validation=0.0))
+    found = load_splits(Data(validation=0.0))
     test = np.arange(1797) % 5 == 4
     assert found.test is not None
     for part, chosen in ((found.train, ~test), (found.test, test)):
@@ -31,7 +31,7 @@ def test_digits_are_those_of_the_uci_repository() -> None:
 
 
 def test_digits_are_small_and_complete() -> None:
-    found = load(Data())
+    found = load_splits(Data())
     assert found.train.image_shape == (8, 8, 1)
     assert found.train.class_names == tuple("0123456789")
     assert found.validation is not None
@@ -42,10 +42,10 @@ def test_digits_are_small_and_complete() -> None:
 
 
 def test_digits_serve_as_test_data_of_a_finished_model() -> None:
-    found = load_for_test("digits", (8, 8, 1), tuple("0123456789"))
+    found = load_test_set("digits", (8, 8, 1), tuple("0123456789"))
     assert len(found) == 359
     with pytest.raises(InputError, match="digits: images are 8 x 8 x 1, but training had 28 x 28 x 1"):
-        load_for_test("digits", (28, 28, 1), tuple("0123456789"))
+        load_test_set("digits", (28, 28, 1), tuple("0123456789"))
 
 
 def idx_files() -> dict[str, bytes]:
@@ -69,7 +69,7 @@ def test_mnist_is_taken_from_the_data_folder(tmp_path: Path, monkeypatch: pytest
             path.write_bytes(data)
         else:
             path.with_suffix("").write_bytes(gzip.decompress(data))
-    found = load(Data(name="mnist", validation=0.0))
+    found = load_splits(Data(name="mnist", validation=0.0))
     assert found.test is not None
     assert (len(found.train), len(found.test)) == (12, 4)
     assert found.train.images[1].ravel().tolist() == [6, 7, 8, 9, 10, 11]
@@ -79,7 +79,7 @@ def test_a_data_folder_without_a_file_of_mnist_is_an_error(tmp_path: Path, monke
     monkeypatch.setenv("CNNPAR_DATA", str(tmp_path))
     (tmp_path / "mnist").mkdir()
     with pytest.raises(InputError, match="mnist: has no train-images-idx3-ubyte or train-images"):
-        load(Data(name="mnist"))
+        load_splits(Data(name="mnist"))
 
 
 class Mirror(http.server.SimpleHTTPRequestHandler):
@@ -118,10 +118,10 @@ def test_mnist_is_downloaded_once_and_checked(mirror: Path, monkeypatch: pytest.
     for part in named._MNIST_FILES.values():
         for name in part:
             monkeypatch.setitem(part, name, hashlib.md5(files[name]).hexdigest())
-    found = load(Data(name="mnist", validation=0.0))
+    found = load_splits(Data(name="mnist", validation=0.0))
     assert len(found.train) == 12
     asked = len(Mirror.asked)
-    assert load(Data(name="mnist", validation=0.0)).fingerprint == found.fingerprint
+    assert load_splits(Data(name="mnist", validation=0.0)).fingerprint == found.fingerprint
     assert len(Mirror.asked) == asked
 
 
@@ -131,12 +131,12 @@ def test_a_download_with_another_checksum_is_refused(mirror: Path) -> None:
     with pytest.raises(
         InputError, match=r"train-images-idx3-ubyte\.gz cannot be downloaded \(MD5 .*CNNPAR_DATA"
     ) as caught:
-        load(Data(name="mnist"))
+        load_splits(Data(name="mnist"))
     assert "\n" not in str(caught.value)
     assert not list((mirror.parent / "cache").rglob("*.gz"))
 
 
 def test_a_mirror_that_has_nothing_is_an_error_that_says_what_to_do(mirror: Path) -> None:
     with pytest.raises(InputError, match=r"404.*put the four files of MNIST into a folder") as caught:
-        load(Data(name="mnist"))
+        load_splits(Data(name="mnist"))
     assert "\n" not in str(caught.value)

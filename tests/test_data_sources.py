@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.sections import Data
 from cnnpar.data.dataset import Dataset, Splits
-from cnnpar.data.sources import load, load_for_test
+from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.errors import InputError
 
 # Each example writes over the files of the one before.
@@ -43,7 +43,7 @@ def write_idx(path: Path, array: NDArray[Any]) -> Path:
 
 
 def whole(train: Path | str, **others: Any) -> Dataset:
-    return load(Data(train=str(train), validation=0.0, **others)).train
+    return load_splits(Data(train=str(train), validation=0.0, **others)).train
 
 
 def assert_same(found: Dataset, images: NDArray[Any], labels: NDArray[Any]) -> None:
@@ -137,7 +137,7 @@ def test_the_format_leaves_the_fingerprint_unchanged(tmp_path: Path) -> None:
     write_idx(tmp_path / "labels-idx1-ubyte", labels)
     write_csv(tmp_path / "a.csv", images, labels)
     sources = [tmp_path / name for name in ("a.npz", "images-idx3-ubyte", "a.csv")]
-    assert len({load(Data(train=str(source))).fingerprint for source in sources}) == 1
+    assert len({load_splits(Data(train=str(source))).fingerprint for source in sources}) == 1
 
 
 def test_the_fingerprint_sees_each_part_of_the_data() -> None:
@@ -169,13 +169,13 @@ def test_validation_holds_out_its_share_and_loses_no_sample(tmp_path: Path, samp
     wanted = max(1, round(share * samples)) if share else 0
     if wanted == samples:
         with pytest.raises(InputError, match="leaves none to train on"):
-            load(settings)
+            load_splits(settings)
         return
-    found = load(settings)
+    found = load_splits(settings)
     held_out = found.validation.images.ravel().tolist() if found.validation else []
     assert len(held_out) == wanted
     assert sorted(held_out + found.train.images.ravel().tolist()) == list(range(samples))
-    again = load(settings)
+    again = load_splits(settings)
     assert again.fingerprint == found.fingerprint
 
 
@@ -183,19 +183,19 @@ def test_an_npz_with_test_arrays_brings_its_own_test_data(tmp_path: Path) -> Non
     path = tmp_path / "mnist.npz"
     images = np.arange(36, dtype=np.uint8).reshape(4, 3, 3)
     np.savez(path, x_train=images, y_train=[0, 1, 2, 1], x_test=images[::-1], y_test=[1, 2, 1, 0])
-    test = load(Data(train=str(path))).test
+    test = load_splits(Data(train=str(path))).test
     assert test is not None
     assert test.images[0].ravel().tolist() == images[3].ravel().tolist()
     other = tmp_path / "other.npz"
     np.savez(other, images=images[:1], labels=[2])
-    test = load(Data(train=str(path), test=str(other))).test
+    test = load_splits(Data(train=str(path), test=str(other))).test
     assert test is not None
     assert test.labels.tolist() == [2]
 
 
 def test_test_data_may_lack_classes_and_keep_the_numbers_of_training(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", np.zeros((3, 2, 3), dtype=np.uint8), [2, 2, 0])
-    found = load_for_test(str(path), (2, 3, 1), ("a", "b", "c", "d"))
+    found = load_test_set(str(path), (2, 3, 1), ("a", "b", "c", "d"))
     assert found.labels.tolist() == [2, 2, 0]
     assert found.class_names == ("a", "b", "c", "d")
     assert found.image_shape == (2, 3, 1)
@@ -214,6 +214,8 @@ def test_a_line_that_counts_the_columns_is_a_header(tmp_path: Path) -> None:
     lines = [",".join(map(str, row)) for row in ([*range(17)], *rows)]
     (tmp_path / "a.csv").write_text("\n".join(lines))
     (tmp_path / "b.csv").write_text("\n".join(lines[1:]))
-    found = [load(Data(name="", train=str(tmp_path / name), validation=0.0)).train for name in ("a.csv", "b.csv")]
+    found = [
+        load_splits(Data(name="", train=str(tmp_path / name), validation=0.0)).train for name in ("a.csv", "b.csv")
+    ]
     np.testing.assert_array_equal(found[0].images, found[1].images)
     np.testing.assert_array_equal(found[0].labels, found[1].labels)

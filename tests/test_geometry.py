@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from cnnpar import rng
-from cnnpar.data import elastic, warp
-from cnnpar.data.geometry import random_flips, random_maps, random_offsets, shifted, sources
+from cnnpar.data.augment import elastic, warp
+from cnnpar.data.augment.geometry import random_flips, random_maps, random_offsets, shifted, sources
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7), st.integers(1, 3))  # (n, H, W, C)
 IDENTITY = np.eye(2, dtype=np.float32)
@@ -59,7 +59,7 @@ def test_resampled_images_are_scipys_bilinear_ones_with_zeros_outside(shape: tup
 
 @given(SIZES, st.integers(0, 2**32))
 def test_compiled_resampling_has_the_bits_of_that_in_numpy(shape: tuple[int, ...], seed: int) -> None:
-    compiled = pytest.importorskip("cnnpar.data.compiled", reason="numba is not installed")
+    compiled = pytest.importorskip("cnnpar.data.augment.numba_warp", reason="numba is not installed")
     count, height, width, channels = shape
     generator = np.random.default_rng(seed)
     framed = pictures((count, height + 3, width + 3, channels), seed)

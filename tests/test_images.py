@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.data import npz
+from cnnpar.data.readers import npz
 from tests.test_cli import call
 
 ROOT = Path(__file__).parents[1]

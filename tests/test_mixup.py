@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from cnnpar.config.sections import Augment, Train
-from cnnpar.data.augment import Augmenter
+from cnnpar.data.augment.augmenter import Augmenter
+from cnnpar.data.augment.mixup import Targets, mixed, random_pairs
 from cnnpar.data.dataset import Dataset
-from cnnpar.data.mixup import Targets, mixed, random_pairs
 from cnnpar.data.preprocessing import Preprocessing
 
 COUNT = 5000

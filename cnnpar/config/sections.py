@@ -93,7 +93,7 @@ class Data(Table, frozen=True):
 class Augment(Table, frozen=True):
     """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored; 0 and false are off.
 
-    What is outside of an image is 0. See cnnpar/data/augment.py for what is done in which order.
+    What is outside of an image is 0. See cnnpar/data/augment/augmenter.py for what is done in which order.
     """
 
     ratio: Literal[1, 4] = 1  # 4: an epoch is every image and its one-pixel shifts left, right, up, down

@@ -2,7 +2,7 @@
 
 Such an epoch has as many places as any other, and each place shows one of the samples that the epoch would have: those
 of rare classes stand at several places, of frequent ones some at none. What is random about an image is drawn for its
-place (cnnpar/data/augment.py), so one that is shown twice is varied twice.
+place (cnnpar/data/augment/augmenter.py), so one that is shown twice is varied twice.
 """
 
 import numpy as np

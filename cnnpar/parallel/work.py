@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from cnnpar import rng
 from cnnpar.config.sections import Augment, Train
-from cnnpar.data.augment import Augmenter
+from cnnpar.data.augment.augmenter import Augmenter
+from cnnpar.data.augment.mixup import Targets
 from cnnpar.data.balance import Balance
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
-from cnnpar.data.mixup import Targets
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn import confusion
 from cnnpar.nn.network import Network

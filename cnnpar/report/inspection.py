@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cnnpar.checkpoint import Payload
 from cnnpar.config.sections import Config
-from cnnpar.data.sources import load
+from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
@@ -68,7 +68,7 @@ def outline(config: Config, shape: str | None, classes: int | None, json: bool) 
     if (shape is None) != (classes is None):
         raise InputError("--shape and --classes go together; without them the data of the settings are looked at")
     if shape is None:
-        train = load(config.data).train
+        train = load_splits(config.data).train
         network = Network.from_config(config, train.image_shape, len(train.class_names))
     elif re.fullmatch("[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){2}", shape):
         height, width, channels = map(int, shape.split(","))

@@ -9,13 +9,13 @@ import numpy as np
 
 from cnnpar import rng
 from cnnpar.config.sections import DATA_NAMES, Data
-from cnnpar.data import csv_file, folder, idx, named, npz
 from cnnpar.data.dataset import Dataset, ImageShape, Splits
-from cnnpar.data.files import Found, Part, by
+from cnnpar.data.readers import csv_file, folder, idx, named, npz
+from cnnpar.data.readers.files import Found, Part, by
 from cnnpar.errors import InputError
 
 
-def load(settings: Data) -> Splits:
+def load_splits(settings: Data) -> Splits:
     """The data of a run. Without `settings.test`, the source's own test samples serve, if it has any."""
     source = settings.name or settings.train
     found = _read(source, settings.shape, "train")
@@ -24,12 +24,12 @@ def load(settings: Data) -> Splits:
         shapes = f"images are {by(train.image_shape)}, but data.shape is {by(settings.shape)}"
         raise InputError(f"{source}: {shapes}; it is needed for CSV only")
     test_source = settings.test or (source if found.has_test else "")
-    test = load_for_test(test_source, train.image_shape, train.class_names) if test_source else None
+    test = load_test_set(test_source, train.image_shape, train.class_names) if test_source else None
     train, validation = _held_out(source, train, settings.validation)
     return Splits(train, validation, test)
 
 
-def load_for_test(source: str, image_shape: ImageShape, class_names: tuple[str, ...]) -> Dataset:
+def load_test_set(source: str, image_shape: ImageShape, class_names: tuple[str, ...]) -> Dataset:
     """Test data for a network of that image shape and those classes; it need not show every class.
 
     `source` is a name of `config.DATA_NAMES` (its test part), or else a path; `./digits` is always a path.

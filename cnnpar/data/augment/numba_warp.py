@@ -1,10 +1,10 @@
-"""The loop of `cnnpar.data.warp`, compiled by numba: one pass over the pixels, with the bits of that in numpy."""
+"""The resampling loop of `cnnpar.data.augment.warp`, compiled by numba: one pass over the pixels, the bits of numpy."""
 
 from typing import Any
 
 import numpy as np
 
-import cnnpar.data.warp as _warp
+import cnnpar.data.augment.warp as _warp
 from cnnpar.compiling import forget_older, inline, loop
 
 forget_older(__file__, _warp)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.files import Found, by, opened, sample
+from cnnpar.data.readers.files import Found, by, opened, sample
 from cnnpar.errors import InputError
 
 _IMAGES = 0x0803

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from cnnpar.data.files import Found, Part, reason, sample
+from cnnpar.data.readers.files import Found, Part, reason, sample
 from cnnpar.errors import InputError
 
 _PLAIN = (("images", "labels"), ("x", "y"))

@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from cnnpar.data.files import Digest, Tap
+from cnnpar.data.readers.files import Digest, Tap
 from cnnpar.version import __version__
 
 _FORMAT = 1  # of entries, and of what readers make of a file: another one finds no older entry

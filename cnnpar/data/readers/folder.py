@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.cache import Samples, cached
 from cnnpar.data.dataset import ImageShape
-from cnnpar.data.files import Digest, Found, Tap, reason
+from cnnpar.data.readers.cache import Samples, cached
+from cnnpar.data.readers.files import Digest, Found, Tap, reason
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnpar.data import idx
-from cnnpar.data.files import Found, Part, reason, sample
+from cnnpar.data.readers import idx
+from cnnpar.data.readers.files import Found, Part, reason, sample
 from cnnpar.errors import InputError
 
-_DIGITS = Path(__file__).with_name("digits.npz")
+_DIGITS = Path(__file__).parents[1] / "digits.npz"
 
 _MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

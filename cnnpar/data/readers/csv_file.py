@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnpar.data.cache import Samples, cached
 from cnnpar.data.dataset import ImageShape
-from cnnpar.data.files import Digest, Found, by, opened, reason
+from cnnpar.data.readers.cache import Samples, cached
+from cnnpar.data.readers.files import Digest, Found, by, opened, reason
 from cnnpar.errors import InputError
 
 _LONGEST_LINE = 1 << 26  # characters: 16 million pixels; a longer line is not read to its end

@@ -16,7 +16,7 @@ def resampled(images: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDA
     framed = np.zeros((count, height + 3, width + 3, channels), np.uint8)  # every place has four neighbours
     framed[:, 1:-2, 1:-2] = images
     out = np.empty_like(images)
-    loops = compiled("cnnpar.data.compiled") if height * width * channels >= _WORTH else None
+    loops = compiled("cnnpar.data.augment.numba_warp") if height * width * channels >= _WORTH else None
     (loops.bilinear if loops else bilinear)(framed, rows, columns, out)
     return out
 

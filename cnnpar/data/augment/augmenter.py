@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.config.sections import Augment, Train
-from cnnpar.data import colour, geometry, mixup
+from cnnpar.data.augment import colour, geometry, mixup
+from cnnpar.data.augment.elastic import displacements
+from cnnpar.data.augment.mixup import Targets
+from cnnpar.data.augment.warp import resampled
 from cnnpar.data.dataset import ImageShape
-from cnnpar.data.elastic import displacements
-from cnnpar.data.mixup import Targets
-from cnnpar.data.warp import resampled
 from cnnpar.errors import InputError
 
 _Place = tuple[int, int, int]  # seed, epoch, and samples of the epoch

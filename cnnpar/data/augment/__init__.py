@@ -1,0 +1,1 @@
+"""Random variation of training images, made when a batch is taken; nothing is stored."""
