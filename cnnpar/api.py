@@ -23,9 +23,9 @@ from cnnpar.report.progress import Progress
 from cnnpar.resume import find
 from cnnpar.run import train_run
 from cnnpar.rundir import Place, newest_in
-from cnnpar.state import EpochRecord
 from cnnpar.summary import Summary
 from cnnpar.text import shown
+from cnnpar.training.state import EpochRecord
 
 _AT_A_TIME = 64  # images
 

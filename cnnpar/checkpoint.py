@@ -25,9 +25,9 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.nn.tables import layers_from_tables
 from cnnpar.position import Position, check_position
-from cnnpar.state import EpochRecord, TrainState
 from cnnpar.storage.json_check import check_json
 from cnnpar.text import plain, shown
+from cnnpar.training.state import EpochRecord, TrainState
 
 FORMAT = "cnnpar checkpoint"
 VERSION = 1

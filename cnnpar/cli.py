@@ -28,7 +28,7 @@ from cnnpar.options import (
     option,
     resolve_options,
 )
-from cnnpar.rates import Range
+from cnnpar.training.lr_curve import Range
 from cnnpar.version import __version__
 
 

@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 from cnnpar.config.choices import Count, NonNegative
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
-from cnnpar.state import EpochRecord
 from cnnpar.text import shown
+from cnnpar.training.state import EpochRecord
 
 _MOST_SECONDS = 1e10
 _LARGEST_LOSS = 1e39  # of one sample: between the smallest and the largest float32 lie 7e38

@@ -14,10 +14,10 @@ from cnnpar.errors import DivergedError, Stopped
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
-from cnnpar.rates import Curve
 from cnnpar.report.progress import Progress
-from cnnpar.state import EpochRecord, TrainState
-from cnnpar.training import train
+from cnnpar.training.loop import train
+from cnnpar.training.lr_curve import Curve
+from cnnpar.training.state import EpochRecord, TrainState
 
 
 class _Watch:

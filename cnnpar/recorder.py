@@ -13,7 +13,7 @@ from cnnpar.report.plots import draw_accuracy
 from cnnpar.report.progress import Progress
 from cnnpar.rundir import RunFiles
 from cnnpar.saver import Saver
-from cnnpar.state import EpochRecord, TrainState
+from cnnpar.training.state import EpochRecord, TrainState
 
 _DRAWING_SHARE = 0.05  # of a run's time may go into its picture
 _PAUSE = 10.0  # seconds between lines about skipped steps

@@ -26,18 +26,19 @@ from cnnpar.nn.sums import Sums
 from cnnpar.nn.tables import check_statistics
 from cnnpar.nn.user_layers import own_layers
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Step, Training
+from cnnpar.parallel.work import Kind, Step
 from cnnpar.range_test import range_test
-from cnnpar.rates import Curve, Range
 from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
 from cnnpar.resume import Resume, check_newest, check_resumable
 from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, new_run, resumed_run
-from cnnpar.state import TrainState, first_state
 from cnnpar.storage.atomic import write
 from cnnpar.storage.lock import locked
 from cnnpar.summary import Summary, options_to_go_on, summarise
-from cnnpar.training import train
+from cnnpar.training.loop import train
+from cnnpar.training.lr_curve import Curve, Range
+from cnnpar.training.microbatch import Training
+from cnnpar.training.state import TrainState, first_state
 from cnnpar.transfer import transfer
 from cnnpar.version import __version__
 

@@ -9,7 +9,7 @@ import msgspec
 from cnnpar.config.sections import BestBy, Train
 from cnnpar.nn.sums import Sums
 from cnnpar.rundir import RunFiles, exists
-from cnnpar.state import TrainState
+from cnnpar.training.state import TrainState
 
 
 class Summary(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from cnnpar.errors import InputError
 from cnnpar.nn.layout import stems
 from cnnpar.nn.network import Network
 from cnnpar.rundir import newest_in
-from cnnpar.state import TrainState
+from cnnpar.training.state import TrainState
 
 _SHOWN = 50  # names in a line
 

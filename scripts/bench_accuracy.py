@@ -31,9 +31,10 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Training
-from cnnpar.state import TrainState, first_state
-from cnnpar.training import train
+from cnnpar.parallel.work import Kind
+from cnnpar.training.loop import train
+from cnnpar.training.microbatch import Training
+from cnnpar.training.state import TrainState, first_state
 
 MARKS = (0.961, 0.99, 0.9936, 0.995, 0.997)
 

@@ -32,9 +32,10 @@ from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.fingerprint import fingerprint
 from cnnpar.nn.network import Network
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Training
+from cnnpar.parallel.work import Kind
 from cnnpar.saver import Saver
-from cnnpar.state import TrainState
+from cnnpar.training.microbatch import Training
+from cnnpar.training.state import TrainState
 
 # 10,002,950 parameters
 LAYERS = [

@@ -25,9 +25,10 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Training
-from cnnpar.state import EpochRecord, TrainState
-from cnnpar.training import train
+from cnnpar.parallel.work import Kind
+from cnnpar.training.loop import train
+from cnnpar.training.microbatch import Training
+from cnnpar.training.state import EpochRecord, TrainState
 
 WARM_UP_SECONDS = 4.0  # besides caches and pages: Ray goes on starting helpers of its own for a while
 
@@ -54,7 +55,7 @@ def data_of(name: str) -> tuple[Dataset, Preprocessing]:
 def open_run(
     network: Network, data: Dataset, preprocessing: Preprocessing, batch: int, microbatch: int, workers: int
 ) -> tuple[Config, Training, Server, TrainState]:
-    """All that `cnnpar.training.train` needs; the server is the caller's to close."""
+    """All that `cnnpar.training.loop.train` needs; the server is the caller's to close."""
     settings = Config(
         train=Train(epochs=10**6, batch_size=batch, microbatch=microbatch),
         optimizer=SGD(learning_rate=LEARNING_RATE, momentum=MOMENTUM, nesterov=True, weight_decay=0.0),

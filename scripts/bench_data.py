@@ -34,7 +34,8 @@ from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
-from cnnpar.parallel.work import Kind, Step, Training
+from cnnpar.parallel.work import Kind, Step
+from cnnpar.training.microbatch import Training
 
 FIRST_TARGET, SECOND_TARGET = 1.5, 0.2  # times numpy.loadtxt; seconds
 MICROBATCH = 16

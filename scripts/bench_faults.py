@@ -38,9 +38,10 @@ from faults.processes import slow_down, workers
 
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Engine
-from cnnpar.parallel.ray_settings import prepare_ray
+from cnnpar.parallel.on_ray.environment import prepare_ray
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Training
+from cnnpar.parallel.work import Kind
+from cnnpar.training.microbatch import Training
 
 BATCH, MICROBATCH = 256, 16
 USUAL_STEPS = 30  # whose median is the usual time
@@ -216,7 +217,7 @@ def start_ray(processors: int) -> None:
     """A Ray of this process's own, with room for more than one lane."""
     engine = Engine(workers=processors)
     prepare_ray(engine)
-    from cnnpar.parallel.attach import attach  # imports ray, which reads what prepare_ray has set
+    from cnnpar.parallel.on_ray.attach import attach  # imports ray, which reads what prepare_ray has set
 
     attach(engine, 2 * STORE_BYTES)
 

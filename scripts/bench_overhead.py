@@ -28,11 +28,12 @@ from cnnpar.config.choices import SGD
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel.ray_settings import prepare_ray
+from cnnpar.parallel.on_ray.environment import prepare_ray
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Prepared, Step, Vector, Work
+from cnnpar.parallel.work import Kind, Prepared, Step, Work
 
 TRANSPORTS = ("direct", "ray")
 WARM_UP_STEPS = 20

@@ -23,14 +23,14 @@ from statistics import median
 from typing import Any
 
 from cnnpar.config.sections import Engine
-from cnnpar.parallel.ray_settings import prepare_ray
+from cnnpar.parallel.on_ray.environment import prepare_ray
 
 TARGETS = {"start_over_ray_s": 1.5, "in_process_s": 1.0, "help_s": 0.3}
 CNNPAR = [sys.executable, "-m", "cnnpar"]
 LISTED = 12  # packages of each table
 POLL = 0.002  # seconds
 LONGEST = 120.0  # seconds that anything may take
-# As cnnpar.parallel.attach does; what it sets in the environment, this script has set.
+# As cnnpar.parallel.on_ray.attach does; what it sets in the environment, this script has set.
 RAY_ALONE = """
 import os, ray
 ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, object_store_memory=256 << 20,

@@ -3,7 +3,7 @@
     python scripts/bench_throughput.py [--json] [--seconds 4] [--repeats 3] [--networks small,bn,cifar]
                                        [--batch 128,512]
 
-cnnpar: the loop of `cnnpar.training.train`, whole: it draws batches, normalises uint8 images, computes gradients,
+cnnpar: the loop of `cnnpar.training.loop.train`, whole: it draws batches, normalises uint8 images, computes gradients,
 reduces, updates; in this process, and with one and two workers on the direct transport. PyTorch (scripts/peer_ddp.py):
 the same network from the same tables and starting weights, the same batch and update rule, alone in one process
 and under DDP with gloo in two, in both memory layouts, eager and compiled; its images are normalised ahead.

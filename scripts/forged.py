@@ -22,8 +22,8 @@ from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.report.inspection import describe
-from cnnpar.state import TrainState
 from cnnpar.text import harmless
+from cnnpar.training.state import TrainState
 
 LAYERS = (
     {"type": "conv2d", "channels": 2, "kernel": [3, 2]},

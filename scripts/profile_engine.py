@@ -11,16 +11,17 @@ from unittest.mock import patch
 from bench_contestants import Silent, open_run
 
 import cnnpar.parallel.server
-import cnnpar.training
+import cnnpar.training.loop
 from cnnpar import optim
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
-from cnnpar.parallel.plan import Tree
-from cnnpar.parallel.schedule import Schedule
+from cnnpar.parallel.scheduling.scheduler import Scheduler
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Answer, Event
-from cnnpar.parallel.work import Kind, Step, Training
+from cnnpar.parallel.tree import Tree
+from cnnpar.parallel.work import Kind, Step
+from cnnpar.training.microbatch import Training
 
 PHASES = {  # of a step, in its order
     "publish": "parameters where workers see them",
@@ -52,8 +53,8 @@ class Phases(Silent):
         places = [
             (transport, "publish", "publish"),
             (transport, "assign", "send"),
-            (Schedule, "begin", "cut"),
-            (cnnpar.training, "_trouble", "check"),
+            (Scheduler, "begin", "cut"),
+            (cnnpar.training.loop, "_trouble", "check"),
             (optim, "update", "update"),
         ]
         timed = self._timed
@@ -110,7 +111,7 @@ def profile(
     try:
         with phases.installed(server):
             total = 2 * steps  # the first half warms up
-            cnnpar.training.train(
+            cnnpar.training.loop.train(
                 settings, network, work.steps_per_epoch, False, server, state, phases, lambda: state.step >= total
             )
     finally:

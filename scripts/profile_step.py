@@ -8,8 +8,8 @@ Times are CPU times, means over the fastest quarter of the steps, those that oth
 MFLOP counts the products and sums of the definition, 2 for each weight and place that it is used at; a way that needs
 fewer (cnnpar/nn/conv/winograd.py) shows as a rate that may be above the machine's own.
 
-The second table is of whole training steps, by `cnnpar.training.train`, with workers on the direct transport: medians
-of wall time. `--workers 0` computes in this process.
+The second table is of whole training steps, by `cnnpar.training.loop.train`, with workers on the direct transport:
+medians of wall time. `--workers 0` computes in this process.
 """
 
 import argparse

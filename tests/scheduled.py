@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnpar.config.sections import Engine
-from cnnpar.parallel.actions import Action, Assign, Start
-from cnnpar.parallel.plan import Span
-from cnnpar.parallel.schedule import Schedule
+from cnnpar.parallel.scheduling.actions import Action, Assign, Start
+from cnnpar.parallel.scheduling.scheduler import Scheduler
+from cnnpar.parallel.tree import Span
 
 TIMES: Mapping[str, Any] = {
     "start_timeout": 20.0,
@@ -29,16 +29,16 @@ def started(actions: list[Action]) -> list[int]:
     return [action.worker for action in actions if isinstance(action, Start)]
 
 
-def opened(workers: int | str = 2, **limits: Any) -> Schedule:
+def opened(workers: int | str = 2, **limits: Any) -> Scheduler:
     """A schedule at time 0 whose workers are all there."""
-    schedule = Schedule(Engine(workers=workers, **{**TIMES, **limits}))
+    schedule = Scheduler(Engine(workers=workers, **{**TIMES, **limits}))
     for worker in started(schedule.open(0.0)):
         assert schedule.joined(worker, 0.0) == []
     assert schedule.ready
     return schedule
 
 
-def paced(*paces: float, **limits: Any) -> Schedule:
+def paced(*paces: float, **limits: Any) -> Scheduler:
     """The same, with as many workers, which were measured: seconds for a microbatch. A step has just ended."""
     schedule = opened(len(paces), **limits)
     for _ in range(3):

@@ -6,10 +6,11 @@ from random import Random
 import numpy as np
 
 from cnnpar.data.dataset import Dataset
+from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import Computer, slots_shape
-from cnnpar.parallel.plan import Span
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost
-from cnnpar.parallel.work import Kind, Step, Vector, Work
+from cnnpar.parallel.tree import Span
+from cnnpar.parallel.work import Kind, Step, Work
 
 
 class Several:

@@ -22,7 +22,7 @@ from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
-from cnnpar.state import TrainState, weights_digest
+from cnnpar.training.state import TrainState, weights_digest
 from tests.tiny import LAYERS, ROOT
 
 PREPROCESSING = Preprocessing((8, 8, 1), (100.0,), (50.0,), ("no", "yes", "[bold]\u00e4"))

@@ -17,7 +17,7 @@ from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.report.inspection import describe
-from cnnpar.state import TrainState
+from cnnpar.training.state import TrainState
 from tests.test_checkpoint import file_of, refusal, tree
 from tests.test_checkpoint_faults import change
 from tests.tiny import ROOT

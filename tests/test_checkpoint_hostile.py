@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cnnpar import cli, console
 from cnnpar.checkpoint import decode, load, unpack
 from cnnpar.errors import InputError
-from cnnpar.state import weights_digest
+from cnnpar.training.state import weights_digest
 from tests.test_checkpoint import file_of, refusal, tree
 from tests.test_checkpoint_claims import CLAIMS
 from tests.test_checkpoint_faults import change

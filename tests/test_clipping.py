@@ -12,8 +12,8 @@ from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config, Train
 from cnnpar.optim import clip, init
 from cnnpar.optim.norms import norm
-from cnnpar.state import TrainState
-from cnnpar.training import train
+from cnnpar.training.loop import train
+from cnnpar.training.state import TrainState
 from tests.several import Several
 from tests.test_server import served
 from tests.toys import LAYERS, Nobody, in_process, made_run, trained

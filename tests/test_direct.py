@@ -17,13 +17,14 @@ import pytest
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel import direct as direct_module
-from cnnpar.parallel.direct import Direct
+from cnnpar.parallel.direct import transport as direct_module
+from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Lost
-from cnnpar.parallel.wire import Endpoint
-from cnnpar.parallel.work import Kind, Prepared, Step, Vector, Work
+from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from tests.toys import (
     Around,
     At,
@@ -49,7 +50,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(direct_module, "_REASON_SECONDS", 30.0)
 
 
-def serving(transport: Direct, work: Work, warn: Callable[[str], None] = fail, **engine: Any) -> Server:
+def serving(transport: DirectTransport, work: Work, warn: Callable[[str], None] = fail, **engine: Any) -> Server:
     """A server with two workers, of which none is ever late; unless said otherwise."""
     return opened(Server(work, transport, Engine(**{"workers": 2, "deadline_floor": 60.0, **engine}), warn))
 
@@ -57,7 +58,7 @@ def serving(transport: Direct, work: Work, warn: Callable[[str], None] = fail, *
 @pytest.mark.parametrize("shared", [[True, True], [False, False], [True, False]], ids=["memory", "socket", "both"])
 def test_processes_give_the_same_bits_as_this_one(alone: str, shared: list[bool]) -> None:
     settings, work, data = made_run()
-    with closing(serving(Direct(work, Processes(work, data, shared), 60.0), work)) as server:
+    with closing(serving(DirectTransport(work, Processes(work, data, shared), 60.0), work)) as server:
         state = trained(settings, work, server)
         assert state.digest == alone
         sums, counts = server.evaluate(state.parameters, Kind.TEST)
@@ -72,7 +73,7 @@ def test_processes_give_the_same_bits_as_this_one(alone: str, shared: list[bool]
 def test_all_that_a_run_may_have_leaves_the_weights_unchanged() -> None:
     settings, work, data = rich_run()
     expected = trained(settings, work, in_process(work, data))
-    with closing(serving(Direct(work, Processes(work, data, [True, False]), 60.0), work)) as server:
+    with closing(serving(DirectTransport(work, Processes(work, data, [True, False]), 60.0), work)) as server:
         state = trained(settings, work, server)
     assert state.digest == expected.digest
     assert state.history[-1].validation_loss == expected.history[-1].validation_loss
@@ -111,7 +112,7 @@ def test_a_worker_that_dies_at_work_is_replaced_and_changes_nothing(
         starve(crew)
         cursed.curse.touch()
 
-    with closing(serving(Direct(cursed, crew, 60.0), cursed, warnings.append)) as server:
+    with closing(serving(DirectTransport(cursed, crew, 60.0), cursed, warnings.append)) as server:
         assert trained(settings, work, server, At({3: befall})).digest == alone
         step_until(server, lambda: server.workers == 2)
     assert len(warnings) == 2
@@ -123,7 +124,7 @@ def test_a_worker_killed_at_rest_is_replaced_and_changes_nothing(alone: str) -> 
     settings, work, data = made_run()
     crew = Processes(work, data, [True, False, True])
     warnings: list[str] = []
-    with closing(serving(Direct(work, crew, 60.0), work, warnings.append, workers=3)) as server:
+    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append, workers=3)) as server:
         deeds = {2: lambda: crew.signal(1, signal.SIGKILL), 9: lambda: crew.signal(0, signal.SIGKILL)}
         assert trained(settings, work, server, At(deeds)).digest == alone
         step_until(server, lambda: server.workers == 3 and len(warnings) == 4)
@@ -143,7 +144,7 @@ def test_when_all_workers_are_killed_at_once_new_ones_take_over(alone: str, shar
         for worker in list(crew.processes):
             crew.signal(worker, signal.SIGKILL)
 
-    with closing(serving(Direct(work, crew, 60.0), work, warnings.append, workers=3)) as server:
+    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append, workers=3)) as server:
         assert trained(settings, work, server, At({4: kill_all})).digest == alone
         step_until(server, lambda: server.workers == 3 and len(warnings) == 6)
     assert sorted(warnings) == sorted(
@@ -166,7 +167,7 @@ def test_when_all_are_dead_and_none_can_be_started_the_run_ends_in_time_with_the
     _, work, data = made_run()
     crew = Last(work, data, [True])
     warnings: list[str] = []
-    with closing(serving(Direct(work, crew, 60.0), work, warnings.append, start_timeout=0.3)) as server:
+    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append, start_timeout=0.3)) as server:
         for worker in (0, 1):
             crew.signal(worker, signal.SIGKILL)
         began = time.monotonic()
@@ -188,7 +189,7 @@ def test_the_step_under_way_waits_for_no_replacement(tmp_path: Path) -> None:
     _, work, data = made_run()
     cursed = Cursed(work, tmp_path / "curse", KILL)
     warnings: list[str] = []
-    with closing(serving(Direct(cursed, Slow(cursed, data, [True]), 60.0), cursed, warnings.append)) as server:
+    with closing(serving(DirectTransport(cursed, Slow(cursed, data, [True]), 60.0), cursed, warnings.append)) as server:
         cursed.curse.touch()
         began = time.monotonic()
         step_until(server, lambda: server.workers == 1)
@@ -207,7 +208,7 @@ def test_a_replacement_that_dies_before_it_has_come_is_replaced_too() -> None:
     _, work, data = made_run()
     crew = Stillborn(work, data, [True])
     warnings: list[str] = []
-    with closing(serving(Direct(work, crew, 60.0), work, warnings.append)) as server:
+    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append)) as server:
         crew.signal(1, signal.SIGKILL)
         step_until(server, lambda: server.workers == 2 and len(warnings) > 1)
     told = ["worker 1 is lost: exit code -9", "worker 2 is lost: exit code 1", "worker 3 has come"]
@@ -218,7 +219,7 @@ def test_a_stopped_worker_is_raced_then_given_up_and_replaced() -> None:
     _, work, data = made_run()
     crew = Processes(work, data, [True, False, True])
     warnings: list[str] = []
-    transport = Direct(work, crew, 60.0)
+    transport = DirectTransport(work, crew, 60.0)
     with closing(serving(transport, work, warnings.append, deadline_floor=0.05, give_up_after=1.0)) as server:
         stopped = crew.processes[1]
         crew.signal(1, signal.SIGSTOP)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from cnnpar.checkpoint import load
 from cnnpar.config.sections import BestBy, Config
 from cnnpar.errors import InputError
-from cnnpar.state import EpochRecord, TrainState
 from cnnpar.summary import as_text
+from cnnpar.training.state import EpochRecord, TrainState
 from tests.test_cli import call
 from tests.test_resume import Stopping, assert_same_run
 from tests.test_state import fresh

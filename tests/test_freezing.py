@@ -18,8 +18,8 @@ from cnnpar.nn.layers import Conv2D
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array
 from cnnpar.report.inspection import describe
-from cnnpar.state import first_state
-from cnnpar.training import train
+from cnnpar.training.loop import train
+from cnnpar.training.state import first_state
 from tests import tiny
 from tests.several import Several
 from tests.test_checkpoint import NETWORK, made_state, packed

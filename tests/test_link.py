@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 
 from cnnpar.config.sections import Engine
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel import wire
 from cnnpar.parallel.compute import Computer, Slots, slots_shape
-from cnnpar.parallel.direct import Direct
-from cnnpar.parallel.link import Link
-from cnnpar.parallel.plan import Node, Span, covers
+from cnnpar.parallel.direct.connection import WorkerConnection
+from cnnpar.parallel.direct.handshake import Endpoint, connect
+from cnnpar.parallel.direct.messages import _BLOCK, MAXIMUM_ANSWER, pack_answer, unpack_job
+from cnnpar.parallel.direct.shared_memory import receive_memory
+from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
+from cnnpar.parallel.tree import Node, Span, covers
 from cnnpar.parallel.work import Block, Kind, Step, Work
 from tests.toys import Serve, Threads, made_run, opened, step_until
 
@@ -44,7 +47,7 @@ class Honest:
 
     def header(self, job: int | None = None, seconds: float = 0.001, vectors: bool | None = None) -> bytes:
         vectors = not self.shared if vectors is None else vectors
-        return wire.pack_answer(self.job if job is None else job, seconds, self.blocks, vectors)
+        return pack_answer(self.job if job is None else job, seconds, self.blocks, vectors)
 
     def with_blocks(self, blocks: list[Block]) -> bytes:
         return framed(Honest(self.job, blocks, self.slots, self.shared).header()) + self.vectors
@@ -64,17 +67,17 @@ Lie = Callable[[Honest], bytes | None]
 def rogue(lie: Lie, hang_up: bool) -> Serve:
     """Answers honestly at first; whoever lies waits until the server hangs up, unless he does so himself."""
 
-    def behave(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
-        with wire.connect(endpoint, key, worker) as connection:
+    def behave(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        with connect(endpoint, key, worker) as connection:
             shapes = (work.size,), slots_shape(work)
             if endpoint.shared:
-                parameters, slots = wire.receive_memory(connection, *shapes)
+                parameters, slots = receive_memory(connection, *shapes)
             else:
                 parameters, slots = (np.empty(shape, np.float32) for shape in shapes)
             words = None
             answers = 0
             while words is None:
-                job, step, span, fresh = wire.unpack_job(connection.recv_bytes())
+                job, step, span, fresh = unpack_job(connection.recv_bytes())
                 if fresh:
                     connection.recv_bytes_into(parameters.data)
                 honest = Honest(job, Computer(work, slots).compute(step, span, parameters), slots, endpoint.shared)
@@ -95,7 +98,7 @@ def check(lie: Lie, words: str, shared: bool, hang_up: bool = False) -> None:
     warnings: list[str] = []
     crew = Threads(work, data, shared, {1: rogue(lie, hang_up)})
     engine = Engine(workers=3, deadline_floor=60.0)  # so that each one's span has several blocks
-    with closing(opened(Server(work, Direct(work, crew, 60.0), engine, warnings.append))) as server:
+    with closing(opened(Server(work, DirectTransport(work, crew, 60.0), engine, warnings.append))) as server:
         step_until(server, lambda: len(warnings) > 1 and server.workers == 3)
     assert re.fullmatch(f"worker 1 is lost: .*{words}.*", warnings[0])
     assert warnings[1:] == ["worker 3 has come"]
@@ -119,13 +122,13 @@ LIES: dict[str, tuple[Lie, str]] = {
     "a hundred blocks": (lambda it: it.with_blocks((it.blocks * 100)[:100]), OUTSIDE),
     "a thousand blocks": (lambda it: it.with_blocks(it.blocks * 1000), TOO_LONG),
     "half a block": (lambda it: framed(it.header()[:-9]), NO_ANSWER),
-    "a wrong count": (lambda it: framed(it.header() + it.header()[-wire._BLOCK.size :]), NO_ANSWER),
+    "a wrong count": (lambda it: framed(it.header() + it.header()[-_BLOCK.size :]), NO_ANSWER),
     "an empty frame": (lambda it: framed(b""), NO_ANSWER),
     "noise": (lambda it: framed(bytes(range(256))), NO_ANSWER),
     "no time": (lambda it: framed(it.header(seconds=math.nan)) + it.vectors, NO_ANSWER),
     "all time": (lambda it: framed(it.header(seconds=math.inf)) + it.vectors, NO_ANSWER),
     "time back": (lambda it: framed(it.header(seconds=-1.0)) + it.vectors, NO_ANSWER),
-    "a long frame": (lambda it: struct.pack("!i", wire.MAXIMUM_ANSWER + 1), TOO_LONG),
+    "a long frame": (lambda it: struct.pack("!i", MAXIMUM_ANSWER + 1), TOO_LONG),
     "a negative length": (lambda it: struct.pack("!i", -2), "a frame of -2 bytes"),
     "a huge length": (lambda it: struct.pack("!iQ", -1, 2**63), TOO_LONG),
 }
@@ -194,9 +197,9 @@ class Sevens:
         return 3 if step.kind is Kind.TRAIN else 0
 
 
-def link_at(peer: socket.socket, step: Step, shared: bool) -> Link:
+def link_at(peer: socket.socket, step: Step, shared: bool) -> WorkerConnection:
     """A link whose worker is at job 5: microbatches 4 to 6."""
-    link = Link(0, peer, Sevens(), np.zeros((7, 3), np.float32), shared)
+    link = WorkerConnection(0, peer, cast("Work", Sevens()), np.zeros((7, 3), np.float32), shared)
     link.send(5, step, Span(4, 7), np.zeros(3, np.float32))
     return link
 
@@ -213,7 +216,7 @@ def test_whatever_comes_is_refused_or_awaited_or_covers_the_span(
 ) -> None:
     vectors = step.kind is Kind.TRAIN and not shared
     blocks = [Block(Node(1, 2), 0, Sums(1.0, 2, 32)), Block(Node(0, 6), 1, Sums(0.5, 1, 9))]
-    words = framed(wire.pack_answer(5, 0.1, blocks, vectors)) + (2 * framed(bytes(12)) if vectors else b"")
+    words = framed(pack_answer(5, 0.1, blocks, vectors)) + (2 * framed(bytes(12)) if vectors else b"")
     ours, theirs = socket.socketpair()
     link = link_at(ours, step, shared)
     with theirs:
@@ -235,7 +238,7 @@ def test_an_evaluation_has_no_gradients() -> None:
     link = link_at(ours, EVALUATION, shared=False)
     blocks = [Block(Node(1, 2), 0, Sums(1.0, 2, 32)), Block(Node(0, 6), 0, Sums(0.5, 1, 9))]
     with Connection(theirs.detach()) as connection:
-        connection.send_bytes(wire.pack_answer(5, 0.1, blocks, True))
+        connection.send_bytes(pack_answer(5, 0.1, blocks, True))
         with pytest.raises(ValueError, match="gradients where none belong"):
             link.stream.receive()
     link.stream.close()

@@ -14,9 +14,9 @@ from cnnpar.errors import DivergedError, Stopped
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.range_test import range_test
-from cnnpar.rates import Curve, Range
 from cnnpar.report.progress import Progress
-from cnnpar.state import TrainState, first_state
+from cnnpar.training.lr_curve import Curve, Range
+from cnnpar.training.state import TrainState, first_state
 from tests.several import Several
 from tests.test_stop import read_until
 from tests.tiny import settings, start, write_csv

@@ -267,7 +267,7 @@ def test_layers_of_cnnpar_are_none_of_ones_own_and_what_a_class_cannot_send_is_t
     pytest.importorskip("ray")
     import threading
 
-    from cnnpar.parallel import parcel
+    from cnnpar.parallel.on_ray.pickling import pickle_work
 
     network = Network.from_tables([*HEAD, {"type": "relu"}, {"type": "dense"}], (8, 8, 1), 3)
     assert own_layers(network.layers) == {}
@@ -280,12 +280,12 @@ def test_layers_of_cnnpar_are_none_of_ones_own_and_what_a_class_cannot_send_is_t
                 return x
 
     with pytest.raises(InputError, match=r"cannot be sent to workers: cannot pickle '_thread.lock' object"):
-        parcel.wrap(Locked())  # type: ignore[arg-type]  # as a part of a work
+        pickle_work(Locked())  # type: ignore[arg-type]  # as a part of a work
 
 
 def test_a_struct_that_went_by_value_has_its_fields_defaults_methods_and_rules() -> None:
     pytest.importorskip("ray")
-    from cnnpar.parallel import parcel
+    from cnnpar.parallel.on_ray.pickling import pickle_work, unpickle_work
 
     class Kept(Layer, frozen=True, tag="kept"):
         first: int
@@ -295,7 +295,7 @@ def test_a_struct_that_went_by_value_has_its_fields_defaults_methods_and_rules()
         def sum(self) -> int:
             return self.first + super().products((1,))
 
-    sent: Any = parcel.unwrap(parcel.wrap(Kept(first=3, name="a")))  # type: ignore[arg-type]
+    sent: Any = unpickle_work(pickle_work(Kept(first=3, name="a")))  # type: ignore[arg-type]
     assert type(sent) is not Kept
     assert issubclass(type(sent), Layer)
     assert (sent.first, sent.second, sent.name, sent.sum) == (3, [], "a", 3)

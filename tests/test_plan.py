@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.parallel.plan import Node, Span, Tree, covers, first_run, microbatch_count, slots_needed, top_level
+from cnnpar.parallel.tree import Node, Span, Tree, covers, first_run, microbatch_count, slots_needed, top_level
 
 leaf_counts = st.integers(1, 70)
 

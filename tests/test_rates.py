@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.errors import InputError
-from cnnpar.rates import Curve, Range, smooth
 from cnnpar.report.rates import as_text, draw_rates
+from cnnpar.training.lr_curve import Curve, Range, smooth
 from tests.test_report_plots import TRAINING, VALIDATION, has_colour, pixels
 
 signal = pytest.importorskip("scipy.signal")

@@ -14,14 +14,14 @@ from ray.util import placement_group, remove_placement_group
 from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import RunError
 from cnnpar.fingerprint import fingerprint
-from cnnpar.parallel import cluster as crew_module
-from cnnpar.parallel.cluster import Cluster
-from cnnpar.parallel.direct import Direct
-from cnnpar.parallel.ray_store import RayStore
+from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.transport import DirectTransport
+from cnnpar.parallel.on_ray import cluster as crew_module
+from cnnpar.parallel.on_ray.cluster import Cluster
+from cnnpar.parallel.on_ray.transport import RayTransport
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.transport import Transport
-from cnnpar.parallel.wire import Endpoint
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from tests import tiny
@@ -79,7 +79,7 @@ def serving(transport: str, warn: Callable[[str], None] = fail, **engine: Any) -
     settings = Engine(**{"deadline_floor": 60.0, **engine})
     _, work, _ = made_run()
     crew = Keeping(settings)
-    made: Transport = RayStore(crew) if transport == "ray" else Direct(work, crew, settings.start_timeout)
+    made: Transport = RayTransport(crew) if transport == "ray" else DirectTransport(work, crew, settings.start_timeout)
     with closing(opened(Server(work, made, settings, warn))) as server:
         yield server, crew
 

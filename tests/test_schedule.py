@@ -2,8 +2,8 @@
 
 import pytest
 
-from cnnpar.parallel.actions import Drop, Fail, Finish, Start
-from cnnpar.parallel.plan import Span
+from cnnpar.parallel.scheduling.actions import Drop, Fail, Finish, Start
+from cnnpar.parallel.tree import Span
 from tests.scheduled import assigned, jobs, opened, paced, started
 
 

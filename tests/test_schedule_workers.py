@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.config.sections import Engine
-from cnnpar.parallel.actions import Assign, Drop, Fail, Finish, Start
-from cnnpar.parallel.plan import Span
-from cnnpar.parallel.schedule import Schedule
+from cnnpar.parallel.scheduling.actions import Assign, Drop, Fail, Finish, Start
+from cnnpar.parallel.scheduling.scheduler import Scheduler
+from cnnpar.parallel.tree import Span
 from tests.scheduled import TIMES, assigned, jobs, opened, paced, started
 
 
 def test_a_run_begins_with_as_many_workers_as_it_needs_while_more_may_come() -> None:
-    schedule = Schedule(Engine(workers="2:3", **TIMES))
+    schedule = Scheduler(Engine(workers="2:3", **TIMES))
     assert started(schedule.open(0.0)) == [0, 1, 2]
     ready = []
     for worker in (2, 0):
@@ -23,7 +23,7 @@ def test_a_run_begins_with_as_many_workers_as_it_needs_while_more_may_come() -> 
 
 
 def test_a_run_without_its_first_workers_fails_in_time() -> None:
-    schedule = Schedule(Engine(workers=2, **TIMES))
+    schedule = Scheduler(Engine(workers=2, **TIMES))
     schedule.open(5.0)
     schedule.joined(0, 6.0)
     assert schedule.deadline == 25.0
@@ -34,14 +34,14 @@ def test_a_run_without_its_first_workers_fails_in_time() -> None:
 
 
 def test_a_first_worker_that_cannot_be_had_ends_the_run_with_the_reason() -> None:
-    schedule = Schedule(Engine(workers=2, **TIMES))
+    schedule = Scheduler(Engine(workers=2, **TIMES))
     schedule.open(0.0)
     refusal = [Fail("worker 1 did not start: other kernels")]
     assert schedule.not_started(1, "other kernels", 1.0, hopeless=True) == refusal
 
 
 def test_first_workers_that_die_are_replaced_but_not_for_ever() -> None:
-    schedule = Schedule(Engine(workers=2, **TIMES))
+    schedule = Scheduler(Engine(workers=2, **TIMES))
     schedule.open(0.0)
     assert schedule.not_started(0, "killed", 1.0) == []
     assert schedule.not_started(1, "killed", 1.0) == []
@@ -53,7 +53,7 @@ def test_first_workers_that_die_are_replaced_but_not_for_ever() -> None:
     schedule.joined(4, 4.0)
     assert schedule.ready
 
-    schedule = Schedule(Engine(workers=1, **TIMES))
+    schedule = Scheduler(Engine(workers=1, **TIMES))
     schedule.open(0.0)
     for worker in range(3):
         assert schedule.not_started(worker, "killed", 0.0) == []

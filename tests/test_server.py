@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums, add_sums
 from cnnpar.parallel.compute import Computer, slots_shape
-from cnnpar.parallel.plan import Node, Span, Tree, microbatch_count
+from cnnpar.parallel.in_process import InProcess
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import InProcess
-from cnnpar.parallel.work import Kind, Prepared, Step, Vector, Work
+from cnnpar.parallel.tree import Node, Span, Tree, microbatch_count
+from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from tests.several import Several
 from tests.toys import fail, in_process, made_run, opened, rich_run
 

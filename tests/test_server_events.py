@@ -10,10 +10,12 @@ import pytest
 
 from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError, Stopped
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
+from cnnpar.parallel.in_process import InProcess
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import Event, InProcess, Joined, Lost, Note
-from cnnpar.parallel.work import Kind, Prepared, Step, Vector
+from cnnpar.parallel.transport import Event, Joined, Lost, Note
+from cnnpar.parallel.work import Kind, Prepared, Step
 from tests.several import Several
 from tests.toys import Around, fail, in_process, made_run, opened
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cnnpar.parallel.plan import Span, Tree
-from cnnpar.parallel.schedule import Schedule
-from cnnpar.parallel.speeds import Speeds
+from cnnpar.parallel.scheduling.scheduler import Scheduler
+from cnnpar.parallel.scheduling.speeds import Speeds
+from cnnpar.parallel.tree import Span, Tree
 
 if TYPE_CHECKING:
     from simulate import Tally
@@ -63,8 +63,8 @@ def test_a_seed_alone_makes_the_same_schedule_in_any_process(script: Any, capsys
     ("where", "name", "broken"),
     [
         (Tree, "replace", lambda *_: None),
-        (Schedule, "held_up", lambda *_: None),
-        (Schedule, "holds", lambda *_: True),
+        (Scheduler, "held_up", lambda *_: None),
+        (Scheduler, "holds", lambda *_: True),
         (Speeds, "shares", lambda _, workers, *__: [0] * len(workers)),
         (Span, "length", property(lambda span: max(span.stop - span.start - 1, 1))),
     ],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cnnpar.parallel.speeds import Speeds
+from cnnpar.parallel.scheduling.speeds import Speeds
 
 
 def measured(*paces: float, kind: str = "train") -> Speeds:

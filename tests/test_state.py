@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cnnpar.nn.sums import Sums
-from cnnpar.state import NOTHING, TrainState, weights_digest
+from cnnpar.training.state import NOTHING, TrainState, weights_digest
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 vectors = arrays.arrays(np.float32, st.integers(0, 40), elements=finite)

@@ -18,13 +18,15 @@ import pytest
 
 from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel import direct as direct_module
-from cnnpar.parallel import wire
-from cnnpar.parallel.direct import _GREETINGS, Direct
+from cnnpar.parallel.direct import handshake
+from cnnpar.parallel.direct import transport as direct_module
+from cnnpar.parallel.direct.handshake import HELLO, Endpoint, connect
+from cnnpar.parallel.direct.transport import _GREETINGS, DirectTransport
+from cnnpar.parallel.direct.worker import serve
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.work import Prepared, Step, Vector, Work
-from cnnpar.parallel.worker import serve
+from cnnpar.parallel.work import Prepared, Step, Work
 from tests.toys import Around, Threads, fail, made_run, opened, step_until
 
 pytestmark = pytest.mark.usefixtures("in_time")
@@ -41,10 +43,10 @@ def running(crew: Threads, warn: Callable[[str], None], **engine: Any) -> Server
     """A server with two workers, unless said otherwise, of which none is ever late."""
     _, work, _ = made_run()
     settings = Engine(**{"workers": 2, "deadline_floor": 60.0, **engine})
-    return opened(Server(work, Direct(work, crew, settings.start_timeout), settings, warn))
+    return opened(Server(work, DirectTransport(work, crew, settings.start_timeout), settings, warn))
 
 
-def knock(endpoint: wire.Endpoint) -> socket.socket:
+def knock(endpoint: Endpoint) -> socket.socket:
     peer = socket.socket(socket.AF_UNIX if endpoint.shared else socket.AF_INET)
     peer.settimeout(30)
     try:
@@ -62,10 +64,10 @@ def send_off(peer: socket.socket) -> None:
             pass
 
 
-def saying(words: bytes) -> Callable[[wire.Endpoint, bytes], None]:
+def saying(words: bytes) -> Callable[[Endpoint, bytes], None]:
     """Somebody who knows no key."""
 
-    def stranger(endpoint: wire.Endpoint, key: bytes) -> None:
+    def stranger(endpoint: Endpoint, key: bytes) -> None:
         peer = knock(endpoint)
         with suppress(ConnectionError):
             peer.sendall(words)
@@ -74,10 +76,10 @@ def saying(words: bytes) -> Callable[[wire.Endpoint, bytes], None]:
     return stranger
 
 
-def greeting(words: bytes | None) -> Callable[[wire.Endpoint, bytes], None]:
+def greeting(words: bytes | None) -> Callable[[Endpoint, bytes], None]:
     """Somebody who proves that he knows the key, and then says what no worker does, or nothing."""
 
-    def stranger(endpoint: wire.Endpoint, key: bytes) -> None:
+    def stranger(endpoint: Endpoint, key: bytes) -> None:
         with Client(endpoint.address, authkey=key) as connection:
             if words is not None:
                 connection.send_bytes(words)
@@ -87,12 +89,12 @@ def greeting(words: bytes | None) -> Callable[[wire.Endpoint, bytes], None]:
     return stranger
 
 
-def guess(endpoint: wire.Endpoint, key: bytes) -> None:
+def guess(endpoint: Endpoint, key: bytes) -> None:
     with pytest.raises(AuthenticationError):
         Client(endpoint.address, authkey=b"a wrong key")
 
 
-def leave(endpoint: wire.Endpoint, key: bytes) -> None:
+def leave(endpoint: Endpoint, key: bytes) -> None:
     knock(endpoint).close()
 
 
@@ -107,7 +109,7 @@ STRANGERS = {
     "no name": greeting(None),
     "a short name": greeting(b"1"),
     "a long name": greeting(bytes(1000)),
-    "an unknown name": greeting(wire.HELLO.pack(99)),
+    "an unknown name": greeting(HELLO.pack(99)),
     "nothing": greeting(b""),
 }
 
@@ -115,7 +117,7 @@ STRANGERS = {
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 @pytest.mark.parametrize("name", STRANGERS)
 def test_a_stranger_is_turned_away_with_a_note_and_changes_nothing(name: str, shared: bool) -> None:
-    def come_second(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+    def come_second(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         STRANGERS[name](endpoint, key)
         serve(work, endpoint, key, worker)
 
@@ -132,7 +134,7 @@ def test_a_stranger_is_turned_away_with_a_note_and_changes_nothing(name: str, sh
 def test_hundreds_that_say_nothing_keep_no_worker_out(shared: bool) -> None:
     peers: list[socket.socket] = []
 
-    def come_last(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+    def come_last(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         peers.extend(knock(endpoint) for _ in range(200))
         serve(work, endpoint, key, worker)
 
@@ -161,14 +163,14 @@ class Wearisome(Around):
         return super().compute(step, microbatch, prepared, parameters, out)
 
 
-def desert(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+def desert(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
     serve(Wearisome(work), endpoint, key, worker)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 def test_a_worker_that_says_it_is_another_takes_nobodys_place(shared: bool) -> None:
-    def pretend(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
-        greeting(wire.HELLO.pack(1))(endpoint, key)
+    def pretend(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        greeting(HELLO.pack(1))(endpoint, key)
         serve(work, endpoint, key, worker)
 
     _, work, data = made_run()
@@ -183,8 +185,8 @@ def test_a_worker_that_says_it_is_another_takes_nobodys_place(shared: bool) -> N
 
 
 def test_a_worker_that_takes_the_place_of_one_on_its_way_does_not_stay() -> None:
-    def usurp(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
-        with wire.connect(endpoint, key, worker + 1) as connection, suppress(EOFError, OSError):
+    def usurp(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        with connect(endpoint, key, worker + 1) as connection, suppress(EOFError, OSError):
             connection.send_bytes(b"nonsense")
             connection.recv_bytes()
 
@@ -220,7 +222,7 @@ def test_workers_end_in_peace_when_the_server_hangs_up(shared: bool) -> None:
 
 
 def test_the_door_for_other_nodes_is_on_the_nodes_own_address_only() -> None:
-    def look_around(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+    def look_around(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         knock(endpoint).close()
         port = endpoint.address[1]
         with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", int(port)), timeout=30):
@@ -234,7 +236,7 @@ def test_the_door_for_other_nodes_is_on_the_nodes_own_address_only() -> None:
 
 @pytest.mark.slow
 def test_workers_that_cannot_prove_themselves_end_the_start_with_their_reason() -> None:
-    def forget_the_key(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+    def forget_the_key(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         serve(work, endpoint, b"a wrong key", worker)
 
     _, work, data = made_run()
@@ -269,7 +271,7 @@ def test_a_worker_that_never_comes_ends_the_start_at_its_deadline() -> None:
 def test_a_run_goes_on_while_a_worker_does_not_come_and_its_end_sends_off_who_is_at_the_door(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire, "HANDSHAKE_SECONDS", 100.0)
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 100.0)
     crew = Waiting(False)
     with closing(running(crew, fail, workers="1:2")) as server:
         step_until(server, lambda: len(crew.endpoints) == 2)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.parallel.stream import Reading, Stream, announced
+from cnnpar.parallel.direct.framing import FrameStream, Reading, announced
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
@@ -35,10 +35,10 @@ def collecting(frames: list[bytes], most: int = MOST) -> Callable[[], Reading]:
 
 
 @contextmanager
-def stream_from(reading: Callable[[], Reading]) -> Iterator[tuple[Stream, socket.socket]]:
+def stream_from(reading: Callable[[], Reading]) -> Iterator[tuple[FrameStream, socket.socket]]:
     """A stream, and what its peer writes to."""
     ours, theirs = socket.socketpair()
-    stream = Stream(ours, reading)
+    stream = FrameStream(ours, reading)
     with theirs:
         yield stream, theirs
     stream.close()

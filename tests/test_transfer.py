@@ -14,7 +14,7 @@ from cnnpar.config.resolve import resolve, to_tables
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
-from cnnpar.state import first_state
+from cnnpar.training.state import first_state
 from cnnpar.transfer import transfer
 from tests.test_checkpoint import file_of
 from tests.test_cli import call

@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel import wire
-from cnnpar.parallel.plan import Node, Span
+from cnnpar.parallel.direct import handshake
+from cnnpar.parallel.direct.handshake import Listener, authenticate, connect
+from cnnpar.parallel.direct.messages import pack_answer, pack_job, unpack_answer, unpack_job
+from cnnpar.parallel.direct.shared_memory import SharedMemory
+from cnnpar.parallel.tree import Node, Span
 from cnnpar.parallel.work import Block, Kind, Step
 
 pytestmark = pytest.mark.usefixtures("in_time")
@@ -25,8 +28,8 @@ rows = st.tuples(st.integers(0, 255), u32, u32, st.floats(allow_nan=False), st.i
 @given(jobs)
 def test_a_job_comes_out_of_the_wire_as_it_went_in(fields: tuple[int, Kind, int, int, int, int, bool]) -> None:
     job, kind, epoch, number, start, stop, fresh = fields
-    frame = wire.pack_job(job, Step(kind, epoch, number), Span(start, stop), fresh)
-    assert wire.unpack_job(frame) == (job, Step(kind, epoch, number), Span(start, stop), fresh)
+    frame = pack_job(job, Step(kind, epoch, number), Span(start, stop), fresh)
+    assert unpack_job(frame) == (job, Step(kind, epoch, number), Span(start, stop), fresh)
 
 
 @given(st.floats(0, 1e9), st.lists(rows, max_size=9), st.booleans())
@@ -34,12 +37,12 @@ def test_an_answer_comes_out_of_the_wire_as_it_went_in(
     seconds: float, fields: list[tuple[int, int, int, float, int]], vectors: bool
 ) -> None:
     blocks = [Block(Node(level, number), slot, Sums(loss, hits, hits)) for level, number, slot, loss, hits in fields]
-    assert wire.unpack_answer(wire.pack_answer(5, seconds, blocks, vectors)) == (5, seconds, blocks, vectors)
+    assert unpack_answer(pack_answer(5, seconds, blocks, vectors)) == (5, seconds, blocks, vectors)
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_as_a_frame(frame: bytes) -> None:
-    for unpack in (wire.unpack_job, wire.unpack_answer):
+    for unpack in (unpack_job, unpack_answer):
         try:
             unpack(frame)
         except ValueError:
@@ -47,23 +50,23 @@ def test_garbage_is_refused_as_a_frame(frame: bytes) -> None:
 
 
 def test_shared_memory_has_no_name_and_outlives_its_descriptor() -> None:
-    memory = wire.SharedMemory.create((3, 4))
+    memory = SharedMemory.create((3, 4))
     memory.array[:] = 7
     assert str(Path(f"/proc/self/fd/{memory.descriptor}").readlink()).startswith("/memfd:")
     memory.close()
     assert memory.array.sum() == 84
 
 
-def first_knock(door: wire.Door) -> socket.socket:
+def first_knock(door: Listener) -> socket.socket:
     select.select([door], [], [])
-    return door.knock()
+    return door.accept()
 
 
 def test_a_peer_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.05)
     ours, theirs = socket.socketpair()
     with theirs, pytest.raises(ConnectionError, match=r"no word for 0.05 s"):
-        wire.greet(ours, b"key")
+        authenticate(ours, b"key")
     assert ours.fileno() == -1
 
 
@@ -71,14 +74,14 @@ def test_a_peer_that_hangs_up_is_told_of_in_plain_words() -> None:
     ours, theirs = socket.socketpair()
     theirs.shutdown(socket.SHUT_WR)
     with theirs, pytest.raises(ConnectionError, match=r"^it hung up$"):
-        wire.greet(ours, b"key")
+        authenticate(ours, b"key")
 
 
 def test_a_worker_that_is_sent_away_from_a_crowded_door_tries_again() -> None:
-    with closing(wire.Door(None)) as door, ThreadPoolExecutor(1) as pool:
-        connected = pool.submit(wire.connect, door.endpoint, b"key", 7)
+    with closing(Listener(None)) as door, ThreadPoolExecutor(1) as pool:
+        connected = pool.submit(connect, door.endpoint, b"key", 7)
         for _ in range(3):
             first_knock(door).close()
-        peer, worker = wire.greet(first_knock(door), b"key")
+        peer, worker = authenticate(first_knock(door), b"key")
         with peer, connected.result():
             assert worker == 7

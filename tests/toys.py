@@ -17,18 +17,21 @@ from cnnpar.config.sections import Config, Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel.crew import Crew, Started
-from cnnpar.parallel.direct import Direct
-from cnnpar.parallel.mailbox import Mailbox
-from cnnpar.parallel.plan import Span
+from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.launcher import Launcher, Started
+from cnnpar.parallel.direct.mailbox import Mailbox
+from cnnpar.parallel.direct.transport import DirectTransport
+from cnnpar.parallel.direct.worker import serve
+from cnnpar.parallel.in_process import InProcess
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import Answer, Event, InProcess, Lost, Note
-from cnnpar.parallel.wire import Endpoint
-from cnnpar.parallel.work import Kind, Prepared, Step, Training, Vector, Work
-from cnnpar.parallel.worker import serve
-from cnnpar.state import TrainState, first_state
-from cnnpar.training import train
+from cnnpar.parallel.transport import Answer, Event, Lost, Note
+from cnnpar.parallel.tree import Span
+from cnnpar.parallel.work import Kind, Prepared, Step, Work
+from cnnpar.training.loop import train
+from cnnpar.training.microbatch import Training
+from cnnpar.training.state import TrainState, first_state
 
 LAYERS: tuple[dict[str, Any], ...] = (
     {"type": "conv2d", "channels": 3, "kernel": 3},
@@ -264,10 +267,10 @@ class Processes:
         self.news.close()
 
 
-class Watched(Direct):
+class Watched(DirectTransport):
     """Remembers who was given what, and who answered."""
 
-    def __init__(self, work: Work, crew: Crew) -> None:
+    def __init__(self, work: Work, crew: Launcher) -> None:
         super().__init__(work, crew, 60.0)
         self.given: dict[int, Span] = {}
         self.answered: list[int] = []

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
+Vector: TypeAlias = NDArray[np.float32]  # (n,): all parameters of a network, and buffers behind them
 Pair: TypeAlias = tuple[int, int]  # (height, width)
 
 Number = TypeVar("Number", bound=np.generic)

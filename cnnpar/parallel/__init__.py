@@ -1,4 +1,4 @@
 """The engine: cut a batch into spans, have workers compute them, add the results up in one fixed order.
 
-Only this folder may import ray, and only `attach.py`, `cluster.py`, `actor.py` and `ray_store.py` do.
+It knows vectors, not layers. Only `on_ray/` imports ray.
 """

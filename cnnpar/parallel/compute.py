@@ -5,9 +5,10 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums, add_sums
-from cnnpar.parallel.plan import Node, Span, Tree, slots_needed
-from cnnpar.parallel.work import Block, Kind, Prepared, Step, Vector, Work
+from cnnpar.parallel.tree import Node, Span, Tree, slots_needed
+from cnnpar.parallel.work import Block, Kind, Prepared, Step, Work
 
 Slots = NDArray[np.float32]  # (n, size): one row for each value that a span may hold at a time
 

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError, Stopped
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums, add_sums
-from cnnpar.parallel.actions import Action, Drop, Fail, Finish, Start
-from cnnpar.parallel.plan import Tree
-from cnnpar.parallel.schedule import Schedule
+from cnnpar.parallel.scheduling.actions import Action, Drop, Fail, Finish, Start
+from cnnpar.parallel.scheduling.scheduler import Scheduler
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Transport
-from cnnpar.parallel.work import Kind, Step, Vector, Work
+from cnnpar.parallel.tree import Tree
+from cnnpar.parallel.work import Kind, Step, Work
 
 _GLANCE = 0.2  # seconds between two looks at whether the run is to stop
 _PAUSED = 1.0  # seconds that this process did nothing: then it was stopped, or the machine was
@@ -49,7 +50,7 @@ class Server:
         """`warn` gets a line of text; once `stopped()`, steps and evaluations end at once in `Stopped`."""
         self._work = work
         self._transport = transport
-        self._schedule = Schedule(engine)
+        self._schedule = Scheduler(engine)
         self._warn = warn
         self._stopped = stopped
         self._clock = clock

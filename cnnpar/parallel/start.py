@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.fingerprint import use_one_thread
-from cnnpar.parallel.ray_settings import prepare_ray
+from cnnpar.parallel.in_process import InProcess
+from cnnpar.parallel.on_ray.environment import prepare_ray
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import InProcess, Transport
+from cnnpar.parallel.transport import Transport
 from cnnpar.parallel.work import Kind, Work
 
 
@@ -28,17 +29,17 @@ def start(
         transport = InProcess(work.with_data(data))
     else:
         prepare_ray(settings)
-        from cnnpar.parallel.cluster import Cluster  # ray is imported by those who use it
+        from cnnpar.parallel.on_ray.cluster import Cluster  # ray is imported by those who use it
 
         cluster = Cluster(settings, work, data)
         if settings.transport == "direct":
-            from cnnpar.parallel.direct import Direct
+            from cnnpar.parallel.direct.transport import DirectTransport
 
-            transport = Direct(work, cluster, settings.start_timeout)
+            transport = DirectTransport(work, cluster, settings.start_timeout)
         else:
-            from cnnpar.parallel.ray_store import RayStore
+            from cnnpar.parallel.on_ray.transport import RayTransport
 
-            transport = RayStore(cluster)
+            transport = RayTransport(cluster)
     server = Server(work, transport, settings, warn, stopped)
     try:
         server.open()

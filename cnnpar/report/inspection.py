@@ -20,8 +20,8 @@ from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.report.page import page
-from cnnpar.state import EpochRecord, TrainState
 from cnnpar.text import plain
+from cnnpar.training.state import EpochRecord, TrainState
 
 
 def describe(payload: Payload, network: Network, state: TrainState) -> str:

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from cnnpar.rates import Curve
 from cnnpar.report.plots import TRAINING, VALIDATION, dress, write
+from cnnpar.training.lr_curve import Curve
 
 _ROWS = 12  # of the table, about
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from cnnpar.data.batches import batch_indices, steps_per_epoch
 from cnnpar.data.dataset import Dataset
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums, add_sums
 from cnnpar.parallel.compute import slots_shape
-from cnnpar.parallel.plan import Node, Tree, microbatch_count
 from cnnpar.parallel.server import Evaluation, Value
-from cnnpar.parallel.work import Kind, Prepared, Step, Vector, Work
+from cnnpar.parallel.tree import Node, Tree, microbatch_count
+from cnnpar.parallel.work import Kind, Prepared, Step, Work
 
 SHAPES = 500  # works that differ in batch size, microbatch, steps and samples
 PIECE = 6  # microbatches in one step of an evaluation

@@ -13,10 +13,11 @@ from random import Random
 import numpy as np
 
 from cnnpar.config.sections import Engine
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel.plan import Node, Span
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Note
-from cnnpar.parallel.work import Kind, Step, Vector
+from cnnpar.parallel.tree import Node, Span
+from cnnpar.parallel.work import Kind, Step
 from simulation.faults import Faults
 from simulation.timeline import Timeline
 from simulation.watch import Broken, Job, Watch

@@ -13,11 +13,12 @@ from cnnpar import optim
 from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError
 from cnnpar.nn.network import Network
+from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
 from cnnpar.optim.schedules import learning_rate
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
-from cnnpar.state import EpochRecord, TrainState, Vector
+from cnnpar.training.state import EpochRecord, TrainState
 
 _ADVICE = "start a new run with a lower optimizer.learning_rate"
 

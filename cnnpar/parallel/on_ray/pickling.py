@@ -27,7 +27,7 @@ _OPTIONS = (
 _Field = tuple[str, Any, Any]  # name, default, and what makes one; NODEFAULT where there is none
 
 
-def wrap(work: Work) -> bytes:
+def pickle_work(work: Work) -> bytes:
     """The work without its data. Raises InputError that says what of a layer of one's own cannot be sent."""
     buffer = io.BytesIO()
     with ExitStack() as by_value:
@@ -39,7 +39,7 @@ def wrap(work: Work) -> bytes:
     return buffer.getvalue()
 
 
-def unwrap(parcel: bytes) -> Work:
+def unpickle_work(parcel: bytes) -> Work:
     """The work that was wrapped by this run's own driver."""
     work: Work = pickle.loads(parcel)
     return work

@@ -12,10 +12,13 @@ import ray
 
 from cnnpar.data.dataset import Dataset
 from cnnpar.fingerprint import Fingerprint, fingerprint, use_one_thread
-from cnnpar.parallel import parcel, wire, worker
+from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import Computer, slots_shape
-from cnnpar.parallel.plan import Span
-from cnnpar.parallel.work import Block, Kind, Step, Vector, Work
+from cnnpar.parallel.direct import worker
+from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.on_ray.pickling import unpickle_work
+from cnnpar.parallel.tree import Span
+from cnnpar.parallel.work import Block, Kind, Step, Work
 
 Stored = tuple["ray.ObjectRef[Vector]", "ray.ObjectRef[Vector]", tuple[str, ...]]  # images, labels, class names
 
@@ -43,7 +46,7 @@ class Worker:
     @cached_property
     def _work(self) -> Work:
         """Unwrapped by a call: of an error in `__init__`, Ray tells no more than that the process died."""
-        return parcel.unwrap(self._wrapped).with_data(
+        return unpickle_work(self._wrapped).with_data(
             {
                 kind: Dataset(ray.get(images), ray.get(labels), names)
                 for kind, (images, labels, names) in self._stored.items()
@@ -55,7 +58,7 @@ class Worker:
         _ = self._work
         return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
 
-    def serve(self, endpoint: wire.Endpoint, key: bytes, number: int) -> None:
+    def serve(self, endpoint: Endpoint, key: bytes, number: int) -> None:
         """The direct transport's one long call, as that worker of it."""
         worker.serve(self._work, endpoint, key, number)
 

@@ -11,7 +11,7 @@ import ray
 
 from cnnpar.config.sections import Engine
 from cnnpar.errors import InputError, RunError
-from cnnpar.parallel.ray_settings import meant_address
+from cnnpar.parallel.on_ray.environment import meant_address
 
 # The first words of an HTTP/2 client, which is what Ray's head expects of whoever connects (RFC 9113, section 3.4).
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])

@@ -1,30 +1,20 @@
 """The server's end of one worker's connection: jobs go out, and only the answer that was asked for comes in."""
 
 import socket
-from typing import Protocol
 
-from cnnpar.parallel import wire
+from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import Slots
-from cnnpar.parallel.plan import Span, covers
-from cnnpar.parallel.stream import Reading, Stream, announced
+from cnnpar.parallel.direct.framing import FrameStream, Reading, announced
+from cnnpar.parallel.direct.messages import MAXIMUM_ANSWER, pack_job, unpack_answer
 from cnnpar.parallel.transport import Answer
-from cnnpar.parallel.work import Step, Vector
+from cnnpar.parallel.tree import Span, covers
+from cnnpar.parallel.work import Step, Work
 
 
-class Asked(Protocol):
-    """What is asked of a work: see `cnnpar.parallel.work.Work`."""
-
-    def microbatches(self, step: Step) -> int:
-        """Leaves of the step's reduction tree."""
-
-    def length(self, step: Step) -> int:
-        """Floats that a microbatch yields besides its sums."""
-
-
-class Link:
+class WorkerConnection:
     """A connection, and the buffers in which the worker's gradients lie or arrive."""
 
-    def __init__(self, worker: int, peer: socket.socket, work: Asked, slots: Slots, shared: bool) -> None:
+    def __init__(self, worker: int, peer: socket.socket, work: Work, slots: Slots, shared: bool) -> None:
         self.worker = worker
         self.answers: list[Answer] = []
         self.outdated = True  # whether the worker's own copy of the parameters is; shared ones never are
@@ -32,13 +22,13 @@ class Link:
         self._slots = slots
         self._shared = shared
         self._job: tuple[int, Step, Span] | None = None  # what the worker is at
-        self.stream = Stream(peer, self._read)
+        self.stream = FrameStream(peer, self._read)
 
     def send(self, job: int, step: Step, span: Span, parameters: Vector) -> None:
         """A job, with the parameters where the worker has not got them. Raises OSError."""
         fresh = self.outdated and not self._shared
         self._job = job, step, span
-        self.stream.send(memoryview(wire.pack_job(job, step, span, fresh)))
+        self.stream.send(memoryview(pack_job(job, step, span, fresh)))
         if fresh:
             self.stream.send(parameters.data)
             self.outdated = False
@@ -46,10 +36,10 @@ class Link:
     def _read(self) -> Reading:
         """One answer after the other. Raises ValueError for what is no answer to this worker's job."""
         while True:
-            frame = bytearray((yield from announced(wire.MAXIMUM_ANSWER)))
+            frame = bytearray((yield from announced(MAXIMUM_ANSWER)))
             if frame:
                 yield memoryview(frame)
-            job, seconds, blocks, vectors = wire.unpack_answer(bytes(frame))
+            job, seconds, blocks, vectors = unpack_answer(bytes(frame))
             if self._job is None or job != self._job[0]:
                 raise ValueError(f"an answer to job {job}, which it does not have")
             _, step, span = self._job

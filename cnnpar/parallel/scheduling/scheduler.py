@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import count
 
 from cnnpar.config.sections import Engine
-from cnnpar.parallel.actions import Action, Assign, Drop, Fail, Finish, Start
-from cnnpar.parallel.plan import Span, first_run
-from cnnpar.parallel.speeds import Speeds
+from cnnpar.parallel.scheduling.actions import Action, Assign, Drop, Fail, Finish, Start
+from cnnpar.parallel.scheduling.speeds import Speeds
+from cnnpar.parallel.tree import Span, first_run
 
 _PATIENCE = 5  # deadlines until a late worker is given up
 _LONGEST_PAUSE = 60.0  # seconds between tries to start a worker
@@ -33,7 +33,7 @@ class _Task:
     void: bool = False  # nobody needs the answer, but for what it tells of the worker's speed
 
 
-class Schedule:
+class Scheduler:
     """Deals the microbatches of one step after the other to the workers that are there, and asks for new ones."""
 
     def __init__(self, engine: Engine) -> None:

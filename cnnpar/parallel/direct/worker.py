@@ -4,32 +4,34 @@ import time
 
 import numpy as np
 
-from cnnpar.parallel import wire
 from cnnpar.parallel.compute import Computer, slots_shape
+from cnnpar.parallel.direct.handshake import Endpoint, connect
+from cnnpar.parallel.direct.messages import JOB, pack_answer, unpack_job
+from cnnpar.parallel.direct.shared_memory import receive_memory
 from cnnpar.parallel.work import Work
 
 
-def serve(work: Work, endpoint: wire.Endpoint, key: bytes, worker: int) -> None:
+def serve(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
     """A worker's life: connect to the server, then answer jobs until it hangs up."""
-    with wire.connect(endpoint, key, worker) as connection:
+    with connect(endpoint, key, worker) as connection:
         shapes = (work.size,), slots_shape(work)
         if endpoint.shared:
-            parameters, slots = wire.receive_memory(connection, *shapes)
+            parameters, slots = receive_memory(connection, *shapes)
         else:
             parameters, slots = (np.empty(shape, np.float32) for shape in shapes)
         computer = Computer(work, slots)
         while True:
             try:
-                frame = connection.recv_bytes(wire.JOB.size)
+                frame = connection.recv_bytes(JOB.size)
             except (EOFError, ConnectionError):
                 return
-            job, step, span, fresh = wire.unpack_job(frame)
+            job, step, span, fresh = unpack_job(frame)
             if fresh:
                 connection.recv_bytes_into(parameters.data)
             began = time.perf_counter()
             blocks = computer.compute(step, span, parameters)
             length = 0 if endpoint.shared else work.length(step)
-            answer = wire.pack_answer(job, time.perf_counter() - began, blocks, bool(length))
+            answer = pack_answer(job, time.perf_counter() - began, blocks, bool(length))
             try:
                 connection.send_bytes(answer)
                 for block in blocks if length else ():

@@ -20,12 +20,12 @@ from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
 from cnnpar.fingerprint import differences, fingerprint, handed_on
-from cnnpar.parallel import wire
-from cnnpar.parallel.actor import Description, Worker
-from cnnpar.parallel.attach import attach, first_line
-from cnnpar.parallel.crew import Started
-from cnnpar.parallel.mailbox import Mailbox
-from cnnpar.parallel.parcel import wrap
+from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.launcher import Started
+from cnnpar.parallel.direct.mailbox import Mailbox
+from cnnpar.parallel.on_ray.actor import Description, Worker
+from cnnpar.parallel.on_ray.attach import attach, first_line
+from cnnpar.parallel.on_ray.pickling import pickle_work
 from cnnpar.parallel.transport import Lost, Note
 from cnnpar.parallel.work import Kind, Work
 
@@ -54,7 +54,7 @@ class Cluster:
         self.actors: dict[int, ray.actor.ActorHandle] = {}
         self.descriptions: dict[int, Description] = {}
         self._settings = settings
-        self._wrapped = wrap(work)
+        self._wrapped = pickle_work(work)
         self._serving: dict[int, ray.ObjectRef[None]] = {}
         self._orders: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._bring, name="cnnpar crew", daemon=True)
@@ -78,7 +78,7 @@ class Cluster:
         """Order a worker."""
         self._orders.put(worker)
 
-    def serve(self, worker: int, endpoint: wire.Endpoint, key: bytes) -> None:
+    def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
         """Start the long call of the direct transport."""
         self._serving[worker] = self.actors[worker].serve.remote(endpoint, key, worker)
 

@@ -16,14 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnpar.parallel import wire
+from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import slots_shape
-from cnnpar.parallel.crew import Crew, Started
-from cnnpar.parallel.link import Link
-from cnnpar.parallel.mailbox import Mailbox
-from cnnpar.parallel.plan import Span
+from cnnpar.parallel.direct.connection import WorkerConnection
+from cnnpar.parallel.direct.handshake import Listener, authenticate
+from cnnpar.parallel.direct.launcher import Launcher, Started
+from cnnpar.parallel.direct.mailbox import Mailbox
+from cnnpar.parallel.direct.shared_memory import CAN_SHARE, SharedMemory, send_memory
 from cnnpar.parallel.transport import Event, Joined, Lost, Note
-from cnnpar.parallel.work import Step, Vector, Work
+from cnnpar.parallel.tree import Span
+from cnnpar.parallel.work import Step, Work
 
 _GREETINGS = 64  # handshakes at a time; a worker's takes a moment, so who has waited longest is no worker
 _TOLD = 10  # strangers that people are told of
@@ -39,28 +41,28 @@ class _Call(NamedTuple):
     until: float
 
 
-class Direct:
+class DirectTransport:
     """Workers reached over connections of our own."""
 
-    def __init__(self, work: Work, crew: Crew, start_timeout: float) -> None:
+    def __init__(self, work: Work, crew: Launcher, start_timeout: float) -> None:
         """A worker must have connected `start_timeout` seconds after its process is up."""
         self._work = work
         self._crew = crew
         self._start_timeout = start_timeout
         self._key = secrets.token_bytes(32)
         self._events: list[Event] = []
-        self._links: dict[int, Link] = {}
+        self._links: dict[int, WorkerConnection] = {}
         self._called: dict[int, _Call] = {}
         self._looked_at = 0.0
         self._ask_until = 0.0
-        self._doors: dict[bool, wire.Door] = {}  # open while somebody is awaited
+        self._doors: dict[bool, Listener] = {}  # open while somebody is awaited
         self._greeted: Mailbox[tuple[socket.socket, int, bool] | str] = Mailbox()
         self._guests: deque[socket.socket] = deque()  # whose handshakes are under way
         self._strangers = 0  # turned away
         self._selector = selectors.DefaultSelector()
         self._selector.register(crew.news, selectors.EVENT_READ, lambda _: self._hear())
         self._selector.register(self._greeted, selectors.EVENT_READ, lambda _: self._admit())
-        self._memory = wire.SharedMemory.create((work.size,))
+        self._memory = SharedMemory.create((work.size,))
         self._parameters = self._memory.array
 
     def home(self, parameters: Vector) -> Vector:
@@ -134,17 +136,17 @@ class Direct:
             if not isinstance(news, Started):
                 self._events.append(news)
                 continue
-            shared = news.here and wire.CAN_SHARE
+            shared = news.here and CAN_SHARE
             if shared not in self._doors:
-                door = self._doors[shared] = wire.Door(None if shared else self._crew.host)
+                door = self._doors[shared] = Listener(None if shared else self._crew.host)
                 self._selector.register(door, selectors.EVENT_READ, lambda _, door=door: self._answer_the(door))
             self._called[news.worker] = _Call(shared, news.exact, time.monotonic() + self._start_timeout)
             self._crew.serve(news.worker, self._doors[shared].endpoint, self._key)
 
-    def _answer_the(self, door: wire.Door) -> None:
+    def _answer_the(self, door: Listener) -> None:
         """Somebody knocks: see who it is, while everything else goes on."""
         with suppress(OSError):
-            peer = door.knock()
+            peer = door.accept()
             if len(self._guests) >= _GREETINGS:
                 with suppress(OSError, IndexError):  # it may be done in this very moment
                     self._guests.popleft().shutdown(socket.SHUT_RDWR)
@@ -153,7 +155,7 @@ class Direct:
 
     def _greet(self, peer: socket.socket, shared: bool) -> None:
         try:
-            self._greeted.put((*wire.greet(peer, self._key), shared))
+            self._greeted.put((*authenticate(peer, self._key), shared))
         except OSError as error:
             self._greeted.put(str(error))
         finally:
@@ -175,8 +177,8 @@ class Direct:
             shape = slots_shape(self._work)
             try:
                 if shared:
-                    memory = wire.SharedMemory.create(shape)
-                    wire.send_memory(peer, self._memory, memory)
+                    memory = SharedMemory.create(shape)
+                    send_memory(peer, self._memory, memory)
                     memory.close()
                     slots = memory.array
                 else:
@@ -185,7 +187,7 @@ class Direct:
                 peer.close()
                 self._miss(worker, f"its connection broke ({error})")
                 continue
-            link = self._links[worker] = Link(worker, peer, self._work, slots, shared)
+            link = self._links[worker] = WorkerConnection(worker, peer, self._work, slots, shared)
             self._selector.register(link.stream, selectors.EVENT_READ, partial(self._serve, link))
             self._forget_call(worker)
             self._events.append(Joined(worker, call.exact))
@@ -197,7 +199,7 @@ class Direct:
             more = ", and will do so with others without a word" if self._strangers == _TOLD else ""
             self._events.append(Note(f"turned away a connection that is no worker's ({reason}){more}"))
 
-    def _serve(self, link: Link, mask: int) -> None:
+    def _serve(self, link: WorkerConnection, mask: int) -> None:
         """A worker's connection can be written to or read from."""
         try:
             if mask & selectors.EVENT_WRITE:
@@ -211,11 +213,11 @@ class Direct:
         else:
             self._take(link)
 
-    def _take(self, link: Link) -> None:
+    def _take(self, link: WorkerConnection) -> None:
         self._events += link.answers
         link.answers.clear()
 
-    def _watch(self, link: Link) -> None:
+    def _watch(self, link: WorkerConnection) -> None:
         """Have the selector tell when there is room for what could not be sent yet."""
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.stream.unsent else 0)
         key = self._selector.get_key(link.stream)

@@ -17,7 +17,7 @@ _LONGEST_SHORT = 0x7FFFFFFF
 Reading = Generator[memoryview, None, None]  # yields the buffers that are to be filled, one after the other
 
 
-class Stream:
+class FrameStream:
     """Sends what fits, keeps the rest, and feeds what comes to a reader."""
 
     def __init__(self, peer: socket.socket, reading: Callable[[], Reading]) -> None:

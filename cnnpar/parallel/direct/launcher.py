@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from cnnpar.parallel import wire
-from cnnpar.parallel.mailbox import Mailbox
+from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.mailbox import Mailbox
 from cnnpar.parallel.transport import Lost, Note
 
 
@@ -17,7 +17,7 @@ class Started:
     exact: bool = True  # computes the same bits as the server's process
 
 
-class Crew(Protocol):
+class Launcher(Protocol):
     """Whoever brings the worker processes."""
 
     @property
@@ -31,7 +31,7 @@ class Crew(Protocol):
     def start(self, worker: int) -> None:
         """Begin to bring a worker; does not wait for it."""
 
-    def serve(self, worker: int, endpoint: wire.Endpoint, key: bytes) -> None:
+    def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
         """Have the worker call `worker.serve`; does not wait for it."""
 
     def why_ended(self, worker: int, seconds: float) -> str | None:

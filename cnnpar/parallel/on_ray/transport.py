@@ -3,17 +3,18 @@
 import numpy as np
 import ray
 
-from cnnpar.parallel.attach import first_line
-from cnnpar.parallel.cluster import Cluster
-from cnnpar.parallel.crew import Started
-from cnnpar.parallel.plan import Span
+from cnnpar.nn.shapes import Vector
+from cnnpar.parallel.direct.launcher import Started
+from cnnpar.parallel.on_ray.attach import first_line
+from cnnpar.parallel.on_ray.cluster import Cluster
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost
-from cnnpar.parallel.work import Step, Vector
+from cnnpar.parallel.tree import Span
+from cnnpar.parallel.work import Step
 
 _LOOK = 0.1  # seconds between looks at the cluster's news
 
 
-class RayStore:
+class RayTransport:
     """Workers reached by actor calls."""
 
     def __init__(self, cluster: Cluster) -> None:

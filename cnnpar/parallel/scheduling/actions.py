@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cnnpar.parallel.plan import Span
+from cnnpar.parallel.tree import Span
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""Messages of the direct transport: jobs and answers as frames of a few bytes; nothing is ever unpickled."""
+
+import math
+import struct
+
+from cnnpar.nn.sums import Sums
+from cnnpar.parallel.tree import Node, Span
+from cnnpar.parallel.work import Block, Kind, Step
+
+JOB = struct.Struct("<QBIIII?")  # job, kind, epoch, number, start, stop, whether new parameters follow
+_ANSWER = struct.Struct("<QdI?")  # job, seconds of computing, number of blocks, whether their vectors follow
+_BLOCK = struct.Struct("<BIIdqq")  # level, number, slot, loss, correct, count
+_MAXIMUM_BLOCKS = 256
+MAXIMUM_ANSWER = _ANSWER.size + _MAXIMUM_BLOCKS * _BLOCK.size
+
+
+def pack_job(job: int, step: Step, span: Span, fresh: bool) -> bytes:
+    """A job as the frame that the worker gets; `fresh` says that the next frame has new parameters."""
+    return JOB.pack(job, step.kind, step.epoch, step.number, *span, fresh)
+
+
+def unpack_job(frame: bytes) -> tuple[int, Step, Span, bool]:
+    """The opposite of `pack_job`. Raises ValueError on anything else."""
+    try:
+        job, kind, epoch, number, start, stop, fresh = JOB.unpack(frame)
+        return job, Step(Kind(kind), epoch, number), Span(start, stop), fresh
+    except struct.error as error:
+        raise ValueError(f"not a job: {error}") from error
+
+
+def pack_answer(job: int, seconds: float, blocks: list[Block], vectors: bool) -> bytes:
+    """A worker's answer; `vectors` says that one more frame follows for each block."""
+    parts = [_ANSWER.pack(job, seconds, len(blocks), vectors)]
+    parts += [_BLOCK.pack(*node, slot, *sums) for node, slot, sums in blocks]
+    return b"".join(parts)
+
+
+def unpack_answer(frame: bytes) -> tuple[int, float, list[Block], bool]:
+    """The opposite of `pack_answer`. Raises ValueError on anything else."""
+    try:
+        job, seconds, count, vectors = _ANSWER.unpack_from(frame)
+        fields = list(_BLOCK.iter_unpack(frame[_ANSWER.size :]))
+    except struct.error as error:
+        raise ValueError(f"not an answer: {error}") from error
+    if count != len(fields):
+        raise ValueError(f"not an answer: {len(fields)} blocks instead of {count}")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"not an answer: computed in {seconds} s")
+    return (
+        job,
+        seconds,
+        [Block(Node(level, number), slot, Sums(*sums)) for level, number, slot, *sums in fields],
+        vectors,
+    )
