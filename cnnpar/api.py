@@ -12,18 +12,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar import checkpoint
-from cnnpar.checkpoint import Payload
 from cnnpar.config.resolve import read_toml, resolve
 from cnnpar.config.sections import Config
-from cnnpar.console import StopSignal
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import portable_environment, use_one_thread
 from cnnpar.report.progress import Progress
-from cnnpar.resume import find
-from cnnpar.run import train_run
-from cnnpar.rundir import Place, newest_in
-from cnnpar.summary import Summary
+from cnnpar.run.prepare import prepare
+from cnnpar.run.resume import find
+from cnnpar.run.stop import StopSignal
+from cnnpar.run.summary import Summary
+from cnnpar.run.train import train_run
+from cnnpar.storage.checkpoint import Payload, read
+from cnnpar.storage.packing import unpack
+from cnnpar.storage.rundir import Place, newest_in
 from cnnpar.text import shown
 from cnnpar.training.state import EpochRecord
 
@@ -67,9 +68,9 @@ class Model:
         self.image_shape = payload.preprocessing.image_shape  # (H, W, C)
         self._preprocessing = payload.preprocessing
         self._turn = threading.Lock()  # a network computes in memory that it keeps
-        self.network, state = checkpoint.unpack(payload, source)
+        self.network, state = unpack(payload, source)
         self.weights_sha256 = state.digest
-        with state.judged() as weights:
+        with state.evaluation_weights() as weights:
             self.weights = weights.copy()  # (network.layout.size,): parameters, and buffers behind them
 
     def parameters(self) -> dict[str, NDArray[np.float32]]:
@@ -137,7 +138,8 @@ def train(
     place = Place(Path(run_dir) if run_dir else None, None, name, may_have_begun=str(resume) == "auto")
     main = threading.current_thread() is threading.main_thread()
     with StopSignal() if main else _Unstoppable() as stop:
-        summary = train_run(resolved, place, resumed, Progress("quiet" if quiet else "auto"), stop)
+        run = prepare(resolved, place, resumed)
+        summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
         signal.raise_signal(signal.Signals[summary.stopped_by])
     return Result(summary, Path(summary.checkpoint).absolute())
@@ -146,7 +148,7 @@ def train(
 def load(path: str | Path) -> Model:
     """The model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
     file = newest_in(Path(path))
-    return Model(checkpoint.load(file), str(file))
+    return Model(read(file), str(file))
 
 
 def _plain(value: Any) -> Any:

@@ -36,18 +36,12 @@ _BEYOND_V3 = (
 )
 
 
-# Source files that the weights go through.
-_ARITHMETIC = (
-    "nn/**/*.py",
-    "optim/*.py",
-    "data/augment/*.py",
-    *(f"data/{name}.py" for name in ("balance", "batches", "preprocessing")),
-    *(f"parallel/{name}.py" for name in ("compute", "plan", "work")),
-    "compiling.py",
-    "rng.py",
-    "state.py",
-    "training.py",
-    "transfer.py",
+# Where the source lies that decides bits: these folders and files, but for those within them that cannot.
+_DECIDES = ("nn", "optim", "data", "parallel", "training", "compiling.py", "rng.py", "run/transfer.py")
+_CANNOT = (
+    *("data/readers", "data/load.py"),  # what they read has a digest of its own, the data fingerprint
+    *("parallel/direct", "parallel/on_ray", "parallel/scheduling"),  # they move vectors, and say who computes them
+    *("parallel/start.py", "parallel/transport.py", "training/lr_curve.py"),
 )
 
 
@@ -81,15 +75,28 @@ def fingerprint() -> Fingerprint:
     }
 
 
+def decides_bits(file: str) -> bool:
+    """Tell whether weights depend on a source file, by its path within the package, such as nn/losses.py."""
+
+    def within(places: tuple[str, ...]) -> bool:
+        return any(file == place or file.startswith(f"{place}/") for place in places)
+
+    return within(_DECIDES) and not within(_CANNOT)
+
+
+def code_digest(package: Path) -> str:
+    """Digest the source files of a package that decide bits: one may have been changed, and the version not."""
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        name = file.relative_to(package).as_posix()
+        if decides_bits(name):
+            digest.update(f"{name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 @cache
 def _code() -> str:
-    """A digest over the source files that decide bits: somebody may have changed one, and not the version."""
-    package = Path(__file__).resolve().parent
-    digest = hashlib.sha256()
-    for pattern in _ARITHMETIC:
-        for file in sorted(package.glob(pattern)):
-            digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
+    return code_digest(Path(__file__).resolve().parent)
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:

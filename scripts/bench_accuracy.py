@@ -62,7 +62,7 @@ class Watch(Silent):
     def test(self, state: TrainState) -> None:
         """One more point of the curve."""
         seconds, before = self.clock(), time.monotonic()
-        with state.judged() as weights:
+        with state.evaluation_weights() as weights:
             found = self._server.evaluate(weights, Kind.TEST).sums
         self.curve.append((seconds, state.samples, found.correct / found.count))
         self._paused += time.monotonic() - before
@@ -80,7 +80,7 @@ def course(config: Config, splits: Splits, every: int) -> tuple[Curve, str]:
     try:
         state = first_state(config, network)
         watch = Watch(server, every)
-        train(config, network, work.steps_per_epoch, False, server, state, watch, lambda: False, watch.clock)
+        train(config, work, server, state, watch, lambda: False)
         if watch.curve[-1][1] < state.samples:
             watch.test(state)
         return watch.curve, state.digest

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from cnnpar import optim
-from cnnpar.checkpoint import Payload, load, pack, unpack
 from cnnpar.config.resolve import resolve
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.preprocessing import Preprocessing
@@ -33,7 +32,9 @@ from cnnpar.fingerprint import fingerprint
 from cnnpar.nn.network import Network
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
-from cnnpar.saver import Saver
+from cnnpar.storage.checkpoint import Payload, read
+from cnnpar.storage.packing import pack, unpack
+from cnnpar.storage.saver import Saver
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import TrainState
 
@@ -153,7 +154,7 @@ def plain(content: bytes, path: Path) -> float:
 def loading(path: Path) -> float:
     """Seconds from a file's name to network and state."""
     began = time.perf_counter()
-    unpack(load(path), str(path))
+    unpack(read(path), str(path))
     return time.perf_counter() - began
 
 

@@ -74,16 +74,7 @@ def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: f
 
     def run(duration: float) -> float:
         before, began = state.samples, time.perf_counter()
-        train(
-            settings,
-            network,
-            work.steps_per_epoch,
-            False,
-            server,
-            state,
-            Silent(),
-            lambda: time.perf_counter() - began >= duration,
-        )
+        train(settings, work, server, state, Silent(), lambda: time.perf_counter() - began >= duration)
         return (state.samples - before) / (time.perf_counter() - began)
 
     try:

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 
 from cnnpar import optim
-from cnnpar.checkpoint import Payload, decode, encode, pack, unpack
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
@@ -22,6 +21,8 @@ from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.report.inspection import describe
+from cnnpar.storage.checkpoint import Payload, decode, encode
+from cnnpar.storage.packing import pack, unpack
 from cnnpar.text import harmless
 from cnnpar.training.state import TrainState
 

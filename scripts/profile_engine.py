@@ -111,9 +111,7 @@ def profile(
     try:
         with phases.installed(server):
             total = 2 * steps  # the first half warms up
-            cnnpar.training.loop.train(
-                settings, network, work.steps_per_epoch, False, server, state, phases, lambda: state.step >= total
-            )
+            cnnpar.training.loop.train(settings, work, server, state, phases, lambda: state.step >= total)
     finally:
         server.close()
     kept = phases.steps[steps:]

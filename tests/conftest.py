@@ -59,7 +59,7 @@ def in_time() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes ten times as long as a tiny run; tests/test_report_plots.py has a run in its own process draw it."""
-    monkeypatch.setattr("cnnpar.recorder.draw_accuracy", lambda *_: None)
+    monkeypatch.setattr("cnnpar.run.recorder.draw_accuracy", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

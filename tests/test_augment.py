@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cnnpar.checkpoint import decode
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Augment, Train
 from cnnpar.data.augment.augmenter import Augmenter
@@ -19,6 +18,7 @@ from cnnpar.data.augment.geometry import random_offsets
 from cnnpar.data.augment.mixup import Targets
 from cnnpar.errors import InputError
 from cnnpar.parallel.work import Kind, Step
+from cnnpar.storage.checkpoint import decode
 from tests import tiny
 from tests.test_checkpoint import file_of, tree
 from tests.toys import LAYERS, made_run

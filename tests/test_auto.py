@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cnnpar.checkpoint import load
 from cnnpar.config.resolve import read_toml, resolve, to_toml
 from cnnpar.config.sections import Config
 from cnnpar.report.progress import Progress
+from cnnpar.storage.checkpoint import read
 from cnnpar.storage.lock import locked
 from tests.test_cli import call
 from tests.test_resume import Patient, Stopping
@@ -119,7 +119,7 @@ def test_it_goes_on_from_the_checkpoint_before_where_the_newest_is_damaged_and_s
     assert told.endswith("; going on from the one before")
     assert "resumed from run/model.prev.json after 2 epochs" in err
     assert summary["weights_sha256"] == digest
-    assert [load(Path("run", name)).state.epoch for name in ("model.json", "model.prev.json")] == [3, 2]
+    assert [read(Path("run", name)).state.epoch for name in ("model.json", "model.prev.json")] == [3, 2]
 
 
 def test_it_ends_with_2_and_leaves_all_as_it_is_where_no_checkpoint_is_whole(

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnpar.checkpoint import load, unpack
 from cnnpar.optim import follow
 from cnnpar.optim.rules import BLOCK
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
 from tests.tiny import settings, train, write_csv
 
 
@@ -26,14 +27,14 @@ def test_a_run_is_judged_by_its_running_mean_and_trained_as_without(tmp_path: Pa
     csv = write_csv(tmp_path / "data.csv")
     kept = train(settings(csv, train={"ema_decay": 0.9}), tmp_path / "mean")
     plain = train(settings(csv, train={"ema_decay": 0.0}), tmp_path / "plain")
-    _, with_mean = unpack(load(kept.checkpoint), "")
-    network, without = unpack(load(plain.checkpoint), "")
+    _, with_mean = unpack(read(kept.checkpoint), "")
+    network, without = unpack(read(plain.checkpoint), "")
     assert without.average is None
     assert with_mean.average is not None
     assert with_mean.parameters.tobytes() == without.parameters.tobytes()
     assert kept.weights_sha256 != plain.weights_sha256  # the mean is part of what a run has come to
     assert with_mean.history[-1].validation_loss != without.history[-1].validation_loss
-    with with_mean.judged() as weights:
+    with with_mean.evaluation_weights() as weights:
         assert weights.tobytes() == with_mean.average.tobytes()
     assert with_mean.parameters.tobytes() == without.parameters.tobytes()
     assert network.layout.size == len(with_mean.average)

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from cnnpar import optim
-from cnnpar.arrays import Array, flatten
-from cnnpar.checkpoint import decode, encode, pack, unpack
 from cnnpar.config.resolve import resolve
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.report.inspection import describe
+from cnnpar.storage.arrays import Array, flatten
+from cnnpar.storage.checkpoint import decode, encode
+from cnnpar.storage.packing import pack, unpack
 from cnnpar.training.state import TrainState
 from tests.test_checkpoint import file_of, refusal, tree
 from tests.test_checkpoint_faults import change
@@ -139,20 +140,21 @@ CLAIMS: dict[str, Callable[[Tree], Any]] = {
 MEASURE = """
 import resource, sys, time, tracemalloc
 from pathlib import Path
-from cnnpar.checkpoint import load, unpack
 from cnnpar.errors import InputError
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 for path in sorted(Path(sys.argv[1]).iterdir()):
     began = time.process_time()
     try:
-        unpack(load(path), "f")
+        unpack(read(path), "f")
         refused = False
     except InputError:
         refused = True
     seconds = time.process_time() - began
     tracemalloc.start()
     try:
-        unpack(load(path), "f")
+        unpack(read(path), "f")
     except InputError:
         pass
     peak = tracemalloc.get_traced_memory()[1]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.checkpoint import decode, unpack
+from cnnpar.storage.checkpoint import decode
+from cnnpar.storage.packing import unpack
 from tests.test_checkpoint import file_of, refusal, tree
 
 

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar import cli, console
-from cnnpar.checkpoint import decode, load, unpack
+from cnnpar.cli import commands, console
 from cnnpar.errors import InputError
+from cnnpar.storage.checkpoint import decode, read
+from cnnpar.storage.packing import unpack
 from cnnpar.training.state import weights_digest
 from tests.test_checkpoint import file_of, refusal, tree
 from tests.test_checkpoint_claims import CLAIMS
@@ -51,7 +52,7 @@ def test_the_judge_accepts_what_is_genuine_and_notices_a_reader_at_fault(
     assert all(map(forged.judge, genuine))
     twice = genuine[0].replace(b'{"sha256"', b'{"sha256":"","sha256"')
     assert not forged.judge(twice)
-    monkeypatch.setattr("cnnpar.checkpoint.check_json", lambda content: None)
+    monkeypatch.setattr("cnnpar.storage.checkpoint.check_json", lambda content: None)
     with pytest.raises(AssertionError, match="key twice"):
         forged.judge(twice)
     for error in (ValueError("no"), InputError("f: a\nb"), InputError("f: \x1b[2J"), InputError("f: " + "a" * 2000)):
@@ -166,7 +167,7 @@ def test_what_is_accepted_does_not_drive_the_terminal_when_it_is_shown(
         (2, "test", "--from-path", path),
         (2, "train", "--resume", path, "--workers", "0"),
     ):
-        assert console.run(cli.app, [str(argument) for argument in arguments]) == code
+        assert console.run(commands.app, [str(argument) for argument in arguments]) == code
         out, err = capsys.readouterr()
         assert (out + err).replace("\n", "").isprintable(), out + err
 
@@ -187,7 +188,7 @@ def test_the_commands_refuse_a_hostile_file_in_one_line(tmp_path: Path, capsys: 
         content = CLAIMS[claim](payload)
         path.write_bytes(content if isinstance(content, bytes) else file_of(payload))
         for arguments in (["inspect", str(path)], ["inspect", str(path), "--json"], ["test", "--from-path", str(path)]):
-            assert console.run(cli.app, arguments) == 2
+            assert console.run(commands.app, arguments) == 2
             out, err = capsys.readouterr()
             assert not out
             assert err.startswith(f"cnnpar: error: {path}: ")
@@ -205,7 +206,7 @@ def test_weights_of_any_size_are_tested_without_a_traceback(tmp_path: Path) -> N
     weights = np.full(sum(int(np.prod(array["shape"])) for array in payload["parameters"]), 3e38, np.float32)
     change("state.weights_sha256", weights_digest(weights))(payload)
     path.write_bytes(file_of(payload))
-    network, state = unpack(load(path), "")
+    network, state = unpack(read(path), "")
     assert network.loss(state.parameters, np.ones((2, 8, 8, 1), np.float32), np.zeros(2, int)).count == 2
 
 

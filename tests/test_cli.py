@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar import cli, console
-from cnnpar.checkpoint import load, unpack
+from cnnpar.cli import commands, console
 from cnnpar.config.resolve import read_toml, resolve, to_toml
 from cnnpar.config.sections import Config
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
 from tests.tiny import ENTRY, ROOT, command, settings, write_csv
 
 FIELDS = {
@@ -33,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def call(program: str, *arguments: object) -> int:
     """A command in this process: like the real one, without the second that a process takes to start."""
-    app = {"cnnpar": cli.app, "cnnpar-train": cli.train_app, "cnnpar-test": cli.test_app}[program]
+    app = {"cnnpar": commands.app, "cnnpar-train": commands.train_app, "cnnpar-test": commands.test_app}[program]
     return console.run(app, [str(argument) for argument in arguments])
 
 
@@ -149,7 +150,7 @@ def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys
     facts = json.loads(capsys.readouterr().out)
     for name in ("weights_sha256", "exact", "samples"):
         assert facts[name] == summary[name]
-    network, _ = unpack(load(summary["checkpoint"]), "")
+    network, _ = unpack(read(summary["checkpoint"]), "")
     assert (facts["epoch"], facts["step"], facts["parameters"]) == (3, 15, network.layout.size)
 
     assert call("cnnpar-test", "--from-path", "runs/tiny-1", "--json") == 0
@@ -171,7 +172,7 @@ def test_underscores_and_equal_signs_spell_the_same_options(here: Path, capsys: 
     assert call("cnnpar-train", *options, *rest) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["checkpoint"], summary["run_dir"]) == ("out/model_a.json", "runs/train-1")
-    saved = load("out/model_a.json").config
+    saved = read("out/model_a.json").config
     assert (saved.augment.ratio, saved.train.batch_size, saved.data.train) == (4, 32, str(here / "train.csv"))
 
 
@@ -211,7 +212,7 @@ def test_a_diverging_run_ends_with_1_names_the_place_and_leaves_the_last_good_ch
     assert "not finite" in err
     assert "dense1" in err or "conv1" in err
     assert "1e+20" in err
-    _, state = unpack(load("r/model.json"), "")
+    _, state = unpack(read("r/model.json"), "")
     assert np.isfinite(state.parameters).all()
 
 
@@ -229,8 +230,8 @@ def test_help_fits_the_terminal_and_explains_every_option_without_heavy_imports(
 ) -> None:
     program, *arguments = line.split()
     code = (
-        "import sys\nfrom cnnpar import cli\nsys.argv = sys.argv[1:]\n"
-        "try:\n    getattr(cli, sys.argv.pop(1))()\n"
+        "import sys\nfrom cnnpar.cli import commands\nsys.argv = sys.argv[1:]\n"
+        "try:\n    getattr(commands, sys.argv.pop(1))()\n"
         "finally:\n"
         "    heavy = {'numpy', 'scipy', 'matplotlib', 'ray', 'PIL', 'pooch'} & set(sys.modules)\n"
         "    assert not heavy, heavy"
@@ -257,11 +258,11 @@ def test_every_way_to_say_resume_goes_on_with_the_same_run(
     ]
     for epochs, way in enumerate(ways, 2):
         assert call("cnnpar-train", *way, "--epochs", epochs, "--json") == 0
-        assert json.loads(capsys.readouterr().out)["epochs"] == load(run / "model.json").state.epoch == epochs
+        assert json.loads(capsys.readouterr().out)["epochs"] == read(run / "model.json").state.epoch == epochs
     monkeypatch.chdir(run)  # where the data are not: the settings name them relative to where the run began
     moved = ["--train-data", here / "train.csv", "--test-data", here / "test.csv"]
     assert call("cnnpar-train", "--resume", *moved, "--epochs", 7, "--quiet") == 0
-    assert load("model.json").state.epoch == 7
+    assert read("model.json").state.epoch == 7
     assert call("cnnpar-train", "--resume", *moved, "--seed", 1) == 2
     assert "train.seed was 0 and is now 1" in capsys.readouterr().err
     assert everything() <= {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
@@ -270,9 +271,9 @@ def test_every_way_to_say_resume_goes_on_with_the_same_run(
 def test_nobody_is_connected_to_because_a_checkpoint_says_so(here: Path) -> None:
     nobody = ["--workers", 0, "--address", "127.0.0.1:1"]
     assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--run-dir", "r", "--quiet", *nobody) == 0
-    assert load("r/model.json").config.engine.address == "127.0.0.1:1"
+    assert read("r/model.json").config.engine.address == "127.0.0.1:1"
     assert call("cnnpar-train", "--resume", "r", "--epochs", 2, "--quiet") == 0
-    assert load("r/model.json").config.engine.address == ""
+    assert read("r/model.json").config.engine.address == ""
 
 
 @pytest.mark.slow
@@ -317,10 +318,10 @@ def test_a_closed_standard_output_is_no_hindrance(here: Path, monkeypatch: pytes
     ],
 )
 def test_the_first_lines_say_who_computes(workers: object, words: str) -> None:
-    from cnnpar.run import _headline
-    from cnnpar.rundir import RunFiles
+    from cnnpar.parallel.work import Kind
+    from cnnpar.run.headline import facts
     from tests.test_checkpoint import NETWORK
 
     wanted = resolve({"engine": {"workers": workers, "transport": "ray"}})
-    lines = _headline(wanted, NETWORK, "", RunFiles.at(Path("run"), None), None)
+    lines = facts(wanted, NETWORK, {Kind.TRAIN: 5})
     assert f"batches of 64, {words}" in lines[1]

@@ -110,7 +110,7 @@ def test_buffers_are_not_clipped() -> None:
         _, work, data = made_run(settings=wanted)
         network, server = work.network, in_process(work, data)
         state = TrainState(network.init(7), init(wanted.optimizer, network.layout.trained))
-        train(wanted, network, work.steps_per_epoch, False, server, state, Nobody(), lambda: True)  # one step
+        train(wanted, work, server, state, Nobody(), lambda: True)  # one step
         parameters.add(state.parameters[: network.layout.trained].tobytes())
         buffers.add(state.parameters[network.layout.trained :].tobytes())
     assert (len(parameters), len(buffers)) == (4, 1)

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar import console
-from cnnpar.checkpoint import load, unpack
-from cnnpar.cli import train_app
+from cnnpar.cli import console
+from cnnpar.cli.commands import train_app
 from cnnpar.config.resolve import to_toml
 from cnnpar.config.sections import Config
 from cnnpar.errors import RunError
-from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
-from cnnpar.rundir import RunFiles
+from cnnpar.run.recorder import Recorder
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
+from cnnpar.storage.rundir import RunFiles
 from tests.test_checkpoint import made_state, packed
 from tests.test_resume import assert_same_run, wait_for_step
 from tests.tiny import ROOT, settings, train, write_csv
@@ -55,7 +56,7 @@ class Troubled(Progress):
         if step == BEGIN - 1:
             wait_for_step(self.run / "model.json", 1, lambda: None)
         if step == BEGIN:
-            while load(self.run / "model.json").state.epoch == 0:  # then all that was to be saved is
+            while read(self.run / "model.json").state.epoch == 0:  # then all that was to be saved is
                 os.sched_yield()
             self.trouble.enter_context(self.change(self.run))
         if step == SEEN:
@@ -130,7 +131,7 @@ def test_trouble_that_stays_leaves_the_last_good_checkpoint_and_is_told_once_and
         pytest.raises(RunError, match=rf"^{run}/(model|best)\.json: cannot write the newest checkpoint: {reason}"),
     ):
         train(wanted, run, progress=progress)
-    assert unpack(load(run / "model.json"), "")[1].step == BEGIN - 1
+    assert unpack(read(run / "model.json"), "")[1].step == BEGIN - 1
     assert len(progress.about("cannot write the checkpoint")) == 1
     assert len(progress.about("cannot write metrics")) <= 1
     assert not list(run.glob(".*.tmp"))
@@ -164,7 +165,7 @@ def test_settings_and_metrics_that_cannot_be_written_lose_no_checkpoint(tmp_path
     with Troubled(run, unwritable, ends=False) as progress:
         progress.noticed.set()  # the checkpoints are not what is in trouble
         train(wanted, run, progress=progress)
-    assert unpack(load(run / "model.json"), "")[1].epoch == 3
+    assert unpack(read(run / "model.json"), "")[1].epoch == 3
     assert [note.rpartition("/")[2] for note in progress.about("cannot")] == [
         "config.toml: cannot write: Is a directory",
         "metrics.jsonl: cannot write metrics: No space left on device; training goes on",

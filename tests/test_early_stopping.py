@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.checkpoint import load
 from cnnpar.config.sections import BestBy, Config
 from cnnpar.errors import InputError
-from cnnpar.summary import as_text
+from cnnpar.run.summary import as_text
+from cnnpar.storage.checkpoint import read
 from cnnpar.training.state import EpochRecord, TrainState
 from tests.test_cli import call
 from tests.test_resume import Stopping, assert_same_run
@@ -78,13 +78,13 @@ def test_a_run_without_a_better_epoch_ends_early_and_says_so(tmp_path: Path, csv
     text = as_text(summary, None, "")
     assert f"out of patience after epoch {summary.epochs}: no better validation {best_by} since epoch " in text
     assert f"in epoch {summary.best_epoch}: " in text
-    history = load(tmp_path / "run" / "model.json").history
+    history = read(tmp_path / "run" / "model.json").history
     best = history[summary.best_epoch - 1]
     assert (summary.best_validation_accuracy, summary.best_validation_loss) == (
         best.validation_accuracy,
         best.validation_loss,
     )
-    assert load(tmp_path / "run" / "best.json").state.epoch == summary.best_epoch
+    assert read(tmp_path / "run" / "best.json").state.epoch == summary.best_epoch
     whole = train(hopeless(csv, patience=0, ema_decay=0.0, epochs=summary.epochs), tmp_path / "whole")
     assert (whole.weights_sha256, whole.ended_by) == (summary.weights_sha256, "epochs")
 
@@ -127,4 +127,4 @@ def test_out_of_patience_is_no_failure(tmp_path: Path, csv: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     options = ["--set", "train.patience=1", "--set", "optimizer.learning_rate=1e-9", "--epochs", 9, "--workers", 0]
     assert call("cnnpar-train", "--train-data", csv, "--run-dir", "run", "--quiet", *options) == 0
-    assert load("run/model.json").state.epoch < 9
+    assert read("run/model.json").state.epoch < 9

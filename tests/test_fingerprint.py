@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from cnnpar.fingerprint import differences, fingerprint, handed_on, use_one_thread
+from cnnpar.fingerprint import code_digest, differences, fingerprint, handed_on, use_one_thread
 from tests.tiny import LAYERS, ROOT, write_csv
 
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="names kernels of x86-64")
@@ -81,6 +81,30 @@ def test_what_is_handed_on_gives_another_process_the_same_fingerprint() -> None:
     assert json.loads(done.stdout) == fingerprint()
 
 
+def test_a_character_in_a_file_that_decides_bits_is_seen(tmp_path: Path) -> None:
+    """And none elsewhere: written down here once more, by what the files are for."""
+    package = tmp_path / "cnnpar"
+    shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = code_digest(package)
+    seen = set()
+    for file in package.rglob("*.py"):
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        if code_digest(package) != before:
+            seen.add(file.relative_to(package).as_posix())
+        file.write_bytes(content)
+    assert code_digest(package) == before
+
+    everything = {file.relative_to(package).as_posix() for file in package.rglob("*.py")}
+    people = {name for name in everything if name.startswith(("cli/", "report/", "storage/", "config/", "run/"))}
+    ways = {name for name in everything if name.startswith(("parallel/direct/", "parallel/on_ray/"))}
+    ways |= {name for name in everything if name.startswith(("parallel/scheduling/", "data/readers/"))}
+    ways |= {"parallel/start.py", "parallel/transport.py", "data/load.py", "training/lr_curve.py"}
+    door = {"__init__.py", "__main__.py", "api.py", "errors.py", "fingerprint.py", "text.py", "version.py"}
+    assert seen == everything - (people - {"run/transfer.py"}) - ways - door
+    assert {"parallel/server.py", "parallel/tree.py", "training/loop.py", "data/balance.py", "optim/sgd.py"} <= seen
+
+
 @pytest.mark.slow
 @x86
 def test_portable_runs_agree_where_the_machines_own_kernels_differ(settings: Path) -> None:
@@ -122,7 +146,7 @@ def test_a_resume_with_changed_arithmetic_is_refused_and_one_with_other_changes_
     package = settings.parent / "changed" / "cnnpar"
     shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))
     changed = {"PYTHONPATH": str(package.parent)}
-    remark(package / "cli.py")
+    remark(package / "cli" / "commands.py")
     done = run(["--resume", "run", "--epochs", "3"], settings.parent, **changed)
     assert done.returncode == 0, done.stderr
     remark(package / "nn" / "losses.py")

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.checkpoint import load
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
@@ -18,6 +17,7 @@ from cnnpar.nn.layers import Conv2D
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array
 from cnnpar.report.inspection import describe
+from cnnpar.storage.checkpoint import read
 from cnnpar.training.loop import train
 from cnnpar.training.state import first_state
 from tests import tiny
@@ -209,7 +209,7 @@ def test_frozen_arrays_and_their_means_keep_their_bits_with_any_optimizer(optimi
         state.parameters[part.start] = -0.0  # which becomes 0 where a zero is added to it
     state.average[:] = state.parameters
     before = state.parameters.copy()
-    train(settings, network, work.steps_per_epoch, True, in_process(work, data), state, Nobody(), lambda: False)
+    train(settings, work, in_process(work, data), state, Nobody(), lambda: False)
     for vector in (state.parameters, state.average):
         for name, view in network.layout.views(vector).items():
             same = view.tobytes() == network.layout.views(before)[name].tobytes()
@@ -250,7 +250,7 @@ def test_a_run_fine_tunes_what_is_not_frozen_and_goes_on_where_it_was_stopped(tm
     tiny.train(fine("conv1"), tmp_path / "whole", progress=told)
     assert "47 parameters, 20 of them frozen, batches" in told.lines[1]
     before, after = (
-        {array.name: array.data for array in load(path).parameters} for path in (source, tmp_path / "whole/model.json")
+        {array.name: array.data for array in read(path).parameters} for path in (source, tmp_path / "whole/model.json")
     )
     assert [name for name in before if before[name] == after[name]] == ["conv1.weight", "conv1.bias"]
     model = tmp_path / "cut" / "model.json"

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from cnnpar.checkpoint import load, unpack
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
 from cnnpar.report.inspection import describe, outline
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
 from tests.test_checkpoint import NETWORK, made_state, packed
 from tests.test_cli import call
 from tests.tiny import settings, train, write_csv
@@ -22,7 +23,7 @@ def test_inspect_shows_people_the_run_and_its_network(
     train(settings(write_csv(Path("train.csv"))), Path("run"))
     assert call("cnnpar", "inspect", "run") == 0
     text = capsys.readouterr().out
-    network, state = unpack(load("run/model.json"), "")
+    network, state = unpack(read("run/model.json"), "")
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     for words in ("epoch 3 of 3, step 15, 108 samples", state.digest, f"{network.layout.size}", "8 x 8 x 2"):

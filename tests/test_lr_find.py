@@ -7,14 +7,14 @@ from random import Random
 
 import pytest
 
-from cnnpar import cli, console
+from cnnpar.cli import commands, console
 from cnnpar.config.resolve import resolve, to_tables, to_toml
 from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import DivergedError, Stopped
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
-from cnnpar.range_test import range_test
 from cnnpar.report.progress import Progress
+from cnnpar.run.lr_find import losses_by_rate
 from cnnpar.training.lr_curve import Curve, Range
 from cnnpar.training.state import TrainState, first_state
 from tests.several import Several
@@ -34,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: object) -> int:
-    return console.run(cli.app, ["lr-find", *map(str, arguments)])
+    return console.run(commands.app, ["lr-find", *map(str, arguments)])
 
 
 def found(rates: list[float], server: Server | None = None, config: Config | None = None) -> Curve:
@@ -42,9 +42,7 @@ def found(rates: list[float], server: Server | None = None, config: Config | Non
     server = server or in_process(work, data)
     config = config or made
     state = first_state(config, work.network)
-    return range_test(
-        config, work.network, state, rates, work.steps_per_epoch, server, Progress("quiet"), lambda: False
-    )
+    return losses_by_rate(config, work, server, state, rates, Progress("quiet"), lambda: False)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
@@ -96,7 +94,7 @@ def test_the_test_ends_where_a_loss_is_much_worse_or_not_finite() -> None:
         assert len(infinite.losses) == 3  # the loss before the third step was fine yet
     server, state = in_process(work, data), first_state(made, work.network)
     with pytest.raises(Stopped):
-        range_test(made, work.network, state, RATES, work.steps_per_epoch, server, Progress("quiet"), lambda: True)
+        losses_by_rate(made, work, server, state, RATES, Progress("quiet"), lambda: True)
 
 
 def test_a_first_loss_that_is_not_finite_is_told() -> None:

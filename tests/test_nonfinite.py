@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.checkpoint import encode, load, pack, unpack
 from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError, InputError
-from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
-from cnnpar.rundir import RunFiles
-from cnnpar.summary import Summary, as_text
+from cnnpar.run.recorder import Recorder
+from cnnpar.run.summary import Summary, as_text
+from cnnpar.storage.checkpoint import encode, read
+from cnnpar.storage.packing import pack, unpack
+from cnnpar.storage.rundir import RunFiles
 from tests.test_checkpoint import NETWORK, PREPROCESSING, file_of, made_state
 from tests.test_resume import Stopping, assert_same_run, metrics
 from tests.tiny import LAYERS, settings, train, write_csv
@@ -67,7 +68,7 @@ def test_skipped_steps_are_counted_told_and_left_out_of_the_means(tmp_path: Path
     told = [note for note in progress.notes if note.startswith("step ")]
     assert told == [f"step {first} is skipped: the loss is not finite"]  # the others came within ten seconds
     assert first - 1 in digests
-    state = unpack(load(tmp_path / "run" / "model.json"), "")[1]
+    state = unpack(read(tmp_path / "run" / "model.json"), "")[1]
     assert state.skipped == summary.skipped_steps
     assert np.isfinite(state.parameters).all()
     assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, "")
@@ -79,7 +80,7 @@ def test_stopping_after_every_step_changes_nothing_where_steps_are_skipped(tmp_p
     model = tmp_path / "cut" / "model.json"
     for step in range(1, STEPS + 1):
         train(wanted, tmp_path / "cut", model if step > 1 else None, AtStep(step))
-        assert load(model).state.step == step
+        assert read(model).state.step == step
     assert train(wanted, None, model).skipped_steps == whole.skipped_steps > 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
@@ -99,7 +100,7 @@ def test_a_step_that_is_skipped_leaves_parameters_and_optimizer_as_they_are(tmp_
     states = []
     for step in (first - 1, first):
         train(wanted, tmp_path / str(step), progress=AtStep(step))
-        states.append(unpack(load(tmp_path / str(step) / "model.json"), "")[1])
+        states.append(unpack(read(tmp_path / str(step) / "model.json"), "")[1])
     assert states[0].parameters.tobytes() == states[1].parameters.tobytes()
     assert {name: vector.tobytes() for name, vector in states[0].optimizer.items()} == {
         name: vector.tobytes() for name, vector in states[1].optimizer.items()
@@ -110,7 +111,7 @@ def test_a_step_that_is_skipped_leaves_parameters_and_optimizer_as_they_are(tmp_
 def test_an_epoch_of_skipped_steps_only_ends_the_run_and_the_checkpoint_stays_good(tmp_path: Path, csv: Path) -> None:
     with pytest.raises(DivergedError, match="epoch 2: not one of its 5 steps had a finite loss"):
         train(steep(csv, 1e38), tmp_path / "run")
-    state = unpack(load(tmp_path / "run" / "model.json"), "")[1]
+    state = unpack(read(tmp_path / "run" / "model.json"), "")[1]
     assert (state.epoch, state.index) == (1, 0)
     assert np.isfinite(state.parameters).all()
 
@@ -132,7 +133,7 @@ def test_a_gradient_that_overflows_on_its_way_back_is_named_where_it_began(tmp_p
     layers = [LAYERS[3], {"type": "dense", "units": 4}, {"type": "dense"}]
     wanted, model = steep(csv, 1e-9, "stop", layers), tmp_path / "run" / "model.json"
     train(wanted, tmp_path / "run", progress=Stopping(1))
-    payload = load(model)
+    payload = read(model)
     network, state = unpack(payload, "")
     views = network.layout.views(state.parameters)
     views["dense1.weight"][...] = 0  # so that the large weights meet nothing on the way forward

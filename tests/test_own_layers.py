@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 import cnnpar
-from cnnpar import Layer, Workspace, cli, console, register
+from cnnpar import Layer, Workspace, register
+from cnnpar.cli import commands, console
 from cnnpar.errors import InputError, RunError
 from cnnpar.nn.layers import LAYERS, base
 from cnnpar.nn.layers.base import Parameter
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array, Shape
-from cnnpar.nn.user_layers import own_layers
+from cnnpar.nn.user_layers import user_layer_digests
 from tests.tiny import ROOT, write_csv
 
 FACTOR = 2.0
@@ -73,8 +74,8 @@ def test_a_checkpoint_with_a_layer_of_ones_own_is_read_once_it_is_registered_and
     result = cnnpar.train(tables(tmp_path, [{"type": "doubled"}]), run_dir=tmp_path / "run")
     images = np.zeros((3, 8, 8), np.uint8)
     expected = result.model.predict(images)
-    commands = [(cli.test_app, "--from-path"), (cli.app, "inspect")]
-    for app, word in commands:
+    both = [(commands.test_app, "--from-path"), (commands.app, "inspect")]
+    for app, word in both:
         assert console.run(app, [word, str(tmp_path / "run")]) == 0
     capsys.readouterr()
 
@@ -84,7 +85,7 @@ def test_a_checkpoint_with_a_layer_of_ones_own_is_read_once_it_is_registered_and
     )
     with pytest.raises(InputError, match=words):
         _ = cnnpar.load(tmp_path / "run").predict(images)
-    for app, word in commands:
+    for app, word in both:
         assert console.run(app, [word, str(tmp_path / "run")]) == 2
         err = capsys.readouterr().err
         assert "model.json: $.payload.network: layer 3: unknown type 'doubled'" in err
@@ -251,7 +252,7 @@ def test_a_layer_without_source_is_told_by_what_it_was_compiled_to() -> None:
     def digest(body: str) -> str:
         names: dict[str, Any] = {"Layer": Layer, "__name__": "interactive"}
         exec(textwrap.dedent(body), names)  # as in a session, of which no file is left
-        (found,) = own_layers([names["Own"]()]).values()
+        (found,) = user_layer_digests([names["Own"]()]).values()
         return found
 
     body = """
@@ -270,7 +271,7 @@ def test_layers_of_cnnpar_are_none_of_ones_own_and_what_a_class_cannot_send_is_t
     from cnnpar.parallel.on_ray.pickling import pickle_work
 
     network = Network.from_tables([*HEAD, {"type": "relu"}, {"type": "dense"}], (8, 8, 1), 3)
-    assert own_layers(network.layers) == {}
+    assert user_layer_digests(network.layers) == {}
 
     lock = threading.Lock()
 
@@ -320,7 +321,7 @@ def test_constants_wherever_a_class_has_them_are_part_of_its_digest() -> None:
         return Kept()
 
     for kind in ("array", "list", "default"):
-        digests = [own_layers([made(factor, kind)])["layer kept"] for factor in (1.0, 1.0, 3.0)]
+        digests = [user_layer_digests([made(factor, kind)])["layer kept"] for factor in (1.0, 1.0, 3.0)]
         assert digests[0] == digests[1] != digests[2]
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.checkpoint import load
 from cnnpar.config.presets import PRESETS, preset_layers
 from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
+from cnnpar.storage.checkpoint import read
 from tests.test_cli import call
 from tests.tiny import write_csv
 
@@ -63,7 +63,7 @@ def test_files_of_a_run_know_only_layers_and_it_goes_on_with_the_preset_too(
     assert call("cnnpar-train", "--train-data", "train.csv", "--epochs", 1, *options) == 0
     model = read_toml("r/config.toml")["model"]
     assert (model["layers"], "preset" in model) == (preset_layers("resnet8"), False)
-    assert list(load("r/model.json").config.model.layers) == preset_layers("resnet8")
+    assert list(read("r/model.json").config.model.layers) == preset_layers("resnet8")
     assert call("cnnpar-train", "--resume", "r", "--epochs", 2, *options[2:]) == 0
     assert call("cnnpar-train", "--resume", "r", "--epochs", 3, *options[2:-1], "model.preset=resnet20") == 2
 

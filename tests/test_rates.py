@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.errors import InputError
-from cnnpar.report.rates import as_text, draw_rates
+from cnnpar.report.lr_find import as_text, draw_curve
 from cnnpar.training.lr_curve import Curve, Range, smooth
 from tests.test_report_plots import TRAINING, VALIDATION, has_colour, pixels
 
@@ -115,7 +115,7 @@ def test_the_table_fits_80_columns_and_ends_with_what_to_do(name: str) -> None:
 @pytest.mark.parametrize("name", CURVES)
 def test_the_picture_shows_losses_and_marks_and_nothing_runs_out_of_it(tmp_path: Path, name: str) -> None:
     path = tmp_path / "lr-find.png"
-    draw_rates(CURVES[name], path, "$\\frac{$ Learning rates")
+    draw_curve(CURVES[name], path, "$\\frac{$ Learning rates")
     image = pixels(path)
     body = image[80:]  # below the legend
     assert has_colour(body, VALIDATION) or name == "single"

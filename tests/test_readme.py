@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar.cli import app
+from cnnpar.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CHANGELOG.md")}

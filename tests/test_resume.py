@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from cnnpar.checkpoint import encode, load, unpack
 from cnnpar.config.resolve import to_toml
 from cnnpar.errors import InputError
 from cnnpar.report.progress import Progress
-from cnnpar.summary import Summary
+from cnnpar.run.summary import Summary
+from cnnpar.storage.checkpoint import encode, read
+from cnnpar.storage.packing import unpack
 from tests.tiny import LAYERS, Lines, settings, start, train, write_csv
 
 STEPS = 15  # of the whole run; 5 make an epoch
@@ -69,7 +70,7 @@ def history(path: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    digests = [unpack(load(path / name), "")[1].digest for path in (one, other) for name in ("model.json", "best.json")]
+    digests = [unpack(read(path / name), "")[1].digest for path in (one, other) for name in ("model.json", "best.json")]
     assert digests[:2] == digests[2:]
     assert history(one / "model.json") == history(other / "model.json")
     assert metrics(one) == metrics(other)
@@ -127,7 +128,7 @@ def stopped(tmp_path: Path, csv: Path) -> Path:
 
 
 def test_a_checkpoint_from_before_its_layers_had_some_setting_goes_on(csv: Path, stopped: Path) -> None:
-    payload = load(stopped)
+    payload = read(stopped)
     for key in ("groups", "dilation"):
         del payload.network[0][key]
     stopped.write_bytes(encode(payload))
@@ -174,7 +175,7 @@ def test_changed_samples_are_refused(stopped: Path, csv: Path) -> None:
 def test_what_leaves_the_weights_alone_may_change(tmp_path: Path, stopped: Path, csv: Path) -> None:
     whole = train(settings(csv), tmp_path / "whole")
     moved = csv.rename(tmp_path / "moved.csv")
-    spelled_out = load(stopped).network  # the same network, with every default written down
+    spelled_out = read(stopped).network  # the same network, with every default written down
     changed = settings(
         moved,
         data={"test": str(write_csv(tmp_path / "test.csv", seed=2))},
@@ -240,7 +241,7 @@ def test_going_back_to_an_earlier_checkpoint_gives_the_same_run(tmp_path: Path, 
     train(wanted, tmp_path / "whole", progress=Patient(tmp_path / "whole" / "model.json"))
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     checkpoint = tmp_path / "again" / name
-    assert load(checkpoint).state.step < STEPS
+    assert read(checkpoint).state.step < STEPS
     (tmp_path / "again" / "model.json").unlink()
     train(wanted, None, checkpoint)
     assert_same_run(tmp_path / "whole", tmp_path / "again")
@@ -248,7 +249,7 @@ def test_going_back_to_an_earlier_checkpoint_gives_the_same_run(tmp_path: Path, 
 
 def test_the_checkpoint_before_the_last_is_the_epoch_before(tmp_path: Path, csv: Path) -> None:
     train(settings(csv), tmp_path / "run", progress=Patient(tmp_path / "run" / "model.json"))
-    assert [load(tmp_path / "run" / name).state.epoch for name in ("model.json", "model.prev.json")] == [3, 2]
+    assert [read(tmp_path / "run" / name).state.epoch for name in ("model.json", "model.prev.json")] == [3, 2]
 
 
 def test_a_run_goes_on_in_another_directory_without_touching_the_first(
@@ -267,7 +268,7 @@ def test_a_checkpoint_of_another_name_is_left_alone_and_the_run_says_where_it_go
     content, told = kept.read_bytes(), Lines()
     train(settings(csv), None, kept, told)
     assert f"its newest checkpoint will be {tmp_path / 'model.json'}; --to-path puts it elsewhere" in told.lines
-    assert (kept.read_bytes(), load(tmp_path / "model.json").state.epoch) == (content, 3)
+    assert (kept.read_bytes(), read(tmp_path / "model.json").state.epoch) == (content, 3)
     for place, again in (("a", kept), ("a", tmp_path / "a" / "model.json")):
         told = Lines()
         train(settings(csv), tmp_path / place, again, told)
@@ -299,7 +300,7 @@ def test_another_machine_is_refused_unless_allowed_and_then_the_run_is_not_exact
         train(settings(csv), None, stopped)
     summary = train(settings(csv, engine={"allow_inexact": True}), None, stopped)
     assert not summary.exact
-    assert not load(stopped).state.exact
+    assert not read(stopped).state.exact
     again = train(settings(csv), None, stopped)
     assert not again.exact
 
@@ -339,7 +340,7 @@ def test_after_kills_no_step_is_recorded_twice_and_none_is_missing(tmp_path: Pat
         with start("cnnpar-train", *arguments, *resume, cwd=tmp_path) as process:
             wait_for_step(model, steps + 4, process.poll)
             process.kill()
-        steps = unpack(load(model), "")[1].step
+        steps = unpack(read(model), "")[1].step
     assert steps < 108
     train(wanted, None, model)
     train(wanted, tmp_path / "whole")
@@ -348,7 +349,7 @@ def test_after_kills_no_step_is_recorded_twice_and_none_is_missing(tmp_path: Pat
 
 def wait_for_step(path: Path, step: int, finished: Any) -> None:
     """Returns when the checkpoint has reached a step."""
-    while not (path.exists() and load(path).state.step >= step):
+    while not (path.exists() and read(path).state.step >= step):
         assert finished() is None, "the run ended before it was killed"
         os.sched_yield()
 
@@ -357,10 +358,10 @@ def test_a_run_does_not_go_back_over_what_it_has_come_to(tmp_path: Path, csv: Pa
     wanted = settings(csv)
     whole = train(wanted, tmp_path / "run", progress=Patient(tmp_path / "run" / "model.json"))
     older = tmp_path / "run" / "model.prev.json"
-    assert load(older).state.step < whole.steps
+    assert read(older).state.step < whole.steps
     with pytest.raises(InputError, match=r"has come to step 15, model.prev.json only to step"):
         train(wanted, None, older)
-    assert load(tmp_path / "run" / "model.json").state.step == whole.steps
+    assert read(tmp_path / "run" / "model.json").state.step == whole.steps
     elsewhere = train(wanted, tmp_path / "elsewhere", older)
     assert elsewhere.weights_sha256 == whole.weights_sha256
     (tmp_path / "run" / "model.json").write_text("damaged")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cnnpar.errors import InputError
-from cnnpar.rundir import Place, RunFiles, check_new, check_resumed, find_checkpoint, new_run, resumed_run
 from cnnpar.storage.lock import locked
+from cnnpar.storage.rundir import Place, RunFiles, check_new, check_resumed, find_checkpoint, new_run, resumed_run
 
 
 @pytest.fixture(autouse=True)

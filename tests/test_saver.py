@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cnnpar.checkpoint import Payload, encode, load, unpack
 from cnnpar.errors import RunError
-from cnnpar.saver import Saver
+from cnnpar.storage.checkpoint import Payload, encode, read
+from cnnpar.storage.packing import unpack
+from cnnpar.storage.saver import Saver
 from tests.test_checkpoint import made_state, packed
 from tests.tiny import ROOT
 
@@ -24,7 +25,7 @@ def payload(step: int) -> Payload:
 
 
 def step_of(path: Path) -> int:
-    _, state = unpack(load(path), str(path))
+    _, state = unpack(read(path), str(path))
     assert state.parameters[0] == state.step
     return state.step
 
@@ -158,7 +159,7 @@ def test_what_failed_is_not_tried_again_once_there_is_a_newer_state(
             raise OSError(28, "full")
         return encode(what)
 
-    monkeypatch.setattr("cnnpar.saver.encode", slow)
+    monkeypatch.setattr("cnnpar.storage.saver.encode", slow)
     path = tmp_path / "model.json"
     saver = Saver(lambda _: None)
     saver.save(path, payload(5))

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from cnnpar.checkpoint import load, unpack
 from cnnpar.config.resolve import to_toml
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
 from tests.test_cli import call
 from tests.test_resume import assert_same_run
 from tests.tiny import ROOT, settings, start, train, write_csv
@@ -34,9 +35,9 @@ def storm(event, arguments):
         os.kill(os.getpid(), number)
 sys.addaudithook(storm)
 atexit.register(lambda: os.kill(os.getpid(), number))
-from cnnpar import cli
+from cnnpar.cli import commands
 sys.argv = ["cnnpar-train", *sys.argv[3:]]
-cli.main_train()
+commands.main_train()
 """
 
 
@@ -66,7 +67,7 @@ def test_a_storm_of_signals_from_any_moment_on_ends_in_a_good_checkpoint_and_not
     assert (done.returncode, done.stderr) == (code, "")
     assert f"stopped by {number.name} after step " in done.stdout
     assert "weights sha256" in done.stdout
-    state = unpack(load("run/model.json"), "")[1]
+    state = unpack(read("run/model.json"), "")[1]
     assert f"{state.step:,}; go on with" in done.stdout
     assert {path.name for path in Path("run").iterdir()} <= {
         *("model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml", "accuracy.png")
@@ -90,7 +91,7 @@ def test_a_signal_saves_and_the_command_that_is_printed_goes_on(here: Path, caps
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
     assert time.monotonic() - began < 3  # then `ray job stop` kills
-    stopped = load("my model.json").state
+    stopped = read("my model.json").state
     assert Path("my run/accuracy.png").read_bytes().startswith(b"\x89PNG")
     lines = out.splitlines()
     place = next(i for i, line in enumerate(lines) if line.startswith("stopped by SIGINT after step "))

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import cnnpar
-from cnnpar.checkpoint import load, unpack
 from cnnpar.config.resolve import resolve, to_tables
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
+from cnnpar.run.transfer import transfer
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
 from cnnpar.training.state import first_state
-from cnnpar.transfer import transfer
 from tests.test_checkpoint import file_of
 from tests.test_cli import call
 from tests.test_resume import Stopping, assert_same_run
@@ -45,7 +46,7 @@ def test_arrays_of_the_same_name_and_shape_are_taken_as_they_are_judged_and_othe
     network = Network.from_tables(WIDER, (8, 8, 1), 3)
     state, fresh = first_state(wanted, network), first_state(wanted, network)
     found = transfer(str(source), network, state)
-    other, trained = unpack(load(source), "")
+    other, trained = unpack(read(source), "")
     assert trained.average is not None
     theirs, here, before = (
         layout.views(vector)
@@ -103,11 +104,11 @@ def test_a_run_tells_what_it_begins_with_and_is_as_good_at_once(tmp_path: Path, 
     one_step: dict[str, Any] = {"optimizer": {"learning_rate": 1e-9}, "train": {"epochs": 1}}
     summary = train(begun(source, csv, **one_step), tmp_path / "run", progress=told)
     assert told.lines[-1] == f"begins with 8 of 8 arrays from {source}"
-    before = load(source).history[-1]
-    after = load(summary.checkpoint).history[-1]
+    before = read(source).history[-1]
+    after = read(summary.checkpoint).history[-1]
     assert after.validation_accuracy == before.validation_accuracy
     assert abs((after.validation_loss or 0) - (before.validation_loss or 0)) < 0.01  # only batchnorm1.mean has moved
-    assert load(summary.checkpoint).state.initial_sha256 == load(source).state.weights_sha256
+    assert read(summary.checkpoint).state.initial_sha256 == read(source).state.weights_sha256
 
 
 def test_wherever_it_is_stopped_a_run_goes_on_without_the_checkpoint_that_it_began_with(
@@ -170,7 +171,7 @@ def test_inspect_shows_what_a_run_began_with(
     tmp_path: Path, csv: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(begun(source, csv, train={"epochs": 1}), tmp_path / "run")
-    digest = load(source).state.weights_sha256
+    digest = read(source).state.weights_sha256
     assert call("cnnpar", "inspect", tmp_path / "run", "--json") == 0
     assert f'"initial_sha256":"{digest}"' in capsys.readouterr().out
     assert call("cnnpar", "inspect", tmp_path / "run") == 0
@@ -183,9 +184,9 @@ def test_a_checkpoint_that_says_nothing_of_its_beginning_is_of_a_run_that_began_
     tree = json.loads(source.read_bytes())["payload"]
     del tree["state"]["initial_sha256"], tree["config"]["model"]["init_from"]
     source.write_bytes(file_of(tree))
-    assert unpack(load(source), "")[1].initial_sha256 == ""
+    assert unpack(read(source), "")[1].initial_sha256 == ""
     tree["state"]["initial_sha256"] = "0" * 64
     source.write_bytes(file_of(tree))
     with pytest.raises(InputError, match=r"state\.initial_sha256: '0+\.\.\. does not fit"):
-        unpack(load(source), "")
-    assert np.isfinite(load(source).parameters[0].vector()).all()
+        unpack(read(source), "")
+    assert np.isfinite(read(source).parameters[0].vector()).all()

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.checkpoint import load
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
-from cnnpar.console import StopSignal
 from cnnpar.report.progress import Progress
-from cnnpar.resume import Resume
-from cnnpar.run import train_run
-from cnnpar.rundir import Place
-from cnnpar.summary import Summary
+from cnnpar.run.prepare import prepare
+from cnnpar.run.resume import Resume
+from cnnpar.run.stop import StopSignal
+from cnnpar.run.summary import Summary
+from cnnpar.run.train import train_run
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.rundir import Place
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = {"cnnpar": "main", "cnnpar-train": "main_train", "cnnpar-test": "main_test"}
@@ -64,9 +65,11 @@ def train(
     to_path: Path | None = None,
 ) -> Summary:
     """A run in this process, with real files."""
-    resumed = Resume(resume, load(resume)) if resume else None
+    resumed = Resume(resume, read(resume)) if resume else None
     with StopSignal() as stop:
-        return train_run(wanted, Place(directory, to_path, "tiny"), resumed, progress or Progress("quiet"), stop)
+        return train_run(
+            prepare(wanted, Place(directory, to_path, "tiny"), resumed), progress or Progress("quiet"), stop
+        )
 
 
 class Lines(Progress):
@@ -82,7 +85,7 @@ class Lines(Progress):
 
 def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.Popen[str]":
     """One of our commands as a process of its own."""
-    code = f"import sys; from cnnpar import cli; sys.argv[0] = {program!r}; cli.{ENTRY[program]}()"
+    code = f"import sys; from cnnpar.cli import commands; sys.argv[0] = {program!r}; commands.{ENTRY[program]}()"
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

@@ -138,9 +138,8 @@ class At(Nobody):
 
 def trained(settings: Config, work: Training, server: Server, observer: Nobody | None = None) -> TrainState:
     """The state after a whole run."""
-    network = work.network
-    state = first_state(settings, network)
-    train(settings, network, work.steps_per_epoch, True, server, state, observer or Nobody(), lambda: False)
+    state = first_state(settings, work.network)
+    train(settings, work, server, state, observer or Nobody(), lambda: False)
     return state
 
 

@@ -15,7 +15,7 @@ _PLAIN = (bool, int, float, str, bytes, tuple)
 _CONSTANT = (*_PLAIN, list, dict, set, frozenset, np.ndarray)  # of large arrays within these, numpy shows the ends
 
 
-def own_layers(layers: Iterable[Layer]) -> dict[str, str]:
+def user_layer_digests(layers: Iterable[Layer]) -> dict[str, str]:
     """A digest for each type of layer that a user defined, as `layer TYPE`; part of the fingerprint of a run.
 
     It covers the class, and the functions, classes and constants of the same module that its methods name, enclose, or

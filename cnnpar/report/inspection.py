@@ -12,7 +12,6 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from cnnpar.checkpoint import Payload
 from cnnpar.config.sections import Config
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
@@ -20,6 +19,7 @@ from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.report.page import page
+from cnnpar.storage.checkpoint import Payload
 from cnnpar.text import plain
 from cnnpar.training.state import EpochRecord, TrainState
 

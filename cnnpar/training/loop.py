@@ -18,6 +18,7 @@ from cnnpar.nn.sums import Sums
 from cnnpar.optim.schedules import learning_rate
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
+from cnnpar.training.microbatch import Training
 from cnnpar.training.state import EpochRecord, TrainState
 
 _ADVICE = "start a new run with a lower optimizer.learning_rate"
@@ -38,14 +39,11 @@ class Observer(Protocol):
 
 def train(
     config: Config,
-    network: Network,
-    steps_per_epoch: int,
-    validate: bool,
+    work: Training,
     server: Server,
     state: TrainState,
     observer: Observer,
     stopped: Callable[[], bool],
-    clock: Callable[[], float] = time.monotonic,
     rate_of: Callable[[int], float] | None = None,
 ) -> None:
     """Train from `state`, which changes in place, to the last epoch, out of patience, or until `stopped()`.
@@ -55,7 +53,8 @@ def train(
     gradient is and such steps are to be skipped; and Stopped when a step was dropped because the run is to stop, with
     the state of the step before.
     """
-    began = clock() - state.seconds
+    network, steps_per_epoch = work.network, work.steps_per_epoch
+    began = time.monotonic() - state.seconds
     state.parameters = server.home(state.parameters)
     rate_of = rate_of or _scheduled(config, steps_per_epoch)
     while state.epoch < config.train.epochs and not state.out_of(config.train.patience):
@@ -66,11 +65,11 @@ def train(
             if trouble is None:
                 with np.errstate(all="ignore"):  # what overflows here is named by the next step's check
                     _update(config, network, state, gradient_sum, sums.count, rate)
-                state.advance(sums, clock() - began)
+                state.advance(sums, time.monotonic() - began)
                 observer.step_done(state, sums, rate)
             else:
                 _require_skippable(trouble, config, network, state, rate)
-                state.skip(sums.count, clock() - began)
+                state.skip(sums.count, time.monotonic() - began)
                 observer.step_skipped(state, sums.count, trouble, rate)
             if stopped():
                 return
@@ -79,9 +78,9 @@ def train(
                 f"epoch {state.epoch + 1}: not one of its {steps_per_epoch} steps had a finite loss and gradient, and "
                 f"all were skipped; {_ADVICE}"
             )
-        with state.judged() as weights:
-            validation = server.evaluate(weights, Kind.VALIDATION).sums if validate else None
-        record = state.finish_epoch(validation, clock() - began)
+        with state.evaluation_weights() as weights:
+            validation = server.evaluate(weights, Kind.VALIDATION).sums if Kind.VALIDATION in work.samples else None
+        record = state.finish_epoch(validation, time.monotonic() - began)
         observer.epoch_done(state, record)
 
 

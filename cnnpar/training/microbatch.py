@@ -39,7 +39,7 @@ class Training:
 
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Training":
         """The same work with the samples, which workers get apart, once per node."""
-        return replace(self, data=data)
+        return replace(self, data=dict(data))
 
     @property
     def size(self) -> int:

@@ -60,7 +60,7 @@ class TrainState:
         return weights_digest(*self._vectors)
 
     @contextmanager
-    def judged(self) -> Iterator[Vector]:
+    def evaluation_weights(self) -> Iterator[Vector]:
         """The weights that are evaluated, at the parameters' place in memory, which workers read: the running mean, if
         there is one, stands there for a while.
         """

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 import cnnpar
-from cnnpar.checkpoint import encode, load
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import fingerprint
+from cnnpar.storage.checkpoint import encode, read
 
 FILE = Path(__file__).with_name("before-the-house.json")
 DIGEST = "585d407908d74511742b8236a24e51e6ec2da946af4fbc043d887b8f59fb54a6"
@@ -16,7 +16,7 @@ DIGEST = "585d407908d74511742b8236a24e51e6ec2da946af4fbc043d887b8f59fb54a6"
 
 def copied(folder: Path, **changes: object) -> Path:
     path = folder / "model.json"
-    path.write_bytes(encode(msgspec.structs.replace(load(FILE), **changes)))
+    path.write_bytes(encode(msgspec.structs.replace(read(FILE), **changes)))
     return path
 
 
@@ -33,7 +33,7 @@ def test_an_older_checkpoint_of_other_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_checkpoint_resumes_inexactly(tmp_path: Path) -> None:
-    config = msgspec.to_builtins(load(FILE).config)
+    config = msgspec.to_builtins(read(FILE).config)
     config["engine"]["allow_inexact"] = True
     result = cnnpar.train(config, resume=copied(tmp_path))
     assert (result.summary.steps, result.summary.exact) == (84, False)

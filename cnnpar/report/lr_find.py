@@ -33,7 +33,7 @@ def as_text(curve: Curve) -> str:
     return "\n".join(lines)
 
 
-def draw_rates(curve: Curve, path: Path, title: str) -> None:
+def draw_curve(curve: Curve, path: Path, title: str) -> None:
     """Draw the losses over the rates into a PNG file, which appears at once and whole.
 
     Losses far above those on the way to the lowest lie beyond the frame. Raises OSError if it can't be written.

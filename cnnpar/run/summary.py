@@ -8,7 +8,7 @@ import msgspec
 
 from cnnpar.config.sections import BestBy, Train
 from cnnpar.nn.sums import Sums
-from cnnpar.rundir import RunFiles, exists
+from cnnpar.storage.rundir import RunFiles, exists
 from cnnpar.training.state import TrainState
 
 

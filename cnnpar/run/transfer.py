@@ -5,11 +5,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnpar.checkpoint import load, unpack
 from cnnpar.errors import InputError
 from cnnpar.nn.layout import stems
 from cnnpar.nn.network import Network
-from cnnpar.rundir import newest_in
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
+from cnnpar.storage.rundir import newest_in
 from cnnpar.training.state import TrainState
 
 _SHOWN = 50  # names in a line
@@ -49,10 +50,10 @@ def transfer(source: str, network: Network, state: TrainState) -> Transfer:
     """
     path = newest_in(Path(source))
     try:
-        other, trained = unpack(load(path), str(path))
+        other, trained = unpack(read(path), str(path))
     except InputError as error:
         raise InputError(f"model.init_from: {error}") from error
-    with trained.judged() as weights:
+    with trained.evaluation_weights() as weights:
         there, here = other.layout.views(weights), network.layout.views(state.parameters)
         both = [name for name in here if name in there]
         taken = [name for name in both if here[name].shape == there[name].shape]
@@ -78,7 +79,7 @@ def same_weights(source: str, sha256: str) -> bool:
     Raises InputError when it cannot be read.
     """
     path = newest_in(Path(source))
-    return load(path).state.weights_sha256 == sha256
+    return read(path).state.weights_sha256 == sha256
 
 
 def _listed(names: Collection[str], everything: Collection[str]) -> str:

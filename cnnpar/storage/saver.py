@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnpar.checkpoint import Payload, encode, load
 from cnnpar.errors import InputError, RunError
 from cnnpar.storage.atomic import write
+from cnnpar.storage.checkpoint import Payload, encode, read
 
 _Save = tuple[Payload, Path | None]  # what to write, and where to keep the file that was there
 
@@ -108,7 +108,7 @@ def _give_memory_back() -> None:
 def is_whole(path: Path) -> bool:
     """Whether there is a checkpoint that can be read."""
     try:
-        load(path)
+        read(path)
     except InputError:
         return False
     return True

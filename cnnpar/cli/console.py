@@ -9,48 +9,15 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 from cyclopts import App, CycloptsError
 
 from cnnpar.errors import CnnparError, InputError, RunError
+from cnnpar.run.stop import SIGNALS
 from cnnpar.text import harmless
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CYCLES = 20_000  # objects between searches for cycles; with Python's 700 a tenth of a start is spent on what stays
-
-
-class StopSignal:
-    """SIGINT, SIGTERM and SIGHUP (the terminal is gone): they end the command at once, until `notice`; then they only
-    ask the run to stop.
-
-    A context manager, which puts things back as they were. What whoever started the command has it ignore (nohup, a
-    script's background job) stays ignored.
-    """
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None  # the first one
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __call__(self) -> bool:
-        """Whether one has come."""
-        return self.received is not None
-
-    def notice(self) -> None:
-        """From now on the run looks whether one has come, so that it can save before it ends."""
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._notice)
-
-    def __enter__(self) -> "StopSignal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.received = self.received or signal.Signals(number)
 
 
 def end(command: App) -> NoReturn:
@@ -102,7 +69,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 def _ignore_signals() -> None:
     """All is decided and only Python's own end is left, in which an interrupt would be a traceback."""
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

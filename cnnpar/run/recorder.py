@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnpar.checkpoint import Payload
 from cnnpar.config.sections import Config
 from cnnpar.nn.sums import Sums
-from cnnpar.position import Position
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
 from cnnpar.report.progress import Progress
-from cnnpar.rundir import RunFiles
-from cnnpar.saver import Saver
+from cnnpar.storage.checkpoint import Payload
+from cnnpar.storage.position import Position
+from cnnpar.storage.rundir import RunFiles
+from cnnpar.storage.saver import Saver
 from cnnpar.training.state import EpochRecord, TrainState
 
 _DRAWING_SHARE = 0.05  # of a run's time may go into its picture

@@ -7,15 +7,15 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnpar.checkpoint import Payload, load
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Splits
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, differences
 from cnnpar.nn.network import Network
-from cnnpar.rundir import RunFiles, exists, find_checkpoint
-from cnnpar.saver import is_whole
-from cnnpar.transfer import same_weights
+from cnnpar.run.transfer import same_weights
+from cnnpar.storage.checkpoint import Payload, read
+from cnnpar.storage.rundir import RunFiles, exists, find_checkpoint
+from cnnpar.storage.saver import is_whole
 
 # What may differ between a checkpoint and the run that goes on from it: samples and network are compared by content,
 # and epochs and patience only say when it ends.
@@ -41,7 +41,7 @@ def find(resume: str, run_dir: Path | None, to_path: Path | None) -> Resume | No
         return _find_newest(RunFiles.at(run_dir or Path(), to_path))
     path = find_checkpoint(resume, run_dir, to_path)
     try:
-        return Resume(path, load(path))
+        return Resume(path, read(path))
     except InputError as error:
         previous = RunFiles.at(path.parent, path).previous
         if not is_whole(previous):
@@ -55,7 +55,7 @@ def _find_newest(files: RunFiles) -> Resume | None:
     newest = [path for path in (files.model, files.previous) if exists(path)]
     for path in newest or [path for path in (files.best,) if exists(path)]:
         try:
-            return Resume(path, load(path), "; ".join(faults))
+            return Resume(path, read(path), "; ".join(faults))
         except InputError as error:
             faults.append(str(error))
     if faults:
@@ -65,9 +65,13 @@ def _find_newest(files: RunFiles) -> Resume | None:
 
 def check_newest(resume: Resume, files: RunFiles) -> None:
     """Raises InputError where a run would go back to an older checkpoint, over what it has come to since."""
-    if files.model.resolve() == resume.path.resolve() or not is_whole(files.model):
+    if files.model.resolve() == resume.path.resolve():
         return
-    newest, asked = load(files.model).state, resume.payload.state
+    try:
+        newest = read(files.model).state
+    except InputError:
+        return  # there is none, or none that is whole
+    asked = resume.payload.state
     if newest.step > asked.step:
         raise InputError(
             f"{files.model}: the run has come to step {newest.step:,}, {resume.path.name} only to step {asked.step:,}; "
@@ -75,26 +79,13 @@ def check_newest(resume: Resume, files: RunFiles) -> None:
         )
 
 
-def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerprint) -> None:
-    """Raises InputError, saying what differs, unless going on gives what never stopping would have given."""
+def check_resumable(resume: Resume, network: Network, config: Config, splits: Splits, own: Fingerprint) -> None:
+    """Raises InputError, saying what differs, unless going on gives what never stopping would have given.
+
+    `network`: that of the checkpoint; `own`: the fingerprint of this process.
+    """
     saved, path = resume.payload, resume.path
-
-    def refuse(what: str, old: object, new: object) -> InputError:
-        return InputError(
-            f"{path}: cannot resume: {what} was {_short(old)} and is now {_short(new)}; "
-            f"leave it as it was, or start a new run"
-        )
-
-    for section in Config.__struct_fields__:
-        before, now = getattr(saved.config, section), getattr(config, section)
-        if section in _FREE_SECTIONS or before == now:
-            continue
-        if type(before) is not type(now):
-            raise refuse(f"{section}.type", before.__struct_config__.tag, now.__struct_config__.tag)
-        for field in before.__struct_fields__:
-            old, new = getattr(before, field), getattr(now, field)
-            if old != new and field not in _FREE.get(section, ()):
-                raise refuse(*_narrowed(f"{section}.{field}", old, new))
+    _check_settings(path, saved.config, config)
     if splits.fingerprint != saved.data_fingerprint:
         raise InputError(
             f"{path}: cannot resume: the training or validation data are not those the run began with; "
@@ -102,16 +93,8 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
         )
     before, now = saved.config.model.init_from, config.model.init_from
     if before != now and not (before and now and same_weights(now, saved.state.initial_sha256)):
-        raise refuse("model.init_from", before or "not set", now or "not set")
-    shape = saved.preprocessing.image_shape, len(saved.preprocessing.class_names)
-    begun = Network.from_tables(saved.network, *shape, freeze=saved.config.model.freeze)
-    wanted = Network.from_tables(config.model.layers, *shape, freeze=config.model.freeze)
-    tables = begun.tables(), wanted.tables()  # with defaults and names
-    for number, (was, layer) in enumerate(itertools.zip_longest(*tables), 1):
-        if was != layer:
-            raise refuse(f"layer {number}", was or "none", layer or "none")
-    if begun.layout.frozen != wanted.layout.frozen:
-        raise refuse("model.freeze", list(saved.config.model.freeze), list(config.model.freeze))
+        raise _refusal(path, "model.init_from", before or "not set", now or "not set")
+    _check_network(path, saved.config, network, config)
     difference = differences(saved.fingerprint, own)
     if difference and not config.engine.allow_inexact:
         portable = saved.config.engine.portable
@@ -121,6 +104,41 @@ def check_resumable(resume: Resume, config: Config, splits: Splits, own: Fingerp
             f"{as_before if config.engine.portable != portable else ''}"
             f"--set engine.allow_inexact=true goes on all the same, and the run then says exact: false"
         )
+
+
+def _check_settings(path: Path, saved: Config, config: Config) -> None:
+    """Raises InputError that names the first setting that may not differ and does."""
+    for section in Config.__struct_fields__:
+        before, now = getattr(saved, section), getattr(config, section)
+        if section in _FREE_SECTIONS or before == now:
+            continue
+        if type(before) is not type(now):
+            raise _refusal(path, f"{section}.type", before.__struct_config__.tag, now.__struct_config__.tag)
+        for field in before.__struct_fields__:
+            old, new = getattr(before, field), getattr(now, field)
+            if old != new and field not in _FREE.get(section, ()):
+                raise _refusal(path, *_narrowed(f"{section}.{field}", old, new))
+
+
+def _check_network(path: Path, saved: Config, network: Network, config: Config) -> None:
+    """Raises InputError that names the first layer that is other than in the checkpoint, or what else is frozen."""
+    if (saved.model.layers, saved.model.freeze) == (config.model.layers, config.model.freeze):
+        return  # as nearly always; nothing is built a second time
+    shape = network.input_shape, network.classes
+    wanted = Network.from_tables(config.model.layers, *shape, freeze=config.model.freeze)
+    tables = network.tables(), wanted.tables()  # with defaults and names
+    for number, (was, layer) in enumerate(itertools.zip_longest(*tables), 1):
+        if was != layer:
+            raise _refusal(path, f"layer {number}", was or "none", layer or "none")
+    if network.layout.frozen != wanted.layout.frozen:
+        raise _refusal(path, "model.freeze", list(saved.model.freeze), list(config.model.freeze))
+
+
+def _refusal(path: Path, what: str, old: object, new: object) -> InputError:
+    return InputError(
+        f"{path}: cannot resume: {what} was {_short(old)} and is now {_short(new)}; "
+        f"leave it as it was, or start a new run"
+    )
 
 
 def _narrowed(what: str, old: object, new: object) -> tuple[str, object, object]:

@@ -13,10 +13,8 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cnnpar.config.sections import DATA_NAMES, MOST_WORKERS
-from cnnpar.console import StopSignal, end, say
-from cnnpar.errors import InputError, Stopped
-from cnnpar.options import (
+from cnnpar.cli.console import end, say
+from cnnpar.cli.options import (
     Assignments,
     ConfigFile,
     DataName,
@@ -28,6 +26,9 @@ from cnnpar.options import (
     option,
     resolve_options,
 )
+from cnnpar.config.sections import DATA_NAMES, MOST_WORKERS
+from cnnpar.errors import InputError, Stopped
+from cnnpar.run.stop import StopSignal
 from cnnpar.training.lr_curve import Range
 from cnnpar.version import __version__
 
@@ -93,19 +94,20 @@ def train(
         if run_dir is None:
             raise InputError("--resume auto: say where to look and where to begin, with --run-dir or --to-path")
     from cnnpar.report.progress import Progress
-    from cnnpar.resume import find
-    from cnnpar.rundir import Place
+    from cnnpar.run.resume import find
+    from cnnpar.storage.rundir import Place
 
     resumed = find(resume, run_dir, to_path) if resume is not None else None
     resolved = resolve_options(config, resumed, options, set_)
-    from cnnpar.run import train_run
-    from cnnpar.summary import as_text
+    from cnnpar.run.prepare import prepare
+    from cnnpar.run.summary import as_text
+    from cnnpar.run.train import train_run
 
     progress = Progress("quiet" if quiet else "auto", sys.stderr if json else sys.stdout)
     name = config.stem if config else resolved.data.title
     with StopSignal() as stop:
         place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
-        summary = train_run(resolved, place, resumed, progress, stop)
+        summary = train_run(prepare(resolved, place, resumed), progress, stop)
         if not quiet:
             say(as_text(summary, to_path, resolved.engine.address), sys.stderr if json else sys.stdout)
         if json:
@@ -132,18 +134,18 @@ def evaluate(
         raise InputError("--data names a known data set; it goes without --test-data")
     if data is not None and data not in DATA_NAMES:
         raise InputError(f"--data {data}: no known data set; there are {', '.join(DATA_NAMES)}")
-    from cnnpar.checkpoint import load
-    from cnnpar.rundir import newest_in
+    from cnnpar.storage.checkpoint import read
+    from cnnpar.storage.rundir import newest_in
 
     path = newest_in(from_path)
-    payload = load(path)
+    payload = read(path)
     trained_on = payload.config.data
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
     engine = msgspec.structs.replace(payload.config.engine, workers=workers, min_workers=0, address="")
     from cnnpar.report.scores import as_text
-    from cnnpar.run import evaluate_run
+    from cnnpar.run.evaluate import evaluate as evaluate_model
 
-    found = evaluate_run(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
+    found = evaluate_model(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
     say(msgspec.json.encode(found).decode() if json else as_text(found, by_class), sys.stdout)
     return 0
 
@@ -169,11 +171,12 @@ def inspect(
         return 0
     if shape or classes or set_:
         raise InputError(f"{file}: --shape, --classes and --set are for settings, which are a .toml file")
-    from cnnpar.checkpoint import load, unpack
-    from cnnpar.rundir import newest_in
+    from cnnpar.storage.checkpoint import read
+    from cnnpar.storage.packing import unpack
+    from cnnpar.storage.rundir import newest_in
 
     path = newest_in(file)
-    payload = load(path)
+    payload = read(path)
     network, state = unpack(payload, str(path))
     position = payload.state
     if json:
@@ -223,20 +226,20 @@ def lr_find(
         raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
     wanted = Range(from_, to, steps)
     resolved = resolve_options(config, None, chosen(workers=workers, train_data=train_data, data=data), set_)
+    from cnnpar.report.lr_find import as_text, draw_curve
     from cnnpar.report.progress import Progress
-    from cnnpar.report.rates import as_text, draw_rates
-    from cnnpar.run import rate_run
+    from cnnpar.run.lr_find import lr_find as find
 
     stream = sys.stderr if json else sys.stdout
     with StopSignal() as stop:
         try:
-            curve, exact = rate_run(resolved, wanted, Progress("auto", stream), stop)
+            curve, exact = find(resolved, wanted, Progress("auto", stream), stop)
         except Stopped:
             assert stop.received is not None, "nothing else stops a test"
             say(f"stopped by {stop.received.name}; nothing was written", stream)
             return 128 + stop.received
     say(as_text(curve), stream)
-    draw_rates(curve, picture, f"Learning rate range test of {config.stem if config else resolved.data.title}")
+    draw_curve(curve, picture, f"Learning rate range test of {config.stem if config else resolved.data.title}")
     say(f"drawn as {picture}", stream)
     if json:
         facts = {

@@ -14,7 +14,7 @@ from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
-    from cnnpar.resume import Resume
+    from cnnpar.run.resume import Resume
 
 
 def option(text: str, name: str | None = None) -> Parameter:

@@ -1,0 +1,133 @@
+"""Prepare a run: data, network, state and work as one value, checked before anything is started or written."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnpar.config import Config
+from cnnpar.data.augment.augmenter import check_augment
+from cnnpar.data.dataset import Dataset, Splits
+from cnnpar.data.load import load_splits
+from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.errors import InputError
+from cnnpar.fingerprint import Fingerprint, differences, fingerprint, use_one_thread
+from cnnpar.nn.network import Network
+from cnnpar.nn.tables import check_statistics
+from cnnpar.nn.user_layers import user_layer_digests
+from cnnpar.parallel.work import Kind, Step
+from cnnpar.run.resume import Resume, check_newest, check_resumable
+from cnnpar.run.transfer import transfer
+from cnnpar.storage.packing import unpack
+from cnnpar.storage.position import Position
+from cnnpar.storage.rundir import Place, check_new, check_resumed
+from cnnpar.training.microbatch import Training
+from cnnpar.training.state import TrainState, first_state
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run needs. Training changes `state` in place, and empties `data` once the workers have it."""
+
+    config: Config
+    place: Place
+    network: Network
+    preprocessing: Preprocessing
+    state: TrainState
+    work: Training
+    data: dict[Kind, Dataset]
+    fingerprint: Fingerprint
+    data_fingerprint: str
+    resume: Resume | None
+    notes: list[str]  # lines for people
+
+    @property
+    def resumed_at(self) -> Position | None:
+        """Where the run was in the checkpoint that it goes on from; None for a new run."""
+        return self.resume.payload.state if self.resume else None
+
+
+def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
+    """Build all parts of a new run, or of one that goes on from a checkpoint. Nothing is written.
+
+    Raises InputError when configuration, data, checkpoint or place do not fit.
+    """
+    splits, preprocessing = load_data(config)
+    if config.train.patience and splits.validation is None:
+        raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
+    if resume is None:
+        network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
+        state = first_state(config, network)
+    else:
+        network, state = unpack(resume.payload, str(resume.path))
+    of_users = user_layer_digests(network.layers)
+    own = {**fingerprint(), **of_users}
+    if resume is None:
+        notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
+        check_new(place)
+    else:
+        notes = _check_resume(config, place, resume, splits, preprocessing, network, own, state)
+    kinds = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
+    data = {kind: part for kind, part in kinds.items() if part is not None}
+    sizes = {kind: len(part) for kind, part in data.items()}
+    work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
+    if resume is None:
+        check_lone_samples(work)
+    else:
+        _check_steps(resume, work, state)
+    if of_users:
+        _try_once(work.with_data(data), state)
+    fingerprints = own, splits.fingerprint
+    return Run(config, place, network, preprocessing, state, work, data, *fingerprints, resume, notes)
+
+
+def load_data(config: Config) -> tuple[Splits, Preprocessing]:
+    """Load the data of a run, and take one BLAS thread from now on. Raises InputError where they do not fit."""
+    use_one_thread()
+    splits = load_splits(config.data)
+    preprocessing = Preprocessing.of(splits.train)
+    check_augment(config.augment, preprocessing.image_shape)
+    return splits, preprocessing
+
+
+def check_lone_samples(work: Training) -> None:
+    """Raises InputError where a microbatch of the run would have no variance to normalise by."""
+    if work.smallest_microbatch == 1:
+        network = work.network
+        check_statistics(network.layers, network.input_shape, network.layout.frozen)
+
+
+def _check_resume(
+    config: Config,
+    place: Place,
+    resume: Resume,
+    splits: Splits,
+    preprocessing: Preprocessing,
+    network: Network,
+    own: Fingerprint,
+    state: TrainState,
+) -> list[str]:
+    """Check that the run may go on, and mark its state as inexact where it may only so; return notes for people."""
+    check_resumable(resume, network, config, splits, own)
+    if resume.payload.preprocessing != preprocessing:
+        raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
+    state.exact &= not differences(resume.payload.fingerprint, own)
+    check_newest(resume, check_resumed(resume.path, place))
+    if state.epoch < config.train.epochs and state.out_of(config.train.patience):
+        return [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]
+    return []
+
+
+def _check_steps(resume: Resume, work: Training, state: TrainState) -> None:
+    """Raises InputError where the position in the checkpoint cannot be one of this run."""
+    expected = state.epoch * work.steps_per_epoch + state.index
+    if state.step != expected or state.index > work.steps_per_epoch:
+        raise InputError(
+            f"{resume.path}: $.payload.state: {work.steps_per_epoch} steps an epoch make epoch {state.epoch}, "
+            f"index {state.index} not step {state.step}; the file was changed"
+        )
+
+
+def _try_once(work: Training, state: TrainState) -> None:
+    """Compute one gradient here: a fault of a user's layer shows at once, instead of costing all workers."""
+    first = Step(Kind.TRAIN, 0, 0)
+    work.compute(first, 0, work.prepare(first, 0), state.parameters, np.empty_like(state.parameters))

@@ -1,0 +1,40 @@
+"""Signals that end a run: they are noticed between two steps, so that it saves first."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopSignal:
+    """SIGINT, SIGTERM and SIGHUP (the terminal is gone): they end the command at once, until `notice`; then they only
+    ask the run to stop.
+
+    A context manager, which puts things back as they were. What whoever started the command has it ignore (nohup, a
+    script's background job) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None  # the first one
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether one has come."""
+        return self.received is not None
+
+    def notice(self) -> None:
+        """From now on the run looks whether one has come, so that it can save before it ends."""
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._notice)
+
+    def __enter__(self) -> "StopSignal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.received = self.received or signal.Signals(number)

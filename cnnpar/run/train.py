@@ -1,0 +1,96 @@
+"""Train a prepared run, with workers and files as configured, until its end or until it is stopped."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from cnnpar import optim
+from cnnpar.config import Config
+from cnnpar.config.resolve import to_toml
+from cnnpar.errors import DivergedError, RunError, Stopped
+from cnnpar.nn.sums import Sums
+from cnnpar.parallel.server import Server
+from cnnpar.parallel.start import start
+from cnnpar.parallel.work import Kind
+from cnnpar.report.progress import Progress
+from cnnpar.run.headline import headline
+from cnnpar.run.prepare import Run
+from cnnpar.run.recorder import Recorder
+from cnnpar.run.stop import StopSignal
+from cnnpar.run.summary import Summary, options_to_go_on, summarise
+from cnnpar.storage.atomic import write
+from cnnpar.storage.checkpoint import Payload
+from cnnpar.storage.lock import locked
+from cnnpar.storage.packing import pack
+from cnnpar.storage.rundir import RunFiles, new_run, resumed_run
+from cnnpar.training import loop
+from cnnpar.training.state import TrainState
+
+_CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
+
+
+def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
+    """Train, or go on training, until the end or the stop, and test the model that has come of it.
+
+    Raises RunError when the run could not start, or not go on (the newest state is saved then, if it is any good).
+    """
+    config = run.config
+    threading.Thread(target=optim.load, args=(run.network.layout.trained,)).start()  # while workers start
+    server = start(config.engine, run.work, run.data, progress.note, stop)
+    run.data.clear()  # each node holds the samples once: in Ray's store, or in the in-process worker
+    try:
+        stop.notice()
+        files = resumed_run(run.resume.path, run.place) if run.resume else new_run(run.place)
+        elsewhere = files.model if files.model.parent.resolve() != files.directory.resolve() else None
+        with locked(files.directory, progress.note, elsewhere) as claim:
+            _write_config(files, config, progress.note)
+            steps, epochs = run.work.steps_per_epoch, config.train.epochs
+            progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
+            packed = _packing(run, server)
+            recorder = Recorder(config, files, progress, packed, run.resumed_at, stop, require=claim.require)
+            try:
+                test = _train_and_test(run, server, recorder, stop)
+            except DivergedError:
+                raise
+            except RunError as error:
+                recorder.save(run.state)
+                how = options_to_go_on(str(files.model), str(files.directory), run.place.to_path, config.engine.address)
+                raise RunError(f"{error}; {how} goes on") from error
+            finally:
+                recorder.close(run.state)
+    finally:
+        workers = server.workers if config.engine.workers else 0
+        server.close()
+    return summarise(run.state, config.train, files, workers, test, stop.received.name if stop.received else None)
+
+
+def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
+    """Return the function that copies a state of the run into the payload of a checkpoint."""
+
+    def packed(state: TrainState) -> Payload:
+        state.exact &= server.exact
+        return pack(run.config, run.network, run.preprocessing, state, run.fingerprint, run.data_fingerprint)
+
+    return packed
+
+
+def _train_and_test(run: Run, server: Server, recorder: Recorder, stop: StopSignal) -> Sums | None:
+    """Train, save, and return the sums over the test data; None where there are none, or the run was stopped."""
+    with suppress(Stopped):
+        loop.train(run.config, run.work, server, run.state, recorder, stop)
+    recorder.save(run.state)
+    if not stop() and Kind.TEST in run.work.samples:
+        with suppress(Stopped), run.state.evaluation_weights() as weights:
+            return server.evaluate(weights, Kind.TEST).sums
+    return None
+
+
+def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) -> None:
+    """Write the settings as resolved, but not over a file of the user's that happens to have that name."""
+    try:
+        if not files.config.exists() or files.config.read_bytes().startswith(_CONFIG_HEAD):
+            write(files.config, _CONFIG_HEAD + to_toml(config).encode())
+        else:
+            warn(f"{files.config}: is not of a run, and stays as it is")
+    except OSError as error:
+        warn(f"{files.config}: cannot write: {error.strerror or error}")
