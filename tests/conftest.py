@@ -58,14 +58,14 @@ def in_time() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes ten times as long as a tiny run; tests/test_report_plots.py has a run in its own process draw it."""
+    """It takes ten times as long as a tiny run; tests/report/test_plots.py has a run in its own process draw it."""
     monkeypatch.setattr("cnnpar.run.recorder.draw_accuracy", lambda *_: None)
 
 
 @pytest.fixture(scope="session")
 def alone() -> str:
     """The digest of the run of `toys.made_run` in this process."""
-    from tests.toys import in_process, made_run, trained
+    from tests.helpers.made_runs import in_process, made_run, trained
 
     settings, work, data = made_run()
     return trained(settings, work, in_process(work, data)).digest

@@ -15,8 +15,8 @@ import cnnpar
 from cnnpar.config.resolve import resolve, to_tables, to_toml
 from cnnpar.config.sections import Augment, Config, Train
 from cnnpar.errors import InputError
-from tests.tiny import ROOT, settings, write_csv
-from tests.tiny import train as train_in_process
+from tests.helpers.tiny_runs import ROOT, settings, write_csv
+from tests.helpers.tiny_runs import train as train_in_process
 
 
 def tables(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cnnpar.fingerprint import code_digest, differences, fingerprint, handed_on, use_one_thread
-from tests.tiny import LAYERS, ROOT, write_csv
+from tests.helpers.tiny_runs import LAYERS, ROOT, write_csv
 
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="names kernels of x86-64")
 

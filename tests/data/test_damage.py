@@ -1,0 +1,82 @@
+"""Files damaged anywhere, and headers that promise terabytes: still one line, and no memory."""
+
+import gzip
+import random
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cnnpar.config.sections import Data
+from cnnpar.data.load import load_splits
+from cnnpar.errors import InputError
+from tests.helpers.data_files import IMAGES, LABELS, ROW, X, Y, header_only, picture
+
+
+def good_files(folder: Path) -> list[Path]:
+    """A small good file of each format."""
+    (folder / "a.csv").write_text("label,a,b,c,d\n" + ROW * 3)
+    (folder / "b.csv.gz").write_bytes(gzip.compress((ROW * 3).encode(), mtime=0))
+    np.savez_compressed(folder / "c.npz", x=X, y=Y)
+    (folder / "images-idx3-ubyte").write_bytes(IMAGES)
+    (folder / "labels-idx1-ubyte").write_bytes(LABELS)
+    picture(folder / "classes" / "0" / "1.png")
+    picture(folder / "classes" / "1" / "1.jpg")
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@given(st.integers(0, 10**6))
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_files_load_or_give_one_line(tmp_path: Path, seed: int) -> None:
+    """Bytes changed, removed or added anywhere: either it still is data, or the error is meant for people."""
+    rng = random.Random(seed)
+    path = rng.choice(good_files(tmp_path))
+    data = bytearray(path.read_bytes())
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(data) + 1)
+        data[place : place + rng.choice([0, 1, 1, 9])] = rng.randbytes(rng.choice([0, 1, 1, 2]))
+    path.write_bytes(data)
+    source = tmp_path / "classes" if "classes" in path.parts else path
+    if path.name.startswith("labels"):
+        source = tmp_path / "images-idx3-ubyte"
+    message = ""
+    try:
+        load_splits(Data(train=str(source), validation=0.0))
+    except InputError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert not message or str(tmp_path) in message
+
+
+def test_absurd_headers_allocate_nothing(tmp_path: Path) -> None:
+    """In a process that may not have much memory, the error is still the file's."""
+    (tmp_path / "a-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, *[2**31] * 3) + bytes(100))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        for name in ("x.npy", "y.npy"):
+            file.writestr(name, header_only((10**11,)))
+    program = (
+        "import resource, sys\n"
+        "from cnnpar.config.sections import Data\n"
+        "from cnnpar.data.load import load_splits\n"
+        "from cnnpar.errors import InputError\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        load_splits(Data(train=path))\n"
+        "    except InputError as error:\n"
+        "        print(error)\n"
+    )
+    paths = [str(tmp_path / "a-images-idx3-ubyte"), str(tmp_path / "a.npz")]
+    lines = subprocess.run(
+        [sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert "but there are only 100" in lines[0]
+    assert "does not fit into memory" in lines[1]
+    assert len(lines) == 2

@@ -1,0 +1,241 @@
+"""What the server makes of workers that come, go and are silent, and of its own being held up or stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import Any
+
+import pytest
+
+from cnnpar.config.sections import Engine
+from cnnpar.errors import RunError, Stopped
+from cnnpar.nn.shapes import Vector
+from cnnpar.nn.sums import Sums
+from cnnpar.parallel.in_process import InProcess
+from cnnpar.parallel.server import Server
+from cnnpar.parallel.transport import Event, Joined, Lost, Note
+from cnnpar.parallel.work import Kind, Prepared, Step
+from tests.helpers.made_runs import Around, fail, in_process, made_run, opened
+from tests.helpers.random_workers import RandomWorkers
+
+_, WORK, DATA = made_run()
+PARAMETERS = WORK.network.init(0)
+EXPECTED = in_process(WORK, DATA).gradient(PARAMETERS, 0, 0)[0].tobytes()
+
+
+class Scripted(RandomWorkers):
+    """At each wait workers do what the test has written down; after that all answer who are not silent."""
+
+    def __init__(self, *script: Callable[["Scripted"], list[Event]], silent: set[int] | None = None) -> None:
+        super().__init__(WORK, DATA, Random(0))
+        self.script = list(script)
+        self.silent = silent or set()
+        self.begun = False
+
+    def publish(self, parameters: Vector) -> None:
+        super().publish(parameters)
+        self.begun = True
+
+    def wait(self, seconds: float) -> list[Event]:
+        if self.events:
+            return super().wait(seconds)
+        if self.script and self.begun:
+            return self.script.pop(0)(self)
+        for worker in sorted(self.jobs.keys() - self.silent):
+            return [self.answer(worker)]
+        self.now += seconds
+        return []
+
+    def sleep(self, seconds: float) -> list[Event]:
+        self.now += seconds
+        return []
+
+
+class Empty(Scripted):
+    """Nobody comes."""
+
+    def start(self, worker: int) -> None:
+        pass
+
+
+def stopping(transport: RandomWorkers) -> Server:
+    """A server, not opened yet, that is to stop half a second after its beginning."""
+    return Server(WORK, transport, Engine(workers=2), fail, lambda: transport.now >= 0.5, transport.clock)
+
+
+def served(transport: RandomWorkers, workers: int | str, warn: Callable[[str], None] = fail, **limits: Any) -> Server:
+    return opened(Server(WORK, transport, Engine(workers=workers, **limits), warn, clock=transport.clock))
+
+
+def test_first_workers_that_do_not_come_are_an_error_in_time_that_says_what_is_short() -> None:
+    transport = Empty()
+    with pytest.raises(RunError, match=r"^only 0 of 2 workers started within 3 s \(.*\); there is no room$"):
+        served(transport, 2, start_timeout=3.0)
+    assert transport.now == pytest.approx(3.0)
+
+
+def test_when_all_workers_are_dead_and_no_new_ones_come_the_error_says_why() -> None:
+    class Dying(Scripted):
+        def start(self, worker: int) -> None:
+            if worker < 2:
+                super().start(worker)
+
+    transport = Dying(lambda crew: [crew.lose(0, "killed"), crew.lose(1, "out of memory")])
+    server = served(transport, 2, lambda _: None, start_timeout=3.0)
+    with pytest.raises(RunError, match=r"no worker is left.*within 3 s.*out of memory; there is no room$"):
+        server.gradient(PARAMETERS, 0, 0)
+    assert transport.now == pytest.approx(3.0)
+
+
+def test_answers_lie_in_buffers_that_are_saved_before_their_worker_gets_another_job() -> None:
+    warnings: list[str] = []
+    server = served(Scripted(lambda crew: [crew.answer(0), crew.lose(1)]), 2, warnings.append)
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert warnings == ["worker 1 is lost: killed"]
+
+
+def test_a_span_is_not_given_to_a_worker_lost_in_the_same_moment() -> None:
+    warnings: list[str] = []
+    server = served(Scripted(lambda crew: [crew.lose(1), crew.answer(0), crew.lose(0)]), 2, warnings.append)
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert warnings[:2] == ["worker 1 is lost: killed", "worker 0 is lost: killed"]
+    assert "worker 2 has come" in warnings
+
+
+def test_a_silent_worker_is_given_up_and_replaced_and_people_are_told() -> None:
+    warnings: list[str] = []
+    transport = Scripted(silent={0})
+    server = served(transport, 1, warnings.append, step_timeout=5.0)
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.dropped == [0]
+    assert warnings == ["worker 0 is given up: no answer for 5 s", "worker 1 has come"]
+
+
+def test_a_late_worker_is_raced_and_stays() -> None:
+    transport = Scripted()
+    server = served(transport, 2)
+    server.gradient(PARAMETERS, 0, 0)
+    transport.silent = {1}
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.now < 1.0
+    assert server.workers == 2
+    transport.silent = set()
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED, "its late answer is harmless"
+    assert transport.dropped == []
+
+
+def test_a_server_that_was_held_up_reads_the_answers_before_it_looks_at_deadlines() -> None:
+    server = served(Scripted(lambda crew: crew.sleep(1000.0)), 3)
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert server.workers == 3
+
+
+def test_a_server_that_was_held_up_while_nobody_answered_gives_nobody_up() -> None:
+    transport = Scripted(lambda crew: crew.sleep(1000.0), lambda crew: [], silent={0, 1})
+    transport.script.append(lambda crew: [crew.answer(0), crew.answer(1)])
+    server = served(transport, 2)
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.started == [0, 1]
+
+
+def test_nobody_is_late_with_a_job_that_has_not_been_sent_yet() -> None:
+    transport = Scripted()
+    server = served(transport, 2, lambda _: None, give_up_after=0.1)
+    server.gradient(PARAMETERS, 0, 0)
+    transport.script = [lambda crew: [crew.answer(0)], lambda crew: [crew.lose(1)], lambda crew: crew.sleep(0.9)]
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.dropped == []
+
+
+def test_how_long_a_server_was_held_up_says_nothing_of_how_long_workers_take() -> None:
+    transport = Scripted(lambda crew: crew.sleep(30.0))
+    server = served(transport, 2)
+    server.gradient(PARAMETERS, 0, 0)
+    transport.silent = {1}
+    server.gradient(PARAMETERS, 0, 0)
+    assert transport.now < 31.0, "the silent one is raced at once, not after several times 30 s"
+
+
+def test_a_long_update_between_two_steps_makes_nobody_late() -> None:
+    transport = Scripted()
+    server = served(transport, 2)
+    server.gradient(PARAMETERS, 0, 0)
+    transport.silent = {1}
+    server.gradient(PARAMETERS, 0, 0)
+    transport.now += 1000.0
+    transport.silent = set()
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.started == [0, 1]
+
+
+def test_people_are_told_what_the_transport_notes_and_not_of_workers_that_nobody_knows() -> None:
+    warnings: list[str] = []
+    server = served(Scripted(lambda _: [Note("a stranger"), Lost(77, "killed")]), 2, warnings.append)
+    server.gradient(PARAMETERS, 0, 0)
+    assert warnings == ["a stranger"]
+
+
+def test_one_worker_that_computes_other_bits_makes_the_run_inexact() -> None:
+    class Other(Scripted):
+        def start(self, worker: int) -> None:
+            super().start(worker)
+            self.events[-1] = Joined(worker, exact=worker < 2)
+
+    transport = Other(lambda crew: [crew.lose(1)])
+    server = served(transport, 2, lambda _: None)
+    assert server.exact
+    server.gradient(PARAMETERS, 0, 0)
+    while server.workers < 2:
+        transport.now += 0.4
+        server.evaluate(PARAMETERS, Kind.VALIDATION)
+    assert not server.exact
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda server: server.gradient(PARAMETERS, 0, 0), lambda server: server.evaluate(PARAMETERS, Kind.VALIDATION)],
+    ids=["gradient", "evaluate"],
+)
+def test_a_run_that_is_to_stop_waits_for_no_worker(act: Callable[[Server], object]) -> None:
+    transport = Scripted(silent={0, 1})
+    server = opened(stopping(transport))
+    with pytest.raises(Stopped):
+        act(server)
+    assert 0.5 <= transport.now < 1.0
+
+
+def test_a_step_that_was_dropped_leaves_nothing_to_the_next_one() -> None:
+    transport = Scripted(silent={0, 1})
+    stop = True
+    server = opened(
+        Server(WORK, transport, Engine(workers=2), fail, lambda: stop and transport.now > 0.5, transport.clock)
+    )
+    with pytest.raises(Stopped):
+        server.gradient(PARAMETERS + 1, 0, 1)
+    stop = False
+    transport.silent = set()
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+
+
+def test_a_run_that_is_to_stop_before_it_has_begun_does_not_begin() -> None:
+    transport = Empty()
+    with pytest.raises(Stopped):
+        stopping(transport).open()
+    assert 0.5 <= transport.now < 1.0
+
+
+def test_without_workers_a_stop_is_noticed_after_a_microbatch() -> None:
+    done = count()
+
+    @dataclass(frozen=True)
+    class Counting(Around):
+        def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
+            next(done)
+            return super().compute(step, microbatch, prepared, parameters, out)
+
+    work = Counting(WORK.with_data(DATA))
+    server = opened(Server(work, InProcess(work), Engine(workers=0), fail, lambda: repr(done) >= "count(2)"))
+    with pytest.raises(Stopped):
+        server.gradient(PARAMETERS, 0, 0)
+    assert next(done) == 2

@@ -1,0 +1,280 @@
+"""Whoever knocks at the doors without being a worker that is awaited is turned away, and changes no bit."""
+
+import random
+import re
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from threading import Event
+from typing import Any
+
+import pytest
+
+from cnnpar.config.sections import Engine
+from cnnpar.errors import RunError
+from cnnpar.nn.shapes import Vector
+from cnnpar.nn.sums import Sums
+from cnnpar.parallel.direct import handshake
+from cnnpar.parallel.direct import transport as direct_module
+from cnnpar.parallel.direct.handshake import HELLO, Endpoint, connect
+from cnnpar.parallel.direct.transport import _GREETINGS, DirectTransport
+from cnnpar.parallel.direct.worker import serve
+from cnnpar.parallel.server import Server
+from cnnpar.parallel.work import Prepared, Step, Work
+from tests.helpers.made_runs import Around, Threads, fail, made_run, opened, step_until
+
+pytestmark = pytest.mark.usefixtures("in_time")
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that do not come are soon looked for, and why one is gone is always found out."""
+    monkeypatch.setattr(direct_module, "_LOOK", 0.05)
+    monkeypatch.setattr(direct_module, "_REASON_SECONDS", 30.0)
+
+
+def running(crew: Threads, warn: Callable[[str], None], **engine: Any) -> Server:
+    """A server with two workers, unless said otherwise, of which none is ever late."""
+    _, work, _ = made_run()
+    settings = Engine(**{"workers": 2, "deadline_floor": 60.0, **engine})
+    return opened(Server(work, DirectTransport(work, crew, settings.start_timeout), settings, warn))
+
+
+def knock(endpoint: Endpoint) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX if endpoint.shared else socket.AF_INET)
+    peer.settimeout(30)
+    try:
+        peer.connect(endpoint.address)
+    except OSError:
+        peer.close()
+        raise
+    return peer
+
+
+def send_off(peer: socket.socket) -> None:
+    """Wait until the server has hung up."""
+    with peer, suppress(ConnectionError):
+        while peer.recv(4096):
+            pass
+
+
+def saying(words: bytes) -> Callable[[Endpoint, bytes], None]:
+    """Somebody who knows no key."""
+
+    def stranger(endpoint: Endpoint, key: bytes) -> None:
+        peer = knock(endpoint)
+        with suppress(ConnectionError):
+            peer.sendall(words)
+        send_off(peer)
+
+    return stranger
+
+
+def greeting(words: bytes | None) -> Callable[[Endpoint, bytes], None]:
+    """Somebody who proves that he knows the key, and then says what no worker does, or nothing."""
+
+    def stranger(endpoint: Endpoint, key: bytes) -> None:
+        with Client(endpoint.address, authkey=key) as connection:
+            if words is not None:
+                connection.send_bytes(words)
+                with pytest.raises((EOFError, ConnectionError)):
+                    connection.recv_bytes()
+
+    return stranger
+
+
+def guess(endpoint: Endpoint, key: bytes) -> None:
+    with pytest.raises(AuthenticationError):
+        Client(endpoint.address, authkey=b"a wrong key")
+
+
+def leave(endpoint: Endpoint, key: bytes) -> None:
+    knock(endpoint).close()
+
+
+STRANGERS = {
+    "leaves": leave,
+    "a request": saying(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "noise": saying(random.Random(0).randbytes(100_000)),
+    "a negative length": saying(struct.pack("!i", -7)),
+    "a huge length": saying(struct.pack("!iQ", -1, 2**62)),
+    "a wrong answer": saying(struct.pack("!i", 16) + bytes(16)),
+    "a wrong key": guess,
+    "no name": greeting(None),
+    "a short name": greeting(b"1"),
+    "a long name": greeting(bytes(1000)),
+    "an unknown name": greeting(HELLO.pack(99)),
+    "nothing": greeting(b""),
+}
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_stranger_is_turned_away_with_a_note_and_changes_nothing(name: str, shared: bool) -> None:
+    def come_second(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        STRANGERS[name](endpoint, key)
+        serve(work, endpoint, key, worker)
+
+    _, work, data = made_run()
+    warnings: list[str] = []
+    with closing(running(Threads(work, data, shared, {0: come_second}), warnings.append)) as server:
+        step_until(server, lambda: len(warnings) > 0)
+        assert server.workers == 2
+    (text,) = warnings
+    assert re.fullmatch(r"turned away a connection that is no worker's \(.+\)", text)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
+def test_hundreds_that_say_nothing_keep_no_worker_out(shared: bool) -> None:
+    peers: list[socket.socket] = []
+
+    def come_last(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        peers.extend(knock(endpoint) for _ in range(200))
+        serve(work, endpoint, key, worker)
+
+    _, work, data = made_run()
+    warnings: list[str] = []
+    with closing(running(Threads(work, data, shared, {0: come_last}), warnings.append)) as server:
+        for peer in peers[: 200 - _GREETINGS]:
+            send_off(peer)
+        for peer in peers:
+            peer.close()
+        step_until(server, lambda: len(warnings) == 10)
+        assert server.workers == 2
+    assert "others without a word" in warnings[-1]
+
+
+@dataclass(frozen=True)
+class Wearisome(Around):
+    """Whoever has answered once, or more often, has enough of it."""
+
+    done: list[int] = field(default_factory=list)  # microbatches
+
+    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
+        self.done.append(microbatch)
+        if len(self.done) > self.microbatches(step):
+            raise RuntimeError("enough")
+        return super().compute(step, microbatch, prepared, parameters, out)
+
+
+def desert(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+    serve(Wearisome(work), endpoint, key, worker)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
+def test_a_worker_that_says_it_is_another_takes_nobodys_place(shared: bool) -> None:
+    def pretend(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        greeting(HELLO.pack(1))(endpoint, key)
+        serve(work, endpoint, key, worker)
+
+    _, work, data = made_run()
+    warnings: list[str] = []
+    with closing(running(Threads(work, data, shared, {0: desert, 2: pretend}), warnings.append)) as server:
+        step_until(server, lambda: server.workers == 2 and len(warnings) == 3)
+    assert warnings[0] == "worker 0 is lost: RuntimeError: enough"
+    assert set(warnings[1:]) == {
+        "turned away a connection that is no worker's (it says that it is worker 1, who is not awaited there)",
+        "worker 2 has come",
+    }
+
+
+def test_a_worker_that_takes_the_place_of_one_on_its_way_does_not_stay() -> None:
+    def usurp(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        with connect(endpoint, key, worker + 1) as connection, suppress(EOFError, OSError):
+            connection.send_bytes(b"nonsense")
+            connection.recv_bytes()
+
+    _, work, data = made_run()
+    warnings: list[str] = []
+    crew = Threads(work, data, True, {0: desert, 1: desert, 3: usurp})
+    with closing(running(crew, warnings.append, workers=3)) as server:
+        step_until(server, lambda: server.workers == 3)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
+def test_doors_are_open_only_while_somebody_is_awaited(shared: bool) -> None:
+    _, work, data = made_run()
+    crew = Threads(work, data, shared, {0: desert})
+    warnings: list[str] = []
+    with closing(running(crew, warnings.append)) as server:
+        with pytest.raises(ConnectionRefusedError):
+            knock(crew.endpoints[0])
+        step_until(server, lambda: server.workers == 2 and len(warnings) == 2)
+        assert warnings == ["worker 0 is lost: RuntimeError: enough", "worker 2 has come"]
+        assert len(set(crew.endpoints)) == 2
+        with pytest.raises(ConnectionRefusedError):
+            knock(crew.endpoints[-1])
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
+def test_workers_end_in_peace_when_the_server_hangs_up(shared: bool) -> None:
+    _, work, data = made_run()
+    crew = Threads(work, data, shared, {})
+    with closing(running(crew, fail)) as server:
+        step_until(server, lambda: True)
+    assert [call.exception() for call in crew.calls.values()] == [None, None]
+
+
+def test_the_door_for_other_nodes_is_on_the_nodes_own_address_only() -> None:
+    def look_around(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        knock(endpoint).close()
+        port = endpoint.address[1]
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", int(port)), timeout=30):
+            pass
+        serve(work, endpoint, key, worker)
+
+    _, work, data = made_run()
+    with closing(running(Threads(work, data, False, {0: look_around}), lambda _: None)) as server:
+        assert server.workers == 2
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_prove_themselves_end_the_start_with_their_reason() -> None:
+    def forget_the_key(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
+        serve(work, endpoint, b"a wrong key", worker)
+
+    _, work, data = made_run()
+    with pytest.raises(RunError, match=r"worker \d did not start: .*cannot reach the server"):
+        running(Threads(work, data, True, dict.fromkeys(range(9), forget_the_key)), lambda _: None)
+
+
+class Waiting(Threads):
+    """The second worker does not come before all is over."""
+
+    def __init__(self, shared: bool) -> None:
+        _, work, data = made_run()
+        self._over = Event()
+        super().__init__(work, data, shared, {1: lambda *_: self._stay_away()})
+
+    def _stay_away(self) -> None:
+        self._over.wait()
+
+    def close(self) -> None:
+        self._over.set()
+        super().close()
+
+
+def test_a_worker_that_never_comes_ends_the_start_at_its_deadline() -> None:
+    began = time.monotonic()
+    shortage = r"(only [01] of 2 workers started|worker [01] did not start: .*) within 0\.2 s \(engine.start_timeout\)"
+    with pytest.raises(RunError, match=shortage):
+        running(Waiting(True), fail, start_timeout=0.2)
+    assert time.monotonic() - began < 10
+
+
+def test_a_run_goes_on_while_a_worker_does_not_come_and_its_end_sends_off_who_is_at_the_door(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 100.0)
+    crew = Waiting(False)
+    with closing(running(crew, fail, workers="1:2")) as server:
+        step_until(server, lambda: len(crew.endpoints) == 2)
+        peer = knock(crew.endpoints[1])
+        step_until(server, lambda: bool(select.select([peer], [], [], 0)[0]))  # it is asked who it is
+    send_off(peer)

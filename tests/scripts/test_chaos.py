@@ -1,0 +1,36 @@
+"""The short form of scripts/chaos.py: ten real faults, done to real runs, and the weights of an undisturbed one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = [
+    "worker killed",
+    "worker terminated",
+    "worker stopped for a while",
+    "all workers stopped for a while",
+    "all workers killed",
+    "driver killed",
+    "driver killed as it saves",
+    "driver: SIGTERM",
+    "resumed with other workers",
+    "run directory away for a while",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
+def test_real_runs_end_with_the_same_weights_whatever_is_done_to_them() -> None:
+    only = [word for kind in KINDS for word in ("--only", kind)]
+    script = [sys.executable, ROOT / "scripts" / "chaos.py", "--faults", len(KINDS), "--spacing", 150, *only, "--json"]
+    done = subprocess.run(list(map(str, script)), capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results["wrong"] == []
+    times, survived, same = (sum(row[key] for row in results["table"]) for key in ("count", "survived", "same_digest"))
+    assert times == survived == same
+    assert times >= len(KINDS) - 2, done.stdout  # a run that is done before its last faults suffers no more of them

@@ -1,0 +1,255 @@
+"""Disks that fail under a run: it goes on, says so once, keeps the last good checkpoint, and is saved when possible."""
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnpar.cli import console
+from cnnpar.cli.commands import train_app
+from cnnpar.config.resolve import to_toml
+from cnnpar.config.sections import Config
+from cnnpar.errors import RunError
+from cnnpar.report.progress import Progress
+from cnnpar.run.recorder import Recorder
+from cnnpar.storage.checkpoint import read
+from cnnpar.storage.packing import unpack
+from cnnpar.storage.rundir import RunFiles
+from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
+from tests.run.test_resume import assert_same_run, wait_for_step
+from tests.storage.test_checkpoint import made_state, packed
+
+Change = Callable[[Path], contextlib.AbstractContextManager[object]]
+BEGIN, SEEN, END = 6, 8, 12  # steps of 15: the trouble begins, is noticed, and ends where it ends
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Config:
+    """A run that is saved after every step."""
+    return settings(write_csv(tmp_path / "train.csv"), checkpoint={"every_seconds": 1e-9})
+
+
+class Troubled(Progress):
+    """Brings the trouble about in the middle of a run, and ends it there or at the end of a `with`."""
+
+    def __init__(self, run: Path, change: Change, ends: bool) -> None:
+        super().__init__("quiet")
+        self.run, self.change, self.ends = run, change, ends
+        self.trouble = contextlib.ExitStack()
+        self.notes: list[str] = []
+        self.noticed = threading.Event()
+
+    def __enter__(self) -> "Troubled":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.trouble.close()
+
+    def step(self, epoch: int, step: int, *rest: object) -> None:
+        if step == BEGIN - 1:
+            wait_for_step(self.run / "model.json", 1, lambda: None)
+        if step == BEGIN:
+            while read(self.run / "model.json").state.epoch == 0:  # then all that was to be saved is
+                os.sched_yield()
+            self.trouble.enter_context(self.change(self.run))
+        if step == SEEN:
+            assert self.noticed.wait(10)
+        if step == END and self.ends:
+            self.trouble.close()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        if "cannot write the checkpoint" in text:
+            self.noticed.set()
+
+    def about(self, words: str) -> list[str]:
+        return [note for note in self.notes if words in note]
+
+
+@contextlib.contextmanager
+def full(run: Path) -> Iterator[None]:
+    """No file may be as large as a checkpoint, nor the metrics larger than they are: writing fails in the middle."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((run / "metrics.jsonl").stat().st_size + 5, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def gone(run: Path) -> Iterator[None]:
+    shutil.move(run, run.with_name("kept"))
+    yield
+    shutil.move(run.with_name("kept"), run)
+
+
+@contextlib.contextmanager
+def parent_is_a_file(run: Path) -> Iterator[None]:
+    shutil.move(run.parent, run.parent.with_name("moved"))
+    run.parent.write_text("")
+    yield
+    run.parent.unlink()
+    shutil.move(run.parent.with_name("moved"), run.parent)
+
+
+@contextlib.contextmanager
+def immutable(run: Path) -> Iterator[None]:
+    """Not even root may replace these files: what a read-only mount is to the run."""
+    files = [run / "model.json", run / "metrics.jsonl"]
+    if subprocess.run(["chattr", "+i", *files], capture_output=True, check=False).returncode:
+        pytest.skip("files cannot be made immutable here")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", *files], check=True)
+
+
+TROUBLES = {
+    "full": (full, "File too large"),
+    "gone": (gone, "No such file or directory"),
+    "parent is a file": (parent_is_a_file, "Not a directory"),
+    "immutable": (immutable, "Operation not permitted"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_trouble_that_stays_leaves_the_last_good_checkpoint_and_is_told_once_and_at_the_end(
+    tmp_path: Path, wanted: Config, trouble: str
+) -> None:
+    change, reason = TROUBLES[trouble]
+    run = tmp_path / "parent" / "run"
+    with (
+        Troubled(run, change, ends=False) as progress,
+        pytest.raises(RunError, match=rf"^{run}/(model|best)\.json: cannot write the newest checkpoint: {reason}"),
+    ):
+        train(wanted, run, progress=progress)
+    assert unpack(read(run / "model.json"), "")[1].step == BEGIN - 1
+    assert len(progress.about("cannot write the checkpoint")) == 1
+    assert len(progress.about("cannot write metrics")) <= 1
+    assert not list(run.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_trouble_that_ends_leaves_no_trace_in_the_files(tmp_path: Path, wanted: Config, trouble: str) -> None:
+    change, reason = TROUBLES[trouble]
+    run = tmp_path / "parent" / "run"
+    with Troubled(run, change, ends=True) as progress:
+        summary = train(wanted, run, progress=progress)
+    assert train(wanted, tmp_path / "whole").weights_sha256 == summary.weights_sha256
+    assert len(progress.about(f"cannot write the checkpoint: {reason}; training goes on")) == 1
+    assert len(progress.about("checkpoints are written again")) == 1
+    assert progress.about("cannot write metrics")  # its lines are lost
+    shutil.copy(tmp_path / "whole" / "metrics.jsonl", run)
+    assert_same_run(tmp_path / "whole", run)
+
+
+@contextlib.contextmanager
+def unwritable(run: Path) -> Iterator[None]:
+    """Not the checkpoints, but the metrics."""
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").symlink_to("/dev/full")
+    yield
+
+
+def test_settings_and_metrics_that_cannot_be_written_lose_no_checkpoint(tmp_path: Path, wanted: Config) -> None:
+    run = tmp_path / "run"
+    (run / "config.toml").mkdir(parents=True)
+    with Troubled(run, unwritable, ends=False) as progress:
+        progress.noticed.set()  # the checkpoints are not what is in trouble
+        train(wanted, run, progress=progress)
+    assert unpack(read(run / "model.json"), "")[1].epoch == 3
+    assert [note.rpartition("/")[2] for note in progress.about("cannot")] == [
+        "config.toml: cannot write: Is a directory",
+        "metrics.jsonl: cannot write metrics: No space left on device; training goes on",
+    ]
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_once_for_each_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    progress, state, now = Troubled(tmp_path, contextlib.nullcontext, ends=False), made_state(), 0.0
+    files = RunFiles.at(tmp_path / "run", None)
+    recorder = Recorder(Config(), files, progress, packed, None, lambda: False, lambda: now)
+    for occupied in (None, None, files.picture, files.picture):
+        now += 1e6
+        if occupied:
+            occupied.mkdir(parents=True, exist_ok=True)
+        recorder.epoch_done(state, state.history[-1])
+    recorder.close(state)
+    assert [note.rpartition(": ")[2] for note in progress.about("cannot draw")] == [
+        "No such file or directory",
+        "Is a directory",
+    ]
+
+
+def test_a_command_whose_last_checkpoint_cannot_be_saved_ends_with_1_and_one_line(
+    tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.toml").write_text(to_toml(wanted))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").touch()
+    with full(run):
+        options = ["--config", tmp_path / "tiny.toml", "--run-dir", run, "--resume", "auto", "--json"]
+        assert console.run(train_app, [str(option) for option in options]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith(f"cnnpar-train: error: {run}/model.json: cannot write the newest checkpoint: File too large")
+    assert err.count("cannot write the checkpoint") <= 1
+    assert {path.name for path in run.iterdir()} == {"metrics.jsonl"}
+
+
+# In a name space of its own this process may mount a disk so small that the checkpoints fit, and little else.
+SMALL_DISK = """
+import contextlib, shutil, sys
+from pathlib import Path
+from cnnpar.errors import RunError
+from tests import test_disk, tiny
+
+run = Path(sys.argv[1]) / "run"
+
+@contextlib.contextmanager
+def filled(run):
+    with contextlib.suppress(OSError), (run / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(512)):
+            pass
+    yield
+    (run / "filler").unlink()
+
+wanted = tiny.settings(tiny.write_csv(Path("train.csv")), checkpoint={"every_seconds": 1e-9})
+with test_disk.Troubled(run, filled, ends=False) as progress:
+    try:
+        tiny.train(wanted, run, progress=progress)
+    except RunError as error:
+        print(error)
+    print(tiny.load(run / "model.json").state.step, len(progress.about("cannot write the checkpoint")))
+print(tiny.train(wanted, None, run / "model.json").weights_sha256)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_on_a_full_disk_goes_on_from_its_last_good_checkpoint_once_there_is_room(
+    tmp_path: Path, wanted: Config
+) -> None:
+    (tmp_path / "small").mkdir()
+    words = 'mount -t tmpfs -o size=200k small small && exec "$0" -c "$1" small'
+    line = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", words, sys.executable, SMALL_DISK]
+    if not shutil.which("unshare") or subprocess.run([*line[:4], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no name spaces for users here")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    error, saved, digest = done.stdout.splitlines()
+    assert error.startswith("small/run/model.json: cannot write the newest checkpoint: No space left on device")
+    assert saved == f"{BEGIN - 1} 1"
+    assert digest == train(wanted, tmp_path / "whole").weights_sha256

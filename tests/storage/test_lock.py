@@ -1,0 +1,167 @@
+"""One run at a time in a directory, also where the file system has no locks; and who is told of whom."""
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cnnpar.errors import InputError
+from cnnpar.storage.lock import locked, require_free
+from tests.helpers.tiny_runs import ROOT
+
+HOLD = (
+    "import sys\nfrom pathlib import Path\nfrom cnnpar.storage.lock import locked\n"
+    "with locked(Path(), print):\n    print('locked', flush=True)\n    sys.stdin.read()"
+)
+# flock fails as on a file system without locks: a system call filter of the kernel says so (x86-64).
+WITHOUT_LOCKS = """
+import ctypes, struct
+FLOCK, ALLOW, FAIL = 73, 0x7FFF0000, 0x00050000
+program = b"".join(struct.pack("HBBI", *line) for line in [
+    (0x20, 0, 0, 0), (0x15, 0, 1, FLOCK), (0x06, 0, 0, FAIL | %d), (0x06, 0, 0, ALLOW)])
+libc, code = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(program)
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(code)))
+libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+if libc.prctl(22, 2, filter, 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    print("no filter", flush=True)
+    raise SystemExit(3)
+"""
+HERE = socket.gethostname()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def process(code: str) -> Iterator["subprocess.Popen[str]"]:
+    """Another process in this directory, which ends when its standard input does."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, **streams) as other:  # type: ignore[call-overload]
+        yield other
+        other.kill()
+
+
+def said(other: "subprocess.Popen[str]") -> str:
+    assert other.stdout is not None
+    return other.stdout.readline().strip()
+
+
+def take() -> None:
+    with locked(Path(), pytest.fail):
+        assert json.loads(Path(".running").read_text())["pid"] == os.getpid()
+
+
+def test_a_directory_is_refused_by_process_host_and_time_while_another_trains_there() -> None:
+    with process(HOLD) as other:
+        assert said(other) == "locked"
+        told = rf"^\.: another run is under way there \(process {other.pid} on host {HERE}, since \d{{4}}-.*; stop it"
+        with pytest.raises(InputError, match=told):
+            take()
+        with pytest.raises(InputError, match=told):
+            require_free(Path())
+        Path(".running").write_text("{")  # the lock decides, not the note
+        with pytest.raises(InputError, match="by whom is not known"):
+            take()
+
+
+def test_what_a_killed_process_has_left_is_no_hindrance_and_the_end_leaves_nothing() -> None:
+    with process(HOLD) as other:
+        assert said(other) == "locked"
+        other.kill()
+        other.wait()
+        assert Path(".running").exists()
+        require_free(Path())
+        take()
+    assert list(Path().iterdir()) == []
+    require_free(Path("absent"))
+
+
+def test_a_note_of_somebody_else_under_that_name_is_left_alone() -> None:
+    with locked(Path(), pytest.fail):
+        Path(".running").write_text("other")  # as in a directory that has taken the place of this one
+    assert Path(".running").read_text() == "other"
+
+
+def test_a_note_that_cannot_be_written_is_no_hindrance() -> None:
+    Path(".running").mkdir()
+    with locked(Path(), pytest.fail):
+        pass
+    assert Path(".running").is_dir()
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="system calls have other numbers elsewhere")
+@pytest.mark.parametrize("error", [errno.ENOTSUP, errno.EBADF], ids=["none", "nfs"])
+def test_without_locks_the_note_decides_if_its_process_can_be_looked_at(error: int) -> None:
+    def outcome(note: str) -> tuple[str, str]:
+        Path(".running").write_text(note)
+        with process(WITHOUT_LOCKS % error + HOLD) as other:
+            out, err = other.communicate("")
+        if out == "no filter\n":
+            pytest.skip("no system call filters here")
+        return out.strip(), err.strip().rpartition("\n")[2]
+
+    def note(host: str, pid: int) -> str:
+        return json.dumps({"host": host, "pid": pid, "since": "2026-11-23 21:40+00:00"})
+
+    with process("input()") as living:
+        out, err = outcome(note(HERE, living.pid))
+        assert out == ""
+        assert f"InputError: .: another run is under way there (process {living.pid} on host {HERE}, since 2026" in err
+        assert err.endswith("if it does something else, delete .running")
+        elsewhere = note("far.example", living.pid)
+    assert outcome(note(HERE, living.pid)) == ("locked", "")
+    warning = (
+        f".: be sure that this is over: process {living.pid} on host far.example, since 2026-11-23 21:40+00:00 "
+        "(this file system has no locks that would tell)"
+    )
+    assert outcome(elsewhere) == (f"{warning}\nlocked", "")
+    assert outcome("") == ("locked", "")
+
+
+def test_a_directory_that_another_run_has_made_anew_is_left_to_it() -> None:
+    ours = Path("run")
+    ours.mkdir()
+    with locked(ours, pytest.fail) as claim:
+        claim.require()
+        ours.rename("away")
+        with pytest.raises(FileNotFoundError):
+            claim.require()
+        ours.mkdir()
+        claim.require()  # nobody's: it is ours
+        with pytest.raises(InputError, match="another run is under way"):
+            require_free(ours)
+        ours.rename("again")
+        ours.mkdir()
+        with process(HOLD.replace("Path()", "Path('run')")) as other:
+            assert said(other) == "locked"
+            for _ in range(2):
+                with pytest.raises(OSError, match="another run has taken its place"):
+                    claim.require()
+        note = (ours / ".running").read_bytes()
+    assert (ours / ".running").read_bytes() == note  # the other's
+
+
+def test_a_file_elsewhere_has_one_run_too() -> None:
+    first, second, file = Path("first"), Path("second"), Path("models") / "best.json"
+    for folder in (first, second, file.parent):
+        folder.mkdir()
+    with locked(first, pytest.fail, file):
+        with pytest.raises(InputError, match=rf"models/best.json: another run .*process {os.getpid()} .*--to-path"):
+            locked(second, pytest.fail, file).__enter__()
+        require_free(second)
+        with locked(second, pytest.fail, file.with_name("other.json")):
+            pass
+    with locked(second, pytest.fail, file):
+        pass
+    assert list(file.parent.iterdir()) == []
