@@ -1,4 +1,4 @@
-"""The two ways a run can fail: by what the user gave it, and by what happened to it."""
+"""The two ways a run can fail, by what the user gave it or by what happened to it; and errors of others in one line."""
 
 
 class CnnparError(Exception):
@@ -23,3 +23,14 @@ class DivergedError(RunError):
 
 class Stopped(Exception):  # noqa: N818  # nothing went wrong
     """The run was asked to stop while a step was under way; the step is dropped."""
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error of the system or of a library says, in one line."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error).partition("\n")[0] or type(error).__name__
+
+
+def reason_of_any(error: BaseException) -> str:
+    """Return the same of an error that nobody expected: with its type, unless it is the system's."""
+    return reason(error) if isinstance(error, OSError) else repr(error)

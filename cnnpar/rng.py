@@ -25,6 +25,8 @@ CUTOUT = 20  # centres of the squares
 MIXUP = 21  # partners and shares
 BALANCE = 22  # samples of balanced epochs
 
+KEPT_EPOCHS = 2  # whose draws are kept: the current one, and the next one while its first batch is prepared
+
 
 def initial_values(seed: int, layer: int, parameter: int) -> np.random.Generator:
     """Return the generator of the starting values of one parameter, by its place in the network."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 
 # Control characters other than the line's end and the tabulator, and marks that turn the direction of writing.
 _DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -21,3 +22,13 @@ def plain(text: str, longest: int = 300) -> str:
 def harmless(text: str) -> str:
     """The text with all that drives a terminal spelled as JSON spells it, so that JSON stays the same JSON."""
     return _DRIVING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def dimensions(sizes: Iterable[int]) -> str:
+    """Return sizes as people write them: 28 x 28 x 1."""
+    return " x ".join(map(str, sizes))
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names, and "..." where there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -7,21 +7,22 @@ imported by the command that needs them, so that `--help` answers at once.
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cnnpar.cli.console import end, say
+from cnnpar.cli.console import end, say, say_json
 from cnnpar.cli.options import (
+    LR_FIND_DEFAULTS,
+    TRAIN_DEFAULTS,
     Assignments,
     ConfigFile,
-    DataName,
     Debug,
     Json,
-    TrainData,
-    Workers,
+    LrFindOptions,
+    TrainOptions,
     chosen,
     option,
     resolve_options,
@@ -36,30 +37,12 @@ from cnnpar.version import __version__
 def train(
     *,
     config: ConfigFile = None,
-    data: DataName = None,
-    train_data: TrainData = None,
-    test_data: Annotated[Path | None, option("Test data, likewise.")] = None,
-    workers: Workers = None,
-    min_workers: Annotated[int | None, option("With fewer the run waits for new ones (default: LOW, or 1).")] = None,
-    max_worker_failures: Annotated[
-        int | None, option("With more lost workers the run ends; -1: no limit (default).")
-    ] = None,
-    epochs: Annotated[int | None, option("Passes over the training data.")] = None,
-    batch_size: Annotated[int | None, option("Samples of one optimizer step, over all workers together.")] = None,
-    microbatch: Annotated[int | None, option("Samples of one unit of arithmetic.")] = None,
-    augmenter_ratio: Annotated[
-        Literal[1, 4] | None, option("4: train on each image and on its four one-pixel shifts.")
-    ] = None,
-    seed: Annotated[int | None, option("Decides initial weights, order of samples, augmentation, dropout.")] = None,
+    options: TrainOptions = TRAIN_DEFAULTS,
     run_dir: Annotated[Path | None, option("Folder for the run's files (default: runs/NAME-N).")] = None,
     to_path: Annotated[Path | None, option("File for the newest checkpoint, instead of model.json there.")] = None,
     resume: Annotated[
         str | None,
         option("Go on from a checkpoint: FILE, DIR, nothing for --run-dir or the newest run; auto: if there is one."),
-    ] = None,
-    address: Annotated[str | None, option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own).")] = None,
-    transport: Annotated[
-        Literal["direct", "ray"] | None, option("How gradients travel: direct (default, faster) or ray.")
     ] = None,
     set_: Assignments = (),
     quiet: Annotated[bool, option("Show nothing but errors.")] = False,
@@ -72,22 +55,8 @@ def train(
     Stopped with Ctrl-C, or killed, a run goes on with --resume as if nothing
     had happened.
     """
-    options = chosen(
-        workers=workers,
-        min_workers=min_workers,
-        max_worker_failures=max_worker_failures,
-        address=address,
-        transport=transport,
-        epochs=epochs,
-        batch_size=batch_size,
-        microbatch=microbatch,
-        seed=seed,
-        augmenter_ratio=augmenter_ratio,
-        train_data=train_data,
-        test_data=test_data,
-        data=data,
-    )
-    if test_data is not None and train_data is None and config is None and resume is None:
+    settings = chosen(options)
+    if options.test_data is not None and options.train_data is None and config is None and resume is None:
         raise InputError("--test-data goes with --train-data; the known data sets have their own test data")
     if resume == "auto":
         run_dir = run_dir or (to_path.parent if to_path else None)
@@ -98,20 +67,20 @@ def train(
     from cnnpar.storage.rundir import Place
 
     resumed = find(resume, run_dir, to_path) if resume is not None else None
-    resolved = resolve_options(config, resumed, options, set_)
+    resolved = resolve_options(config, resumed, settings, set_)
     from cnnpar.run.prepare import prepare
     from cnnpar.run.summary import as_text
     from cnnpar.run.train import train_run
 
-    progress = Progress("quiet" if quiet else "auto", sys.stderr if json else sys.stdout)
+    stream = sys.stderr if json else sys.stdout
     name = config.stem if config else resolved.data.title
+    place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
     with StopSignal() as stop:
-        place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
-        summary = train_run(prepare(resolved, place, resumed), progress, stop)
+        summary = train_run(prepare(resolved, place, resumed), Progress("quiet" if quiet else "auto", stream), stop)
         if not quiet:
-            say(as_text(summary, to_path, resolved.engine.address), sys.stderr if json else sys.stdout)
+            say(as_text(summary, to_path, resolved.engine.address), stream)
         if json:
-            say(msgspec.json.encode(summary).decode(), sys.stdout)
+            say_json(summary)
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
 
 
@@ -146,7 +115,10 @@ def evaluate(
     from cnnpar.run.evaluate import evaluate as evaluate_model
 
     found = evaluate_model(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
-    say(msgspec.json.encode(found).decode() if json else as_text(found, by_class), sys.stdout)
+    if json:
+        say_json(found)
+    else:
+        say(as_text(found, by_class), sys.stdout)
     return 0
 
 
@@ -165,12 +137,17 @@ def inspect(
     Of settings: the network that they describe.
     """
     if file.suffix == ".toml":
-        from cnnpar.report.inspection import outline
+        from cnnpar.report.inspection import outline, outline_facts, outlined
 
-        say(outline(resolve_options(file, None, (), set_), shape, classes, json), sys.stdout)
+        network = outlined(resolve_options(file, None, (), set_), shape, classes)
+        if json:
+            say_json(outline_facts(network))
+        else:
+            say(outline(network), sys.stdout)
         return 0
     if shape or classes or set_:
         raise InputError(f"{file}: --shape, --classes and --set are for settings, which are a .toml file")
+    from cnnpar.report.inspection import describe, facts
     from cnnpar.storage.checkpoint import read
     from cnnpar.storage.packing import unpack
     from cnnpar.storage.rundir import newest_in
@@ -178,37 +155,17 @@ def inspect(
     path = newest_in(file)
     payload = read(path)
     network, state = unpack(payload, str(path))
-    position = payload.state
     if json:
-        facts = {
-            "weights_sha256": state.digest,
-            "epoch": state.epoch,
-            "step": state.step,
-            "parameters": network.layout.trained,
-            "exact": state.exact,
-            "skipped_steps": state.skipped,
-            "seed": position.seed,
-            "samples": state.samples,
-            "seconds": state.seconds,
-            "best": position.best,
-            "fingerprint": payload.fingerprint,
-            "data_fingerprint": payload.data_fingerprint,
-            "initial_sha256": state.initial_sha256 or None,
-        }
-        say(msgspec.json.encode(facts).decode(), sys.stdout)
-        return 0
-    from cnnpar.report.inspection import describe
-
-    say(describe(payload, network, state), sys.stdout)
+        say_json(facts(payload, network, state))
+    else:
+        say(describe(payload, network, state), sys.stdout)
     return 0
 
 
 def lr_find(
     *,
     config: ConfigFile = None,
-    data: DataName = None,
-    train_data: TrainData = None,
-    workers: Workers = None,
+    options: LrFindOptions = LR_FIND_DEFAULTS,
     from_: Annotated[float, option("The first learning rate (default: 1e-6).", "--from")] = 1e-6,
     to: Annotated[float, option("The last one (default: 10).", "--to")] = 10.0,
     steps: Annotated[int | None, option("How many (default: as in an epoch, but 50 to 200).")] = None,
@@ -225,8 +182,8 @@ def lr_find(
     if picture.suffix != ".png" or picture.is_dir() or not picture.parent.is_dir():
         raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
     wanted = Range(from_, to, steps)
-    resolved = resolve_options(config, None, chosen(workers=workers, train_data=train_data, data=data), set_)
-    from cnnpar.report.lr_find import as_text, draw_curve
+    resolved = resolve_options(config, None, chosen(options), set_)
+    from cnnpar.report.lr_find import as_text, draw_curve, facts
     from cnnpar.report.progress import Progress
     from cnnpar.run.lr_find import lr_find as find
 
@@ -239,21 +196,10 @@ def lr_find(
             say(f"stopped by {stop.received.name}; nothing was written", stream)
             return 128 + stop.received
     say(as_text(curve), stream)
-    draw_curve(curve, picture, f"Learning rate range test of {config.stem if config else resolved.data.title}")
+    draw_curve(curve, picture, f"Learning-rate finder of {config.stem if config else resolved.data.title}")
     say(f"drawn as {picture}", stream)
     if json:
-        facts = {
-            "suggestion": curve.suggestion,
-            "lowest": curve.rates[curve.best],
-            "steepest": None if curve.steepest is None else curve.rates[curve.steepest],
-            "steps": len(curve.rates),
-            "exact": exact,
-            "picture": str(picture),
-            "learning_rates": curve.rates,
-            "losses": curve.losses,
-            "smoothed": curve.smoothed,
-        }
-        say(msgspec.json.encode(facts).decode(), sys.stdout)
+        say_json(facts(curve, exact, picture))
     return 0
 
 

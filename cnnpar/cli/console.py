@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
+import msgspec
 from cyclopts import App, CycloptsError
 
-from cnnpar.errors import CnnparError, InputError, RunError
+from cnnpar.errors import CnnparError, InputError, RunError, reason
 from cnnpar.run.stop import SIGNALS
 from cnnpar.text import harmless
 
@@ -78,7 +79,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, CnnparError):
         return str(error)
     if isinstance(error, OSError):
-        return f"{error.filename or 'input or output'}: {error.strerror or error}"
+        return f"{error.filename or 'input or output'}: {reason(error)}"
     if isinstance(error, MemoryError):
         return "out of memory; a smaller network, microbatch or data set needs less"
     return f"{' '.join(repr(error).split())[:300]}; this is a fault of the program, and --debug shows where"
@@ -119,4 +120,9 @@ def say(text: str, stream: TextIO) -> None:
     except OSError as error:
         _discard(stream)
         if not isinstance(error, BrokenPipeError) and stream is sys.stdout:
-            raise RunError(f"cannot write to standard output: {error.strerror}") from error
+            raise RunError(f"cannot write to standard output: {reason(error)}") from error
+
+
+def say_json(facts: object) -> None:
+    """Print one JSON object, on one line of standard output."""
+    say(msgspec.json.encode(facts).decode(), sys.stdout)

@@ -1,66 +1,145 @@
-"""Options that several commands have, and the settings that they stand for."""
+"""The options that stand for settings, each declared once: its name, its help, and the setting that it changes."""
 
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from cyclopts import Parameter
 
+from cnnpar.config import Config
 from cnnpar.config.resolve import Option, read_toml, resolve, to_tables
-from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
     from cnnpar.run.resume import Resume
 
 
+class Sets(NamedTuple):
+    """The settings that an option changes: tables of the configuration, made of the value that was given."""
+
+    tables: Callable[[Any], dict[str, dict[str, Any]]]
+
+
 def option(text: str, name: str | None = None) -> Parameter:
-    """How an option is explained, and how it is spelled where that is not the parameter's name."""
+    """Explain an option, and spell it where its name is not the parameter's."""
     return Parameter(name=name, help=text, negative="", show_default=False)
 
 
-ConfigFile = Annotated[Path | None, option("Settings of the run, a TOML file.")]
-DataName = Annotated[str | None, option("A known data set: digits (embedded; the default) or mnist.")]
-TrainData = Annotated[
-    Path | None, option("Training data: .csv[.gz] with the label first, IDX, .npz, or a folder of class folders.")
-]
+def sets(section: str, key: str) -> Sets:
+    """Change one setting to the value as it was given."""
+    return Sets(lambda given: {section: {key: given}})
+
+
+def _workers(text: str) -> int | str:
+    """Return a number of workers as one; LOW:HIGH, and what is wrong, is left to the settings' check."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+
+
 Workers = Annotated[
-    str | None, option("Ray workers, one core each: N, or LOW:HIGH as there is room; 0: none, without Ray.")
+    str | None,
+    option("Ray workers, one core each: N, or LOW:HIGH as there is room; 0: none, without Ray."),
+    Sets(lambda given: {"engine": {"workers": _workers(given)}}),
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options that choose the training data."""
+
+    data: Annotated[
+        str | None,
+        option("A known data set: digits (embedded; the default) or mnist."),
+        Sets(lambda given: {"data": {"name": given, "train": "", "test": ""}}),
+    ] = None
+    train_data: Annotated[
+        Path | None,
+        option("Training data: .csv[.gz] with the label first, IDX, .npz, or a folder of class folders."),
+        Sets(lambda given: {"data": {"name": "", "train": str(given), "test": ""}}),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LrFindOptions(DataOptions):
+    """Options of `cnnpar lr-find` that stand for settings."""
+
+    workers: Workers = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(DataOptions):
+    """Options of `cnnpar train` that stand for settings. Of two that set the same, the later one wins."""
+
+    test_data: Annotated[
+        Path | None,
+        option("Test data, of the kinds of --train-data."),
+        Sets(lambda given: {"data": {"test": str(given)}}),
+    ] = None
+    workers: Workers = None
+    min_workers: Annotated[
+        int | None,
+        option("With fewer the run waits for new ones (default: LOW, or 1)."),
+        sets("engine", "min_workers"),
+    ] = None
+    max_worker_failures: Annotated[
+        int | None,
+        option("With more lost workers the run ends; -1: no limit (default)."),
+        sets("engine", "max_worker_failures"),
+    ] = None
+    address: Annotated[
+        str | None,
+        option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own)."),
+        sets("engine", "address"),
+    ] = None
+    transport: Annotated[
+        Literal["direct", "ray"] | None,
+        option("How gradients travel: direct (default, faster) or ray."),
+        sets("engine", "transport"),
+    ] = None
+    epochs: Annotated[int | None, option("Passes over the training data."), sets("train", "epochs")] = None
+    batch_size: Annotated[
+        int | None,
+        option("Samples of one optimizer step, over all workers together."),
+        sets("train", "batch_size"),
+    ] = None
+    microbatch: Annotated[int | None, option("Samples of one unit of arithmetic."), sets("train", "microbatch")] = None
+    seed: Annotated[
+        int | None,
+        option("Decides initial weights, order of samples, augmentation, dropout."),
+        sets("train", "seed"),
+    ] = None
+    augmenter_ratio: Annotated[
+        Literal[1, 4] | None,
+        option("4: train on each image and on its four one-pixel shifts."),
+        sets("augment", "ratio"),
+    ] = None
+
+
+ConfigFile = Annotated[Path | None, option("Settings of the run, a TOML file.")]
 Assignments = Annotated[tuple[str, ...], option("Any setting, as SECTION.KEY=VALUE; may be repeated.", "--set")]
 Json = Annotated[bool, option("Print one JSON object as the last line.")]
 Debug = Annotated[bool, option("Show the traceback of an error.")]
-
-# What each option sets; of two that set the same, the later one wins.
-_SETS: dict[str, Callable[[Any], dict[str, dict[str, Any]]]] = {
-    "workers": lambda given: {"engine": {"workers": _number(given)}},
-    "min_workers": lambda given: {"engine": {"min_workers": given}},
-    "max_worker_failures": lambda given: {"engine": {"max_worker_failures": given}},
-    "address": lambda given: {"engine": {"address": given}},
-    "transport": lambda given: {"engine": {"transport": given}},
-    "epochs": lambda given: {"train": {"epochs": given}},
-    "batch_size": lambda given: {"train": {"batch_size": given}},
-    "microbatch": lambda given: {"train": {"microbatch": given}},
-    "seed": lambda given: {"train": {"seed": given}},
-    "augmenter_ratio": lambda given: {"augment": {"ratio": given}},
-    "train_data": lambda given: {"data": {"name": "", "train": str(given), "test": ""}},
-    "test_data": lambda given: {"data": {"test": str(given)}},
-    "data": lambda given: {"data": {"name": given, "train": "", "test": ""}},
-}
+TRAIN_DEFAULTS, LR_FIND_DEFAULTS = TrainOptions(), LrFindOptions()
 
 
-def chosen(**given: object) -> list[Option]:
-    """The settings that options, by the names of their parameters, stand for; None: not given."""
-    if given["data"] is not None and (given["train_data"] or given.get("test_data")):
+def chosen(options: DataOptions) -> list[Option]:
+    """Return the settings that the given options stand for. Raises InputError for two that exclude each other."""
+    if options.data is not None and (options.train_data or getattr(options, "test_data", None)):
         raise InputError("--data names a known data set; it goes without --train-data and --test-data")
+    hints = get_type_hints(type(options), include_extras=True)
     return [
-        Option(f"--{name.replace('_', '-')} {given[name]}", section, key, setting)
-        for name, tables in _SETS.items()
-        if given.get(name) is not None
-        for section, table in tables(given[name]).items()
+        Option(f"--{field.name.replace('_', '-')} {given}", section, key, setting)
+        for field in fields(options)
+        if (given := getattr(options, field.name)) is not None
+        for what in hints[field.name].__metadata__
+        if isinstance(what, Sets)
+        for section, table in what.tables(given).items()
         for key, setting in table.items()
     ]
 
@@ -68,7 +147,7 @@ def chosen(**given: object) -> list[Option]:
 def resolve_options(
     file: Path | None, resumed: "Resume | None", options: Sequence[Option], assignments: Sequence[str]
 ) -> Config:
-    """The settings of the file, or else of the checkpoint, or else the defaults; changed by the options.
+    """Resolve the settings of the file, or else of the checkpoint, or else the defaults; changed by the options.
 
     Where the kernels are to be pinned (`engine.portable`), this program is started anew, once: they are chosen when
     numpy is loaded.
@@ -88,8 +167,3 @@ def resolve_options(
         if environment:
             os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})
     return resolved.absolute()
-
-
-def _number(text: str) -> int | str:
-    """A number of workers as one; what is none is left to the settings' check."""
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text

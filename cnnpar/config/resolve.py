@@ -14,7 +14,7 @@ import tomli_w
 
 from cnnpar.config.presets import preset_layers
 from cnnpar.config.sections import Config
-from cnnpar.errors import InputError
+from cnnpar.errors import InputError, reason
 
 _SECTIONS = Config.__struct_fields__
 _NETWORK = ("layers", "preset")  # of [model]: two ways to say the same
@@ -38,7 +38,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise InputError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot read the configuration: {reason(error)}") from error
     except (ValueError, RecursionError) as error:  # a syntax error, bytes that are no text, a number without end
         raise InputError(f"{path}: not a TOML file: {error}") from error
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from cnnpar import rng
 
-_KEPT = 2  # the current epoch, and the next one while its first batch is prepared
-
 
 def balanced(seed: int, epoch: int, labels: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """What the places of an epoch show, (size,), class by class: each in 0..size-1, of which i is of `labels[i % N]`.
@@ -44,7 +42,7 @@ class Balance:
     def __getitem__(self, epoch: int) -> NDArray[np.int64]:
         """What the places of an epoch show, (size,)."""
         if epoch not in self._kept:
-            while len(self._kept) >= _KEPT:
+            while len(self._kept) >= rng.KEPT_EPOCHS:
                 del self._kept[next(iter(self._kept))]
             seed, labels, size = self._settings
             self._kept[epoch] = balanced(seed, epoch, labels, size)

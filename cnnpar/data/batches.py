@@ -23,7 +23,7 @@ def batch_indices(seed: int, epoch: int, step: int, samples: int, batch_size: in
     return _order(seed, epoch, samples)[step * batch_size : (step + 1) * batch_size]
 
 
-@lru_cache(maxsize=2)  # the current epoch, and the next one while its first batch is prepared
+@lru_cache(maxsize=rng.KEPT_EPOCHS)
 def _order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
     order = rng.permutation(seed, rng.PERMUTATION, epoch, samples)
     order.flags.writeable = False  # batches are views of it

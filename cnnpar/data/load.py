@@ -11,8 +11,9 @@ from cnnpar import rng
 from cnnpar.config.sections import DATA_NAMES, Data
 from cnnpar.data.dataset import Dataset, ImageShape, Splits
 from cnnpar.data.readers import csv_file, folder, idx, named, npz
-from cnnpar.data.readers.files import Found, Part, by
-from cnnpar.errors import InputError
+from cnnpar.data.readers.files import Found, Part
+from cnnpar.errors import InputError, reason
+from cnnpar.text import dimensions, listed
 
 
 def load_splits(settings: Data) -> Splits:
@@ -21,7 +22,7 @@ def load_splits(settings: Data) -> Splits:
     found = _read(source, settings.shape, "train")
     train = _training(source, found)
     if settings.shape and (*settings.shape, 1)[:3] != train.image_shape:
-        shapes = f"images are {by(train.image_shape)}, but data.shape is {by(settings.shape)}"
+        shapes = f"images are {dimensions(train.image_shape)}, but data.shape is {dimensions(settings.shape)}"
         raise InputError(f"{source}: {shapes}; it is needed for CSV only")
     test_source = settings.test or (source if found.has_test else "")
     test = load_test_set(test_source, train.image_shape, train.class_names) if test_source else None
@@ -37,13 +38,12 @@ def load_test_set(source: str, image_shape: ImageShape, class_names: tuple[str, 
     found = _read(source, image_shape, "test")
     shape = found.images.shape[1:]
     if shape != image_shape:
-        raise InputError(f"{source}: images are {by(shape)}, but training had {by(image_shape)}")
+        raise InputError(f"{source}: images are {dimensions(shape)}, but training had {dimensions(image_shape)}")
     labels = found.labels
     if found.class_names is not None:
         unknown = [name for name in found.class_names if name not in class_names]
         if unknown:
-            known = ", ".join(class_names[:8]) + (", ..." if len(class_names) > 8 else "")
-            raise InputError(f"{source}: class {unknown[0]!r} was not in training, which had {known}")
+            raise InputError(f"{source}: class {unknown[0]!r} was not in training, which had {listed(class_names)}")
         labels = np.array([class_names.index(name) for name in found.class_names])[labels]
     outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
     if outside.size:
@@ -75,7 +75,7 @@ def _read(source: str, shape: tuple[int, ...], part: Part) -> Found:
     except MemoryError as error:
         raise InputError(f"{source}: does not fit into memory") from error
     except OSError as error:
-        raise InputError(f"{source}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{source}: cannot be read: {reason(error)}") from error
     raise InputError(
         f"{source}: unknown kind of file; expected .csv, .csv.gz, .npz, "
         "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"

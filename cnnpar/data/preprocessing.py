@@ -55,14 +55,11 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dic
         std = tuple(math.sqrt(v) if v > 0 else 1.0 for v in variance)
         return cls(train.image_shape, mean, std, train.class_names)
 
-    def normalise(
-        self, images: NDArray[np.uint8] | NDArray[np.float32], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        """(images - mean) / std as float32 (n, H, W, C), into `out` where given."""
+    def normalise(self, images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (images - mean) / std as float32, (n, H, W, C)."""
         if images.shape[1:] != self.image_shape:
             raise ValueError(f"images are {images.shape[1:]}, not {self.image_shape}")
-        if out is None:
-            out = np.empty(images.shape, dtype=np.float32)
+        out = np.empty(images.shape, dtype=np.float32)
         mean, std = self._planes
         np.subtract(images, mean, out=out)
         return np.divide(out, std, out=out)

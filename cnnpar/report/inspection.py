@@ -6,9 +6,8 @@ Of a configuration there is only the network, which a run would train.
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +19,7 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.report.page import page
 from cnnpar.storage.checkpoint import Payload
-from cnnpar.text import plain
+from cnnpar.text import dimensions, plain
 from cnnpar.training.state import EpochRecord, TrainState
 
 
@@ -59,8 +58,28 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     return page(pairs, "", _table(network))
 
 
-def outline(config: Config, shape: str | None, classes: int | None, json: bool) -> str:
-    """That table alone, of the network that a configuration describes; or what it comes to, as a JSON object.
+def facts(payload: Payload, network: Network, state: TrainState) -> dict[str, Any]:
+    """Return what `--json` prints of a checkpoint."""
+    position = payload.state
+    return {
+        "weights_sha256": state.digest,
+        "epoch": state.epoch,
+        "step": state.step,
+        "parameters": network.layout.trained,
+        "exact": state.exact,
+        "skipped_steps": state.skipped,
+        "seed": position.seed,
+        "samples": state.samples,
+        "seconds": state.seconds,
+        "best": position.best,
+        "fingerprint": payload.fingerprint,
+        "data_fingerprint": payload.data_fingerprint,
+        "initial_sha256": state.initial_sha256 or None,
+    }
+
+
+def outlined(config: Config, shape: str | None, classes: int | None) -> Network:
+    """Build the network that a configuration describes.
 
     `shape`: H,W,C of the images, of so many `classes`; None: those of the configuration's data, which are then read.
     Raises InputError where something does not fit.
@@ -69,22 +88,27 @@ def outline(config: Config, shape: str | None, classes: int | None, json: bool) 
         raise InputError("--shape and --classes go together; without them the data of the settings are looked at")
     if shape is None:
         train = load_splits(config.data).train
-        network = Network.from_config(config, train.image_shape, len(train.class_names))
-    elif re.fullmatch("[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){2}", shape):
-        height, width, channels = map(int, shape.split(","))
-        network = Network.from_config(config, (height, width, channels), classes or 0)
-    else:
+        return Network.from_config(config, train.image_shape, len(train.class_names))
+    if not re.fullmatch("[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){2}", shape):
         raise InputError(f"--shape {shape}: expected H,W,C, for example 32,32,3")
-    if not json:
-        return page(_table(network))
-    facts = {
+    height, width, channels = map(int, shape.split(","))
+    return Network.from_config(config, (height, width, channels), classes or 0)
+
+
+def outline(network: Network) -> str:
+    """Return the table of the layers alone."""
+    return page(_table(network))
+
+
+def outline_facts(network: Network) -> dict[str, Any]:
+    """Return what `--json` prints of a network that settings describe."""
+    return {
         "image_shape": network.input_shape,
         "classes": network.classes,
         "parameters": network.layout.trained,
         "mflop": _mflop(sum(network.chain.products)),
         "layers": [{**row._asdict(), "path": ".".join(row.path)} for row in _rows(network.layers, network.input_shape)],
     }
-    return msgspec.json.encode(facts).decode()
 
 
 class _Row(NamedTuple):
@@ -104,7 +128,7 @@ def _table(network: Network) -> Table:
     layers.add_column("type")
     for column in ("output", "parameters", "MFLOP"):
         layers.add_column(column, justify="right", no_wrap=True)
-    layers.add_row(*_texts(["", "input", _by(network.input_shape), "", ""]))
+    layers.add_row(*_texts(["", "input", dimensions(network.input_shape), "", ""]))
     before: list[str] = []
     for row in _rows(network.layers, network.input_shape):
         *within, name = row.path
@@ -112,7 +136,7 @@ def _table(network: Network) -> Table:
             layers.add_row(*_texts(["  " * (len(within) - 1) + SHORTCUT, "", "", "", ""]))
         before = within
         cells = [f"{row.parameters:,}" if row.parameters else "", f"{row.mflop:,.2f}" if row.mflop else ""]
-        layers.add_row(*_texts(["  " * len(within) + name, row.type, _by(row.output), *cells]))
+        layers.add_row(*_texts(["  " * len(within) + name, row.type, dimensions(row.output), *cells]))
     mflop = _mflop(sum(network.chain.products))
     layers.add_row(*_texts(["all", "", "", f"{network.layout.trained:,}", f"{mflop:,.2f}"]))
     return layers
@@ -140,10 +164,6 @@ def _accuracies(record: EpochRecord) -> str:
     if record.validation_accuracy is not None:
         shares.append(f"validation {record.validation_accuracy:.2%}")
     return f"{', '.join(shares)} (epoch {record.epoch})"
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _texts(cells: Iterable[str]) -> list[Text]:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from cnnpar.report.plots import TRAINING, VALIDATION, dress, write
 from cnnpar.training.lr_curve import Curve
@@ -31,6 +32,21 @@ def as_text(curve: Curve) -> str:
     lines.append(f"steepest descent at {curve.rates[curve.steepest]:.2g}; it depends on the number of steps")
     lines.append(f"suggested: optimizer.learning_rate = {curve.suggestion:.2g}, a tenth of that of the lowest loss")
     return "\n".join(lines)
+
+
+def facts(curve: Curve, exact: bool, picture: Path) -> dict[str, Any]:
+    """Return what `--json` prints; `exact`: whether all workers compute the same bits."""
+    return {
+        "suggestion": curve.suggestion,
+        "lowest": curve.rates[curve.best],
+        "steepest": None if curve.steepest is None else curve.rates[curve.steepest],
+        "steps": len(curve.rates),
+        "exact": exact,
+        "picture": str(picture),
+        "learning_rates": curve.rates,
+        "losses": curve.losses,
+        "smoothed": curve.smoothed,
+    }
 
 
 def draw_curve(curve: Curve, path: Path, title: str) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from cnnpar.errors import reason
+
 
 class MetricsLog:
     """A metrics file that is appended to.
@@ -60,14 +62,11 @@ class MetricsLog:
         except OSError as error:
             self._failed(error)
 
-    def close(self) -> None:
-        """End the file. Nothing is buffered, so there is nothing left to write."""
-
     def _failed(self, error: OSError) -> None:
-        reason = error.strerror or str(error)
-        if reason not in self._told:
-            self._told.add(reason)
-            self._warn(f"{self._path}: cannot write metrics: {reason}; training goes on")
+        why = reason(error)
+        if why not in self._told:
+            self._told.add(why)
+            self._warn(f"{self._path}: cannot write metrics: {why}; training goes on")
 
 
 class _Step(msgspec.Struct):

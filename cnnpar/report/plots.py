@@ -5,34 +5,21 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from cnnpar.training.state import EpochRecord
+
 TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # apart in grey and for colour-blind eyes too
+Point = tuple[int, float]  # epoch, and accuracy in percent
 FEW = 40  # epochs up to which each one gets a dot
 
 
-class EpochAccuracy(Protocol):
-    """What the picture needs of a finished epoch; accuracies in 0..1."""
-
-    @property
-    def epoch(self) -> int:
-        """Counts from 1."""
-
-    @property
-    def train_accuracy(self) -> float:
-        """On the training data."""
-
-    @property
-    def validation_accuracy(self) -> float | None:
-        """On data held out; None if not measured."""
-
-
 def draw_accuracy(
-    history: Sequence[EpochAccuracy], path: str | Path, title: str, best_epoch: int | None = None
+    history: "Sequence[EpochRecord]", path: str | Path, title: str, best_epoch: int | None = None
 ) -> None:
     """Draw training and validation accuracy (percent) over the epochs into a PNG file.
 
@@ -55,34 +42,9 @@ def draw_accuracy(
 
     figure = Figure(figsize=(8, 4.5), dpi=125)
     axes = figure.add_axes((0.095, 0.115, 0.885, 0.735))
-    for name, colour, points in [("training", TRAINING, training), ("validation", VALIDATION, validation)]:
-        if points:
-            epochs, percents = zip(*points, strict=True)
-            axes.plot(
-                epochs,
-                percents,
-                color=colour,
-                linewidth=1.6 if len(points) <= FEW else 1.1,
-                marker="o" if len(points) <= FEW else None,
-                markersize=4,
-                label=f"{name} {percents[-1]:.2f} %",
-            )
-    judged = validation or training
-    if best_epoch is None:
-        best_epoch = max(judged, key=lambda point: point[1])[0]  # of equal values the first: max keeps it
-    best = dict(judged)[best_epoch]
-    axes.plot(
-        [best_epoch],
-        [best],
-        linestyle="none",
-        marker="o",
-        markersize=10,
-        markerfacecolor="none",
-        markeredgecolor="black",
-        markeredgewidth=1.4,
-        clip_on=False,
-        label=f"best {best:.2f} % in epoch {best_epoch}",
-    )
+    _plot(axes, "training", TRAINING, training)
+    _plot(axes, "validation", VALIDATION, validation)
+    _ring(axes, validation or training, best_epoch)
 
     first, last = training[0][0], training[-1][0]
     margin = max(0.5, 0.015 * (last - first))
@@ -99,7 +61,42 @@ def draw_accuracy(
     gc.collect()  # a figure is full of cycles: each would stay, with 2 MB of pixels, until Python happens to look
 
 
-def _frame(*curves: Sequence[tuple[int, float]]) -> tuple[float, float]:
+def _plot(axes: "Axes", name: str, colour: str, points: Sequence[Point]) -> None:
+    """Plot one curve, with its last value in the legend."""
+    if points:
+        epochs, percents = zip(*points, strict=True)
+        few = len(points) <= FEW
+        axes.plot(
+            epochs,
+            percents,
+            color=colour,
+            linewidth=1.6 if few else 1.1,
+            marker="o" if few else None,
+            markersize=4,
+            label=f"{name} {percents[-1]:.2f} %",
+        )
+
+
+def _ring(axes: "Axes", points: Sequence[Point], best_epoch: int | None) -> None:
+    """Draw a ring around the best epoch; None: that of the highest accuracy, the first of equals."""
+    if best_epoch is None:
+        best_epoch = max(points, key=lambda point: point[1])[0]
+    best = dict(points)[best_epoch]
+    axes.plot(
+        [best_epoch],
+        [best],
+        linestyle="none",
+        marker="o",
+        markersize=10,
+        markerfacecolor="none",
+        markeredgecolor="black",
+        markeredgewidth=1.4,
+        clip_on=False,
+        label=f"best {best:.2f} % in epoch {best_epoch}",
+    )
+
+
+def _frame(*curves: Sequence[Point]) -> tuple[float, float]:
     """Limits of the percent axis: around all values, or without those of a poor start that takes over two thirds."""
     all_values = [value for curve in curves for _, value in curve]
     later_values = [value for curve in curves for _, value in curve[len(curve) // 4 :]]

@@ -18,11 +18,11 @@ from cnnpar.text import harmless
 
 
 class Progress:
-    """Reports a run on `stream` (default: standard output).
+    """The report of a run on `stream` (default: standard output).
 
-    `auto` draws a bar over the whole run if the stream is a terminal, with a line above it for each finished
-    epoch. Otherwise, and with `plain`, there is a line for each epoch, and every ten seconds within a long
-    one. `quiet` shows nothing. A stream that breaks (closed pipe, full disk) ends the report, not the run.
+    `auto` draws a bar over the whole run if the stream is a terminal, with a line above it for each finished epoch;
+    otherwise there is a line for each epoch, and every ten seconds within a long one. `quiet` shows nothing. A stream
+    that breaks (closed pipe, full disk) ends the report, not the run.
 
     Epochs count from 1. Steps are finished optimizer steps of the whole run: the first call of `step` in a
     new run passes 1. Losses and accuracies (0..1) are shown as given. `clock` returns seconds.
@@ -30,7 +30,7 @@ class Progress:
 
     def __init__(
         self,
-        mode: Literal["auto", "plain", "quiet"],
+        mode: Literal["auto", "quiet"],
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnpar.config.sections import Config
+from cnnpar.errors import reason_of_any
 from cnnpar.nn.sums import Sums
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
@@ -148,7 +149,6 @@ class Recorder:
         finally:
             if len(state.history) > self._drawn:
                 self._draw(state)
-            self._metrics.close()
             self._progress.close()
 
     def _draw(self, state: TrainState) -> None:
@@ -161,10 +161,10 @@ class Recorder:
             draw_accuracy(state.history, self._files.picture, _title(self._files.directory), best)
             self._drawn = len(state.history)
         except Exception as error:  # a broken font or style of matplotlib must not end a training
-            reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
-            if reason != self._undrawn:
-                self._progress.note(f"{self._files.picture}: cannot draw the picture: {reason}")
-            self._undrawn = reason
+            why = reason_of_any(error)
+            if why != self._undrawn:
+                self._progress.note(f"{self._files.picture}: cannot draw the picture: {why}")
+            self._undrawn = why
         self._drawn_at = self._clock()
         self._drawing = self._drawn_at - began
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from cnnpar import optim
 from cnnpar.config import Config
 from cnnpar.config.resolve import to_toml
-from cnnpar.errors import DivergedError, RunError, Stopped
+from cnnpar.errors import DivergedError, RunError, Stopped, reason
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
@@ -93,4 +93,4 @@ def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) 
         else:
             warn(f"{files.config}: is not of a run, and stays as it is")
     except OSError as error:
-        warn(f"{files.config}: cannot write: {error.strerror or error}")
+        warn(f"{files.config}: cannot write: {reason(error)}")

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
-from cnnpar.text import shown
+from cnnpar.text import listed, shown
 
 Vector = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -74,8 +74,7 @@ def _check_names(names: list[str], expected: list[str]) -> None:
     odd = next((name for name in names if name not in known or given[name] > 1), None)
     missing = next((name for name in expected if name not in given), None)
     what = f"unexpected {shown(odd)}" if odd is not None else f"missing {missing!r}" if missing else "wrong order"
-    listed = ", ".join(expected[:8]) + (", ..." if len(expected) > 8 else "")
-    raise ValueError(f": {what}; the network has {listed or 'none'}")
+    raise ValueError(f": {what}; the network has {listed(expected) or 'none'}")
 
 
 def _shortest(values: Vector) -> list[float]:

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
-from cnnpar.errors import InputError
+from cnnpar.errors import InputError, reason
 from cnnpar.storage.arrays import Array
 from cnnpar.storage.json_check import check_json
 from cnnpar.storage.position import Position
@@ -115,6 +115,6 @@ def read(path: str | Path) -> Payload:
             content = file.read(os.fstat(file.fileno()).st_size)
         return decode(content, str(path))
     except OSError as error:
-        raise InputError(f"{path}: cannot read the checkpoint: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot read the checkpoint: {reason(error)}") from error
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory") from error

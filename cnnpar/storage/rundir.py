@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnpar.errors import InputError
+from cnnpar.errors import InputError, reason
 from cnnpar.storage.lock import require_free
 
 _PARENT = Path("runs")  # of runs that are not told where to be
@@ -151,7 +151,7 @@ def _made(files: RunFiles) -> RunFiles:
         for folder in (files.directory, files.model.parent):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{error.filename}: cannot make the run directory: {error.strerror}") from error
+        raise InputError(f"{error.filename}: cannot make the run directory: {reason(error)}") from error
     return files
 
 
@@ -178,7 +178,7 @@ def exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; choose another path") from error
+        raise InputError(f"{path}: {reason(error)}; choose another path") from error
     return True
 
 
@@ -192,7 +192,5 @@ def _numbered(name: str) -> Path:
                 directory.mkdir()
                 break
     except OSError as error:
-        raise InputError(
-            f"{error.filename}: cannot make the run directory: {error.strerror}; give --run-dir"
-        ) from error
+        raise InputError(f"{error.filename}: cannot make the run directory: {reason(error)}; give --run-dir") from error
     return directory

@@ -8,7 +8,7 @@ import pytest
 
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
-from cnnpar.report.inspection import describe, outline
+from cnnpar.report.inspection import describe, outline, outlined
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from tests.cli.test_cli import call
@@ -80,14 +80,14 @@ def test_inspecting_settings_shows_the_network_that_they_would_train(
 
 
 def test_settings_are_inspected_for_the_images_of_their_data() -> None:
-    assert " 13,706 " in outline(Config(), None, None, json=False)
+    assert " 13,706 " in outline(outlined(Config(), None, None))
 
 
 def test_names_of_any_length_leave_the_network_within_its_columns() -> None:
     layers: list[dict[str, Any]] = [{"type": "globalavgpool2d"}, {"type": "dense", "units": 3072}]
     for depth in range(3):
         layers = [{"type": "residual", "name": "n" * (60 + depth), "layers": layers, "shortcut": layers}]
-    text = outline(resolve({"model": {"layers": [*layers, {"type": "dense"}]}}), "64,64,99", 10**5, json=False)
+    text = outline(outlined(resolve({"model": {"layers": [*layers, {"type": "dense"}]}}), "64,64,99", 10**5))
     assert max(map(len, text.splitlines())) <= 80
     assert text.count(" dense ") == 9
     assert text.splitlines()[-1].split()[0] == "all"

@@ -34,7 +34,6 @@ def written(path: Path, last: int, warnings: list[str]) -> None:
     log = MetricsLog(path, None, warnings.append)
     for step in range(1, last + 1):
         log.write({"step": step, "loss": 1 / step})
-    log.close()
 
 
 def test_records_come_back_exactly_and_in_order(tmp_path: Path, warnings: list[str]) -> None:
@@ -45,7 +44,6 @@ def test_records_come_back_exactly_and_in_order(tmp_path: Path, warnings: list[s
     log = MetricsLog(tmp_path / "metrics.jsonl", None, warnings.append)
     for record in records:
         log.write(record)
-    log.close()
     assert lines(tmp_path / "metrics.jsonl") == records
     assert warnings == []
 
@@ -55,7 +53,6 @@ def test_a_record_is_one_compact_line_in_the_file_when_write_returns(tmp_path: P
     log = MetricsLog(path, None, warnings.append)
     log.write({"step": 1, "note": "two\nlines"})
     assert path.read_bytes() == b'{"step":1,"note":"two\\nlines"}\n'
-    log.close()
 
 
 def test_nan_and_infinities_become_null(tmp_path: Path, warnings: list[str]) -> None:
@@ -120,7 +117,6 @@ def test_a_full_disk_warns_once_and_training_goes_on(warnings: list[str]) -> Non
     log = MetricsLog("/dev/full", None, warnings.append)
     for step in range(3):
         log.write({"step": step})
-    log.close()
     assert len(warnings) == 1
     assert "/dev/full" in warnings[0]
     assert "No space left" in warnings[0]
@@ -138,7 +134,6 @@ def test_a_deleted_folder_warns_once_and_a_new_one_is_written_to(tmp_path: Path,
     assert "No such file" in warnings[0]
     folder.mkdir()
     log.write({"step": 4})
-    log.close()
     assert steps(folder / "metrics.jsonl") == [4]
     assert len(warnings) == 1
 
@@ -162,6 +157,5 @@ def test_a_disk_that_fills_up_within_a_line_leaves_no_half_line(tmp_path: Path, 
 def test_a_path_that_cannot_be_a_file_warns_once(tmp_path: Path, warnings: list[str], resume_step: int | None) -> None:
     log = MetricsLog(tmp_path, resume_step, warnings.append)
     log.write({"step": 6})
-    log.close()
     assert len(warnings) == 1
     assert "\n" not in warnings[0]

@@ -1,7 +1,6 @@
 """The picture: its file, and what can be measured of how it looks."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,16 @@ from PIL import Image
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.report.plots import _frame, draw_accuracy
+from cnnpar.training.state import EpochRecord
 from tests.helpers.tiny_runs import command, settings, write_csv
 
 
-@dataclass
-class Epoch:
-    epoch: int
-    train_accuracy: float
-    validation_accuracy: float | None = None
+def record(epoch: int, train_accuracy: float, validation_accuracy: float | None = None) -> EpochRecord:
+    return EpochRecord(epoch, 0.5, train_accuracy, None, validation_accuracy, 1.0)
 
 
-def learning(epochs: int) -> list[Epoch]:
-    return [Epoch(n, 1 - 0.7 * 0.8**n, 0.98 - 0.7 * 0.8**n) for n in range(1, epochs + 1)]
+def learning(epochs: int) -> list[EpochRecord]:
+    return [record(n, 1 - 0.7 * 0.8**n, 0.98 - 0.7 * 0.8**n) for n in range(1, epochs + 1)]
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -55,13 +52,13 @@ def test_both_curves_are_in_the_picture_for_any_number_of_epochs(tmp_path: Path,
 
 def test_without_validation_there_is_only_the_training_curve(tmp_path: Path) -> None:
     path = tmp_path / "accuracy.png"
-    draw_accuracy([Epoch(1, 0.5), Epoch(2, 0.7)], path, "digits")
+    draw_accuracy([record(1, 0.5), record(2, 0.7)], path, "digits")
     assert has_colour(pixels(path), TRAINING)
     assert not has_colour(pixels(path), VALIDATION)
 
 
 def test_epochs_without_validation_are_left_out_of_its_curve(tmp_path: Path) -> None:
-    history = [Epoch(1, 0.5, None), Epoch(2, 0.7, 0.6), Epoch(3, 0.8, None), Epoch(4, 0.9, 0.7)]
+    history = [record(1, 0.5, None), record(2, 0.7, 0.6), record(3, 0.8, None), record(4, 0.9, 0.7)]
     draw_accuracy(history, tmp_path / "accuracy.png", "digits")
     assert has_colour(pixels(tmp_path / "accuracy.png"), VALIDATION)
 
@@ -73,7 +70,7 @@ def test_the_same_history_gives_the_same_file(tmp_path: Path) -> None:
 
 
 def test_the_ring_is_where_the_run_found_its_best_epoch(tmp_path: Path) -> None:
-    history = [Epoch(1, 0.5, 0.6), Epoch(2, 0.7, 0.9), Epoch(3, 0.8, 0.8)]
+    history = [record(1, 0.5, 0.6), record(2, 0.7, 0.9), record(3, 0.8, 0.8)]
     for best_epoch in (None, 2, 3):
         draw_accuracy(history, tmp_path / f"{best_epoch}.png", "digits", best_epoch)
     assert (tmp_path / "None.png").read_bytes() == (tmp_path / "2.png").read_bytes()

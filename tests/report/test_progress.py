@@ -122,13 +122,12 @@ def test_quiet_says_nothing() -> None:
     assert stream.getvalue() == ""
 
 
-def test_plain_on_a_terminal_is_plain_and_standard_output_is_the_default(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_standard_output_is_the_default_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
-        progress = Progress("plain")
+        monkeypatch.setenv("TERM", "dumb")
+        progress = Progress("auto")
         progress.note("hello")
         monkeypatch.undo()
     assert os.read(master, 100) == b"hello\r\n"
@@ -201,14 +200,14 @@ def test_a_terminal_that_hangs_up_in_the_middle_gives_standard_output_back(
 def test_a_note_may_hold_what_the_stream_cannot_encode(encoding: str) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
-    Progress("plain", stream).note("file 中 \udcff [red]")
+    Progress("auto", stream).note("file 中 \udcff [red]")
     shown = raw.getvalue().decode(encoding)
     assert shown.startswith("file ")
     assert shown.endswith("\\udcff [red]\n")
 
 
 def test_a_step_costs_microseconds() -> None:
-    progress = Progress("plain", io.StringIO())
+    progress = Progress("auto", io.StringIO())
     progress.start([], 10**6, 0, 1, 10**6)
     begin = time.perf_counter()
     for step in range(20_000):
@@ -227,7 +226,7 @@ def test_fitting_leaves_out_the_highest_ranks_and_keeps_the_order() -> None:
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     code = (
         "import sys, cnnpar.report.progress, cnnpar.report.metrics, cnnpar.report.plots as plots\n"
-        "cnnpar.report.progress.Progress('plain').note('x')\n"
+        "cnnpar.report.progress.Progress('auto').note('x')\n"
         "print([m for m in ('rich', 'matplotlib', 'PIL', 'numpy') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

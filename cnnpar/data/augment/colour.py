@@ -14,7 +14,7 @@ from cnnpar.config.sections import Augment
 _LUMINANCE = (299, 587, 114)  # thousandths of red, green and blue in grey: ITU-R BT.601
 
 
-@lru_cache(maxsize=2)  # the current epoch, and the next one while its first batch is prepared
+@lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_factors(
     seed: int, epoch: int, count: int, brightness: float, contrast: float, saturation: float
 ) -> NDArray[np.float32]:
@@ -62,7 +62,7 @@ def _blend(values: NDArray[np.float32], other: NDArray[np.float32] | np.float32,
     np.clip(values, 0, 255, out=values)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_centres(seed: int, epoch: int, count: int, height: int, width: int) -> NDArray[np.int64]:
     """(count, 2) pixels (row, column), uniform over the image; row i does not depend on `count`."""
     words = rng.random_words(seed, rng.CUTOUT, epoch, 2 * count).reshape(count, 2)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cnnpar import rng
 
 
-@lru_cache(maxsize=2)  # the current epoch, and the next one while its first batch is prepared
+@lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_offsets(seed: int, epoch: int, count: int, shift: int) -> NDArray[np.int64]:
     """(count, 2) offsets, uniform in -shift..shift; row i does not depend on `count`."""
     words = rng.random_words(seed, rng.SHIFT, epoch, 2 * count).reshape(count, 2)
@@ -39,13 +39,13 @@ def shifted(images: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np
     return moved
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_flips(seed: int, epoch: int, count: int) -> NDArray[np.bool_]:
     """(count,), half of them true; number i does not depend on `count`."""
     return rng.random_words(seed, rng.FLIP, epoch, count) >= np.uint64(2**63)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_maps(seed: int, epoch: int, count: int, rotation: float, scale: float, shear: float) -> NDArray[np.float32]:
     """(count, 2, 2) matrices from (down, right) in a varied image to (down, right) in the one it is made of.
 

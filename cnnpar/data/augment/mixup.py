@@ -21,7 +21,7 @@ class Targets(NamedTuple):
     shares: NDArray[np.float64]  # (n,), each in 0..1
 
 
-@lru_cache(maxsize=2)  # the current epoch, and the next one while its first batch is prepared
+@lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_pairs(seed: int, epoch: int, count: int, alpha: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """For each sample of an epoch of `count` another one, uniform, and its own share, from Beta(alpha, alpha).
 

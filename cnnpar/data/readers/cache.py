@@ -80,14 +80,19 @@ def cached(kind: str, files: Sequence[Path], read: Callable[[Digest | None], Sam
     return samples
 
 
+def user_folder() -> Path:
+    """Return the folder of cnnpar in the user's cache: of what was read, and of what was downloaded."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("cnnpar")
+
+
 def _folder() -> Path | None:
-    """Where entries are; None: nowhere."""
+    """Return the folder of the entries; None: nowhere."""
     chosen = os.environ.get("CNNPAR_CACHE")
     if chosen:
         return None if chosen == "off" else Path(chosen).absolute()
-    import platformdirs
-
-    folder = platformdirs.user_cache_path("cnnpar") / "data"
+    folder = user_folder() / "data"
     return folder if folder.is_absolute() else None  # a user without a home
 
 

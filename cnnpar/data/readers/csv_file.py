@@ -19,8 +19,9 @@ import numpy as np
 
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.readers.cache import Samples, cached
-from cnnpar.data.readers.files import Digest, Found, by, opened, reason
-from cnnpar.errors import InputError
+from cnnpar.data.readers.files import Digest, Found, opened
+from cnnpar.errors import InputError, reason
+from cnnpar.text import dimensions
 
 _LONGEST_LINE = 1 << 26  # characters: 16 million pixels; a longer line is not read to its end
 _FEWEST_COUNTED = 16  # pixels; fewer may be 1, 2, 3, ... themselves, in an example
@@ -114,7 +115,7 @@ def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...]) -> 
             )
         return side, side, 1
     if pixels != prod(shape):
-        expected = f"{by(shape)} = {prod(shape)}"
+        expected = f"{dimensions(shape)} = {prod(shape)}"
         raise InputError(f"{path}: line {line}: {pixels} pixels after the label; expected {expected}")
     height, width, channels = (*shape, 1)[:3]
     return height, width, channels

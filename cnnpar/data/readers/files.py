@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.errors import InputError
+from cnnpar.errors import InputError, reason
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -37,11 +37,6 @@ class Found:
 def sample(index: int) -> str:
     """The place of a sample in a file that has no lines."""
     return f"sample {index} (counted from 0)"
-
-
-def reason(error: BaseException) -> str:
-    """What an error of a library says, in one line."""
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 class Digest(Protocol):
@@ -91,9 +86,4 @@ def opened(path: Path, digest: Digest | None = None) -> Iterator[BufferedReader 
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: damaged or truncated gzip file: {reason(error)}") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def by(sizes: tuple[int, ...]) -> str:
-    """Sizes as people write them: 28 x 28 x 1."""
-    return " x ".join(map(str, sizes))
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.readers.cache import Samples, cached
-from cnnpar.data.readers.files import Digest, Found, Tap, reason
-from cnnpar.errors import InputError
+from cnnpar.data.readers.files import Digest, Found, Tap
+from cnnpar.errors import InputError, reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +51,7 @@ def _visible(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{folder}: cannot be read: {reason(error)}") from error
 
 
 def _pictures(folder: Path) -> list[Path]:

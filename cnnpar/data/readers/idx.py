@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.readers.files import Found, by, opened, sample
+from cnnpar.data.readers.files import Found, opened, sample
 from cnnpar.errors import InputError
+from cnnpar.text import dimensions
 
 _IMAGES = 0x0803
 _LABELS = 0x0801
@@ -57,18 +58,18 @@ def _array(path: Path, magic: int) -> NDArray[np.uint8]:
             raise InputError(f"{path}: an IDX labels file; give the images file, its labels are found by name")
         if found != magic:
             raise InputError(f"{path}: no IDX {kind}: starts with 0x{found:08x}, expected 0x{magic:08x}")
-        dimensions = magic & 0xFF
-        header = file.read(4 * dimensions)
-        if len(header) < 4 * dimensions:
+        axes = magic & 0xFF
+        header = file.read(4 * axes)
+        if len(header) < 4 * axes:
             raise InputError(f"{path}: ends within the IDX header")
-        shape = struct.unpack(f">{dimensions}I", header)
+        shape = struct.unpack(f">{axes}I", header)
         size = prod(shape)
         if not size:
-            raise InputError(f"{path}: no {kind}: the header says {by(shape)}")
+            raise InputError(f"{path}: no {kind}: the header says {dimensions(shape)}")
         data = _read_up_to(file, size + 1)
     if len(data) != size:
         there = "more" if len(data) > size else f"only {len(data)}"
-        raise InputError(f"{path}: the header says {by(shape)} = {size} bytes, but there are {there}")
+        raise InputError(f"{path}: the header says {dimensions(shape)} = {size} bytes, but there are {there}")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 

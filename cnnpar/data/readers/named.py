@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cnnpar.data.readers import idx
-from cnnpar.data.readers.files import Found, Part, reason, sample
-from cnnpar.errors import InputError
+from cnnpar.data.readers.cache import user_folder
+from cnnpar.data.readers.files import Found, Part, sample
+from cnnpar.errors import InputError, reason
 
 _DIGITS = Path(__file__).parents[1] / "digits.npz"
 
@@ -65,7 +66,7 @@ def _downloaded(name: str, md5: str) -> Path:
     """A file of MNIST in the user's cache, fetched from the first mirror that has it whole."""
     import pooch
 
-    folder = pooch.os_cache("cnnpar") / "mnist"
+    folder = user_folder() / "mnist"
     refusal = ""
     for mirror in _MNIST_MIRRORS:
         try:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from cnnpar.data.readers.files import Found, Part, reason, sample
-from cnnpar.errors import InputError
+from cnnpar.data.readers.files import Found, Part, sample
+from cnnpar.errors import InputError, reason
 
 _PLAIN = (("images", "labels"), ("x", "y"))
 _OWN_TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
@@ -32,7 +32,7 @@ def read(path: Path, part: Part) -> Found:
     except (EOFError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {reason(error)}") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
 
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
         raise InputError(

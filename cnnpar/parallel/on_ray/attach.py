@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import ray
 
 from cnnpar.config.sections import Engine
-from cnnpar.errors import InputError, RunError
+from cnnpar.errors import InputError, RunError, reason
 from cnnpar.parallel.on_ray.environment import meant_address
 
 # The first words of an HTTP/2 client, which is what Ray's head expects of whoever connects (RFC 9113, section 3.4).
@@ -116,7 +116,7 @@ def _check_address(address: str, given: bool) -> None:
             answer = probe.recv(9)
     except OSError as error:
         raise RunError(
-            f"{source} {address}: nobody answers there ({error.strerror or error}); "
+            f"{source} {address}: nobody answers there ({reason(error)}); "
             f"start a cluster with `ray start --head`, or leave --address out"
         ) from error
     if answer[3:4] != b"\4":  # a server of Ray's protocol begins with its settings
