@@ -1,4 +1,4 @@
-"""cnnpar for people who write scripts: `train` does what `cnnpar-train` does, `load` reads a model that predicts."""
+"""cnnpar for scripts: `train` does what `cnnpar-train` does, `load` reads a model that predicts."""
 
 import signal
 import threading
@@ -28,29 +28,29 @@ from cnnpar.storage.rundir import Place, newest_in
 from cnnpar.text import shown
 from cnnpar.training.state import EpochRecord
 
-_AT_A_TIME = 64  # images
+_AT_A_TIME = 64  # images predicted in one pass
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has come to."""
+    """Result of a run, and the model that came of it."""
 
     summary: Summary  # accuracies, digest, files: what `cnnpar-train --json` prints
     _checkpoint: Path  # absolute
 
     @property
     def test_accuracy(self) -> float | None:
-        """In 0..1; None without test data."""
+        """Accuracy on the test data, in 0..1; None without test data."""
         return self.summary.test_accuracy
 
     @property
     def weights_sha256(self) -> str:
-        """The same for any number of workers."""
+        """Digest of the final weights; the same for any number of workers."""
         return self.summary.weights_sha256
 
     @cached_property
     def model(self) -> "Model":
-        """The model of the last step. Raises InputError where its checkpoint has gone, or is of another state since."""
+        """Model of the last step. Raises InputError where its checkpoint has gone, or is of a later state."""
         model = load(self._checkpoint)
         if model.weights_sha256 != self.weights_sha256:
             raise InputError(f"{self._checkpoint}: the run has gone on since; its model is `cnnpar.load` of that file")
@@ -74,11 +74,11 @@ class Model:
             self.weights = weights.copy()  # (network.layout.size,): parameters, and buffers behind them
 
     def parameters(self) -> dict[str, NDArray[np.float32]]:
-        """Parameters and buffers by name, such as conv1.weight: views of `weights`."""
+        """Return parameters and buffers by name, such as conv1.weight: views of `weights`."""
         return self.network.layout.views(self.weights)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """The probability of each class, (N, classes), for images as in `predict`.
+        """Return the probability of each class, (N, classes), for images as in `predict`.
 
         With the loss `binary_cross_entropy` each class has one of its own, and they need not add up to 1; models that
         were trained by `mse` or `hinge` rank the classes rightly, but what they give is no frequency.
@@ -90,7 +90,7 @@ class Model:
         return np.concatenate(found) if found else np.zeros((0, len(self.class_names)))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The class of each image, (N,), as a place in `class_names`.
+        """Return the class of each image, (N,), as an index into `class_names`.
 
         Images are uint8, (N, H, W, C), or (N, H, W) if they are grey, of the size that the model was trained on.
         Raises InputError for others.
@@ -146,13 +146,13 @@ def train(
 
 
 def load(path: str | Path) -> Model:
-    """The model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
+    """Load the model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
     file = newest_in(Path(path))
     return Model(read(file), str(file))
 
 
 def _plain(value: Any) -> Any:
-    """What is no plain data of Python as such: numbers and arrays of numpy, paths, other mappings."""
+    """Turn numbers and arrays of numpy, paths and other mappings into plain data, as TOML has them."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, PurePath):
@@ -163,7 +163,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Unstoppable(StopSignal):
-    """For another thread than the main one, which signals do not reach."""
+    """Stop signal of a thread that is not the main one: signals do not reach it."""
 
     def notice(self) -> None:
-        """There is nothing to notice."""
+        """Do nothing: no signal comes."""

@@ -1,4 +1,4 @@
-"""numba, as it is used here: no operation is fused with another or done in another order, so bits are numpy's.
+"""Compilation by numba, in which no operation is fused with another or reordered: so the bits are numpy's.
 
 numba itself is imported only by the compiled modules, when they are loaded.
 """
@@ -26,26 +26,26 @@ def compiled(module: str) -> Any:
 
 
 def inline(function: Function) -> Function:
-    """A function that is compiled into those that call it."""
+    """Mark a function as one that is compiled into those that call it."""
     from numba import njit
 
     return cast("Function", njit(inline="always", error_model="numpy")(function))
 
 
 def loop(*signatures: str) -> Callable[[Function], Function]:
-    """Compile a function for arguments of these types, now, or take what was compiled before."""
+    """Compile a function for arguments of these types, now, or take the result from numba's cache."""
     from numba import njit
 
     return cast("Callable[[Function], Function]", njit(list(signatures), cache=True, error_model="numpy"))
 
 
 def forget_older(file: str, *sources: ModuleType) -> None:
-    """Forget what was compiled of a file before one of the sources, whose functions it takes in, was changed.
+    """Delete what numba keeps of a file, if one of the sources that the file takes functions from has changed since.
 
-    numba looks at the file alone.
+    numba itself compares the file alone.
     """
     changed = max(Path(str(source.__file__)).stat().st_mtime for source in sources)
     for index in Path(file).parent.glob(f"__pycache__/{Path(file).stem}.*.nbi"):
-        with suppress(OSError):  # somebody else's, who will have to
+        with suppress(OSError):  # another user's, who deletes it likewise
             if index.stat().st_mtime < changed:
                 index.unlink()

@@ -1,4 +1,4 @@
-"""The two ways a run can fail, by what the user gave it or by what happened to it; and errors of others in one line."""
+"""Errors of cnnpar, by their exit codes; and the errors of other libraries in one line."""
 
 
 class CnnparError(Exception):
@@ -22,7 +22,7 @@ class DivergedError(RunError):
 
 
 class Stopped(Exception):  # noqa: N818  # nothing went wrong
-    """The run was asked to stop while a step was under way; the step is dropped."""
+    """Raised when the run was asked to stop while a step was under way; the step is dropped."""
 
 
 def reason(error: BaseException) -> str:
@@ -32,5 +32,5 @@ def reason(error: BaseException) -> str:
 
 
 def reason_of_any(error: BaseException) -> str:
-    """Return the same of an error that nobody expected: with its type, unless it is the system's."""
+    """Return the same of any error, with its type unless it is an OSError."""
     return reason(error) if isinstance(error, OSError) else repr(error)

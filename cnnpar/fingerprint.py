@@ -1,4 +1,4 @@
-"""What, besides configuration and data, decides the bits: versions, source code, CPU kernels.
+"""The fingerprint of a process: all that decides the bits besides configuration and data.
 
 Two processes of equal fingerprint compute equal gradients from equal inputs. `handed_on` makes workers on other
 machines choose the kernels that this process has; `portable_environment` makes every process choose those that all
@@ -46,7 +46,7 @@ _CANNOT = (
 
 
 def use_one_thread() -> None:
-    """Give this process one BLAS thread, and check it: with more, how a product is summed depends on the machine."""
+    """Limit BLAS to one thread, and check it: with more, the order of a product's sums depends on the machine."""
     ThreadpoolController().limit(limits=1)
     wrong = [pool for pool in ThreadpoolController().info() if pool["num_threads"] != 1]
     if wrong:
@@ -55,7 +55,7 @@ def use_one_thread() -> None:
 
 
 def fingerprint() -> Fingerprint:
-    """This process's own fingerprint: flat, readable, comparable."""
+    """Return the fingerprint of this process: versions, digest of the source code, CPU kernels."""
     pools = [pool for pool in ThreadpoolController().info() if pool["user_api"] == "blas"]
     own = [pool for pool in pools if "numpy.libs" in Path(pool["filepath"]).parts]  # others may have brought theirs
     blas = sorted(
@@ -100,7 +100,7 @@ def _code() -> str:
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """What differs, for people: `numpy: 2.3.0 instead of 2.4.6, ...`; empty when nothing does.
+    """Return what differs, for people: `numpy: 2.3.0 instead of 2.4.6, ...`; empty when nothing does.
 
     Loops may differ: compiled ones have the same bits (tests/nn/test_loops.py).
     """
@@ -112,7 +112,7 @@ def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
 
 
 def handed_on() -> dict[str, str]:
-    """Environment that makes a process on another machine choose this one's kernels, as far as it can."""
+    """Return the environment that makes a process on another machine choose this one's kernels, as far as it can."""
     cores = {pool.get("architecture") for pool in ThreadpoolController().info() if pool["internal_api"] == "openblas"}
     environment = {_CACHE: _cache_kb()}
     if len(cores) == 1:
@@ -123,7 +123,7 @@ def handed_on() -> dict[str, str]:
 
 
 def portable_environment() -> dict[str, str]:
-    """Environment that pins kernels to what every x86-64-v3 machine has; empty when it is already in force.
+    """Return the environment that pins kernels to what every x86-64-v3 machine has; empty when it is in force.
 
     It works only in a process that has not loaded numpy yet. Raises InputError on another kind of machine.
     """
@@ -136,7 +136,7 @@ def portable_environment() -> dict[str, str]:
 
 
 def _cache_kb() -> str:
-    """The L2 size in KB that OpenBLAS reckons with; empty when unknown."""
+    """Return the L2 size in KB that OpenBLAS reckons with; empty when unknown."""
     if _CACHE in os.environ:
         return os.environ[_CACHE]
     file = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")

@@ -1,4 +1,4 @@
-"""Text for messages: short, on one line, and free of what drives a terminal."""
+"""Text for messages: short, on one line, without control characters."""
 
 import json
 import re
@@ -9,18 +9,18 @@ _DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """The value as a short piece of one line, in which nothing drives a terminal."""
+    """Return the repr of a value, cut to `longest` characters; it holds no control characters."""
     text = repr(value)
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def plain(text: str, longest: int = 300) -> str:
-    """A message of a library, which may quote anything, as a short piece of one line."""
+    """Return a text from elsewhere, which may quote anything, as at most `longest` characters of one line."""
     return harmless(" ".join(text[:longest].split()))
 
 
 def harmless(text: str) -> str:
-    """The text with all that drives a terminal spelled as JSON spells it, so that JSON stays the same JSON."""
+    """Escape control characters as JSON does, so that a terminal shows them and JSON stays the same JSON."""
     return _DRIVING.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 

@@ -64,18 +64,18 @@ def run(command: App, arguments: Sequence[str]) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """SIGTERM as Ray takes it too: what is open is closed on the way out."""
+    """End on SIGTERM as Ray does: what is open is closed on the way out."""
     raise SystemExit(number)
 
 
 def _ignore_signals() -> None:
-    """All is decided and only Python's own end is left, in which an interrupt would be a traceback."""
+    """Ignore signals while Python ends: an interrupt there would print a traceback."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _reason(error: BaseException) -> str:
-    """What to tell of an error: those of other kinds than our own come from files that fail while they are used."""
+    """Return the message of an error. One that is not cnnpar's comes from a file that failed while it was in use."""
     if isinstance(error, CnnparError):
         return str(error)
     if isinstance(error, OSError):
@@ -86,7 +86,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _usable(stream: TextIO | None) -> TextIO:
-    """A standard stream that takes any text, also where the caller has closed it."""
+    """Return the stream, set to take any text; one that the caller has closed is replaced by /dev/null."""
     if stream is None:
         return Path(os.devnull).open("w")
     if isinstance(stream, io.TextIOWrapper):
@@ -95,7 +95,7 @@ def _usable(stream: TextIO | None) -> TextIO:
 
 
 def _spelled(arguments: Sequence[str]) -> list[str]:
-    """Options as the parser knows them: `--train_data=F` as `--train-data=F`, a bare `--resume` with nothing."""
+    """Spell options as the parser knows them: `--train_data` as `--train-data`, a bare `--resume` as `--resume=`."""
     spelled = []
     for position, argument in enumerate(arguments):
         if not argument.isascii() and argument.encode(errors="replace").decode() != argument:
@@ -109,12 +109,12 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let go what a stream could not write, or the program's end would try once more."""
+    """Drop what a stream could not write: Python would try once more at its end, and fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Print, without what drives a terminal; a reader that has gone away is no error of ours."""
+    """Print text without control characters; a reader that has closed the pipe is no error."""
     try:
         print(harmless(text), file=stream, flush=True)
     except OSError as error:

@@ -1,1 +1,1 @@
-"""A run: prepared as one value, trained, tested, gone on with; what people type and import stands above."""
+"""A run from its parts: prepare it as one value, train it, test it, go on with it."""

@@ -95,17 +95,17 @@ class _Losses:
 
     @property
     def enough(self) -> bool:
-        """Whether all rates were tried, or higher ones need not be."""
+        """True once all rates were tried, or the loss has risen so far that higher ones need not be."""
         return len(self.found) == len(self._rates) or Curve.of(self._rates, self.found).hopeless
 
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:  # noqa: ARG002
-        """See loop.Observer."""
+        """Keep the mean loss of the batch, and show progress."""
         self.found.append(sums.loss / sums.count)
         speed = state.samples / max(time.monotonic() - self._began, 1e-9)
         self._progress.step(1, state.step, self.found[-1], sums.correct / sums.count, speed)
 
     def step_skipped(self, state: TrainState, count: int, reason: str, rate: float) -> None:
-        """No step is."""
+        """Do nothing: no step is skipped here."""
 
     def epoch_done(self, state: TrainState, record: EpochRecord) -> None:
-        """It does not matter here where epochs end."""
+        """Do nothing: only steps matter here."""

@@ -26,7 +26,7 @@ from cnnpar.training.state import TrainState, first_state
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that a run needs. Training changes `state` in place, and empties `data` once the workers have it."""
+    """Everything that a run needs. Training changes `state` in place, and empties `data` once the workers have them."""
 
     config: Config
     place: Place
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def resumed_at(self) -> Position | None:
-        """Where the run was in the checkpoint that it goes on from; None for a new run."""
+        """Position in the checkpoint that the run goes on from; None for a new run."""
         return self.resume.payload.state if self.resume else None
 
 
@@ -90,7 +90,7 @@ def load_data(config: Config) -> tuple[Splits, Preprocessing]:
 
 
 def check_lone_samples(work: Training) -> None:
-    """Raises InputError where a microbatch of the run would have no variance to normalise by."""
+    """Raise InputError where a microbatch of the run would have no variance to normalise by."""
     if work.smallest_microbatch == 1:
         network = work.network
         check_statistics(network.layers, network.input_shape, network.layout.frozen)
@@ -118,7 +118,7 @@ def _check_resume(
 
 
 def _check_steps(resume: Resume, work: Training, state: TrainState) -> None:
-    """Raises InputError where the position in the checkpoint cannot be one of this run."""
+    """Raise InputError where the position in the checkpoint cannot be one of this run."""
     expected = state.epoch * work.steps_per_epoch + state.index
     if state.step != expected or state.index > work.steps_per_epoch:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Follows a run: shows progress, writes metrics, draws the picture, and hands the state to the saver in time."""
+"""Record a run as it trains: progress, metrics, picture, and checkpoints when they are due."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _PAUSE = 10.0  # seconds between lines about skipped steps
 
 
 class Recorder:
-    """The observer of a training run. Nothing that goes wrong with its files stops the training."""
+    """Observer of a training run. A file that cannot be written costs a warning, not the training."""
 
     def __init__(
         self,
@@ -34,10 +34,11 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         require: Callable[[], None] = lambda: None,
     ) -> None:
-        """`pack` copies a state for the saver; `resumed` is where the checkpoint was that is gone on from; `require`
-        raises OSError while nothing may be written.
+        """Begin to record.
 
-        Once `stopped()`, no picture is drawn: whoever asks a run to stop may not wait that long.
+        `pack`: copies a state into a payload for the saver. `resumed`: position of the checkpoint that the run goes on
+        from. `require`: raises OSError while nothing may be written. Once `stopped()`, no picture is drawn, since it
+        would delay the end of the process by seconds.
         """
         self._config = config
         self._files = files
@@ -60,7 +61,7 @@ class Recorder:
         self._samples = 0  # since `_began`
 
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
-        """Progress always, a metrics line every few steps, a checkpoint when it is due."""
+        """Show progress; write a metrics line every `report.every_steps`, and a checkpoint when it is due."""
         self._samples += sums.count
         now = self._clock()
         speed = self._samples / max(now - self._began, 1e-9)
@@ -82,7 +83,7 @@ class Recorder:
         self._save_if_due(state)
 
     def step_skipped(self, state: TrainState, count: int, reason: str, rate: float) -> None:
-        """A metrics line always, one for people now and then, a checkpoint when it is due."""
+        """Write a metrics line; tell of it at most every ten seconds; write a checkpoint when it is due."""
         self._samples += count
         self._metrics.write(
             {
@@ -103,7 +104,7 @@ class Recorder:
         self._save_if_due(state)
 
     def epoch_done(self, state: TrainState, record: EpochRecord) -> None:
-        """A line for people, one for programs, a checkpoint, and the picture."""
+        """Show and write a line for the epoch, save a checkpoint, and draw the picture."""
         speed = self._samples / max(self._clock() - self._began, 1e-9)
         self._progress.epoch(
             record.epoch,
@@ -126,7 +127,7 @@ class Recorder:
                 "weights_sha256": state.digest,
             }
         )
-        if record is state.best:  # first, so that no checkpoint knows of a best one that is not there
+        if record is state.best:  # before the newest, which must not tell of a best one that is not on disk
             self._saver.save(self._files.best, self._pack(state))
         self.save(state)
         if self._clock() - self._drawn_at > self._drawing / _DRAWING_SHARE:
@@ -134,7 +135,7 @@ class Recorder:
         self._began, self._samples = self._clock(), 0
 
     def save(self, state: TrainState) -> None:
-        """Have the state written as the newest checkpoint."""
+        """Hand a copy of the state to the saver as the newest checkpoint."""
         self._saver.save(self._files.model, self._pack(state), self._files.previous)
         self._saved_at = self._clock()
 
@@ -143,7 +144,7 @@ class Recorder:
             self.save(state)
 
     def close(self, state: TrainState) -> None:
-        """Write what is left to write. Raises RunError if the newest checkpoint could not be written."""
+        """Finish all files. Raises RunError if the newest checkpoint could not be written."""
         try:
             self._saver.close()
         finally:

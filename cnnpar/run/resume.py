@@ -1,6 +1,4 @@
-"""Going on with a run: from which checkpoint, and what must be as it was, so that the bits are those of a run that
-was never stopped.
-"""
+"""Resume a run: find its checkpoint, and check that going on gives the bits of a run that was never stopped."""
 
 import itertools
 import shlex
@@ -29,11 +27,11 @@ class Resume:
 
     path: Path
     payload: Payload
-    instead: str = ""  # what is wrong with the newest one, where this is an older one
+    instead: str = ""  # the fault of the newest checkpoint, where this is the one before
 
 
 def find(resume: str, run_dir: Path | None, to_path: Path | None) -> Resume | None:
-    """The checkpoint that `--resume [FILE|DIR|auto]` means; None: `auto`, and there is none yet.
+    """Find the checkpoint that `--resume [FILE|DIR|auto]` means; None: `auto`, and there is none yet.
 
     Raises InputError when there is none otherwise, or none that can be read.
     """
@@ -50,7 +48,7 @@ def find(resume: str, run_dir: Path | None, to_path: Path | None) -> Resume | No
 
 
 def _find_newest(files: RunFiles) -> Resume | None:
-    """The newest checkpoint that is whole. Raises InputError if there are checkpoints, and none of them is."""
+    """Find the newest checkpoint that is whole. Raises InputError if there are checkpoints, and none of them is."""
     faults: list[str] = []
     newest = [path for path in (files.model, files.previous) if exists(path)]
     for path in newest or [path for path in (files.best,) if exists(path)]:
@@ -64,7 +62,7 @@ def _find_newest(files: RunFiles) -> Resume | None:
 
 
 def check_newest(resume: Resume, files: RunFiles) -> None:
-    """Raises InputError where a run would go back to an older checkpoint, over what it has come to since."""
+    """Raise InputError where a run would go back to an older checkpoint, over a newer one of its own."""
     if files.model.resolve() == resume.path.resolve():
         return
     try:
@@ -80,7 +78,7 @@ def check_newest(resume: Resume, files: RunFiles) -> None:
 
 
 def check_resumable(resume: Resume, network: Network, config: Config, splits: Splits, own: Fingerprint) -> None:
-    """Raises InputError, saying what differs, unless going on gives what never stopping would have given.
+    """Raise InputError, saying what differs, unless going on gives what never stopping would have given.
 
     `network`: that of the checkpoint; `own`: the fingerprint of this process.
     """
@@ -107,7 +105,7 @@ def check_resumable(resume: Resume, network: Network, config: Config, splits: Sp
 
 
 def _check_settings(path: Path, saved: Config, config: Config) -> None:
-    """Raises InputError that names the first setting that may not differ and does."""
+    """Raise InputError that names the first setting that may not differ and does."""
     for section in Config.__struct_fields__:
         before, now = getattr(saved, section), getattr(config, section)
         if section in _FREE_SECTIONS or before == now:
@@ -121,7 +119,7 @@ def _check_settings(path: Path, saved: Config, config: Config) -> None:
 
 
 def _check_network(path: Path, saved: Config, network: Network, config: Config) -> None:
-    """Raises InputError that names the first layer that is other than in the checkpoint, or what else is frozen."""
+    """Raise InputError that names the first layer that differs from the checkpoint's, or the other `freeze`."""
     if (saved.model.layers, saved.model.freeze) == (config.model.layers, config.model.freeze):
         return  # as nearly always; nothing is built a second time
     shape = network.input_shape, network.classes
@@ -142,7 +140,7 @@ def _refusal(path: Path, what: str, old: object, new: object) -> InputError:
 
 
 def _narrowed(what: str, old: object, new: object) -> tuple[str, object, object]:
-    """The first of what lists within it differ in."""
+    """Narrow two lists that differ down to the first item that does, with its place: `schedule.points[2][1]`."""
     if not (isinstance(old, tuple) and isinstance(new, tuple)):
         return what, old, new
     pairs = enumerate(itertools.zip_longest(old, new, fillvalue="missing"))

@@ -8,11 +8,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignal:
-    """SIGINT, SIGTERM and SIGHUP (the terminal is gone): they end the command at once, until `notice`; then they only
-    ask the run to stop.
+    """SIGINT, SIGTERM and SIGHUP: until `notice` they end the command at once; from then on they ask the run to stop.
 
-    A context manager, which puts things back as they were. What whoever started the command has it ignore (nohup, a
-    script's background job) stays ignored.
+    A context manager, which restores the handlers. A signal that is ignored when the command starts, as by nohup or
+    for a job in the background, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -20,11 +19,11 @@ class StopSignal:
         self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
-        """Whether one has come."""
+        """Tell whether a signal has come."""
         return self.received is not None
 
     def notice(self) -> None:
-        """From now on the run looks whether one has come, so that it can save before it ends."""
+        """Only note signals from now on: the run looks between two steps, and saves before it ends."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._notice)

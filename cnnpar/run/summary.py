@@ -1,4 +1,4 @@
-"""What a run has come to, for programs and for people."""
+"""The result of a run, for programs and for people."""
 
 import shlex
 from pathlib import Path
@@ -13,7 +13,7 @@ from cnnpar.training.state import TrainState
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The result; accuracies in 0..1, `seconds` of training in all, resumed parts included."""
+    """Result of a run: accuracies in 0..1; `seconds` of training in all, resumed parts included."""
 
     epochs: int
     steps: int
@@ -32,16 +32,16 @@ class Summary(msgspec.Struct, frozen=True):
     samples_per_second: float
     run_dir: str
     checkpoint: str
-    best_checkpoint: str | None = None  # None also where the run went on in another place since
+    best_checkpoint: str | None = None  # None too where the run went on in another directory since
     best_by: BestBy = "accuracy"
-    ended_by: Literal["epochs", "patience"] | None = None  # what was used up, after `epochs` epochs
+    ended_by: Literal["epochs", "patience"] | None = None  # which limit the run has reached
     stopped_by: str | None = None
 
 
 def summarise(
     state: TrainState, train: Train, files: RunFiles, workers: int, test: Sums | None, stopped_by: str | None
 ) -> Summary:
-    """The summary of a run at its end, or where the signal `stopped_by` stopped it."""
+    """Summarise a run at its end, or where the signal `stopped_by` stopped it."""
     ended_by: Literal["epochs", "patience"] = "epochs" if state.epoch >= train.epochs else "patience"
     last = state.history[-1] if state.history else None
     return Summary(
@@ -70,7 +70,7 @@ def summarise(
 
 
 def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, address: str) -> str:
-    """Options of `cnnpar-train` for a run on the cluster `address`; `to_path`: where its checkpoint was asked for."""
+    """Return the options of `cnnpar-train` that go on with the run; `to_path`, `address`: as they were given."""
     options = ["--resume", checkpoint]
     if to_path is not None:
         options += ["--run-dir", run_dir, "--to-path", str(to_path)]
@@ -80,7 +80,7 @@ def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, addres
 
 
 def as_text(summary: Summary, to_path: Path | None, address: str) -> str:
-    """What a person reads at the end; `to_path` is where the newest checkpoint was asked for, `address` the cluster."""
+    """Return the lines that a run ends with; `to_path`, `address`: as they were given."""
     lines = []
     if summary.stopped_by is not None:
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")

@@ -1,4 +1,4 @@
-"""A run that begins with the weights of another one's checkpoint, as far as both networks have the same arrays."""
+"""Begin a run with the weights of another run's checkpoint (`model.init_from`), where name and shape agree."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -18,17 +18,17 @@ _SHOWN = 50  # names in a line
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was taken over, and what was not; names of parameters and buffers, each in its network's order."""
+    """Names of the parameters and buffers that were taken over, and of the others, each in its network's order."""
 
     path: Path
     taken: list[str]
     only_there: list[str]
     only_here: list[str]
-    reshaped: list[str]  # which both have, of other shapes
-    frozen: list[str]  # here, of those that were not taken: as they were drawn for good
+    reshaped: list[str]  # in both networks, with unlike shapes
+    frozen: list[str]  # of those not taken: they keep their random values for good
 
     def lines(self) -> list[str]:
-        """For people: one line, and one for each way in which the networks differ."""
+        """Describe the transfer in one line, and one more for each way in which the networks differ."""
         there, here = (self.taken + self.reshaped + only for only in (self.only_there, self.only_here))
         differences = {
             "only in the checkpoint": (self.only_there, there),
@@ -43,10 +43,10 @@ class Transfer:
 
 
 def transfer(source: str, network: Network, state: TrainState) -> Transfer:
-    """Put the weights that a checkpoint, or the newest of a run's directory, is judged by into a state of step 0.
+    """Copy the evaluation weights of a checkpoint, or of a run's directory, into a state of step 0, in place.
 
-    Arrays are the same if name and shape are; others stay as they are. Raises InputError when there are none, or the
-    checkpoint cannot be read.
+    Arrays whose name or shape differs keep their values. Raises InputError when no array agrees, or the checkpoint
+    cannot be read.
     """
     path = newest_in(Path(source))
     try:
@@ -74,16 +74,13 @@ def transfer(source: str, network: Network, state: TrainState) -> Transfer:
 
 
 def same_weights(source: str, sha256: str) -> bool:
-    """Whether a run that began with the checkpoint of that digest would begin alike with this one.
-
-    Raises InputError when it cannot be read.
-    """
+    """Tell whether the checkpoint `source` has the weights of that digest. Raises InputError if it cannot be read."""
     path = newest_in(Path(source))
     return read(path).state.weights_sha256 == sha256
 
 
 def _listed(names: Collection[str], everything: Collection[str]) -> str:
-    """How many they are, and which; where they are all that a layer or block has of `everything`, by its name."""
+    """Count and list names; a layer or block whose names of `everything` are all there is named as a whole."""
     own, whole = (Counter(stem for name in part for stem in stems(name)) for part in (names, everything))
     shown = list(dict.fromkeys(next(stem for stem in stems(name) if own[stem] == whole[stem]) for name in names))
     more = f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
