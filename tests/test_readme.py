@@ -1,4 +1,4 @@
-"""What the README says can be done: its commands parse, its links exist."""
+"""The texts keep their word: commands parse, Python examples run, links lead to what is there."""
 
 import os
 import re
@@ -11,16 +11,31 @@ import pytest
 
 from cnnpar.cli.commands import app
 
-ROOT = Path(__file__).parent.parent
-TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CHANGELOG.md")}
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXTS = ("README.md", "CHANGELOG.md", "scripts/README.md")
+MOST_LINES = 250
+
+
+def fenced(language: str) -> list[str]:
+    """The blocks of the README that are fenced as this language."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [block for name, block in blocks if name == language]
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", TEXTS["README.md"], re.DOTALL)
+    blocks = fenced("")
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
     lines = [part.strip() for line in lines for part in re.split(r"&&| -- ", line)]
     lines = [line.removeprefix("$ ") for line in lines]
-    return [line for line in lines if re.match(r"(cnnpar-train|cnnpar-test|cnnpar (train|test|inspect))( |$)", line)]
+    ours = re.compile(r"(cnnpar-train|cnnpar-test|cnnpar (train|test|inspect|lr-find))( |$)")
+    return [line for line in lines if ours.match(line)]
+
+
+def headings(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a text."""
+    lines = [line.lstrip("# ").lower() for line in text.splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", line).replace(" ", "-") for line in lines}
 
 
 @pytest.mark.parametrize("command", commands())
@@ -32,13 +47,17 @@ def test_each_command_of_the_readme_parses(command: str) -> None:
 
 
 def test_the_readme_has_the_two_commands() -> None:
-    assert "python -m pip install . && cnnpar-train --workers 2\n" in TEXTS["README.md"]
-    assert "python -m pip install '.[test]' && python -m pytest\n" in TEXTS["README.md"]
+    assert "python -m pip install . && cnnpar-train --workers 2\n" in README
+    assert "python -m pip install '.[test]' && python -m pytest\n" in README
     assert len(commands()) >= 6
 
 
-def test_each_script_of_the_readme_runs(tmp_path: Path) -> None:
-    scripts = re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.DOTALL)
+def test_the_readme_stays_short() -> None:
+    assert len(README.splitlines()) <= MOST_LINES
+
+
+def test_each_python_example_of_the_readme_runs(tmp_path: Path) -> None:
+    scripts = fenced("python")
     assert scripts
     for script in scripts:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
@@ -47,13 +66,12 @@ def test_each_script_of_the_readme_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_lead_somewhere(name: str) -> None:
-    headings = {
-        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in TEXTS[name].splitlines()
-        if line.startswith("#")
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", TEXTS[name]):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("http"):
+            continue
+        file, _, heading = target.partition("#")
+        there = (ROOT / name).parent / file if file else ROOT / name
+        assert there.exists(), target
+        if heading:
+            assert heading in headings(there.read_text(encoding="utf-8")), target
