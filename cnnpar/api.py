@@ -139,6 +139,7 @@ def train(
     main = threading.current_thread() is threading.main_thread()
     with StopSignal() if main else _Unstoppable() as stop:
         run = prepare(resolved, place, resumed)
+        del resumed  # its arrays need not stay in memory
         summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
         signal.raise_signal(signal.Signals[summary.stopped_by])

@@ -76,7 +76,9 @@ def train(
     name = config.stem if config else resolved.data.title
     place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
     with StopSignal() as stop:
-        summary = train_run(prepare(resolved, place, resumed), Progress("quiet" if quiet else "auto", stream), stop)
+        run = prepare(resolved, place, resumed)
+        del resumed  # its arrays need not stay in memory
+        summary = train_run(run, Progress("quiet" if quiet else "auto", stream), stop)
         if not quiet:
             say(as_text(summary, to_path, resolved.engine.address), stream)
         if json:

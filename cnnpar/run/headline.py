@@ -8,7 +8,7 @@ from cnnpar.data.augment.augmenter import plain_from
 from cnnpar.nn.network import Network
 from cnnpar.parallel.work import Kind
 from cnnpar.run.prepare import Run
-from cnnpar.run.resume import Resume
+from cnnpar.run.resume import Origin
 from cnnpar.storage.rundir import RunFiles
 from cnnpar.version import __version__
 
@@ -18,8 +18,8 @@ _NAMES = {Kind.TRAIN: "training", Kind.VALIDATION: "validation", Kind.TEST: "tes
 def headline(run: Run, files: RunFiles) -> list[str]:
     """Return the lines that a run begins with."""
     lines = [*facts(run.config, run.network, run.work.samples), f"run directory {files.directory}"]
-    if run.resume is not None:
-        lines += _resumed(run.config, files, run.resume)
+    if run.origin is not None:
+        lines += _resumed(run.config, files, run.origin)
     return [*lines, *run.notes]
 
 
@@ -37,22 +37,22 @@ def facts(config: Config, network: Network, samples: Mapping[Kind, int]) -> list
     ]
 
 
-def _resumed(config: Config, files: RunFiles, resume: Resume) -> Iterator[str]:
+def _resumed(config: Config, files: RunFiles, origin: Origin) -> Iterator[str]:
     """Say where the run goes on from, and what is other than it was."""
-    state = resume.payload.state
-    if resume.instead:
-        yield f"{resume.instead}; going on from the one before"
-    yield f"resumed from {resume.path} after {state.epoch} epochs, step {state.step:,}"
-    beside = resume.path.resolve().parent == files.directory.resolve()
-    if beside and resume.path.resolve() not in files.checkpoints:
+    path, position, before, instead = origin
+    if instead:
+        yield f"{instead}; going on from the one before"
+    yield f"resumed from {path} after {position.epoch} epochs, step {position.step:,}"
+    beside = path.resolve().parent == files.directory.resolve()
+    if beside and path.resolve() not in files.checkpoints:
         yield f"its newest checkpoint will be {files.model}; --to-path puts it elsewhere"
-    epochs, before = config.train.epochs, resume.payload.config.train.epochs
+    epochs = config.train.epochs
     if moved := [*_moved(config, before)]:
         yield (
             f"train.epochs was {before} and is now {epochs}, which moves {' and '.join(moved)}: other weights than "
             f"with {epochs} from the start"
         )
-    if state.epoch >= epochs:
+    if position.epoch >= epochs:
         yield f"all {epochs} epochs are done; more --epochs go on with it"
 
 

@@ -15,10 +15,9 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.tables import check_statistics
 from cnnpar.nn.user_layers import user_layer_digests
 from cnnpar.parallel.work import Kind, Step
-from cnnpar.run.resume import Resume, check_newest, check_resumable
+from cnnpar.run.resume import Origin, Resume, check_newest, check_resumable
 from cnnpar.run.transfer import transfer
 from cnnpar.storage.packing import unpack
-from cnnpar.storage.position import Position
 from cnnpar.storage.rundir import Place, check_new, check_resumed
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import TrainState, first_state
@@ -37,13 +36,8 @@ class Run:
     data: dict[Kind, Dataset]
     fingerprint: Fingerprint
     data_fingerprint: str
-    resume: Resume | None
+    origin: Origin | None  # the checkpoint that it goes on from; None for a new run
     notes: list[str]  # lines for people
-
-    @property
-    def resumed_at(self) -> Position | None:
-        """Position in the checkpoint that the run goes on from; None for a new run."""
-        return self.resume.payload.state if self.resume else None
 
 
 def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
@@ -76,8 +70,8 @@ def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
         _check_steps(resume, work, state)
     if of_users:
         _try_once(work.with_data(data), state)
-    fingerprints = own, splits.fingerprint
-    return Run(config, place, network, preprocessing, state, work, data, *fingerprints, resume, notes)
+    origin = resume.origin if resume else None
+    return Run(config, place, network, preprocessing, state, work, data, own, splits.fingerprint, origin, notes)
 
 
 def load_data(config: Config) -> tuple[Splits, Preprocessing]:

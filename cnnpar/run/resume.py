@@ -4,6 +4,7 @@ import itertools
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Splits
@@ -12,6 +13,7 @@ from cnnpar.fingerprint import Fingerprint, differences
 from cnnpar.nn.network import Network
 from cnnpar.run.transfer import same_weights
 from cnnpar.storage.checkpoint import Payload, read
+from cnnpar.storage.position import Position
 from cnnpar.storage.rundir import RunFiles, exists, find_checkpoint
 from cnnpar.storage.saver import is_whole
 
@@ -28,6 +30,20 @@ class Resume:
     path: Path
     payload: Payload
     instead: str = ""  # the fault of the newest checkpoint, where this is the one before
+
+    @property
+    def origin(self) -> "Origin":
+        """What the run still needs to know of the checkpoint once its arrays have been taken over."""
+        return Origin(self.path, self.payload.state, self.payload.config.train.epochs, self.instead)
+
+
+class Origin(NamedTuple):
+    """Checkpoint that a run has gone on from, without its arrays, which need not stay in memory."""
+
+    path: Path
+    position: Position
+    epochs: int  # `train.epochs` in its configuration
+    instead: str  # see Resume
 
 
 def find(resume: str, run_dir: Path | None, to_path: Path | None) -> Resume | None:

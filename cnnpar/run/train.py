@@ -40,14 +40,15 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     run.data.clear()  # each node holds the samples once: in Ray's store, or in the in-process worker
     try:
         stop.notice()
-        files = resumed_run(run.resume.path, run.place) if run.resume else new_run(run.place)
+        files = resumed_run(run.origin.path, run.place) if run.origin else new_run(run.place)
         elsewhere = files.model if files.model.parent.resolve() != files.directory.resolve() else None
         with locked(files.directory, progress.note, elsewhere) as claim:
             _write_config(files, config, progress.note)
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
             progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
             packed = _packing(run, server)
-            recorder = Recorder(config, files, progress, packed, run.resumed_at, stop, require=claim.require)
+            position = run.origin.position if run.origin else None
+            recorder = Recorder(config, files, progress, packed, position, stop, require=claim.require)
             try:
                 test = _train_and_test(run, server, recorder, stop)
             except DivergedError:
