@@ -42,7 +42,7 @@ def check_json(content: bytes) -> None:
             if b"\\" in key:
                 key = json.loads(b'"%s"' % key).encode()
             if key in levels[-1][1]:
-                raise ValueError(f"{_path(levels)}: the key {shown(key.decode(errors='replace'))} stands there twice")
+                raise ValueError(f"{_path(levels)}: the key {shown(key.decode(errors='replace'))} occurs twice")
             levels[-1][1].add(key)
 
 

@@ -134,7 +134,7 @@ def _build_network(payload: Payload, place: str) -> Network:
     preprocessing = payload.preprocessing
     shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
     if len(set(preprocessing.class_names)) < classes:
-        raise InputError(f"{place}.preprocessing.class_names: a name stands there twice")
+        raise InputError(f"{place}.preprocessing.class_names: a name occurs twice")
     # Pixels are 0..255, so no run writes a mean or std outside of these bounds.
     if not all(0 <= mean <= 255 for mean in preprocessing.mean):
         raise InputError(f"{place}.preprocessing.mean: not within 0 to 255")

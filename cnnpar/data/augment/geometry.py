@@ -24,7 +24,7 @@ def shifted(images: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np
     """
     count, height, width, channels = images.shape
     size = np.array([height, width])
-    offsets = np.clip(offsets, -size, size)  # shifts beyond the image's size leave nothing either
+    offsets = np.clip(offsets, -size, size)  # a larger shift leaves an empty image too
     down, right = np.abs(offsets).max(axis=0, initial=0).tolist()
     padded = np.zeros((count, height + 2 * down, width + 2 * right, channels), dtype=np.uint8)
     padded[:, down : down + height, right : right + width] = images
