@@ -1,4 +1,4 @@
-"""Settings of a run: types and defaults (sections, choices), and how they are read, merged and checked (resolve)."""
+"""Settings of a run: types and defaults (sections, choices), named networks (presets), reading and checks (resolve)."""
 
 from cnnpar.config.sections import Config
 

@@ -1,6 +1,6 @@
-"""Networks by name: `[model] preset = "resnet20"` stands for the layers of cnnpar/config/presets/resnet20.toml.
+"""Presets: `[model] preset = "resnet20"` stands for the layers of cnnpar/config/presets/resnet20.toml.
 
-They are filled in when settings are resolved: a run, its config.toml and its checkpoints know only layers.
+`resolve` replaces the name by the layers, so a run, its config.toml and its checkpoints hold only layers.
 """
 
 import tomllib
@@ -14,7 +14,7 @@ PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
 def preset_layers(name: object) -> list[dict[str, Any]]:
-    """The layers of a preset, as tables. Raises InputError that lists the known ones."""
+    """Return the layers of a preset as TOML tables. Raises InputError, which lists all presets, for an unknown name."""
     if name not in PRESETS:
         raise InputError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     layers: list[dict[str, Any]] = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))["layers"]

@@ -1,7 +1,7 @@
-"""Settings read, merged, checked, and written: TOML files, options of the command line, `--set section.key=value`.
+"""Read, merge, check and write settings: TOML files, options of the command line, `--set section.key=value`.
 
-Whatever is unknown, of the wrong type or out of range is an error that names where it came from, its place, and what
-is allowed there.
+A setting that is unknown, of the wrong type or out of range raises InputError, which names its origin (file or option),
+its place, and what is allowed there.
 """
 
 import tomllib
@@ -17,7 +17,7 @@ from cnnpar.config.sections import Config
 from cnnpar.errors import InputError, reason
 
 _SECTIONS = Config.__struct_fields__
-_NETWORK = ("layers", "preset")  # of [model]: two ways to say the same
+_NETWORK = ("layers", "preset")  # keys of [model] that describe the network; only one of them may be given
 _DEFAULT_TYPES = {
     name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("loss", "optimizer", "schedule")
 }
@@ -26,20 +26,20 @@ _DEFAULT_TYPES = {
 class Option(NamedTuple):
     """One setting from the command line."""
 
-    words: str  # as they were typed, for errors
+    words: str  # as typed, quoted in error messages
     section: str
     key: str
     value: Any
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises InputError with line and column of a syntax error."""
+    """Return the tables of a TOML file. Raises InputError, for a syntax error with its line and column."""
     try:
         with Path(path).open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:  # a syntax error, bytes that are no text, a number without end
+    except (ValueError, RecursionError) as error:  # bad syntax or UTF-8; nested too deep; too many digits
         raise InputError(f"{path}: not a TOML file: {error}") from error
 
 
@@ -49,17 +49,18 @@ def resolve(
     source: str = "configuration",
     options: Sequence[Option] = (),
 ) -> Config:
-    """A checked `Config` from TOML tables, options that win over them, and `section.key=value` assignments that win.
+    """Merge TOML tables, options and `section.key=value` assignments, check the result and return it as a `Config`.
 
-    `model.preset` becomes the layers that it names (cnnpar/config/presets.py).
-    Raises InputError that names the option or `source`, the place, and what is allowed there.
+    Assignments override options, and options override tables. `model.preset` is replaced by the layers that it names
+    (cnnpar/config/presets.py). Raises InputError, which names the option or `source`, the place, and what is allowed.
     """
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
-    assigned = sorted(map(_assigned, assignments), key=lambda option: option.key != "type")
-    _leave_room(merged, assigned)
+    # `type` first: it clears the settings of another type, and must not clear those assigned beside it.
+    assigned = sorted(map(_parse_assignment, assignments), key=lambda option: option.key != "type")
+    _drop_replaced_network(merged, assigned)
     for option in (*options, *assigned):
-        _put(merged, option)
-    _fill_in(merged, assigned, source)
+        _apply(merged, option)
+    _expand_preset(merged, assigned, source)
     for name, kind in _DEFAULT_TYPES.items():
         table = merged.get(name)
         if isinstance(table, dict):
@@ -69,23 +70,23 @@ def resolve(
     except msgspec.ValidationError as error:
         message = str(error)
         section, _, key = message.partition(" - at `$.")[2].rstrip("`").partition(".")
-        words = [option.words for option in (*options, *assigned) if _concerns(option, section, key, message)]
-        raise InputError(f"{words[-1] if words else source}: {_explain(message, section, key, merged)}") from error
+        words = [option.words for option in (*options, *assigned) if _is_about(option, section, key, message)]
+        raise InputError(f"{words[-1] if words else source}: {_with_allowed(message, section, key, merged)}") from error
 
 
 def to_tables(config: Config) -> dict[str, Any]:
-    """The plain tables of a configuration; `resolve(to_tables(c)) == c`."""
+    """Return a configuration as TOML tables; `resolve(to_tables(c)) == c`."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return tables
 
 
 def to_toml(config: Config) -> str:
-    """The configuration as TOML text, every setting spelled out."""
+    """Return a configuration as TOML text with every setting spelled out."""
     return tomli_w.dumps(to_tables(config))
 
 
-def _assigned(assignment: str) -> Option:
-    """`section.key=value` taken apart; the value is read as TOML, or else as a plain string."""
+def _parse_assignment(assignment: str) -> Option:
+    """Parse `section.key=value`; a value that is not TOML is a string. Raises InputError for a bad form or section."""
     words = f"--set {assignment}"
     path, equals, text = assignment.partition("=")
     section, dot, key = path.strip().partition(".")
@@ -100,25 +101,25 @@ def _assigned(assignment: str) -> Option:
     return Option(words, section, key, value)
 
 
-def _put(tables: dict[str, Any], option: Option) -> None:
-    """Change one setting."""
+def _apply(tables: dict[str, Any], option: Option) -> None:
+    """Change one setting, in place; another `type` drops the settings of the old one."""
     table = tables.setdefault(option.section, {})
     if not isinstance(table, dict):
-        return  # the file is wrong there, and `resolve` is about to say so
+        return  # the file has no table here; msgspec reports that with its place
     if option.key == "type" and table.get("type", _DEFAULT_TYPES.get(option.section)) != option.value:
-        table.clear()  # settings of another loss, optimizer or schedule mean nothing to this one
+        table.clear()  # for example the momentum of SGD, which Adam does not know
     table[option.key] = option.value
 
 
-def _leave_room(tables: dict[str, Any], assigned: Sequence[Option]) -> None:
-    """Drop the network of the file where another one is assigned, as layers or as a preset."""
+def _drop_replaced_network(tables: dict[str, Any], assigned: Sequence[Option]) -> None:
+    """Remove `layers` and `preset` of the file where an assignment sets either of them."""
     model = tables.get("model")
     if isinstance(model, dict) and any(option.section == "model" and option.key in _NETWORK for option in assigned):
         tables["model"] = {key: value for key, value in model.items() if key not in _NETWORK}
 
 
-def _fill_in(tables: dict[str, Any], assigned: Sequence[Option], source: str) -> None:
-    """Put the layers of a preset where its name is."""
+def _expand_preset(tables: dict[str, Any], assigned: Sequence[Option], source: str) -> None:
+    """Replace `model.preset` by the layers that it names. Raises InputError if unknown, or beside `layers`."""
     model = tables.get("model")
     if not isinstance(model, dict) or "preset" not in model:
         return
@@ -131,14 +132,17 @@ def _fill_in(tables: dict[str, Any], assigned: Sequence[Option], source: str) ->
         raise InputError(f"{words}: {error} - at `$.model.preset`") from None
 
 
-def _concerns(option: Option, section: str, key: str, message: str) -> bool:
-    """Whether an error at that place is about this option; one about a section, or all, names the keys it means."""
+def _is_about(option: Option, section: str, key: str, message: str) -> bool:
+    """Tell whether an error at `section.key` is about this option.
+
+    An error of a whole section has key "", one of the whole configuration section "" too; both quote keys in backticks.
+    """
     within = section in (option.section, "")
     return within and (option.key == key.partition("[")[0] if key else f"`{option.key}`" in message)
 
 
-def _explain(message: str, section: str, key: str, tables: Mapping[str, Any]) -> str:
-    """msgspec's message, with what is allowed where a key, a type or a choice is unknown."""
+def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any]) -> str:
+    """Return msgspec's message, with the allowed values added where a key, a type or a choice is unknown."""
     unknown = message.startswith(("Object contains unknown field", "Invalid enum value", "Invalid value"))
     what, at, place = message.partition(" - at ")
     if what.startswith("Expected `array`"):

@@ -1,7 +1,7 @@
-"""Every setting of a run, with its default: frozen, typed, strict.
+"""All settings of a run with their types, ranges and defaults: one frozen struct for each table of the TOML file.
 
-A configuration is a TOML file whose tables are the structs below. `Config()` is the run that `cnnpar-train`
-does without options, and `configs/digits.toml` spells it out. `cnnpar/config/resolve.py` reads, checks and writes them.
+`Config()` is the run that `cnnpar-train` does without options; `configs/digits.toml` spells it out.
+`cnnpar/config/resolve.py` reads, checks and writes settings.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from msgspec import Meta
 from cnnpar.config.choices import (
     MOST,
     SGD,
+    BelowOne,
     Cosine,
     Count,
     CrossEntropy,
@@ -24,24 +25,23 @@ from cnnpar.config.choices import (
     PositiveFloat,
     Schedule,
     Seconds,
-    Share,
     Table,
-    Whole,
+    UpToOne,
 )
 
 BestBy = Literal["accuracy", "loss"]
-Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # of names, as of a shell
-FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]
+Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # shell wildcards: * ? [abc]
+FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]  # the system refuses NUL in paths
 
 MOST_WORKERS = 4096
 Workers = Annotated[
     Annotated[int, Meta(ge=0, le=MOST_WORKERS)] | Annotated[str, Meta(pattern="^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$")],
-    Meta(description=f"a number from 0 to {MOST_WORKERS}, or LOW:HIGH, such as 2:8"),  # for errors
+    Meta(description=f"a number from 0 to {MOST_WORKERS}, or LOW:HIGH, such as 2:8"),  # quoted in error messages
 ]
 
 DATA_NAMES = ("digits", "mnist")
 
-# A small LeNet-like network that fits any image of 4 x 4 pixels or more; the last layer has one unit per class.
+# Like LeNet, and small; fits images from 4 x 4 pixels up. A `dense` without `units` has one unit per class.
 DEFAULT_LAYERS: tuple[dict[str, Any], ...] = (
     {"type": "conv2d", "channels": 16, "kernel": 3, "padding": "same"},
     {"type": "relu"},
@@ -58,14 +58,14 @@ DEFAULT_LAYERS: tuple[dict[str, Any], ...] = (
 
 
 class Data(Table, frozen=True):
-    """Where the samples come from. Exactly one of `name` and `train` is in force."""
+    """Source of the samples: either a data set by `name` or a file or folder by `train`."""
 
-    name: str = ""  # a known data set: digits (embedded) or mnist; "" with `train` empty means digits
-    train: str = ""  # path: .csv, .csv.gz, IDX images, .npz, or a folder of class folders
-    test: str = ""  # path of test data of the same shape and classes
-    shape: tuple[Positive, ...] = ()  # (height, width) or (height, width, channels) of a CSV row; () = square grey
-    validation: Share = 0.1  # share of the training set held out to measure each epoch; 0 = none
-    balance: bool = False  # an epoch, of the same size, shows all classes equally often, however many samples they have
+    name: str = ""  # digits (part of the package) or mnist (downloaded once); "" = digits where `train` is "" too
+    train: str = ""  # path of training data: .csv, .csv.gz, IDX images, .npz, or a folder of class folders
+    test: str = ""  # path of test data with the same image shape and classes; "" = those of the source, if any
+    shape: tuple[Positive, ...] = ()  # (height, width) or (height, width, channels) of a CSV row; () = square, grey
+    validation: BelowOne = 0.1  # fraction of the training samples held out to measure each epoch, below 1; 0 = none
+    balance: bool = False  # draw all classes equally often in an epoch; its number of samples stays
 
     def __post_init__(self) -> None:
         if self.name and self.train:
@@ -81,86 +81,87 @@ class Data(Table, frozen=True):
 
     @property
     def title(self) -> str:
-        """What a run on these data is called, if it has no other name."""
+        """Default name of a run on these data: the data set's, or the file's without its endings."""
         return self.name or Path(self.train).name.partition(".")[0] or "run"
 
     def absolute(self) -> "Data":
-        """The same, found from any folder."""
+        """Return the same settings with absolute paths."""
         places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(self, key))}
         return msgspec.structs.replace(self, **places)
 
 
 class Augment(Table, frozen=True):
-    """Variation of the training images, drawn anew from (seed, epoch, sample) and never stored; 0 and false are off.
+    """Augmentation of the training images, drawn anew from (seed, epoch, sample); 0 and false are off.
 
-    What is outside of an image is 0. See cnnpar/data/augment/augmenter.py for what is done in which order.
+    Pixels outside of an image count as 0. The order of operations stands in cnnpar/data/augment/augmenter.py.
     """
 
-    ratio: Literal[1, 4] = 1  # 4: an epoch is every image and its one-pixel shifts left, right, up, down
-    shift: Count = 0  # largest shift in pixels along both axes: a frame of so many zeros, and a random window of it
-    rotation: Annotated[float, Meta(ge=0, le=180)] = 0.0  # largest angle in degrees, either way
-    scale: Share = 0.0  # largest relative change of size; 0.1 = 0.9 to 1.1 times
-    shear: Annotated[float, Meta(ge=0, le=10)] = 0.0  # largest slant, in pixels to the side for each row
-    elastic_alpha: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # strength in pixels; they move by 0.16 alpha / sigma
-    elastic_sigma: Annotated[float, Meta(ge=0.1, le=1000)] = 4.0  # pixels over which displacements are smoothed
-    flip: bool = False  # half of the images, mirrored left to right
-    brightness: Whole = 0.0  # largest relative change of all values
-    contrast: Whole = 0.0  # of the differences from the mean of the image
-    saturation: Whole = 0.0  # of the differences from the pixel's grey; for images of three channels
-    cutout: Count = 0  # side of a square in pixels, filled with the mean of the data
-    mixup: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # alpha: images mixed in pairs, shares from Beta(alpha, alpha)
-    plain_epochs: Count = 0  # the last epochs, in which images are mirrored and moved by whole pixels, and nothing else
+    ratio: Literal[1, 4] = 1  # 4: an epoch has each image and its four shifts by one pixel (5 N samples); 1: N samples
+    shift: Count = 0  # largest random shift along each axis, in pixels (as a random crop after zero padding)
+    rotation: Annotated[float, Meta(ge=0, le=180)] = 0.0  # largest rotation either way, in degrees, 0 to 180
+    scale: BelowOne = 0.0  # largest relative change of size, below 1; 0.1 = 0.9 to 1.1 times
+    shear: Annotated[float, Meta(ge=0, le=10)] = 0.0  # largest shear, in pixels sideways per row, 0 to 10
+    # Elastic distortion (Simard, Steinkraus and Platt 2003); the paper takes alpha 34, sigma 4 for 28 x 28 digits.
+    elastic_alpha: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # in pixels; displacements: 0.16 alpha / sigma (std)
+    elastic_sigma: Annotated[float, Meta(ge=0.1, le=1000)] = 4.0  # Gaussian that smooths them, in pixels, from 0.1
+    flip: bool = False  # mirror each image left to right with probability 1/2
+    brightness: UpToOne = 0.0  # largest relative change of brightness, 0 to 1
+    contrast: UpToOne = 0.0  # largest relative change of the differences from the image's mean grey, 0 to 1
+    saturation: UpToOne = 0.0  # as contrast, of the differences from each pixel's own grey; 3 channels only
+    cutout: Count = 0  # side in pixels of a square filled with the data's mean (DeVries and Taylor 2017)
+    mixup: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # alpha of the pairs' weights, Beta(alpha, alpha) distributed
+    plain_epochs: Count = 0  # number of last epochs with only ratio, shift and flip (He et al. 2019)
 
 
 class Model(Table, frozen=True):
     """The network: a list of layers, each a table with a `type` (see cnnpar/nn/layers).
 
-    In a file or on the command line `preset` may name one of cnnpar/config/presets instead.
+    In TOML files and on the command line `preset` may name a file of cnnpar/config/presets instead of `layers`.
     """
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
-    freeze: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()  # layers or parameters that keep their bits
-    init_from: FilePath = ""  # checkpoint, or run directory, of weights to begin with where name and shape agree
+    freeze: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()  # patterns of layers or parameters not trained
+    init_from: FilePath = ""  # checkpoint or run directory; its weights start those of the same name and shape
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("`layers` is empty: a network needs at least one dense layer")
 
     def absolute(self) -> "Model":
-        """The same, found from any folder."""
+        """Return the same settings with absolute paths."""
         return msgspec.structs.replace(self, init_from=str(Path(self.init_from).absolute()) if self.init_from else "")
 
 
 class Train(Table, frozen=True):
-    """How long, on how much at a time, and from which seed."""
+    """Length of the run, sizes of batches, seed, and care of the weights."""
 
-    epochs: Positive = 30
-    batch_size: Positive = 64  # samples of one optimizer step, whatever the number of workers
-    microbatch: Positive = 16  # samples of one unit of arithmetic; changing it changes the bits
-    seed: Count = 0
-    on_nonfinite: Literal["stop", "skip"] = "stop"  # skip: a step whose loss or gradient is not finite changes nothing
-    ema_decay: Share = 0.0  # share of a running mean of the weights that a step keeps, and that is evaluated; 0 = none
-    clip_value: NonNegative = 0.0  # largest number of a batch's mean gradient; others are moved there; 0 = no limit
-    clip_norm: NonNegative = 0.0  # and then largest L2 norm of it; longer ones are shortened to it; 0 = no limit
-    best_by: BestBy = "accuracy"  # of the validation: which epoch is the best one, whose weights best.json keeps
-    patience: Count = 0  # epochs without a better one after which a run ends; 0 = it does all its epochs
+    epochs: Positive = 30  # passes over the training data, from 1 up
+    batch_size: Positive = 64  # samples per optimizer step, over all workers together
+    microbatch: Positive = 16  # samples per gradient computation; batch_size / microbatch workers can help
+    seed: Count = 0  # of initial weights, order of samples, augmentation and dropout
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # if a loss or gradient is not finite: end the run, or skip the step
+    ema_decay: BelowOne = 0.0  # decay of the evaluated exponential moving average (EMA) of the weights; 0 = none
+    clip_value: NonNegative = 0.0  # clip each element of the batch's mean gradient to +- this; 0 = no clipping
+    clip_norm: NonNegative = 0.0  # then scale the gradient down to at most this L2 norm; 0 = no clipping
+    best_by: BestBy = "accuracy"  # validation measure that chooses the epoch kept in best.json
+    patience: Count = 0  # early stopping: epochs without a better one after which the run ends; 0 = never
 
 
 class Engine(Table, frozen=True):
-    """Who computes. But for `portable` nothing here changes the weights, and it may change when a run is resumed."""
+    """Workers, their deadlines and Ray. Only `portable` changes the weights; the rest may change on resume."""
 
-    workers: Workers = 2  # Ray actors of one core each; LOW:HIGH = what there is room for; 0 = in this process, no Ray
-    min_workers: Annotated[int, Meta(ge=0, le=MOST_WORKERS)] = 0  # with fewer a run waits; 0 = LOW, or else 1
-    max_worker_failures: Annotated[int, Meta(ge=-1, le=MOST)] = -1  # with more lost workers a run ends; -1 = no limit
-    transport: Literal["direct", "ray"] = "direct"
-    address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a Ray of its own
-    start_timeout: Seconds = 120.0  # seconds for Ray and all workers to be there, and to wait when none is left
-    step_timeout: Seconds = 120.0  # seconds after which a worker that has not answered is given up, in any case
-    deadline_factor: Annotated[float, Meta(ge=1, le=1e6)] = 4.0  # times the usual time; then another computes it too
-    deadline_floor: Seconds = 0.1  # seconds; nobody is late before
-    give_up_after: Seconds = 10.0  # seconds after which a late worker is replaced, or five deadlines if that is more
-    portable: bool = False  # pin CPU kernels to what every x86-64-v3 machine has, so that unlike machines agree
-    allow_inexact: bool = False  # accept workers or checkpoints of another fingerprint; the run then says exact: false
+    workers: Workers = 2  # Ray actors, one core each; "LOW:HIGH" = as many as fit; 0 = this process alone, no Ray
+    min_workers: Annotated[int, Meta(ge=0, le=MOST_WORKERS)] = 0  # with fewer the run waits; 0 = LOW, or else 1
+    max_worker_failures: Annotated[int, Meta(ge=-1, le=MOST)] = -1  # more lost workers end the run; -1 = no limit
+    transport: Literal["direct", "ray"] = "direct"  # way of parameters and gradients: own connections, or Ray's
+    address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a new local Ray
+    start_timeout: Seconds = 120.0  # seconds to wait for Ray and the first workers, and for new ones when none is left
+    step_timeout: Seconds = 120.0  # seconds without an answer after which a worker is replaced in any case
+    deadline_factor: Annotated[float, Meta(ge=1, le=1e6)] = 4.0  # deadline in usual times; then another races it
+    deadline_floor: Seconds = 0.1  # shortest deadline, in seconds
+    give_up_after: Seconds = 10.0  # seconds after which a late worker is replaced; at least five deadlines
+    portable: bool = False  # use only CPU features of x86-64-v3, so that unlike machines compute the same bits
+    allow_inexact: bool = False  # take workers and checkpoints of other fingerprints; the run is then exact: false
 
     def __post_init__(self) -> None:
         if self.most > MOST_WORKERS:
@@ -172,35 +173,35 @@ class Engine(Table, frozen=True):
 
     @property
     def fewest(self) -> int:
-        """Workers that a run begins with at least."""
+        """Smallest number of workers that a run begins with."""
         return int(str(self.workers).partition(":")[0])
 
     @property
     def most(self) -> int:
-        """Workers that a run has at most."""
+        """Largest number of workers of a run; 0 = no Ray."""
         return int(str(self.workers).rpartition(":")[2])
 
     @property
     def minimum(self) -> int:
-        """Workers without which a step does not begin."""
+        """Smallest number of workers with which a step begins."""
         return self.min_workers or (self.fewest if self.fewest < self.most else 1)
 
 
 class Checkpoint(Table, frozen=True):
-    """When and how the state is saved."""
+    """Times and form of saved checkpoints."""
 
-    every_seconds: PositiveFloat = 60.0  # besides at each epoch's end
-    arrays: Literal["base64", "decimal"] = "base64"  # decimal: numbers that people can read; both are exact
+    every_seconds: PositiveFloat = 60.0  # seconds between checkpoints, above 0; one more at the end of each epoch
+    arrays: Literal["base64", "decimal"] = "base64"  # decimal: numbers that people can read; exact too, larger
 
 
 class Report(Table, frozen=True):
-    """What is written down on the way."""
+    """Measurements written to metrics.jsonl."""
 
-    every_steps: Positive = 50  # steps between lines of metrics.jsonl, besides one for each epoch
+    every_steps: Positive = 50  # steps between lines, from 1 up; one more for each epoch
 
 
 class Config(Table, frozen=True):
-    """A whole run. With the data it determines the weights to the bit."""
+    """All settings of a run. Together with the data they determine the weights to the bit."""
 
     data: Data = Data()
     augment: Augment = Augment()
@@ -220,5 +221,5 @@ class Config(Table, frozen=True):
             )
 
     def absolute(self) -> "Config":
-        """The same, its files found from any folder."""
+        """Return the same settings with absolute paths."""
         return msgspec.structs.replace(self, data=self.data.absolute(), model=self.model.absolute())

@@ -1,1 +1,1 @@
-"""Data: sources to one `Dataset`, batch arithmetic, augmentation. Knows no network and no processes."""
+"""Data: files to a `Dataset`, order of the samples, augmentation, normalisation. Imports no network and no engine."""

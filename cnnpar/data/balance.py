@@ -1,8 +1,8 @@
-"""Epochs that show all classes equally often, however many samples the training data have of each.
+"""Class-balanced epochs: every class is drawn equally often, however many training samples it has.
 
-Such an epoch has as many places as any other, and each place shows one of the samples that the epoch would have: those
-of rare classes stand at several places, of frequent ones some at none. What is random about an image is drawn for its
-place (cnnpar/data/augment/augmenter.py), so one that is shown twice is varied twice.
+A balanced epoch has as many indices as any other. Each index is mapped to one of the samples of the epoch: samples of
+rare classes occur several times, some of frequent ones not at all. Augmentation is drawn for the index
+(cnnpar/data/augment/augmenter.py), so each occurrence of a sample is augmented differently.
 """
 
 import numpy as np
@@ -12,35 +12,36 @@ from cnnpar import rng
 
 
 def balanced(seed: int, epoch: int, labels: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """What the places of an epoch show, (size,), class by class: each in 0..size-1, of which i is of `labels[i % N]`.
+    """Return the samples of a balanced epoch, (size,), each in 0..size-1, sorted by class.
 
-    `size`: that of the epoch, a multiple of N = `len(labels)`. Classes that have samples are shown equally often; where
-    that does not come out even, those that lots fall on once more. So are the samples of a class among themselves.
+    `size` is the epoch's, a multiple of N = len(labels); sample i has the class labels[i % N]. Each class that occurs
+    gets floor(size / classes) indices, and randomly chosen ones get one more; a class shares its indices out to its
+    samples in the same way.
     """
     copies = size // len(labels)
-    there = np.bincount(labels) * copies  # samples of each class
+    there = np.bincount(labels) * copies  # (classes,): samples of each class
     present = np.flatnonzero(there)
     lots, words = np.split(rng.random_words(seed, rng.BALANCE, epoch, len(there) + size), [len(there)])
-    wanted = np.where(there > 0, size // len(present), 0)  # places of each class
+    wanted = np.where(there > 0, size // len(present), 0)  # (classes,): indices of each class
     wanted[present[lots[present].argsort(kind="stable")][: size % len(present)]] += 1
-    shuffled = np.lexsort((words, np.tile(labels, copies)))  # within each class
-    place = np.arange(size) - np.repeat(wanted.cumsum() - wanted, wanted)
+    shuffled = np.lexsort((words, np.tile(labels, copies)))  # (size,): by class, in random order within each
+    rank = np.arange(size) - np.repeat(wanted.cumsum() - wanted, wanted)  # (size,): 0, 1, ... within each class
     found: NDArray[np.int64] = shuffled[
-        np.repeat(there.cumsum() - there, wanted) + place % np.repeat(there, wanted)
-    ]  # round and round, where a class has more places than samples
+        np.repeat(there.cumsum() - there, wanted) + rank % np.repeat(there, wanted)
+    ]  # the remainder starts over where a class has more indices than samples
     return found
 
 
 class Balance:
-    """The balanced epochs over some training data, of which the last ones asked for are kept."""
+    """Balanced epochs of one training set, with the last `rng.KEPT_EPOCHS` kept in memory."""
 
     def __init__(self, seed: int, labels: NDArray[np.int64], size: int) -> None:
-        """See `balanced`."""
+        """Take the arguments of `balanced`."""
         self._settings = seed, labels, size
         self._kept: dict[int, NDArray[np.int64]] = {}
 
     def __getitem__(self, epoch: int) -> NDArray[np.int64]:
-        """What the places of an epoch show, (size,)."""
+        """Return the samples of an epoch, (size,)."""
         if epoch not in self._kept:
             while len(self._kept) >= rng.KEPT_EPOCHS:
                 del self._kept[next(iter(self._kept))]

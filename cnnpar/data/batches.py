@@ -1,4 +1,4 @@
-"""Which samples a step sees: a pure function of (seed, epoch, step), so that nothing has to be replayed."""
+"""Order of the samples: the batch of a step is a pure function of (seed, epoch, step); resuming replays nothing."""
 
 from functools import lru_cache
 
@@ -9,14 +9,15 @@ from cnnpar import rng
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
-    """The number of batches that hold every sample once; the last one may be shorter."""
+    """Return the number of batches that hold every sample once; the last one may be shorter."""
     return -(-samples // batch_size)
 
 
 def batch_indices(seed: int, epoch: int, step: int, samples: int, batch_size: int) -> NDArray[np.int64]:
-    """The samples of step `step` (counted within the epoch), read-only.
+    """Return the sample indices (batch_size,) of a step, counted from 0 within its epoch, as a read-only view.
 
-    The steps 0..steps_per_epoch-1 of an epoch hold every sample exactly once; any other step is a ValueError.
+    The steps of an epoch hold every sample exactly once; the last batch may be shorter. Raises ValueError for a step
+    beyond the epoch.
     """
     if not 0 <= step < steps_per_epoch(samples, batch_size):
         raise ValueError(f"step {step} is outside an epoch of {steps_per_epoch(samples, batch_size)} steps")
@@ -25,6 +26,7 @@ def batch_indices(seed: int, epoch: int, step: int, samples: int, batch_size: in
 
 @lru_cache(maxsize=rng.KEPT_EPOCHS)
 def _order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
+    """Return the random order (samples,) of an epoch."""
     order = rng.permutation(seed, rng.PERMUTATION, epoch, samples)
-    order.flags.writeable = False  # batches are views of it
+    order.flags.writeable = False  # batches are views of this cached array
     return order

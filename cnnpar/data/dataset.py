@@ -1,4 +1,4 @@
-"""What training sees of data: uint8 images, integer labels, class names, and the three parts of a set."""
+"""In-memory data sets: uint8 images with integer labels and class names, split into training, validation and test."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ImageShape = tuple[int, int, int]  # (height, width, channels)
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with their labels: `class_names[labels[i]]` is what `images[i]` shows."""
+    """Labelled images: images[i] shows class_names[labels[i]]. Raises ValueError for other dtypes or shapes."""
 
     images: NDArray[np.uint8]  # (N, H, W, C)
     labels: NDArray[np.int64]  # (N,), each in 0..len(class_names)-1
@@ -29,18 +29,18 @@ class Dataset:
 
     @property
     def image_shape(self) -> ImageShape:
-        """(height, width, channels) of every image."""
+        """Height, width and channels of every image."""
         _, height, width, channels = self.images.shape
         return height, width, channels
 
     def subset(self, indices: NDArray[np.int64]) -> "Dataset":
-        """The samples at `indices`, in that order, with the same class names."""
+        """Return a copy of the samples at `indices`, in that order, with the same class names."""
         return Dataset(self.images[indices], self.labels[indices], self.class_names)
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set as a run uses it: one part to learn from, one to watch, one for the final word."""
+    """Data of a run: training samples, those held out for validation, and test samples."""
 
     train: Dataset
     validation: Dataset | None
@@ -48,11 +48,11 @@ class Splits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what a run learns from and chooses by (training and validation): "sha256:<hex>"."""
+        """SHA-256 over the training and validation samples, as "sha256:<hex>"."""
         digest = hashlib.sha256()
         for part in (self.train, self.validation):
             if part is not None:
-                # Lengths come before contents, so that no two different data sets give the same bytes.
+                # Shapes and names precede the contents, so that no two different data sets give the same bytes.
                 digest.update(repr((part.images.shape, part.class_names)).encode())
                 digest.update(np.ascontiguousarray(part.images).data)
                 digest.update(part.labels.astype("<i8").tobytes())

@@ -1,6 +1,6 @@
-"""From settings to checked data: finds the reader, checks labels and shapes, holds out validation.
+"""Load the data of a run: choose the reader, check labels and shapes, hold out validation samples.
 
-Every fault of a file is one InputError that names the file, the place in it, and what was expected.
+Every fault of a file raises InputError, which names the file, the place in it, and what was expected.
 """
 
 from pathlib import Path
@@ -11,31 +11,34 @@ from cnnpar import rng
 from cnnpar.config.sections import DATA_NAMES, Data
 from cnnpar.data.dataset import Dataset, ImageShape, Splits
 from cnnpar.data.readers import csv_file, folder, idx, named, npz
-from cnnpar.data.readers.files import Found, Part
+from cnnpar.data.readers.files import Part, RawSamples
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed
 
 
 def load_splits(settings: Data) -> Splits:
-    """The data of a run. Without `settings.test`, the source's own test samples serve, if it has any."""
+    """Read the data of a run and split them. Raises InputError.
+
+    The test samples are those of `settings.test`, or else the source's own, if it has any.
+    """
     source = settings.name or settings.train
-    found = _read(source, settings.shape, "train")
-    train = _training(source, found)
+    found = _read_source(source, settings.shape, "train")
+    train = _training_set(source, found)
     if settings.shape and (*settings.shape, 1)[:3] != train.image_shape:
         shapes = f"images are {dimensions(train.image_shape)}, but data.shape is {dimensions(settings.shape)}"
         raise InputError(f"{source}: {shapes}; it is needed for CSV only")
     test_source = settings.test or (source if found.has_test else "")
     test = load_test_set(test_source, train.image_shape, train.class_names) if test_source else None
-    train, validation = _held_out(source, train, settings.validation)
+    train, validation = _hold_out(source, train, settings.validation)
     return Splits(train, validation, test)
 
 
 def load_test_set(source: str, image_shape: ImageShape, class_names: tuple[str, ...]) -> Dataset:
-    """Test data for a network of that image shape and those classes; it need not show every class.
+    """Read test samples of the given image shape and classes; not every class needs to occur. Raises InputError.
 
-    `source` is a name of `config.DATA_NAMES` (its test part), or else a path; `./digits` is always a path.
+    `source` is a name of `config.sections.DATA_NAMES` (its test part), or else a path; `./digits` is always a path.
     """
-    found = _read(source, image_shape, "test")
+    found = _read_source(source, image_shape, "test")
     shape = found.images.shape[1:]
     if shape != image_shape:
         raise InputError(f"{source}: images are {dimensions(shape)}, but training had {dimensions(image_shape)}")
@@ -49,14 +52,14 @@ def load_test_set(source: str, image_shape: ImageShape, class_names: tuple[str, 
     if outside.size:
         first = int(outside[0])
         raise InputError(
-            f"{source}: {found.place(first)}: label {labels[first]} was not in training, "
+            f"{source}: {found.place_of(first)}: label {labels[first]} was not in training, "
             f"which had 0 to {len(class_names) - 1}"
         )
     return Dataset(found.images, labels, class_names)
 
 
-def _read(source: str, shape: tuple[int, ...], part: Part) -> Found:
-    """The samples of a named data set or of a path, whatever its format."""
+def _read_source(source: str, shape: tuple[int, ...], part: Part) -> RawSamples:
+    """Read the samples of a named data set or of a path, by the reader for its format. Raises InputError."""
     path = Path(source)
     name = path.name.lower()
     try:
@@ -82,12 +85,12 @@ def _read(source: str, shape: tuple[int, ...], part: Part) -> Found:
     )
 
 
-def _training(source: str, found: Found) -> Dataset:
-    """Training data: labels are 0..K-1 and each occurs, since a class without samples cannot be learnt."""
+def _training_set(source: str, found: RawSamples) -> Dataset:
+    """Return the samples as training data. Raises InputError unless the labels are 0..K-1 and each of them occurs."""
     labels = found.labels
     if labels.min() < 0:
         first = int(np.flatnonzero(labels < 0)[0])
-        raise InputError(f"{source}: {found.place(first)}: label {labels[first]} is below 0")
+        raise InputError(f"{source}: {found.place_of(first)}: label {labels[first]} is below 0")
     present = np.unique(labels)
     highest = int(present[-1])
     if highest != len(present) - 1:
@@ -97,10 +100,10 @@ def _training(source: str, found: Found) -> Dataset:
     return Dataset(found.images, labels, found.class_names or tuple(map(str, range(highest + 1))))
 
 
-def _held_out(source: str, train: Dataset, share: float) -> tuple[Dataset, Dataset | None]:
-    """The training set without its validation part, and that part.
+def _hold_out(source: str, train: Dataset, share: float) -> tuple[Dataset, Dataset | None]:
+    """Split training data into a training and a validation part, of about `share` of the samples; None if it is 0.
 
-    The choice depends on the number of samples alone, so that runs of different seeds can be compared.
+    The choice depends on the number of samples alone, so that runs of different seeds are measured on the same ones.
     """
     if not share:
         return train, None

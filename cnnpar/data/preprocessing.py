@@ -1,4 +1,4 @@
-"""From uint8 images to what a network sees, and all that a model file must know about its data."""
+"""Normalisation of images, and the facts about the training data that a checkpoint needs to predict."""
 
 import math
 from functools import cached_property
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from cnnpar.data.dataset import Dataset
 
 _Size = Annotated[int, msgspec.Meta(ge=1)]
-_CHUNK = 1024  # images summed at a time
+_CHUNK = 1024  # images summed at a time, to bound the memory of the squares
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """Shape, scale and classes of the training images. A frozen value that checkpoints carry.
+    """Image shape, mean, standard deviation and classes of the training data; part of every checkpoint.
 
-    `mean` and `std` are per channel, in pixel units (0..255).
+    Raises ValueError for values that do not fit together.
     """
 
     image_shape: tuple[_Size, _Size, _Size]  # (height, width, channels)
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...]  # (C,), in pixel units, 0..255
+    std: tuple[float, ...]  # (C,), in pixel units, above 0
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -36,27 +36,27 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dic
 
     @classmethod
     def of(cls, train: Dataset) -> "Preprocessing":
-        """The statistics of the training images. A channel that never changes gets a `std` of 1.
+        """Measure mean and standard deviation of each channel; a constant channel gets a standard deviation of 1.
 
-        Sums are integers and quotients are rounded once, so that neither order nor machine matters.
+        Sums are exact integers and quotients are rounded once, so the result depends on neither order nor machine.
         """
         channels = train.image_shape[2]
         count = train.images.size // channels
         sums, squares = [0] * channels, [0] * channels
         for start in range(0, len(train), _CHUNK):
             chunk = train.images[start : start + _CHUNK]
-            square = np.multiply(chunk, chunk, dtype=np.uint16)  # at most 255 * 255
+            square = np.multiply(chunk, chunk, dtype=np.uint16)  # at most 255**2, which fits
             for channel in range(channels):
                 sums[channel] += int(chunk[..., channel].sum(dtype=np.uint64))
                 squares[channel] += int(square[..., channel].sum(dtype=np.uint64))
         mean = tuple(total / count for total in sums)
-        # count^2 * variance = count * sum(x^2) - sum(x)^2, in integers of any size
+        # count^2 * variance = count * sum(x^2) - sum(x)^2, exact in Python's integers
         variance = [(count * q - s * s) / count**2 for s, q in zip(sums, squares, strict=True)]
         std = tuple(math.sqrt(v) if v > 0 else 1.0 for v in variance)
         return cls(train.image_shape, mean, std, train.class_names)
 
     def normalise(self, images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (images - mean) / std as float32, (n, H, W, C)."""
+        """Return (images - mean) / std as float32 (n, H, W, C). Raises ValueError for another image shape."""
         if images.shape[1:] != self.image_shape:
             raise ValueError(f"images are {images.shape[1:]}, not {self.image_shape}")
         out = np.empty(images.shape, dtype=np.float32)
@@ -66,7 +66,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dic
 
     @cached_property
     def _planes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`mean` and `std` for every pixel (H, W, C): inner loops over whole images, not over channels."""
+        """Mean and standard deviation repeated to (H, W, C), so that numpy's inner loops run over whole images."""
         mean = np.broadcast_to(np.array(self.mean, dtype=np.float32), self.image_shape)
         std = np.broadcast_to(np.array(self.std, dtype=np.float32), self.image_shape)
         return mean.copy(), std.copy()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from cnnpar.config import Config
 from cnnpar.config.choices import Cosine, OneCycle, Piecewise
-from cnnpar.data.augment.augmenter import plain_from
+from cnnpar.data.augment.augmenter import first_plain_epoch
 from cnnpar.nn.network import Network
 from cnnpar.parallel.work import Kind
 from cnnpar.run.prepare import Run
@@ -61,7 +61,7 @@ def _moved(config: Config, epochs: int) -> Iterator[str]:
     augment, now = config.augment, config.train.epochs
     if epochs != now and isinstance(config.schedule, Cosine | OneCycle | Piecewise):
         yield "the schedule"
-    if augment.plain_epochs and plain_from(augment, epochs) != plain_from(augment, now):
+    if augment.plain_epochs and first_plain_epoch(augment, epochs) != first_plain_epoch(augment, now):
         yield "augment.plain_epochs"
 
 

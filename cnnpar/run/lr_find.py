@@ -10,7 +10,7 @@ import msgspec
 
 from cnnpar.config import Config
 from cnnpar.config.choices import Constant
-from cnnpar.data.augment.augmenter import plain, plain_from
+from cnnpar.data.augment.augmenter import first_plain_epoch, without_resampling
 from cnnpar.errors import DivergedError, Stopped
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
@@ -38,8 +38,8 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     state = first_state(config, network)
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
     # Images as in the first epoch, however many steps there are.
-    varied = plain_from(config.augment, config.train.epochs) > 0
-    augment = msgspec.structs.replace(config.augment, plain_epochs=0) if varied else plain(config.augment)
+    varied = first_plain_epoch(config.augment, config.train.epochs) > 0
+    augment = msgspec.structs.replace(config.augment, plain_epochs=0) if varied else without_resampling(config.augment)
     sizes = {Kind.TRAIN: len(splits.train)}
     work = Training(network, preprocessing, augment, config.train, sizes, config.data.balance)
     check_lone_samples(work)

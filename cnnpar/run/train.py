@@ -48,7 +48,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
             packed = _packing(run, server)
             position = run.origin.position if run.origin else None
-            recorder = Recorder(config, files, progress, packed, position, stop, require=claim.require)
+            recorder = Recorder(config, files, progress, packed, position, stop, require=claim.require_held)
             try:
                 test = _train_and_test(run, server, recorder, stop)
             except DivergedError:

@@ -1,1 +1,1 @@
-"""Files of a run: checkpoints, the run directory, its lock, and how files are replaced whole."""
+"""Files of a run: checkpoints, the run directory and its lock, atomic writes."""

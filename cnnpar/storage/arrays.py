@@ -1,6 +1,6 @@
-"""Named float32 arrays as JSON holds them, made from a run's flat vectors and put together again.
+"""Named float32 arrays for JSON, made from a run's flat vectors and joined to them again.
 
-It knows neither files nor networks: what does not fit is a ValueError that names the place in the list, `[3].shape`.
+Independent of files and networks: errors are ValueErrors that begin with the place in the list, such as `[3].shape`.
 """
 
 import math
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 
 class Array(Struct, frozen=True, forbid_unknown_fields=True):
-    """A named array. `data` are its little-endian bytes: base64 in JSON, where a flat list of numbers will do too."""
+    """Named array. `data` holds its little-endian bytes: in JSON base64, or else a flat list of numbers."""
 
     name: str
     dtype: Literal["float32"]
@@ -28,29 +28,33 @@ class Array(Struct, frozen=True, forbid_unknown_fields=True):
     data: bytes | list[float]
 
     def __post_init__(self) -> None:
-        if isinstance(self.data, list):  # at once, array by array: such a list takes eight times the memory
-            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+        if isinstance(self.data, list):  # converted array by array, since a list takes eight times the memory
+            with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, which `flatten` refuses
                 force_setattr(self, "data", np.array(self.data, "<f4").tobytes())
 
     @classmethod
     def of(cls, name: str, values: Vector) -> "Array":
-        """A copy of the values."""
+        """Return an array that holds a copy of the values, of any shape."""
         return cls(name, "float32", values.shape, np.ascontiguousarray(values, "<f4").tobytes())
 
     def vector(self) -> Vector:
-        """The elements as a flat vector of this machine's byte order."""
+        """Return the elements as a flat vector in this machine's byte order."""
         assert isinstance(self.data, bytes)
         return np.frombuffer(self.data, "<f4").astype(np.float32, copy=False)
 
     def decimal(self) -> dict[str, Any]:
-        """The same as a JSON object whose `data` are numbers."""
+        """Return the array as a JSON object whose `data` is a list of numbers; it reads back to the same bits."""
         return {"name": self.name, "dtype": self.dtype, "shape": self.shape, "data": _shortest(self.vector())}
 
 
 def flatten(arrays: Sequence[Array], expected: Mapping[str, Shape]) -> Vector:
-    """All arrays behind one another. Raises ValueError unless they are those expected, in order, whole and finite."""
+    """Join all arrays to one flat vector.
+
+    `expected` maps names to shapes. Raises ValueError unless names, order and shapes are the expected ones, each array
+    has all of its numbers, and all are finite.
+    """
     _check_names([array.name for array in arrays], list(expected))
-    parts = [np.empty(0, np.float32)]
+    parts = [np.empty(0, np.float32)]  # so that no arrays give an empty vector
     for position, array in enumerate(arrays):
         shape = expected[array.name]
         if array.shape != shape:
@@ -67,7 +71,7 @@ def flatten(arrays: Sequence[Array], expected: Mapping[str, Shape]) -> Vector:
 
 
 def _check_names(names: list[str], expected: list[str]) -> None:
-    """Raises ValueError that says which array is too many or missing."""
+    """Raise ValueError, which names the first unexpected or missing array, unless the names are equal."""
     if names == expected:
         return
     known, given = set(expected), Counter(names)
@@ -78,8 +82,8 @@ def _check_names(names: list[str], expected: list[str]) -> None:
 
 
 def _shortest(values: Vector) -> list[float]:
-    """Each float32 as the double that prints with the fewest digits and still rounds to it."""
+    """Return each float32 as the double with the fewest printed digits that still rounds to it."""
     exact = values.tolist()
     short = [float(str(value)) for value in values]
-    same = np.array(short).astype(np.float32) == values
+    same = np.array(short).astype(np.float32) == values  # (n,): False where rounding twice gives a neighbour
     return [a if good else b for a, b, good in zip(short, exact, same, strict=True)]

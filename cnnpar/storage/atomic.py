@@ -1,4 +1,4 @@
-"""Files that are replaced at once: a reader, also one after a crash, finds all of the old or all of the new."""
+"""Atomic replacement of files: at any moment, even after a crash, the whole old or the whole new file is there."""
 
 import contextlib
 import os
@@ -6,24 +6,24 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes, previous: Path | None = None) -> None:
-    """Replace a file at once: a kill at any moment leaves the old one or the new one, whole.
+    """Replace a file atomically: temporary file, fsync, rename, fsync of the directory.
 
-    The old one is kept as `previous`, where the file system has hard links. Raises OSError, and then the old file
-    is still there.
+    The old file stays available as `previous`, if given and if the file system has hard links. Raises OSError, after
+    which the old file is still in place.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)  # of a crash; "x" below follows no link
+    temporary.unlink(missing_ok=True)  # left by a crash; mode "x" below then follows no symbolic link
     try:
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if previous is not None:
-            _keep(path, previous)
+            _hardlink(path, previous)
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
-            temporary.unlink()  # it would only keep a full disk full
+            temporary.unlink()  # frees its space: the disk may be full
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
@@ -32,11 +32,11 @@ def write(path: Path, content: bytes, previous: Path | None = None) -> None:
         os.close(directory)
 
 
-def _keep(path: Path, previous: Path) -> None:
-    """Give a file a second name if possible: unlike a move, that leaves no moment without a checkpoint."""
+def _hardlink(path: Path, previous: Path) -> None:
+    """Give a file a second name, if possible. Unlike a rename, this leaves no moment without a file at `path`."""
     link = previous.with_name(f".{previous.name}.tmp")
-    with contextlib.suppress(OSError):  # the newest state matters more than the one before
+    with contextlib.suppress(OSError):  # losing the previous file must not keep the new one from being written
         link.unlink(missing_ok=True)
         link.hardlink_to(path)
         link.replace(previous)
-        link.unlink(missing_ok=True)  # it is still there if both were names of one file already
+        link.unlink(missing_ok=True)  # rename does nothing if both are names of the same file already

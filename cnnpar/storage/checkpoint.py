@@ -1,8 +1,8 @@
-"""A run's state as the bytes of one JSON file, and back: complete, and checked to the last number.
+"""Checkpoint file: encode, decode and read the state of a run as one JSON file.
 
-`{"sha256": ..., "payload": {...}}`, the digest over the payload's bytes as they stand in the file. Reading runs no
-code and imports nothing by name: fields, types, layer types and sizes are a closed list, and whatever does not fit
-is an error that names the place. It takes time and memory in proportion to the file, whatever the file claims.
+The file is `{"sha256": ..., "payload": {...}}`, with the digest over the payload's bytes as stored. Reading executes no
+code and imports nothing by name: fields, types, layer types and sizes come from closed lists, and all else raises
+InputError, which names the place. Time and memory are in proportion to the file's size, whatever the file claims.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from cnnpar.training.state import EpochRecord
 
 FORMAT = "cnnpar checkpoint"
 VERSION = 1
-MAXIMUM_BYTES = 64 << 30  # the largest network, and two more such vectors of an optimizer
-_LONGEST_SETTINGS = 1 << 20  # bytes; the most layers with the longest names take a third of it
+MAXIMUM_BYTES = 64 << 30  # the largest network, with two vectors of that size for an optimizer, fits in
+_LONGEST_SETTINGS = 1 << 20  # bytes; the largest allowed network takes a third of that
 
 
 class Payload(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything to go on with a run, or to predict, without any other file but the samples."""
+    """Content of a checkpoint: all that is needed, besides the samples, to resume the run or to predict."""
 
     format: str
     version: int
@@ -44,11 +44,11 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     history: list[EpochRecord]
     fingerprint: dict[str, str]
     data_fingerprint: str
-    average: list[Array] = []  # running means of parameters and buffers, where the run keeps them
+    average: list[Array] = []  # EMA of parameters and buffers, if train.ema_decay is set
 
 
 class _Header(Struct, frozen=True):
-    """What tells whether the rest can be read: of which kind it is, and the parts that are of free form."""
+    """Fields decoded before the rest: format and version, and the parts of free form, whose length is checked first."""
 
     format: str
     version: int
@@ -57,12 +57,14 @@ class _Header(Struct, frozen=True):
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    """Outermost object of the file."""
+
     sha256: str
     payload: Raw
 
 
 def encode(payload: Payload) -> bytes:
-    """The whole file's bytes."""
+    """Return the bytes of the whole file."""
     if payload.config.checkpoint.arrays == "decimal":
         lists: dict[str, Any] = {
             name: [array.decimal() for array in getattr(payload, name)]
@@ -74,7 +76,7 @@ def encode(payload: Payload) -> bytes:
 
 
 def decode(content: bytes, source: str) -> Payload:
-    """The payload of a file's bytes. Raises InputError that names `source` and the place in it."""
+    """Return the payload in the bytes of a file. Raises InputError, which names `source` and the place in it."""
     place = "$"
     try:
         file = msgspec.json.decode(content, type=_File)
@@ -87,7 +89,8 @@ def decode(content: bytes, source: str) -> Payload:
                 f"{source}: $.payload.version: {shown(header.format)} {shown(header.version)}, and this program reads "
                 f"{FORMAT!r} {VERSION}"
             )
-        check_json(content)  # before the parts of free form are read; and only now is it clear which they are
+        # After the version check, as it holds for this format only; before config and network, whose form is free.
+        check_json(content)
         for name, part in {"config": header.config, "network": header.network}.items():
             if len(part) > _LONGEST_SETTINGS:
                 raise InputError(f"{source}: $.payload.{name}: {len(part):,} bytes, more than any network takes")
@@ -102,16 +105,16 @@ def decode(content: bytes, source: str) -> Payload:
 
 
 def read(path: str | Path) -> Payload:
-    """Read a checkpoint file. Raises InputError that names the file and the place in it."""
+    """Read a checkpoint file. Raises InputError, which names the file and the place in it."""
     path = Path(path)
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe or device might never end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or device might never end
             raise InputError(f"{path}: not a file; a checkpoint is expected")
         if status.st_size > MAXIMUM_BYTES:
             raise InputError(f"{path}: larger than any checkpoint ({MAXIMUM_BYTES >> 30} GiB)")
         with path.open("rb") as file:
-            # The opened file's size: a run may just have replaced the other. The system's own claim 0 and never end.
+            # The size of the opened file, as a run may have replaced it since; files in /proc claim 0 and may not end.
             content = file.read(os.fstat(file.fileno()).st_size)
         return decode(content, str(path))
     except OSError as error:

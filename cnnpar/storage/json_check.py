@@ -1,26 +1,27 @@
-"""Checks of JSON text from an unknown source, made before any of its parts is decoded."""
+"""Check of JSON text from an untrusted source, before it is decoded."""
 
 import json
 import re
 
 from cnnpar.text import plain, shown
 
-_DEEPEST = 16  # objects and lists within each other; a checkpoint has 7, and 13 with residual layers in one another
-_LONGEST_TEXT = 1 << 15  # bytes; the longest path of Linux, spelled in six bytes a character, is shorter
-_DATA_LEVEL = 4  # file, payload, list, array: there a long text is an array's `data`
+_DEEPEST = 16  # levels of nesting; a checkpoint has 7, or 13 with nested residual layers
+_LONGEST_TEXT = 1 << 15  # bytes; above the longest path of Linux, 4096 characters escaped to six bytes each
+_DATA_LEVEL = 4  # level of an array's `data`, the only long text: file, payload, list, array
 
-# A text, and the colon that makes it a key; a bracket; a run of numbers. Possessive: no text is scanned twice.
+# A string, with the colon that makes it a key; a bracket; a run of numbers. Possessive quantifiers (++ and *+) do not
+# backtrack, which keeps the time linear.
 _TOKENS = re.compile(rb'"([A-Za-z0-9+/=]*+(?:[^"\\]++|\\.)*+)"(\s*+:)?|[][{}]|[-+0-9.eE,\s]{8,}+', re.DOTALL)
 
 
 def check_json(content: bytes) -> None:
-    """Raises ValueError where valid JSON is none of ours, in time linear in its length and in next to no memory.
+    """Raise ValueError for valid JSON that no checkpoint contains; takes linear time and little memory.
 
-    That is: a key twice in one object, of which some readers take the first and others the last, nesting, or a text,
-    beyond all that is ever written.
+    Refused are a key that occurs twice in an object (readers disagree on which one counts), nesting deeper than
+    `_DEEPEST`, and strings longer than `_LONGEST_TEXT` other than an array's data.
     """
-    levels: list[tuple[bytes, set[bytes]]] = []  # of each object and list around this place: its key, and those in it
-    key = b""  # of what comes next; none in a list
+    levels: list[tuple[bytes, set[bytes]]] = []  # of each open object or list: its own key, and the keys seen in it
+    key = b""  # key of the next value; empty in a list
     for token in _TOKENS.finditer(content):
         first = content[token.start() : token.start() + 1]
         if first in (b"{", b"["):
@@ -41,10 +42,10 @@ def check_json(content: bytes) -> None:
             if b"\\" in key:
                 key = json.loads(b'"%s"' % key).encode()
             if key in levels[-1][1]:
-                raise ValueError(f"{_path(levels)}: the key {shown(key.decode(errors='replace'))} stands there twice")
+                raise ValueError(f"{_path(levels)}: the key {shown(key.decode(errors='replace'))} occurs twice")
             levels[-1][1].add(key)
 
 
 def _path(levels: list[tuple[bytes, set[bytes]]]) -> str:
-    """The place of the innermost level, in which list it may be left open."""
+    """Return the place of the innermost level, such as $.payload.parameters[]; positions in lists are not counted."""
     return "$" + "".join(f".{plain(key.decode(errors='replace'), 60)}" if key else "[]" for key, _ in levels[1:])

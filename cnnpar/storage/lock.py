@@ -1,4 +1,4 @@
-"""One run at a time in a directory: a lock that ends with its process, and a note that says whose it is."""
+"""Lock of a run directory: an flock, released when its process ends, and a note (`.running`) that names the process."""
 
 import contextlib
 import errno
@@ -17,11 +17,11 @@ from msgspec import Meta
 from cnnpar.errors import InputError
 from cnnpar.storage.atomic import write
 
-_NOTE = ".running"  # what is left of a killed run's does no harm: the lock decides
+_NOTE = ".running"  # may be left by a killed run; only the lock itself decides
 
 
 class _Holder(msgspec.Struct, frozen=True):
-    """The content of the note, as JSON."""
+    """Content of the note, as JSON: the process that holds the lock."""
 
     host: Annotated[str, Meta(pattern=r"^[\w.-]{1,255}$")]
     pid: Annotated[int, Meta(ge=1, lt=2**31)]
@@ -31,19 +31,19 @@ class _Holder(msgspec.Struct, frozen=True):
         return f"process {self.pid} on host {self.host}, since {self.since}"
 
 
-class Claim:
-    """A directory, and perhaps a file elsewhere, that this process alone trains in."""
+class DirectoryLock:
+    """Exclusive lock of this process on a run directory, and on a checkpoint file elsewhere, if there is one."""
 
     def __init__(self, directory: Path, file: Path | None, warn: Callable[[str], None]) -> None:
-        """Raises InputError that names the process that trains there already."""
+        """Take the locks. Raises InputError, which names the holder, if another process has one of them."""
         self._directory = directory
         self._warn = warn
-        self._alone = threading.Lock()
+        self._mutex = threading.Lock()  # `require_held` is called by the saver's thread too
         self._file = None if file is None else _lock_file(file)
         try:
             self._descriptor = _lock(directory, warn)
         except BaseException:
-            self._give_back_the_file()
+            self._release_file()
             raise
         since = datetime.now().astimezone().isoformat(" ", "minutes")
         self._own = msgspec.json.encode(_Holder(socket.gethostname(), os.getpid(), since))
@@ -52,17 +52,20 @@ class Claim:
             with contextlib.suppress(OSError):
                 os.pwrite(self._file[1], self._own, 0)
 
-    def require(self) -> None:
-        """Raises OSError unless the directory is still ours: it may have been removed, and made anew by another run."""
-        with self._alone:
-            self._require()
+    def require_held(self) -> None:
+        """Raise OSError unless this process holds the lock of the directory that is there now.
 
-    def _require(self) -> None:
+        A directory that was removed and created anew is locked again, if no other run holds it.
+        """
+        with self._mutex:
+            self._require_held()
+
+    def _require_held(self) -> None:
         now, ours = self._directory.stat(), os.fstat(self._descriptor)
         if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
             return
         try:
-            descriptor = _lock(self._directory, self._warn)  # nobody else's: it is ours again
+            descriptor = _lock(self._directory, self._warn)
         except InputError as error:
             raise OSError(errno.EBUSY, "another run has taken its place") from error
         os.close(self._descriptor)
@@ -70,19 +73,19 @@ class Claim:
         self._write_note()
 
     def close(self) -> None:
-        """Leave them to others."""
+        """Release the locks and remove the notes."""
         note = self._directory / _NOTE
         with contextlib.suppress(OSError):
-            if note.read_bytes() == self._own:  # else this is another directory of the same name by now
+            if note.read_bytes() == self._own:  # otherwise the directory was replaced, and the note is another run's
                 note.unlink()
         os.close(self._descriptor)
-        self._give_back_the_file()
+        self._release_file()
 
     def _write_note(self) -> None:
-        with contextlib.suppress(OSError):  # the disk may be full, and the lock is what counts
+        with contextlib.suppress(OSError):  # the disk may be full; the lock holds without a note
             write(self._directory / _NOTE, self._own)
 
-    def _give_back_the_file(self) -> None:
+    def _release_file(self) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file[0].unlink()
@@ -90,18 +93,18 @@ class Claim:
 
 
 @contextlib.contextmanager
-def locked(directory: Path, warn: Callable[[str], None], file: Path | None = None) -> Iterator[Claim]:
-    """Keep other processes from training in this directory, and from saving in a `file` elsewhere.
+def locked(directory: Path, warn: Callable[[str], None], file: Path | None = None) -> Iterator[DirectoryLock]:
+    """Hold the lock of a run directory, and of a checkpoint `file` elsewhere, while the block runs.
 
-    It ends with the process, however that ends. Raises InputError that names the process that trains there already.
-    `warn` gets a line of text where that cannot be told.
+    The system releases it when the process ends, even by a kill. Raises InputError, which names the holder, if another
+    process has it. `warn` gets a line of text where the file system has no locks and the holder is on another host.
     """
-    with contextlib.closing(Claim(directory, file, warn)) as claim:
-        yield claim
+    with contextlib.closing(DirectoryLock(directory, file, warn)) as lock:
+        yield lock
 
 
 def require_free(directory: Path) -> None:
-    """Raises InputError, as `locked` would, when a process trains in this directory; it need not exist."""
+    """Raise InputError, as `locked` would, if a process holds the lock of this directory, which need not exist."""
     try:
         os.close(_lock(directory, lambda _: None))
     except OSError:
@@ -109,15 +112,15 @@ def require_free(directory: Path) -> None:
 
 
 def _lock(directory: Path, warn: Callable[[str], None]) -> int:
-    """A descriptor that holds the lock."""
+    """Lock a directory and return the descriptor that holds the lock. Raises InputError if another process has it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _refusal(directory, _holder(directory / _NOTE)) from error
-        except OSError:  # a file system without locks: the note is all there is
-            _judge(directory, warn)
+        except OSError:  # the file system has no locks; the note is the only evidence
+            _check_note(directory, warn)
     except BaseException:
         os.close(descriptor)
         raise
@@ -125,7 +128,7 @@ def _lock(directory: Path, warn: Callable[[str], None]) -> int:
 
 
 def _lock_file(file: Path) -> tuple[Path, int]:
-    """A note beside the file, and a descriptor that holds the lock on it. Raises InputError when another has it."""
+    """Lock a note beside the file; return its path and descriptor. Raises InputError if another process has it."""
     note = file.with_name(f".{file.name}{_NOTE}")
     while True:
         descriptor = os.open(note, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -137,16 +140,17 @@ def _lock_file(file: Path) -> tuple[Path, int]:
             except OSError:
                 pass  # a file system without locks
             with contextlib.suppress(FileNotFoundError):
+                # The last holder may have removed the note between our open and our lock; then try again.
                 if note.stat().st_ino == os.fstat(descriptor).st_ino:
                     return note, descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was given back while we waited for it
+        os.close(descriptor)
 
 
-def _judge(directory: Path, warn: Callable[[str], None]) -> None:
-    """Refuse where the note names a process that lives, warn where it names one that cannot be looked at."""
+def _check_note(directory: Path, warn: Callable[[str], None]) -> None:
+    """Raise InputError if the note names a live process of this host; warn if it names a process of another host."""
     holder = _holder(directory / _NOTE)
     if holder is None:
         return
@@ -157,6 +161,7 @@ def _judge(directory: Path, warn: Callable[[str], None]) -> None:
 
 
 def _refusal(place: Path, holder: _Holder | None, more: str = "", option: str = "--run-dir") -> InputError:
+    """Return the error for a directory or file that another run holds."""
     return InputError(
         f"{place}: another run is under way there ({holder or 'by whom is not known'}); "
         f"stop it, or choose another {option}{more}"
@@ -164,7 +169,7 @@ def _refusal(place: Path, holder: _Holder | None, more: str = "", option: str = 
 
 
 def _holder(note: Path) -> _Holder | None:
-    """Whom the note names, if there is one that makes sense."""
+    """Return the content of a note; None if there is none, or it is not valid."""
     try:
         return msgspec.json.decode(note.read_bytes(), type=_Holder)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -172,10 +177,11 @@ def _holder(note: Path) -> _Holder | None:
 
 
 def _alive(pid: int) -> bool:
+    """Tell whether there is a process of this number on this host."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it exists, and belongs to another user
         return True
     return True

@@ -1,4 +1,4 @@
-"""A run's state as a checkpoint's payload, and back: every part is checked against the network that it is for."""
+"""Pack the state of a run into a checkpoint's payload and unpack it, with every part checked against the network."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from cnnpar.storage.position import Position, check_position
 from cnnpar.text import shown
 from cnnpar.training.state import TrainState
 
-_SMALLEST_STD = 1e-9
+_SMALLEST_STD = 1e-9  # of pixels, which are 0..255
 
 
 def pack(
@@ -28,9 +28,12 @@ def pack(
     fingerprint: Mapping[str, str],
     data_fingerprint: str,
 ) -> Payload:
-    """A copy of the state that later steps leave alone. Raises DivergedError that names an array that is not finite."""
+    """Copy the state into a payload, which later steps do not change.
+
+    Raises DivergedError, which names step and array, if a parameter, EMA or optimizer array is not finite.
+    """
     views = network.layout.views
-    average = {} if state.average is None else {"running means": state.average}
+    average = {} if state.average is None else {"EMA weights": state.average}
     for kind, vector in {"weights": state.parameters, **average, **state.optimizer}.items():
         bad = [name for name, view in views(vector).items() if not np.isfinite(view).all()]
         if bad:
@@ -38,7 +41,7 @@ def pack(
                 f"step {state.step}: {kind} of {bad[-1]} are not finite; try a lower optimizer.learning_rate "
                 f"(now {settings.optimizer.learning_rate:.4g}); the last checkpoint, if any, is good"
             )
-    arrays = [Array.of(name, view) for name, view in views(state.parameters).items()]
+    arrays = [Array.of(name, view) for name, view in views(state.parameters).items()]  # parameters, then buffers
     return Payload(
         format=FORMAT,
         version=VERSION,
@@ -77,12 +80,12 @@ def pack(
 
 
 def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
-    """The network and the state of a payload. Raises InputError that names `source` and the place in it."""
+    """Build the network and the state of a payload. Raises InputError, which names `source` and the place in it."""
     place = f"{source}: $.payload"
     for name, text in {**payload.fingerprint, "": payload.data_fingerprint}.items():
         if not (name + text).isprintable():
             raise InputError(f"{place}.fingerprint: {shown(name + text)} is no text of this program")
-    network = _network(payload, place)
+    network = _build_network(payload, place)
     shapes = {entry.name: entry.shape for entry in network.layout.parameters}
     buffer_shapes = {entry.name: entry.shape for entry in network.layout.buffers}
     kinds = list(optim.init(payload.config.optimizer, 0))
@@ -101,7 +104,7 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
             flat[name] = flatten(getattr(payload, name), arrays)
         except ValueError as error:
             raise InputError(f"{place}.{name}{error}") from error
-    rows = flat["optimizer"].reshape(len(kinds), network.layout.trained)
+    rows = flat["optimizer"].reshape(len(kinds), network.layout.trained)  # a row for each vector of the optimizer
     position = payload.state
     state = TrainState(
         parameters=np.concatenate([flat["parameters"], flat["buffers"]]),
@@ -126,13 +129,13 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
     return network, state
 
 
-def _network(payload: Payload, place: str) -> Network:
-    """The network, once it is clear that all of the payload means the same one, and the same images."""
+def _build_network(payload: Payload, place: str) -> Network:
+    """Build the network. Raises InputError unless `network`, `config` and `preprocessing` describe the same one."""
     preprocessing = payload.preprocessing
     shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
     if len(set(preprocessing.class_names)) < classes:
-        raise InputError(f"{place}.preprocessing.class_names: a name stands there twice")
-    # Of pixels from 0 to 255, and as float32 can tell them apart: nothing else is written.
+        raise InputError(f"{place}.preprocessing.class_names: a name occurs twice")
+    # Pixels are 0..255, so no run writes a mean or std outside of these bounds.
     if not all(0 <= mean <= 255 for mean in preprocessing.mean):
         raise InputError(f"{place}.preprocessing.mean: not within 0 to 255")
     if not all(_SMALLEST_STD <= std <= 255 for std in preprocessing.std):

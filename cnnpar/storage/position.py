@@ -1,4 +1,4 @@
-"""Where a run is, as a checkpoint has it, and whether that can be."""
+"""Position of a run (epoch, step, counters) as stored in a checkpoint, and the check that it is consistent."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,40 +11,40 @@ from cnnpar.errors import InputError
 from cnnpar.text import shown
 from cnnpar.training.state import EpochRecord
 
-_MOST_SECONDS = 1e10
-_LARGEST_LOSS = 1e39  # of one sample: between the smallest and the largest float32 lie 7e38
+_MOST_SECONDS = 1e10  # 300 years
+_LARGEST_LOSS = 1e39  # of one sample; the range of float32 is 7e38 wide
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the run is: all of `TrainState` that is no array and no history."""
+    """Position of a run: all of `TrainState` but arrays and history."""
 
-    epoch: Count
-    index: Count
-    step: Count
+    epoch: Count  # finished epochs
+    index: Count  # finished steps of the current epoch
+    step: Count  # finished steps of all epochs
     seed: Count
-    samples: Count
-    seconds: NonNegative
-    seconds_before: NonNegative
-    epoch_loss: float
-    epoch_correct: Count
-    epoch_count: Count
+    samples: Count  # trained on, in all epochs
+    seconds: NonNegative  # training time of all epochs
+    seconds_before: NonNegative  # training time when the current epoch began
+    epoch_loss: float  # sum over the current epoch
+    epoch_correct: Count  # likewise
+    epoch_count: Count  # samples of these sums
     best: EpochRecord | None
     exact: bool
     weights_sha256: str
-    skipped_steps: Count = 0
+    skipped_steps: Count = 0  # steps of all epochs whose loss or gradient was not finite
     initial_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
 
 
 def check_position(
     position: Position, history: Sequence[EpochRecord], settings: Config, best: EpochRecord | None, place: str
 ) -> None:
-    """Raises InputError unless the counters agree with each other, with the history, and with the settings."""
+    """Raise InputError unless the counters agree with each other, the history and the settings."""
     for number, record in enumerate(history):
         shares = [share for share in (record.train_accuracy, record.validation_accuracy) if share is not None]
         if not all(0 <= share <= 1 for share in shares) or not 0 <= record.seconds <= _MOST_SECONDS:
             raise InputError(f"{place}.history[{number}]: accuracies are from 0 to 1, seconds from 0 to 1e10")
     train, epochs = settings.train, position.epoch
-    before = position.step - position.index  # steps of the finished epochs, which have as many each
+    before = position.step - position.index  # steps of the finished epochs, a multiple of their number
     faults = {
         "epoch": epochs != len(history) or any(record.epoch != n for n, record in enumerate(history, 1)),
         "step": before % epochs or before < epochs * max(position.index, 1) if epochs else before,

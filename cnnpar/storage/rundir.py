@@ -1,4 +1,4 @@
-"""The files of a run: their names, and how a new run gets a directory of its own."""
+"""Run directory: names of its files, creation for a new run, checks before anything is written."""
 
 import contextlib
 import itertools
@@ -10,64 +10,64 @@ from pathlib import Path
 from cnnpar.errors import InputError, reason
 from cnnpar.storage.lock import require_free
 
-_PARENT = Path("runs")  # of runs that are not told where to be
+_PARENT = Path("runs")  # holds the directories of runs without --run-dir
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the files of a run are wanted."""
+    """Requested place of a run's files."""
 
-    run_dir: Path | None = None  # None: `runs/<name>-<n>` of a new run, beside its checkpoint of one that goes on
-    to_path: Path | None = None  # the newest checkpoint, elsewhere
+    run_dir: Path | None = None  # None: `runs/<name>-<n>` for a new run, the checkpoint's folder for a resumed one
+    to_path: Path | None = None  # file of the newest checkpoint; None: in `run_dir`
     name: str = "run"
-    may_have_begun: bool = False  # `run_dir` may hold what a start that came to no checkpoint has left
+    may_have_begun: bool = False  # True: `run_dir` may hold metrics of a run that ended before its first checkpoint
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where the files of one run are."""
+    """Paths of the files of one run."""
 
     directory: Path
-    model: Path  # newest checkpoint
+    model: Path  # the newest checkpoint
 
     @classmethod
     def at(cls, directory: Path, to_path: Path | None) -> "RunFiles":
-        """The files of a run in that directory; `to_path` puts the newest checkpoint elsewhere."""
+        """Return the files of a run in a directory; `to_path` is the newest checkpoint's, if elsewhere."""
         return cls(directory, to_path or directory / "model.json")
 
     @property
     def previous(self) -> Path:
-        """The checkpoint before the newest."""
+        """Path of the checkpoint before the newest."""
         return self.model.with_name(self.model.name.removesuffix(".json") + ".prev.json")
 
     @property
     def best(self) -> Path:
-        """The checkpoint of the best validation accuracy."""
+        """Path of the checkpoint of the best epoch by `train.best_by`."""
         return self.directory / "best.json"
 
     @property
     def checkpoints(self) -> list[Path]:
-        """All of them, without links."""
+        """Resolved paths of all three checkpoints."""
         return [path.resolve() for path in (self.model, self.previous, self.best)]
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line."""
+        """Path of the measurements, one JSON object a line."""
         return self.directory / "metrics.jsonl"
 
     @property
     def picture(self) -> Path:
-        """Training and validation accuracy over the epochs."""
+        """Path of the picture of training and validation accuracy over the epochs."""
         return self.directory / "accuracy.png"
 
     @property
     def config(self) -> Path:
-        """The configuration as resolved."""
+        """Path of the resolved configuration."""
         return self.directory / "config.toml"
 
 
 def check_new(place: Place) -> None:
-    """Raises InputError, before anything is made, when `new_run` would."""
+    """Raise InputError if `new_run` would; creates nothing."""
     directory, to_path = place.run_dir, place.to_path
     if directory is not None:
         require_free(directory)
@@ -86,20 +86,20 @@ def check_new(place: Place) -> None:
             f"{to_path}: exists already; if it is a checkpoint, --resume {shlex.quote(str(to_path))} as well goes on "
             f"with it, another --to-path starts anew"
         )
-    _check(RunFiles.at(directory or _PARENT, to_path))
+    _check_writable(RunFiles.at(directory or _PARENT, to_path))
 
 
 def new_run(place: Place) -> RunFiles:
-    """Make the directory of a new run: the one asked for, or the first free `runs/<name>-<n>`.
+    """Create the directory of a new run: the requested one, or the first free `runs/<name>-<n>`.
 
-    Raises InputError when it holds a run already, or cannot be made or written to.
+    Raises InputError if it holds a run already, or cannot be created or written to.
     """
     check_new(place)
-    return _made(RunFiles.at(place.run_dir or _numbered(place.name), place.to_path))
+    return _make_folders(RunFiles.at(place.run_dir or _make_numbered(place.name), place.to_path))
 
 
 def check_resumed(checkpoint: Path, place: Place) -> RunFiles:
-    """Raises InputError, before anything is made, when `resumed_run` would."""
+    """Return the files that `resumed_run` returns, or raise InputError if it would; creates nothing."""
     files = RunFiles.at(place.run_dir or checkpoint.parent, place.to_path)
     require_free(files.directory)
     if checkpoint.resolve() not in files.checkpoints and exists(files.model):
@@ -107,23 +107,23 @@ def check_resumed(checkpoint: Path, place: Place) -> RunFiles:
             f"{files.model}: is of another run than {checkpoint} and would be overwritten; "
             f"choose another --run-dir or --to-path"
         )
-    _check(files)
+    _check_writable(files)
     return files
 
 
 def resumed_run(checkpoint: Path, place: Place) -> RunFiles:
-    """The files of a run that goes on: beside its checkpoint, unless another place is asked for.
+    """Return the files of a resumed run, beside its checkpoint unless another place is requested; create the folders.
 
-    Raises InputError when they would overwrite another run, or cannot be written.
+    Raises InputError if they would overwrite another run, or cannot be written.
     """
-    return _made(check_resumed(checkpoint, place))
+    return _make_folders(check_resumed(checkpoint, place))
 
 
 def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -> Path:
-    """The checkpoint that `--resume [FILE|DIR]` means; "" is that of --to-path or --run-dir, this folder's, or the
-    newest run's.
+    """Return the checkpoint for `--resume [FILE|DIR]`. Raises InputError if there is none.
 
-    Raises InputError when there is none.
+    Without an argument ("") it is that of --to-path, else of --run-dir, else of the current folder, else of the newest
+    run in `runs`.
     """
     if resume:
         candidates = [newest_in(Path(resume))]
@@ -142,11 +142,12 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
 
 
 def newest_in(path: Path) -> Path:
-    """The newest checkpoint in a run's directory; a path that is none is a checkpoint itself."""
+    """Return the newest checkpoint of a run directory; any other path is returned as it is."""
     return path / "model.json" if exists(path) and path.is_dir() else path
 
 
-def _made(files: RunFiles) -> RunFiles:
+def _make_folders(files: RunFiles) -> RunFiles:
+    """Create the folders of the files. Raises InputError."""
     try:
         for folder in (files.directory, files.model.parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -155,8 +156,8 @@ def _made(files: RunFiles) -> RunFiles:
     return files
 
 
-def _check(files: RunFiles) -> None:
-    """Raises InputError now rather than after the first hour: the folders can be made and written to."""
+def _check_writable(files: RunFiles) -> None:
+    """Raise InputError, before training starts, unless the files can be created and are different ones."""
     if exists(files.model) and not files.model.is_file():
         raise InputError(f"{files.model}: is no file; --to-path names the file of the newest checkpoint")
     others = (files.best, files.metrics, files.picture, files.config)
@@ -172,7 +173,7 @@ def _check(files: RunFiles) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something, be it a broken link. Raises InputError where that cannot be said."""
+    """Tell whether a path exists, even as a broken link. Raises InputError if the system does not say."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -182,8 +183,8 @@ def exists(path: Path) -> bool:
     return True
 
 
-def _numbered(name: str) -> Path:
-    """A directory that did not exist before; two runs started at once get two."""
+def _make_numbered(name: str) -> Path:
+    """Create the first free `runs/<name>-<n>`; runs started at once get different ones. Raises InputError."""
     try:
         _PARENT.mkdir(exist_ok=True)
         for number in itertools.count(1):

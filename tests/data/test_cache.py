@@ -113,14 +113,14 @@ def test_a_source_that_changes_while_it_is_read_is_not_kept_as_what_it_was(
 ) -> None:
     read(write_csv(tmp_path / "a.csv", 2))  # of the same size, so that the next one is looked for
     path = write_csv(tmp_path / "a.csv", 0)
-    feed = cache._feed
+    digest_files = cache._digest_files
 
     def changed_meanwhile(*arguments: Any) -> None:
-        feed(*arguments)
+        digest_files(*arguments)
         write_csv(path, 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_feed", changed_meanwhile)
+        patch.setattr(cache, "_digest_files", changed_meanwhile)
         read(path)
     for seed in (0, 1):
         assert_same(read(write_csv(path, seed)), without_cache(path))
@@ -131,13 +131,13 @@ def test_a_source_that_is_gone_when_it_is_read_is_an_error_of_one_line(
 ) -> None:
     path = write_csv(tmp_path / "a.csv", 0)
     read(path)
-    feed = cache._feed
+    digest_files = cache._digest_files
 
     def gone_meanwhile(*arguments: Any) -> None:
         path.unlink()
-        feed(*arguments)
+        digest_files(*arguments)
 
-    monkeypatch.setattr(cache, "_feed", gone_meanwhile)
+    monkeypatch.setattr(cache, "_digest_files", gone_meanwhile)
     with pytest.raises(InputError, match=r"a\.csv: cannot be read: No such file or directory"):
         read(path)
 
@@ -169,11 +169,11 @@ def test_an_entry_that_others_could_have_written_is_not_believed(tmp_path: Path,
     truth = read(path)
     (entry,) = entries(folder)
     forged = cache.Samples(np.zeros((30, 3, 3, 1), np.uint8), np.arange(30) % 3)
-    cache._keep(entry, forged)
+    cache._write_entry(entry, forged)
     assert read(path).fingerprint != truth.fingerprint, "a forgery of the user's own is good enough to be believed"
     entry.chmod(0o622)
     assert_same(read(path), truth)
-    cache._keep(entry, forged)
+    cache._write_entry(entry, forged)
     if os.geteuid() == 0:
         os.chown(entry, 12345, -1)
         assert_same(read(path), truth)

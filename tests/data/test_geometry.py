@@ -11,7 +11,7 @@ from scipy import ndimage, stats
 
 from cnnpar import rng
 from cnnpar.data.augment import elastic, warp
-from cnnpar.data.augment.geometry import random_flips, random_maps, random_offsets, shifted, sources
+from cnnpar.data.augment.geometry import random_flips, random_maps, random_offsets, shifted, source_coordinates
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7), st.integers(1, 3))  # (n, H, W, C)
 IDENTITY = np.eye(2, dtype=np.float32)
@@ -82,14 +82,14 @@ def test_large_images_are_resampled_by_the_compiled_loop_with_the_same_bits(monk
 def test_maps_that_change_nothing_leave_exact_shifts(shape: tuple[int, ...], data: st.DataObject) -> None:
     pairs = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=shape[0], max_size=shape[0])
     images, offsets = pictures(shape), np.array(data.draw(pairs))
-    rows, columns = sources(np.stack([IDENTITY] * shape[0]), offsets, *shape[1:3])
+    rows, columns = source_coordinates(np.stack([IDENTITY] * shape[0]), offsets, *shape[1:3])
     assert np.array_equal(warp.resampled(images, rows, columns), shifted(images, offsets))
 
 
 def test_a_quarter_turn_is_exact() -> None:
     images = pictures((2, 5, 5, 3))
     turn = np.array([[[0, 1], [-1, 0]]] * 2, np.float32)
-    rows, columns = sources(turn, np.zeros((2, 2), np.int64), 5, 5)
+    rows, columns = source_coordinates(turn, np.zeros((2, 2), np.int64), 5, 5)
     assert np.array_equal(warp.resampled(images, rows, columns), np.rot90(images, axes=(1, 2)))
 
 
@@ -97,7 +97,7 @@ def test_a_quarter_turn_is_exact() -> None:
 def test_turned_scaled_slanted_and_shifted_images_are_scipys(epoch: int, shape: tuple[int, int]) -> None:
     images, offsets = pictures((4, *shape, 1)), random_offsets(0, epoch, 4, 2)
     maps = random_maps(0, epoch, 4, 40.0, 0.3, 0.5)
-    found = warp.resampled(images, *sources(maps, offsets, *shape))
+    found = warp.resampled(images, *source_coordinates(maps, offsets, *shape))
     centre = (np.array(shape) - 1) / 2
     for image, result, matrix, offset in zip(images, found, maps.astype(float), offsets, strict=True):
         start = centre - matrix @ (centre + offset)

@@ -71,7 +71,7 @@ def test_a_key_that_stands_twice_is_refused_in_every_object_and_however_it_is_sp
             if isinstance(node, forged.Object):
                 for key in (part[0], forged.Literal(f'"\\u{ord(part[0][0]):04x}{part[0][1:]}"')):
                     node.insert(place, [key, part[1]])
-                    assert "stands there twice" in refusal(forged.signed(forged.text_of(whole).encode()))
+                    assert "occurs twice" in refusal(forged.signed(forged.text_of(whole).encode()))
                     del node[place]
                     counted += 1
             inner = part[1] if isinstance(node, forged.Object) else part
@@ -85,7 +85,7 @@ def test_a_key_that_stands_twice_is_refused_in_every_object_and_however_it_is_sp
     for more in (b',"sha256":""}', b',"payload":{}}', b',"p\\u0061yload":{}}'):
         refusal(envelope + more)
     body = forged.text_of(payload)
-    assert "$: the key 'payload' stands there twice" in refusal(
+    assert "$: the key 'payload' occurs twice" in refusal(
         forged.signed(body.encode()).replace(b',"payload"', b',"payload":{},"payload"')
     )
 

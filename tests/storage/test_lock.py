@@ -133,12 +133,12 @@ def test_a_directory_that_another_run_has_made_anew_is_left_to_it() -> None:
     ours = Path("run")
     ours.mkdir()
     with locked(ours, pytest.fail) as claim:
-        claim.require()
+        claim.require_held()
         ours.rename("away")
         with pytest.raises(FileNotFoundError):
-            claim.require()
+            claim.require_held()
         ours.mkdir()
-        claim.require()  # nobody's: it is ours
+        claim.require_held()  # nobody's: it is ours
         with pytest.raises(InputError, match="another run is under way"):
             require_free(ours)
         ours.rename("again")
@@ -147,7 +147,7 @@ def test_a_directory_that_another_run_has_made_anew_is_left_to_it() -> None:
             assert said(other) == "locked"
             for _ in range(2):
                 with pytest.raises(OSError, match="another run has taken its place"):
-                    claim.require()
+                    claim.require_held()
         note = (ours / ".running").read_bytes()
     assert (ours / ".running").read_bytes() == note  # the other's
 

@@ -1,1 +1,1 @@
-"""Random variation of training images, made when a batch is taken; nothing is stored."""
+"""Random augmentation of training images, computed for each batch; no augmented data set is stored."""

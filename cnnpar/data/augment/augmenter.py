@@ -1,12 +1,11 @@
-"""Variation of the training images, made when a batch is taken: no augmented data set is ever stored.
+"""Augmentation of training images, computed for each batch as a pure function of (seed, epoch, sample index).
 
-An epoch of ratio 4 has five times the samples: index i shows image i % N in variant i // N (as it is, or
-moved by one pixel left, right, up or down). What is random adds to that, in this order: mirrored; slanted, turned,
-scaled and distorted about the centre and shifted, all in one resampling; other colours; a square cut out; mixed with
-another sample. It depends on (seed, epoch, i) alone.
+With ratio 4 an epoch has 5 N samples: index i is image i % N in variant i // N (unchanged, or shifted by one pixel
+left, right, up or down). Random operations follow in this order: flip; shear, rotation, scale, elastic distortion and
+shift in one resampling; brightness, contrast, saturation; cutout; mixup.
 
-The last epochs may do without all that makes other pixels than an image has: what a network is tested on was not
-resampled either. He et al., "Data Augmentation Revisited" (2019).
+The last `plain_epochs` keep only ratio, shift and flip, since test images are not resampled either (He et al. 2019,
+"Data Augmentation Revisited").
 """
 
 from collections.abc import Sequence
@@ -22,49 +21,49 @@ from cnnpar.data.augment.warp import resampled
 from cnnpar.data.dataset import ImageShape
 from cnnpar.errors import InputError
 
-_Place = tuple[int, int, int]  # seed, epoch, and samples of the epoch
+_Epoch = tuple[int, int, int]  # (seed, epoch, samples of the epoch): the arguments of every random draw
 
-# (down, right) in pixels: as it is, left, right, up, down.
+# (down, right) in pixels: unchanged, left, right, up, down.  (5, 2)
 _VARIANTS = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)], dtype=np.int64)
 
 
 def check_augment(settings: Augment, image_shape: ImageShape) -> None:
-    """Raises InputError where images of this shape can't be varied so."""
+    """Raise InputError if these settings do not fit images of this shape (saturation needs 3 channels)."""
     if settings.saturation and image_shape[2] != 3:
         raise InputError(
             f"augment.saturation: is for images of 3 channels, and these have {image_shape[2]}; leave it at 0"
         )
 
 
-def plain(settings: Augment) -> Augment:
-    """What of it makes no other pixels than an image has."""
+def without_resampling(settings: Augment) -> Augment:
+    """Return only ratio, shift and flip of the settings: they move pixels and never change a value."""
     return Augment(ratio=settings.ratio, shift=settings.shift, flip=settings.flip)
 
 
-def plain_from(settings: Augment, epochs: int) -> int:
-    """The epoch of so many from which on images are plain."""
+def first_plain_epoch(settings: Augment, epochs: int) -> int:
+    """Return the first of the last `plain_epochs` epochs of a run, counted from 0."""
     return max(epochs - settings.plain_epochs, 0)
 
 
 class Augmenter:
-    """Takes samples of an epoch out of a data set, varied as the settings say."""
+    """Random access to the augmented samples of an epoch."""
 
     def __init__(self, settings: Augment, train: Train, mean: Sequence[float]) -> None:
-        """`mean`: of each channel in pixel units; what is cut out is filled with it."""
+        """Take the settings; `mean` (C,) is the data's, in pixel units, and fills the squares of cutout."""
         self._settings = settings
-        self._plain = plain(settings)
-        self._plain_from = plain_from(settings, train.epochs)
+        self._plain = without_resampling(settings)
+        self._first_plain = first_plain_epoch(settings, train.epochs)
         self._seed = train.seed
-        self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]
-        self._fill = np.rint(mean).astype(np.uint8)
+        self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]  # (5 or 1, 2)
+        self._fill = np.rint(mean).astype(np.uint8)  # (C,)
 
     def epoch_size(self, samples: int) -> int:
-        """The number of indices of an epoch over a data set of `samples` images."""
+        """Return the number of samples of an epoch over a data set of `samples` images."""
         return samples * len(self._variants)
 
     def _settings_of(self, epoch: int) -> Augment:
-        """How the images of an epoch are varied."""
-        return self._plain if epoch >= self._plain_from else self._settings
+        """Return the settings in force in an epoch."""
+        return self._plain if epoch >= self._first_plain else self._settings
 
     def take(
         self,
@@ -72,69 +71,69 @@ class Augmenter:
         labels: NDArray[np.int64],  # (N,)
         indices: NDArray[np.int64],  # (n,), each in 0..epoch_size(N)-1
         epoch: int,
-        shown: NDArray[np.int64] | None = None,  # (epoch_size(N),), likewise
+        shown: NDArray[np.int64] | None = None,  # (epoch_size(N),), of the same range
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | tuple[NDArray[np.float32], Targets]:
-        """The images (n, H, W, C) and labels (n,) at `indices` of the epoch, as fresh arrays.
+        """Return augmented images (n, H, W, C) and labels (n,) at `indices` of the epoch, as new arrays.
 
-        `shown`: index i is drawn for as always, and shows what index shown[i] would; None: itself. With mixup images
-        are float32, still in pixel units, and there are targets instead of labels.
+        With `shown`, index i takes image and variant of index shown[i]; its random draws stay those of i. With mixup
+        the images are float32 in pixel units, not rounded, and `Targets` take the place of labels.
         """
         total = self.epoch_size(len(images))
-        seen = indices if shown is None else shown[indices]
-        settings, place = self._settings_of(epoch), (self._seed, epoch, total)
+        seen = indices if shown is None else shown[indices]  # (n,)
+        settings, of_epoch = self._settings_of(epoch), (self._seed, epoch, total)
         if not settings.mixup:
-            return self._varied(images, seen, indices, settings, place), labels[seen % len(images)]
-        everyone, everything = mixup.random_pairs(*place, settings.mixup)
-        partners, shares = everyone[indices], everything[indices]
+            return self._augmented(images, seen, indices, settings, of_epoch), labels[seen % len(images)]
+        all_partners, all_shares = mixup.random_pairs(*of_epoch, settings.mixup)  # (epoch_size(N),) each
+        partners, shares = all_partners[indices], all_shares[indices]  # (n,) each
         others = partners if shown is None else shown[partners]
         targets = Targets(labels[seen % len(images)], labels[others % len(images)], shares)
         seen, indices = np.concatenate([seen, others]), np.concatenate([indices, partners])
-        both = self._varied(images, seen, indices, settings, place)
+        both = self._augmented(images, seen, indices, settings, of_epoch)  # (2 n, H, W, C)
         return mixup.mixed(both[: len(shares)], both[len(shares) :], shares), targets
 
-    def _varied(
+    def _augmented(
         self,
-        images: NDArray[np.uint8],
-        seen: NDArray[np.int64],
-        indices: NDArray[np.int64],
+        images: NDArray[np.uint8],  # (N, H, W, C)
+        seen: NDArray[np.int64],  # (n,): image and variant
+        indices: NDArray[np.int64],  # (n,): random draws
         settings: Augment,
-        place: _Place,
+        of_epoch: _Epoch,
     ) -> NDArray[np.uint8]:
-        """What is seen at `indices` of an epoch, before it is mixed."""
+        """Return the images (n, H, W, C) after all operations but mixup."""
         variant, sample = np.divmod(seen, len(images))
-        taken = images[sample]
+        taken = images[sample]  # (n, H, W, C), a copy
         if settings.flip:
-            turned = geometry.random_flips(*place)[indices]
-            taken[turned] = taken[turned, :, ::-1]
-        offsets = self._variants[variant]
+            flipped = geometry.random_flips(*of_epoch)[indices]
+            taken[flipped] = taken[flipped, :, ::-1]
+        offsets = self._variants[variant]  # (n, 2)
         if settings.shift:
-            offsets = offsets + geometry.random_offsets(*place, settings.shift)[indices]
+            offsets = offsets + geometry.random_offsets(*of_epoch, settings.shift)[indices]
         if any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha)):
-            taken = _warped(taken, offsets, indices, settings, place)
+            taken = _warped(taken, offsets, indices, settings, of_epoch)
         elif offsets.any():
             taken = geometry.shifted(taken, offsets)
         changes = settings.brightness, settings.contrast, settings.saturation
         if any(changes):
-            taken = colour.jittered(taken, colour.random_factors(*place, *changes)[indices], settings)
+            taken = colour.jittered(taken, colour.random_factors(*of_epoch, *changes)[indices], settings)
         if settings.cutout:
-            centres = colour.random_centres(*place, *images.shape[1:3])[indices]
+            centres = colour.random_centres(*of_epoch, *images.shape[1:3])[indices]
             colour.cut_out(taken, centres, settings.cutout, self._fill)
         return taken
 
 
 def _warped(
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8],  # (n, H, W, C)
     offsets: NDArray[np.int64],  # (n, 2)
-    indices: NDArray[np.int64],
+    indices: NDArray[np.int64],  # (n,)
     settings: Augment,
-    place: _Place,
+    of_epoch: _Epoch,
 ) -> NDArray[np.uint8]:
-    """All that moves pixels, in one resampling."""
+    """Return the images after shear, rotation, scale, elastic distortion and shift, in one resampling."""
     height, width = images.shape[1:3]
-    maps = geometry.random_maps(*place, settings.rotation, settings.scale, settings.shear)[indices]
-    rows, columns = geometry.sources(maps, offsets, height, width)
+    maps = geometry.random_maps(*of_epoch, settings.rotation, settings.scale, settings.shear)[indices]  # (n, 2, 2)
+    rows, columns = geometry.source_coordinates(maps, offsets, height, width)  # (n, H, W) each
     if settings.elastic_alpha:
-        seed, epoch, _ = place
+        seed, epoch, _ = of_epoch
         fields = displacements(seed, epoch, indices, height, width, settings.elastic_alpha, settings.elastic_sigma)
         rows += fields[:, :, 0]
         columns += fields[:, :, 1]

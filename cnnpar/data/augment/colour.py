@@ -1,6 +1,6 @@
-"""What changes values and leaves them where they are: brightness, contrast, saturation, and squares cut out.
+"""Brightness, contrast and saturation jitter, and cutout.
 
-Values are whole numbers after each change, so that the sums behind a mean are exact in any order.
+Values are rounded to whole numbers after each operation, so that the sums behind a mean are exact in any order.
 """
 
 from functools import lru_cache
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 from cnnpar import rng
 from cnnpar.config.sections import Augment
 
-_LUMINANCE = (299, 587, 114)  # thousandths of red, green and blue in grey: ITU-R BT.601
+_LUMINANCE = (299, 587, 114)  # weights of red, green and blue in grey, in thousandths: ITU-R BT.601
 
 
 @lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_factors(
     seed: int, epoch: int, count: int, brightness: float, contrast: float, saturation: float
 ) -> NDArray[np.float32]:
-    """(count, 3) factors, each uniform within its largest change of 1; row i does not depend on `count`."""
-    draws = rng.symmetric(rng.random_words(seed, rng.COLOUR, epoch, count))
+    """Draw factors (count, 3), each uniform in 1 +- its largest change; row i does not depend on `count`."""
+    draws = rng.symmetric(rng.random_words(seed, rng.COLOUR, epoch, count))  # (count, 4), of which 3 are used
     return (1 + draws[:, :3] * (brightness, contrast, saturation)).astype(np.float32)
 
 
 def jittered(images: NDArray[np.uint8], factors: NDArray[np.float32], settings: Augment) -> NDArray[np.uint8]:
-    """Images (n, H, W, C) with other brightness, then contrast, then saturation, as far as settings say so.
+    """Change brightness, then contrast, then saturation of images (n, H, W, C) by `factors` (n, 3), where set.
 
-    Each is a way from what has none of it (black, the image's mean grey, the pixel's grey) through the image, as in
-    torchvision's ColorJitter; after each, values are rounded, halves to even, and clipped.
+    Each operation scales the difference of the pixels from black, from the image's mean grey, or from the pixel's own
+    grey, as torchvision's ColorJitter does; results are rounded (halves to even) and clipped to 0..255.
     """
-    values = images.astype(np.float32)
+    values = images.astype(np.float32)  # (n, H, W, C)
     brightness, contrast, saturation = factors.T[..., None, None, None]  # each (n, 1, 1, 1)
     if settings.brightness:
         _blend(values, np.float32(0), brightness)
     if settings.contrast:
-        grey, parts = _grey(values)
+        grey, parts = _grey(values)  # grey (n, H, W, 1)
         mean = grey.sum(axis=(1, 2, 3), keepdims=True, dtype=np.float64) / (parts * images.shape[1] * images.shape[2])
         _blend(values, mean.astype(np.float32), contrast)
     if settings.saturation:
@@ -44,7 +44,10 @@ def jittered(images: NDArray[np.uint8], factors: NDArray[np.float32], settings: 
 
 
 def _grey(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-    """Grey (n, H, W, 1) in whole numbers, and in how many parts of a step of 0..255 it is."""
+    """Return grey values (n, H, W, 1) as weighted sums, and the sum of the weights, still to be divided by.
+
+    The sums are whole numbers below 2**24, so float32 holds them exactly.
+    """
     channels = values.shape[3]
     weights = _LUMINANCE if channels == 3 else (1,) * channels
     grey = np.zeros((*values.shape[:3], 1), np.float32)
@@ -54,7 +57,7 @@ def _grey(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
 
 
 def _blend(values: NDArray[np.float32], other: NDArray[np.float32] | np.float32, factor: NDArray[np.float32]) -> None:
-    """Move values away from the other ones, to `factor` times the distance, in place."""
+    """Set values to other + factor * (values - other), rounded and clipped to 0..255, in place."""
     values -= other
     values *= factor
     values += other
@@ -64,17 +67,17 @@ def _blend(values: NDArray[np.float32], other: NDArray[np.float32] | np.float32,
 
 @lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_centres(seed: int, epoch: int, count: int, height: int, width: int) -> NDArray[np.int64]:
-    """(count, 2) pixels (row, column), uniform over the image; row i does not depend on `count`."""
+    """Draw pixels (count, 2) as (row, column), uniform over the image; pixel i does not depend on `count`."""
     words = rng.random_words(seed, rng.CUTOUT, epoch, 2 * count).reshape(count, 2)
     return (words % np.array([height, width], np.uint64)).astype(np.int64)
 
 
 def cut_out(images: NDArray[np.uint8], centres: NDArray[np.int64], side: int, fill: NDArray[np.uint8]) -> None:
-    """Fill a square of each image, as far as it lies in it, in place (DeVries and Taylor 2017); fill is (C,)."""
+    """Fill a square of each image with `fill` (C,), in place; parts outside are ignored (DeVries and Taylor 2017)."""
     inside = []
     for axis in range(2):
-        first = centres[:, axis, None] - side // 2
-        place = np.arange(images.shape[1 + axis])
-        inside.append((place >= first) & (place < first + side))
+        first = centres[:, axis, None] - side // 2  # (n, 1)
+        position = np.arange(images.shape[1 + axis])
+        inside.append((position >= first) & (position < first + side))
     rows, columns = inside  # (n, H), (n, W)
     np.copyto(images, fill, where=rows[:, :, None, None] & columns[:, None, :, None])

@@ -1,7 +1,6 @@
-"""Images mixed in pairs, with two labels each (Zhang, Cisse, Dauphin and Lopez-Paz 2018).
+"""Mixup: weighted sums of pairs of images and of their labels (Zhang, Cisse, Dauphin and Lopez-Paz 2018).
 
-The other one of a pair is drawn from the whole epoch, not from the batch: a mixed sample then depends on nothing but
-its own place.
+Partners are drawn from the whole epoch and not from the batch, so that a mixed sample depends on its index alone.
 """
 
 from functools import lru_cache
@@ -14,7 +13,7 @@ from cnnpar import rng
 
 
 class Targets(NamedTuple):
-    """What mixed images show: `labels` with a weight of `shares`, `others` with the rest of 1."""
+    """Targets of mixed images: `labels` with weight `shares`, `others` with weight 1 - `shares`."""
 
     labels: NDArray[np.int64]  # (n,)
     others: NDArray[np.int64]  # (n,)
@@ -23,12 +22,12 @@ class Targets(NamedTuple):
 
 @lru_cache(maxsize=rng.KEPT_EPOCHS)
 def random_pairs(seed: int, epoch: int, count: int, alpha: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each sample of an epoch of `count` another one, uniform, and its own share, from Beta(alpha, alpha).
+    """Draw partners, uniform, and weights, Beta(alpha, alpha), of the `count` samples of an epoch: (count,) each.
 
-    A share is made of two random numbers, without rejection (Devroye 1996, Random variate generation in one line of
-    code), in a form that bears a u ** (1 / alpha) of 0.
+    A weight is a function of two uniform numbers, without rejection (Devroye 1996, "Random variate generation in one
+    line of code"), in a form that stays finite where u ** (1 / alpha) underflows to 0.
     """
-    partner, u, v = rng.random_words(seed, rng.MIXUP, epoch, 3 * count).reshape(count, 3).T
+    partner, u, v = rng.random_words(seed, rng.MIXUP, epoch, 3 * count).reshape(count, 3).T  # (count,) each
     power = rng.uniform(u) ** (1 / alpha)
     cosine = np.cos(2 * np.pi * rng.uniform(v))
     shares = 0.5 + 0.5 * cosine * np.sqrt((1 - power) / (power + (1 - power) * cosine**2))
@@ -36,6 +35,6 @@ def random_pairs(seed: int, epoch: int, count: int, alpha: float) -> tuple[NDArr
 
 
 def mixed(images: NDArray[np.uint8], others: NDArray[np.uint8], shares: NDArray[np.float64]) -> NDArray[np.float32]:
-    """images * shares + others * (1 - shares), (n, H, W, C), in pixel units and not rounded."""
+    """Return images * shares + others * (1 - shares), (n, H, W, C), in pixel units and not rounded."""
     own, rest = (weights.astype(np.float32)[:, None, None, None] for weights in (shares, 1 - shares))
     return images * own + others * rest

@@ -1,4 +1,4 @@
-"""The resampling loop of `cnnpar.data.augment.warp`, compiled by numba: one pass over the pixels, the bits of numpy."""
+"""Numba version of the bilinear loop of `cnnpar.data.augment.warp`: one pass over the pixels, same bits as numpy."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _between = inline(_warp.between)
 
 @loop("void(uint8[:,:,:,::1], float32[:,:,::1], float32[:,:,::1], uint8[:,:,:,::1])")
 def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
-    """See `warp.bilinear`."""
+    """Interpolate as `warp.bilinear` does, with the same arguments."""
     count, height, width, channels = out.shape
     bottom, end, zero, one = np.float32(height + 1), np.float32(width + 1), np.float32(0), np.float32(1)
     for i in range(count):
@@ -21,7 +21,7 @@ def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
             for s in range(width):
                 y = min(max(rows[i, r, s] + one, zero), bottom)
                 x = min(max(columns[i, r, s] + one, zero), end)
-                top, left = np.uint32(y), np.uint32(x)  # unsigned: nothing is counted from the end
+                top, left = np.uint32(y), np.uint32(x)  # unsigned, so numba emits no code for negative indices
                 down, right = y - np.float32(top), x - np.float32(left)
                 below, beside = top + np.uint32(1), left + np.uint32(1)
                 for c in range(channels):

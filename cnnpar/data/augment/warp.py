@@ -1,4 +1,4 @@
-"""Images read between their pixels: bilinear, with zeros all around, in numpy or compiled, with the same bits."""
+"""Bilinear resampling with zeros outside of the image, in numpy and compiled by numba, with the same bits."""
 
 from typing import Any
 
@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from cnnpar.compiling import compiled
 
-_WORTH = 500  # numbers of an image; with smaller ones, an epoch is done before compiled loops are even loaded
+_WORTH = 500  # numbers of an image from which on compiled loops save more time than loading them takes
 
 
 def resampled(images: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """What images (n, H, W, C) show at rows and columns (n, H, W), in pixels; rounded, halves to even."""
+    """Return images (n, H, W, C) read at `rows` and `columns` (n, H, W), in pixels, rounded with halves to even."""
     count, height, width, channels = images.shape
-    framed = np.zeros((count, height + 3, width + 3, channels), np.uint8)  # every place has four neighbours
+    # Padding of zeros, so that each coordinate, clamped to -1..H and -1..W, has four neighbours.
+    framed = np.zeros((count, height + 3, width + 3, channels), np.uint8)
     framed[:, 1:-2, 1:-2] = images
     out = np.empty_like(images)
     loops = compiled("cnnpar.data.augment.numba_warp") if height * width * channels >= _WORTH else None
@@ -22,27 +23,30 @@ def resampled(images: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDA
 
 
 def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
-    """Write into `out` (n, H, W, C) what images show at rows and columns (n, H, W).
+    """Interpolate `framed` at `rows` and `columns` (n, H, W), in pixels of the images, into `out` (n, H, W, C).
 
-    framed (n, H + 3, W + 3, C): the images in a frame of zeros, one above and on the left, two below and on the right.
+    framed (n, H + 3, W + 3, C): the images, padded with one row and column of zeros before and two after.
     """
     count, height, width, channels = out.shape
-    y = np.minimum(np.maximum(rows + 1, 0), height + 1)  # zeros from there on
+    y = np.minimum(np.maximum(rows + 1, 0), height + 1)  # (n, H, W); all is 0 beyond these bounds
     x = np.minimum(np.maximum(columns + 1, 0), width + 1)
     top, left = y.astype(np.intp), x.astype(np.intp)
     down, right = (y - top.astype(np.float32))[..., None], (x - left.astype(np.float32))[..., None]
-    place = np.arange(count)[:, None, None] * (height + 3) + top
-    place *= width + 3
-    place += left
-    pixels = framed.reshape(-1, channels)
+    index = np.arange(count)[:, None, None] * (height + 3) + top  # (n, H, W), of the upper left neighbour
+    index *= width + 3
+    index += left
+    pixels = framed.reshape(-1, channels)  # (n (H + 3) (W + 3), C)
     a, b, c, d = (
-        pixels[step:].take(place, axis=0).astype(np.float32)  # (n, H, W, C)
+        pixels[step:].take(index, axis=0).astype(np.float32)  # (n, H, W, C)
         for step in (0, 1, width + 3, width + 4)
     )
     out[...] = np.rint(between(a, b, c, d, down, right))
 
 
 def between(a: Any, b: Any, c: Any, d: Any, down: Any, right: Any) -> Any:
-    """The value between a and b, above, and c and d, below; never outside of them once rounded."""
+    """Interpolate between a and b (above) and c and d (below), by `down` and `right` in 0..1.
+
+    Once rounded, the result is never outside of the four values.
+    """
     top = a + (b - a) * right
     return top + ((c + (d - c) * right) - top) * down

@@ -1,1 +1,1 @@
-"""Readers of files: each turns one kind of file into uint8 images and integer labels, or names what is wrong."""
+"""Readers of files, one a format: each returns uint8 images and integer labels, or raises InputError."""

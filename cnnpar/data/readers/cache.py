@@ -1,10 +1,11 @@
-"""What slow sources were read to, kept for the next start under the content of their files.
+"""Cache of parsed data files, found again by the SHA-256 of the files' bytes.
 
-An entry is found by the SHA-256 of all bytes that it was made from, never by names or times, and has a digest of its
-own: a changed file is read anew, and so is a file whose entry is damaged. Nothing in an entry is run. All of this is
-help only: where an entry cannot be read or written, the source is read as if there was no cache.
+An entry also holds a digest of itself, so a changed file or a damaged entry is noticed and the file is read again.
+Entries hold plain bytes; none is executed. The cache never fails a run: where an entry cannot be read or written, the
+file is read without it.
 
-Entries lie in the user's cache folder, or in `$CNNPAR_CACHE` (`off`: nowhere). Those used least recently make room.
+Entries lie in the user's cache folder, or in `$CNNPAR_CACHE` (`off`: no cache); the least recently used are removed
+where room is needed.
 """
 
 import hashlib
@@ -25,79 +26,80 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from cnnpar.data.readers.files import Digest, Tap
+from cnnpar.data.readers.files import Digest, HashedFile
 from cnnpar.version import __version__
 
-_FORMAT = 1  # of entries, and of what readers make of a file: another one finds no older entry
-_LEAST_BYTES = 1 << 20  # of a source; a smaller one is read in no time
-_MOST_BYTES = 2 << 30  # of all entries
-_SHARE_OF_FREE = 0.1  # of the disk that an entry may take: checkpoints come first
-_LONGEST_HEADER = 4096
-_ABANDONED = 3600.0  # seconds after which an unfinished entry is that of a killed process
-_ENTRY = re.compile(r"[0-9a-f]+-[0-9a-f]{64}")  # bytes of the source, digest of its content
+_FORMAT = 1  # version of the entries; to be raised where they, or the results of a reader, change
+_LEAST_BYTES = 1 << 20  # smallest data file that is cached; parsing less takes no time worth saving
+_MOST_BYTES = 2 << 30  # largest size of all entries together
+_SHARE_OF_FREE = 0.1  # largest part of the free disk that an entry may take, to leave room for checkpoints
+_LONGEST_HEADER = 4096  # bytes
+_ABANDONED = 3600.0  # seconds; an older unfinished entry belongs to a process that was killed
+_ENTRY = re.compile(r"[0-9a-f]+-[0-9a-f]{64}")  # <size of the data files>-<SHA-256 of their content>
 _UNFINISHED = "unfinished-"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes read at a time
 
 _Size = Annotated[int, Meta(ge=1, le=2**48)]
 
 
 class Samples(NamedTuple):
-    """What a reader makes of files; the labels are not checked yet."""
+    """Images and labels as parsed by a reader; the labels are not checked yet."""
 
     images: NDArray[np.uint8]  # (N, H, W, C), N > 0
     labels: NDArray[np.int64]  # (N,)
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The first line of an entry, as JSON; images and labels follow as bytes."""
+    """First line of an entry, as JSON; the bytes of images and labels follow."""
 
     sha256: str
-    shape: tuple[_Size, _Size, _Size, _Size]
+    shape: tuple[_Size, _Size, _Size, _Size]  # (N, H, W, C)
 
 
 def cached(kind: str, files: Sequence[Path], read: Callable[[Digest | None], Samples]) -> Samples:
-    """What `read` gives, or once gave for files of the same bytes.
+    """Return `read(digest)`, or the cached result of an earlier call for files of the same bytes.
 
-    That must depend on nothing but `kind` and those bytes; `read` opens all files, in order, with the digest it gets.
+    The result must be a function of `kind` and those bytes. `read` must read all files completely, in order, through
+    `HashedFile` with the digest that it is given (None: nothing is cached).
     """
-    folder = _folder()
+    folder = _entry_folder()
     sizes = _sizes(files)
     if folder is None or sizes is None or sum(sizes) < _LEAST_BYTES:
         return read(None)
     begun = hashlib.sha256(repr((_FORMAT, __version__, kind, sizes)).encode())
     size = f"{sum(sizes):x}"
-    if any(folder.glob(f"{size}-*")):  # else it would be read twice at its first start
+    if any(folder.glob(f"{size}-*")):  # without an entry of that size, digesting first would read the files twice
         digest = begun.copy()
-        with suppress(OSError):  # the reader will say what is wrong
-            _feed(digest, files)
-            kept = _kept(folder / f"{size}-{digest.hexdigest()}")
-            if kept is not None:
-                return kept
+        with suppress(OSError):  # `read` meets the same error, and reports it
+            _digest_files(digest, files)
+            known = _read_entry(folder / f"{size}-{digest.hexdigest()}")
+            if known is not None:
+                return known
     digest = begun.copy()
     samples = read(digest)
     with suppress(OSError):
-        _keep(folder / f"{size}-{digest.hexdigest()}", samples)
+        _write_entry(folder / f"{size}-{digest.hexdigest()}", samples)
     return samples
 
 
 def user_folder() -> Path:
-    """Return the folder of cnnpar in the user's cache: of what was read, and of what was downloaded."""
+    """Return the folder of cnnpar in the user's cache; it holds parsed data and downloads."""
     import platformdirs
 
     return platformdirs.user_cache_path("cnnpar")
 
 
-def _folder() -> Path | None:
-    """Return the folder of the entries; None: nowhere."""
+def _entry_folder() -> Path | None:
+    """Return the folder of the entries; None where the cache is off."""
     chosen = os.environ.get("CNNPAR_CACHE")
     if chosen:
         return None if chosen == "off" else Path(chosen).absolute()
     folder = user_folder() / "data"
-    return folder if folder.is_absolute() else None  # a user without a home
+    return folder if folder.is_absolute() else None  # relative for a user without a home folder
 
 
 def _sizes(files: Sequence[Path]) -> list[int] | None:
-    """Bytes of each file; None where one cannot be read twice, or not at all."""
+    """Return the size of each file in bytes; None unless all are regular files, which can be read twice."""
     try:
         found = [path.stat() for path in files]
     except OSError:
@@ -105,25 +107,25 @@ def _sizes(files: Sequence[Path]) -> list[int] | None:
     return [status.st_size for status in found] if all(stat.S_ISREG(status.st_mode) for status in found) else None
 
 
-def _feed(digest: Digest, files: Sequence[Path]) -> None:
-    """Digest whole files."""
+def _digest_files(digest: Digest, files: Sequence[Path]) -> None:
+    """Update the digest with the content of the files, in order. Raises OSError."""
     buffer = bytearray(_CHUNK)
     for path in files:
-        with Tap(path, digest) as file:
+        with HashedFile(path, digest) as file:
             while file.readinto(buffer):
                 pass
 
 
-def _seal(name: str, shape: tuple[int, ...], samples: Samples) -> str:
-    """The digest of an entry: it may be mistaken for no other one, whatever its file is called."""
+def _entry_digest(name: str, shape: tuple[int, ...], samples: Samples) -> str:
+    """Return the SHA-256 of an entry's name, shape and content; the name is in, so that a renamed entry is refused."""
     digest = hashlib.sha256(repr((name, shape)).encode())
     digest.update(samples.images.data)
     digest.update(samples.labels.data)
     return digest.hexdigest()
 
 
-def _kept(path: Path) -> Samples | None:
-    """The samples of an entry; None unless it is there, whole, and nobody else can have written it."""
+def _read_entry(path: Path) -> Samples | None:
+    """Return the samples of an entry; None unless it exists, is undamaged, and no other user could have written it."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -131,29 +133,29 @@ def _kept(path: Path) -> Samples | None:
                 return None
             header = msgspec.json.decode(file.readline(_LONGEST_HEADER), type=_Header)
             count = header.shape[0]
-            if file.tell() + prod(header.shape) + 8 * count != status.st_size:  # nothing absurd is allocated
+            if file.tell() + prod(header.shape) + 8 * count != status.st_size:  # checked before anything is allocated
                 return None
-            samples = Samples(np.empty(header.shape, np.uint8), np.empty(count, "<i8"))
+            samples = Samples(np.empty(header.shape, np.uint8), np.empty(count, "<i8"))  # (N, H, W, C), (N,)
             for array in samples:
                 file.readinto(array.data.cast("B"))
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if _seal(path.name, header.shape, samples) != header.sha256:
+    if _entry_digest(path.name, header.shape, samples) != header.sha256:
         return None
     with suppress(OSError):
-        os.utime(path)  # used now
+        os.utime(path)  # the time of last use, for `_make_room`
     return Samples(samples.images, samples.labels.astype(np.int64, copy=False))
 
 
-def _keep(path: Path, samples: Samples) -> None:
-    """Write an entry; a reader, also one at this moment, finds all of it or nothing. Raises OSError."""
+def _write_entry(path: Path, samples: Samples) -> None:
+    """Write an entry, if there is room, and rename it into place: readers see all of it or nothing. Raises OSError."""
     images, labels = samples.images, samples.labels.astype("<i8", copy=False)
     folder = path.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _make_room(folder, images.nbytes + labels.nbytes):
         return
-    header = _Header(_seal(path.name, images.shape, Samples(images, labels)), images.shape)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)  # for this user's eyes only
+    header = _Header(_entry_digest(path.name, images.shape, Samples(images, labels)), images.shape)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(header) + b"\n")
@@ -166,16 +168,16 @@ def _keep(path: Path, samples: Samples) -> None:
 
 
 def _make_room(folder: Path, size: int) -> bool:
-    """Remove the entries used least recently until one of `size` bytes fits in; False if it never will."""
+    """Remove the least recently used entries until one of `size` bytes fits in; return False if it cannot fit."""
     if size > min(_MOST_BYTES, _SHARE_OF_FREE * shutil.disk_usage(folder).free):
         return False
     entries = []
     for path in folder.iterdir():
-        with suppress(OSError):  # another process removed it
+        with suppress(OSError):  # another process may remove files meanwhile
             status = path.lstat()
             if path.name.startswith(_UNFINISHED) and time.time() - status.st_mtime > _ABANDONED:
                 path.unlink()
-            elif _ENTRY.fullmatch(path.name):  # nothing else that lies here is ours
+            elif _ENTRY.fullmatch(path.name):  # $CNNPAR_CACHE may be a folder with other files
                 entries.append((status.st_mtime, status.st_size, path))
     total = sum(bytes_ for _, bytes_, _ in entries) + size
     for _, bytes_, path in sorted(entries):

@@ -1,8 +1,8 @@
-"""CSV and CSV.GZ: one sample a line, the label first, its pixels (0..255) row by row after it.
+"""Reader of CSV, also gzipped: one sample a line, the label first, then its pixels (0..255) row by row.
 
-A first line whose first cell is text, or whose cells count 0, 1, 2, ..., is a header. Blank lines, CRLF or CR, a byte
-order mark and spaces around numbers do no harm. `numpy.loadtxt` reads MNIST's 60,000 lines in about a second, the first
-time; only the line it refuses is looked at in Python.
+A first line whose first cell is text, or whose cells are 0, 1, 2, ..., is skipped as a header. Blank lines, line ends
+CRLF and CR, a byte order mark and spaces around numbers are accepted. `numpy.loadtxt` parses (MNIST's 60,000 lines take
+about a second); only a line that it refuses is parsed in Python, for the error message.
 """
 
 import re
@@ -19,24 +19,25 @@ import numpy as np
 
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.readers.cache import Samples, cached
-from cnnpar.data.readers.files import Digest, Found, opened
+from cnnpar.data.readers.files import Digest, RawSamples, open_unpacked
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions
 
-_LONGEST_LINE = 1 << 26  # characters: 16 million pixels; a longer line is not read to its end
-_FEWEST_COUNTED = 16  # pixels; fewer may be 1, 2, 3, ... themselves, in an example
+_LONGEST_LINE = 1 << 26  # characters, enough for 16 million pixels; bounds the memory for a file without line ends
+_SHORTEST_NUMBERED = 16  # cells; only a longer line of 0, 1, 2, ... is a header: a short one may be a toy sample
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
-def read(path: Path, shape: tuple[int, ...]) -> Found:
-    """The samples of a CSV file; `shape` is (height, width[, channels]), or () for square grey images."""
-    images, labels = cached(f"csv {shape}", [path], partial(_parsed, path, shape))
-    return Found(images, labels, lambda row: f"line {_line(path, row)}, column 1")
+def read(path: Path, shape: tuple[int, ...]) -> RawSamples:
+    """Read a CSV file; `shape` is (height, width[, channels]), or () for square grey images. Raises InputError."""
+    images, labels = cached(f"csv {shape}", [path], partial(_parse, path, shape))
+    return RawSamples(images, labels, lambda row: f"line {_line_number(path, row)}, column 1")
 
 
-def _parsed(path: Path, shape: tuple[int, ...], digest: Digest | None) -> Samples:
-    with opened(path, digest) as file:
-        rows = _Rows(path, file)
+def _parse(path: Path, shape: tuple[int, ...], digest: Digest | None) -> Samples:
+    """Parse the file, and update the digest with its bytes. Raises InputError with line and column of the fault."""
+    with open_unpacked(path, digest) as file:
+        rows = _SampleLines(path, file)
         lines = iter(rows)
         first = next(lines, "")
         if not first:
@@ -45,7 +46,7 @@ def _parsed(path: Path, shape: tuple[int, ...], digest: Digest | None) -> Sample
         pixels = prod(image_shape)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", DeprecationWarning)  # older numpy takes "1.5" for 1
+                warnings.simplefilter("error", DeprecationWarning)  # older numpy reads "1.5" as 1, with this warning
                 table = np.loadtxt(
                     chain([first], lines),
                     dtype=np.dtype([("label", np.int64), ("pixels", np.uint8, (pixels,))]),
@@ -54,28 +55,28 @@ def _parsed(path: Path, shape: tuple[int, ...], digest: Digest | None) -> Sample
                     ndmin=1,
                 )
         except (ValueError, DeprecationWarning) as error:
-            # loadtxt pulls one line at a time, so the line it stopped at is the one it refused.
-            fault = _fault(rows.text, pixels) or f": {reason(error)}"
+            # loadtxt takes one line at a time, so the last line read is the one that it refused.
+            fault = _describe_fault(rows.text, pixels) or f": {reason(error)}"
             raise InputError(f"{path}: line {rows.number}{fault}") from error
-    images = np.ascontiguousarray(table["pixels"]).reshape(-1, *image_shape)
+    images = np.ascontiguousarray(table["pixels"]).reshape(-1, *image_shape)  # (N, H, W, C)
     return Samples(images, np.ascontiguousarray(table["label"]))
 
 
-def _line(path: Path, row: int) -> int:
-    """Where in the file a sample is, from 1."""
-    with opened(path) as file:
-        rows = _Rows(path, file)
+def _line_number(path: Path, row: int) -> int:
+    """Return the line of a sample in the file, counted from 1."""
+    with open_unpacked(path) as file:
+        rows = _SampleLines(path, file)
         for _ in islice(rows, row + 1):
             pass
         return rows.number
 
 
-class _Rows:
-    """The lines of a file that hold a sample: neither blank nor a header."""
+class _SampleLines:
+    """Iterator over the lines of a file that hold a sample: neither blank nor the header. Raises InputError."""
 
     def __init__(self, path: Path, file: BufferedReader | GzipFile) -> None:
-        self.number = 0  # of the line read last, from 1
-        self.text = ""  # that line
+        self.number = 0  # of the last line read, counted from 1
+        self.text = ""  # the last line read
         self._path = path
         self._file = TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
 
@@ -93,17 +94,17 @@ class _Rows:
 
 
 def _is_header(line: str) -> bool:
-    """Whether the first cell is text, or all cells count 0, 1, 2, ..., as some writers call what has no name."""
+    """Tell whether a first line is a header: its first cell is text, or its cells are 0, 1, 2, ..."""
     cells = [cell.strip() for cell in line.split(",")]
     try:
         float(cells[0])
     except ValueError:
         return cells[0] != ""
-    return len(cells) > _FEWEST_COUNTED and cells == [str(number) for number in range(len(cells))]
+    return len(cells) > _SHORTEST_NUMBERED and cells == [str(number) for number in range(len(cells))]
 
 
 def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...]) -> ImageShape:
-    """(height, width, channels) of a row of `pixels` pixels."""
+    """Return (height, width, channels) for `pixels` values a line. Raises InputError where `shape` does not fit."""
     if pixels == 0:
         raise InputError(f"{path}: line {line}: no comma; expected label,pixel,pixel,...")
     if not shape:
@@ -121,8 +122,8 @@ def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...]) -> 
     return height, width, channels
 
 
-def _fault(line: str, pixels: int) -> str:
-    """What is wrong with a line, and in which column; "" if nothing is seen."""
+def _describe_fault(line: str, pixels: int) -> str:
+    """Describe the first fault of a line with its column, for a message; "" if none is found."""
     cells = line.rstrip("\n").split(",")
     for column, cell in enumerate(cells, start=1):
         if not _WHOLE.fullmatch(cell) or (column > 1 and not 0 <= int(cell) <= 255):

@@ -1,4 +1,4 @@
-"""What all readers share: how a file is opened, and what it gives."""
+"""Parts that all readers share: opening of files, gzipped or not, and their result."""
 
 import gzip
 import io
@@ -20,48 +20,48 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 17  # bytes read at a time
 
-Part = Literal["train", "test"]  # which samples are wanted of a file that holds both
+Part = Literal["train", "test"]  # the samples to take from a source that holds both
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """Samples as a reader found them; the labels are not checked yet."""
+class RawSamples:
+    """Result of a reader; the labels are not checked yet."""
 
     images: NDArray[np.uint8]  # (N, H, W, C), N > 0
     labels: NDArray[np.int64]  # (N,)
-    place: Callable[[int], str]  # where in the file sample i is, for messages: "line 17"
-    class_names: tuple[str, ...] | None = None  # None: a label is its own name
-    has_test: bool = False  # whether the same source has test samples of its own
+    place_of: Callable[[int], str]  # names sample i in error messages: "line 17"
+    class_names: tuple[str, ...] | None = None  # None: labels serve as names
+    has_test: bool = False  # True if the source has test samples of its own
 
 
-def sample(index: int) -> str:
-    """The place of a sample in a file that has no lines."""
+def numbered(index: int) -> str:
+    """Name a sample by its index, in a file that has no lines."""
     return f"sample {index} (counted from 0)"
 
 
 class Digest(Protocol):
-    """One of hashlib's."""
+    """Interface of hashlib's digests."""
 
     def update(self, data: "ReadableBuffer", /) -> None:
-        """Go on with these bytes."""
+        """Append bytes to the digested content."""
 
 
-class Tap(io.FileIO):
-    """A file; all that is read of it goes into a digest too, if there is one."""
+class HashedFile(io.FileIO):
+    """Binary file that updates a digest, if there is one, with all bytes read."""
 
     def __init__(self, path: Path, digest: Digest | None) -> None:
         super().__init__(path)
         self._digest = digest
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Read up to as many bytes as the buffer has."""
+        """Read into the buffer and return the number of bytes; 0 at the end of the file."""
         count = super().readinto(buffer)
         if self._digest is not None:
             self._digest.update(memoryview(buffer)[:count])
         return count
 
     def readall(self) -> bytes:
-        """Read to the end."""
+        """Return all bytes up to the end of the file."""
         data = super().readall()
         if self._digest is not None:
             self._digest.update(data)
@@ -69,14 +69,14 @@ class Tap(io.FileIO):
 
 
 @contextmanager
-def opened(path: Path, digest: Digest | None = None) -> Iterator[BufferedReader | gzip.GzipFile]:
-    """The bytes of a file, unpacked where they are gzip; failing to read them is an InputError.
+def open_unpacked(path: Path, digest: Digest | None = None) -> Iterator[BufferedReader | gzip.GzipFile]:
+    """Open a file for reading bytes, unpacked if it is gzipped. Raises InputError where it cannot be read or unpacked.
 
-    The first bytes tell, not the name: browsers unpack downloads and leave the `.gz`. Into `digest` goes the file as
-    it is.
+    Gzip is recognised by the first two bytes, not by the name, since browsers unpack downloads and leave the `.gz`.
+    `digest` is updated with the bytes of the file as stored.
     """
     try:
-        buffered: BufferedReader = BufferedReader(Tap(path, digest), _CHUNK)
+        buffered: BufferedReader = BufferedReader(HashedFile(path, digest), _CHUNK)
         with buffered as file:
             if file.peek(2).startswith(b"\x1f\x8b"):
                 with gzip.open(file) as unpacked:

@@ -1,6 +1,6 @@
-"""Data sets with a name: `digits`, which is part of the package, and `mnist`, which is fetched once.
+"""Data sets by name: `digits`, which is part of the package, and `mnist`, which is downloaded once.
 
-`$CNNPAR_DATA/mnist` may hold the four files of MNIST, packed or not; nothing is downloaded then.
+If `$CNNPAR_DATA/mnist` is a folder, it must hold the four files of MNIST, gzipped or not; nothing is downloaded then.
 """
 
 import os
@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpar.data.readers import idx
 from cnnpar.data.readers.cache import user_folder
-from cnnpar.data.readers.files import Found, Part, sample
+from cnnpar.data.readers.files import Part, RawSamples, numbered
 from cnnpar.errors import InputError, reason
 
 _DIGITS = Path(__file__).parents[1] / "digits.npz"
@@ -20,7 +20,7 @@ _MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-# Images first. MD5 of the packed files as their authors published them.
+# Images before labels; MD5 of the gzipped files as published by their authors.
 _MNIST_FILES: dict[Part, dict[str, str]] = {
     "train": {
         "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -33,37 +33,40 @@ _MNIST_FILES: dict[Part, dict[str, str]] = {
 }
 
 
-def read(name: str, part: Part) -> Found:
-    """The training or test samples of a data set of `config.DATA_NAMES`."""
-    found = _digits(part) if name == "digits" else idx.read(_mnist(part))
+def read(name: str, part: Part) -> RawSamples:
+    """Read the training or test samples of a data set of `config.sections.DATA_NAMES`. Raises InputError."""
+    found = _read_digits(part) if name == "digits" else idx.read(_mnist_images(part))
     return replace(found, has_test=True)
 
 
-def _digits(part: Part) -> Found:
-    """UCI optical digits, 8 x 8 grey; every fifth one is for the test. Source and licence: digits.md."""
+def _read_digits(part: Part) -> RawSamples:
+    """Read the UCI optical digits, 8 x 8 grey; every fifth is a test image. Source and licence: digits.md."""
     with np.load(_DIGITS) as arrays:
         images, labels = arrays["images"], arrays["labels"]  # (1797, 8, 8), 0..16
     chosen = (np.arange(len(images)) % 5 == 4) == (part == "test")
-    grey = (images[chosen].astype(np.uint16) * 255 + 8) // 16  # 0..255, rounded to nearest
-    return Found(grey.astype(np.uint8)[..., np.newaxis], labels[chosen].astype(np.int64), sample)
+    grey = (images[chosen].astype(np.uint16) * 255 + 8) // 16  # (n, 8, 8): 0..16 scaled to 0..255, rounded to nearest
+    return RawSamples(grey.astype(np.uint8)[..., np.newaxis], labels[chosen].astype(np.int64), numbered)
 
 
-def _mnist(part: Part) -> Path:
-    """The images file of MNIST, its labels file beside it: the user's own, or else downloaded and kept."""
+def _mnist_images(part: Part) -> Path:
+    """Return the images file of MNIST, with its labels file beside it: in `$CNNPAR_DATA`, or else downloaded."""
     folder = Path(os.environ.get("CNNPAR_DATA", "")) / "mnist"
     if "CNNPAR_DATA" not in os.environ or not folder.is_dir():
-        images, _labels = [_downloaded(name, md5) for name, md5 in _MNIST_FILES[part].items()]
+        images, _labels = [_download(name, md5) for name, md5 in _MNIST_FILES[part].items()]
         return images
     packed = next(iter(_MNIST_FILES[part]))
-    plain = packed.removesuffix(".gz")
-    for name in (plain, packed):
+    unpacked = packed.removesuffix(".gz")
+    for name in (unpacked, packed):
         if (folder / name).is_file():
             return folder / name
-    raise InputError(f"{folder}: has no {plain} or {packed}; put all four files of MNIST there")
+    raise InputError(f"{folder}: has no {unpacked} or {packed}; put all four files of MNIST there")
 
 
-def _downloaded(name: str, md5: str) -> Path:
-    """A file of MNIST in the user's cache, fetched from the first mirror that has it whole."""
+def _download(name: str, md5: str) -> Path:
+    """Return a file of MNIST in the user's cache, downloaded if needed from the first mirror with the right checksum.
+
+    Raises InputError with the reason of the last mirror.
+    """
     import pooch
 
     folder = user_folder() / "mnist"
@@ -71,7 +74,7 @@ def _downloaded(name: str, md5: str) -> Path:
     for mirror in _MNIST_MIRRORS:
         try:
             return Path(pooch.retrieve(mirror + name, f"md5:{md5}", fname=name, path=folder))
-        except (OSError, ValueError) as error:  # no connection, no such file; another checksum
+        except (OSError, ValueError) as error:  # OSError: no connection or no such file; ValueError: wrong checksum
             refusal = reason(error)
     raise InputError(
         f"mnist: {name} cannot be downloaded ({refusal}); "

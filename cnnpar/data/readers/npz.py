@@ -1,4 +1,4 @@
-"""NPZ: uint8 images (N, H, W) or (N, H, W, C) with whole-number labels (N,), under a usual pair of names."""
+"""Reader of NPZ: uint8 images (N, H, W) or (N, H, W, C) and integer labels (N,) or (N, 1), under usual names."""
 
 import zipfile
 import zlib
@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from cnnpar.data.readers.files import Found, Part, sample
+from cnnpar.data.readers.files import Part, RawSamples, numbered
 from cnnpar.errors import InputError, reason
 
-_PLAIN = (("images", "labels"), ("x", "y"))
+_EITHER_PART = (("images", "labels"), ("x", "y"))
 _OWN_TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
 _PAIRS: dict[Part, tuple[tuple[str, str], ...]] = {
-    "train": (("x_train", "y_train"), ("train_images", "train_labels"), *_PLAIN),
-    "test": (*_OWN_TEST, *_PLAIN),
+    "train": (("x_train", "y_train"), ("train_images", "train_labels"), *_EITHER_PART),
+    "test": (*_OWN_TEST, *_EITHER_PART),
 }
 
 
-def read(path: Path, part: Part) -> Found:
-    """The samples of an .npz file; where it holds training and test data, those of `part`."""
+def read(path: Path, part: Part) -> RawSamples:
+    """Read an .npz file; where it holds training and test data, those of `part`. Raises InputError."""
     try:
-        # Not `numpy.load`: it takes what is no zip file for a pickle, and leaves a damaged one open.
+        # Not `numpy.load`, which takes a file that is no zip for a pickle, and leaves a damaged zip open.
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as arrays:
             present = set(arrays.files)
             names = next((pair for pair in _PAIRS[part] if present.issuperset(pair)), None)
@@ -44,6 +44,6 @@ def read(path: Path, part: Part) -> Found:
             f"{path}: `{names[1]}` is {labels.dtype} of shape {labels.shape}; "
             f"expected a whole number for each of {len(images)} images"
         )
-    images = np.ascontiguousarray(images).reshape(*images.shape[:3], -1)
+    images = np.ascontiguousarray(images).reshape(*images.shape[:3], -1)  # (N, H, W, C)
     has_test = any(present.issuperset(pair) for pair in _OWN_TEST)
-    return Found(images, labels.reshape(-1).astype(np.int64), sample, has_test=has_test)
+    return RawSamples(images, labels.reshape(-1).astype(np.int64), numbered, has_test=has_test)
