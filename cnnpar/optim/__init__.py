@@ -12,8 +12,8 @@ import numpy as np
 
 from cnnpar.config.choices import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from cnnpar.optim import adagrad, adam, lamb, lars, rmsprop, sgd
-from cnnpar.optim.average import follow
 from cnnpar.optim.clipping import clip
+from cnnpar.optim.ema import follow
 from cnnpar.optim.rules import ByArray, Rule, Vector, apply, load
 
 __all__ = ["clip", "follow", "init", "load", "update"]
