@@ -1,14 +1,15 @@
-"""The running mean of the weights: smoother than any of them, and what is evaluated where a run keeps it.
+"""Exponential moving average (EMA) of the weights; runs that keep one evaluate it instead of the weights.
 
-Polyak and Juditsky 1992, in the exponential form. The mean of the first steps is over fewer of them: step t, counting
-from 0, keeps at most (1 + t) / (10 + t) of it, as TensorFlow's ExponentialMovingAverage does.
+Polyak and Juditsky 1992, in the exponential form. In step t, counted from 0, the average keeps the share
+min(decay, (1 + t) / (10 + t)) of itself, as TensorFlow's ExponentialMovingAverage does: so that it forgets the first
+weights, which are random, sooner.
 """
 
 from cnnpar.optim.rules import BLOCK, Vector
 
 
-def follow(average: Vector, parameters: Vector, decay: float, step: int) -> None:
-    """Move the running mean, in place, towards the parameters that a step has come to."""
+def update_ema(average: Vector, parameters: Vector, decay: float, step: int) -> None:
+    """Move the average, in place, towards the parameters after step `step`; both vectors are (size,)."""
     share = average.dtype.type(1 - min(decay, (1 + step) / (10 + step)))
     for start in range(0, len(average), BLOCK):
         part = average[start : start + BLOCK]
