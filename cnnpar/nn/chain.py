@@ -1,4 +1,4 @@
-"""Layers in order, as they are run: some together with those that follow, which computes the same in less time."""
+"""Layers in order, forward and backward; neighbours that can be fused run as one layer."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,25 +11,26 @@ from cnnpar.nn.fusion import fused
 from cnnpar.nn.layers.base import Buffer, Layer, Parameter
 from cnnpar.nn.loops.interface import Loops
 from cnnpar.nn.shapes import Array, Shape
+from cnnpar.nn.user_layers import is_users
 from cnnpar.nn.workspace import Arena, Scratch, Workspace
 
 Generators = Callable[[int], np.random.Generator]
 
-STREAMS = 1 << 12  # numbers of random streams for what lies within one layer: more than there are layers anywhere
+STREAMS = 1 << 12  # random streams for the layers within one layer: more than a network may have
 
 
 class Run(NamedTuple):
-    """A layer as it is run; it may stand for several, of which only the first has parameters."""
+    """A layer to run. It may be fused of several, of which only the first has parameters."""
 
-    place: int  # of the first
+    place: int  # index in the chain of the first of them
     layer: Layer
 
 
 class Chain:
-    """Layers that fit each other. It holds no arrays: those are in workspaces, one for each layer."""
+    """Layers that fit each other. It holds no arrays: these are in workspaces, one for each layer."""
 
     def __init__(self, layers: Sequence[Layer], shape: Shape) -> None:
-        """For inputs of `shape`, samples left out."""
+        """Take layers for inputs of `shape`, without the samples."""
         self.layers = tuple(layers)
         self.shapes = [shape]  # before the first layer, and after each
         for layer in self.layers:
@@ -39,22 +40,22 @@ class Chain:
         self.buffers: list[dict[str, Buffer]] = [layer.buffers(shape) for layer, shape in before]
         self.products = [layer.products(shape) for layer, shape in before]  # for one sample, forward
         self.runs = _runs(self.layers, self.shapes)
-        own = [run.place for run in self.runs if type(run.layer).__module__.partition(".")[0] != "cnnpar"]
-        self._foreign = frozenset(own)  # layers of a user's, whose arrays are looked at
+        # Users' layers, whose results are checked; cnnpar's own are tested.
+        self._users = frozenset(run.place for run in self.runs if is_users(type(run.layer)))
 
     def workspaces(self, scratch: Scratch, loops: Loops) -> list[Workspace]:
-        """New ones, which share `scratch`."""
+        """Return a new workspace for each layer; all share `scratch` and an arena."""
         arena = Arena()
         return [Workspace(scratch, loops, arena) for _ in self.layers]
 
     def forward(self, x: Array, work: Sequence[Workspace], training: bool, rng: Generators | None) -> Array:
-        """The output of the last layer. `rng` gives a random layer, by its index, its generator."""
+        """Return the output of the last layer. `rng` maps a random layer's index to its generator."""
         for place, layer in self.runs:
             own = work[place]
-            own.x, own.training = x, training and not own.still
+            own.x, own.training = x, training and not own.frozen_whole
             own.generator = rng(place) if rng and layer.random else None
             own.generators = _within(rng, place) if rng else None
-            if place in self._foreign:
+            if place in self._users:
                 with _untouched(x):
                     y = layer.forward(x, own)
                 what = f"{layer.name}: its forward pass"
@@ -64,18 +65,19 @@ class Chain:
         return x
 
     def backward(self, dy: Array, work: Sequence[Workspace], wanted: bool) -> Array | None:
-        """Overwrite the gradients of all layers, given that of the output; that of the input, if it is `wanted`.
+        """Write the gradients of all parameters, given that of the output; return that of the input if `wanted`.
 
-        Those of frozen layers may be left as they were.
+        Gradients of frozen layers may be left unwritten.
         """
-        holders = [n for n, run in enumerate(self.runs) if self.parameters[run.place] and not work[run.place].still]
-        first = 0 if wanted else min(holders, default=len(self.runs))
+        places = [run.place for run in self.runs]
+        trained = [n for n, place in enumerate(places) if self.parameters[place] and not work[place].frozen_whole]
+        first = 0 if wanted else min(trained, default=len(self.runs))  # layers before it need no gradient
         gradient: Array | None = dy
         for number in range(len(self.runs) - 1, first - 1, -1):
             place, layer = self.runs[number]
             work[place].wanted = wanted or number > first
             assert gradient is not None, "only the first layer's may be left out"
-            own = place in self._foreign
+            own = place in self._users
             gradient = _watched(layer, gradient, work[place]) if own else layer.backward(gradient, work[place])
             if own and work[place].wanted:
                 what = f"{layer.name}: its backward pass"
@@ -85,7 +87,7 @@ class Chain:
 
 @contextlib.contextmanager
 def _untouched(array: Array) -> Iterator[None]:
-    """A layer of a user's that writes to its input, which other layers read too, gets an error of numpy's."""
+    """Make an array read-only while the block runs, so that a user's layer that writes to it gets numpy's error."""
     before = array.flags.writeable
     array.flags.writeable = False
     try:
@@ -95,9 +97,9 @@ def _untouched(array: Array) -> Iterator[None]:
 
 
 def _watched(layer: Layer, dy: Array, work: Workspace) -> Array | None:
-    """A user's layer's backward pass. Raises RunError where it leaves a gradient as it was, which could be anything."""
+    """Run the backward pass of a user's layer. Raises RunError if it leaves a gradient unwritten."""
     for array in work.g.values():
-        array.fill(np.nan)
+        array.fill(np.nan)  # all NaN afterwards means: unwritten, unless dy was not finite
     sound = bool(np.isfinite(dy).all())
     with _untouched(dy), _untouched(work.x):
         gradient = layer.backward(dy, work)
@@ -108,12 +110,12 @@ def _watched(layer: Layer, dy: Array, work: Workspace) -> Array | None:
 
 
 def _required(array: object, shape: Shape, x: Array, what: str, whose: str) -> Array:
-    """The array, or a copy of one that is read-only, as a view of x may be.
+    """Return the array, or a copy if it is read-only, as a view of x may be.
 
-    Raises RunError unless it is an array of the samples of x, whose shape is `shape` without them.
+    Raises RunError unless it has the dtype of x, and the shape `shape` with the samples of x.
     """
     samples = x.shape[-2]
-    expected = (*shape[:-1], samples, shape[-1])
+    expected = (*shape[:-1], samples, shape[-1])  # (H, W, N, C) or (N, features)
     if not isinstance(array, np.ndarray) or array.shape != expected or array.dtype != x.dtype:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise RunError(f"{what} gave {found}; by {whose} it is {x.dtype} {expected}")
@@ -121,12 +123,12 @@ def _required(array: object, shape: Shape, x: Array, what: str, whose: str) -> A
 
 
 def _within(rng: Generators, place: int) -> Generators:
-    """The generators of the layers within a layer, each of which has a stream of its own."""
+    """Return the generators of the layers within the layer `place`; each has a stream of its own."""
     return lambda inner: rng(place + STREAMS * (1 + inner))
 
 
 def _runs(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[Run]:
-    """Each layer is tried together with what precedes it."""
+    """Return the layers as they are run: each is fused with those before it as long as that is possible."""
     runs: list[Run] = []
     for place, layer in enumerate(layers):
         runs.append(Run(place, layer))

@@ -1,7 +1,7 @@
-"""What is counted of a test besides the right answers: how often which class was taken for which, and near misses.
+"""The confusion matrix of a test, and the number of labels among the five likeliest classes, as one vector of counts.
 
-Counts travel as gradients do, as float32, in which whole numbers are exact up to 2^24: far more than one step of an
-evaluation has samples. They are one vector: hits among the five likeliest, then the confusion matrix, row by row.
+The vector (1 + classes^2,) is the number of top-5 hits, then the matrix row by row. It is summed as gradients are, in
+float32, where whole numbers are exact up to 2^24: far more than one step of an evaluation has samples.
 """
 
 from typing import Any
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from cnnpar.nn.shapes import Array
 
-NEAR = 5  # likeliest classes
-MOST_CLASSES = 1000  # of which a matrix is kept
+NEAR = 5  # likeliest classes: top-5 accuracy
+MOST_CLASSES = 1000  # with more, no matrix is kept
 
 
 def size(classes: int) -> int:
-    """Length of the vector; 1 where there are too many classes for a matrix."""
+    """Return the length of the vector; 1 where there are too many classes for a matrix."""
     return 1 + classes * classes * (classes <= MOST_CLASSES)
 
 
 def count(logits: Array, labels: NDArray[np.integer[Any]], out: Array) -> None:
-    """Overwrite `out` (size(classes),) with the counts of logits (N, classes) and labels (N,)."""
-    own = logits[np.arange(len(labels)), labels][:, np.newaxis]
+    """Write the vector of logits (N, classes) and labels (N,) to `out` (size(classes),)."""
+    own = logits[np.arange(len(labels)), labels][:, np.newaxis]  # (N, 1): the logit of the label
     place = np.arange(logits.shape[1])
-    # Of equal logits the first class comes first, as for the answer.
+    # (N,): classes ahead of the label; of equal logits the first class is ahead, as in argmax.
     ahead = ((logits > own) | ((logits == own) & (place < labels[:, np.newaxis]))).sum(axis=1)
     out.fill(0)
     out[0] = np.count_nonzero(ahead < NEAR)
@@ -33,5 +33,5 @@ def count(logits: Array, labels: NDArray[np.integer[Any]], out: Array) -> None:
 
 
 def matrix(vector: NDArray[np.int64], classes: int) -> NDArray[np.int64] | None:
-    """The confusion matrix of a vector of counts, (classes, classes): rows are labels, columns answers."""
+    """Return the confusion matrix (classes, classes), rows are labels, columns answers; None where none is kept."""
     return vector[1:].reshape(classes, classes) if len(vector) > 1 else None

@@ -1,4 +1,4 @@
-"""Where each array of a network lies in its one flat vector, and which of them learn."""
+"""Layout of a network's flat vector: the place of each parameter and buffer by name, and which are frozen."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,32 +22,32 @@ class Entry(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A part of the vector, and the shapes of the arrays that it consists of."""
+    """A contiguous part of the vector, and the shapes of the arrays in it, in order."""
 
     part: slice
     shapes: tuple[Shape, ...]
 
 
 class Layout(NamedTuple):
-    """The parameters in the order of the vector, without gaps; behind all of them the buffers, likewise.
+    """All parameters in the order of the vector, without gaps, then all buffers, likewise.
 
-    Those that are frozen keep their bits. What is not comes in as few segments as there can be: one of each kind, where
-    nothing is.
+    Frozen arrays keep their bits. Neighbours of one kind are joined to one segment, so that an update goes over the
+    vector in as few pieces as possible: in one, where nothing is frozen.
     """
 
     parameters: tuple[Entry, ...]
     buffers: tuple[Entry, ...]
-    trained: int  # numbers in all parameters
-    size: int  # and in all buffers too
-    frozen: frozenset[str]  # names
-    learning: tuple[Segment, ...]  # parameters that are not frozen
-    moving: tuple[Segment, ...]  # and buffers too
-    still: tuple[Segment, ...]  # all that is frozen
+    trained: int  # numbers in all parameters, frozen ones included
+    size: int  # numbers in all parameters and buffers: the length of the vector
+    frozen: frozenset[str]  # names of parameters and buffers
+    trainable_segments: tuple[Segment, ...]  # parameters that are not frozen
+    updated_segments: tuple[Segment, ...]  # parameters and buffers that are not frozen
+    frozen_segments: tuple[Segment, ...]  # parameters and buffers that are
 
     def views(self, vector: Array) -> dict[str, Array]:
-        """The parts of a contiguous vector by name, in their shapes, sharing its memory.
+        """Return views of a contiguous vector by name, each in the shape of its parameter or buffer.
 
-        The vector holds parameters and buffers, (size,), or parameters alone, (trained,).
+        The vector holds parameters and buffers, (size,), or parameters alone, (trained,). Raises ValueError for others.
         """
         if vector.shape not in ((self.size,), (self.trained,)) or not vector.flags.c_contiguous:
             raise ValueError(f"expected a contiguous vector of {self.trained} parameters, got {vector.shape}")
@@ -56,18 +56,18 @@ class Layout(NamedTuple):
 
 
 def layout(chain: Chain, freeze: Sequence[str]) -> Layout:
-    """The layout of a network of these layers.
+    """Return the layout of a chain of layers.
 
     `freeze`: patterns (fnmatch) of names of layers, of layers within them, or of single parameters and buffers. Raises
-    InputError where one matches nothing, or all of them everything.
+    InputError where a pattern matches nothing, or no parameter is left to train.
     """
     parameters = _entries(chain, chain.parameters, 0)
     trained = _end(parameters, 0)
     buffers = _entries(chain, chain.buffers, trained)
     everything = parameters + buffers
     frozen = _matching([entry.name for entry in everything], freeze)
-    learning = [entry for entry in parameters if entry.name not in frozen]
-    if frozen and not learning:
+    trainable = [entry for entry in parameters if entry.name not in frozen]
+    if frozen and not trainable:
         raise InputError("model.freeze: leaves no parameter that could learn")
     return Layout(
         parameters,
@@ -75,14 +75,14 @@ def layout(chain: Chain, freeze: Sequence[str]) -> Layout:
         trained,
         _end(buffers, trained),
         frozen,
-        segments(learning),
+        segments(trainable),
         segments([entry for entry in everything if entry.name not in frozen]),
         segments([entry for entry in everything if entry.name in frozen]),
     )
 
 
 def segments(entries: Sequence[Entry]) -> tuple[Segment, ...]:
-    """Entries in the order of the vector, neighbours put together."""
+    """Return the segments of entries that are in the order of the vector, neighbours joined."""
     found: list[Segment] = []
     for _, shape, offset in entries:
         part, shapes = slice(offset, offset + math.prod(shape)), [shape]
@@ -107,7 +107,10 @@ def _end(entries: Sequence[Entry], start: int) -> int:
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> frozenset[str]:
-    """The names that a pattern matches as they are, or cut off before one of their dots."""
+    """Return the names of which a pattern matches the whole, or the part before one of the dots.
+
+    Raises InputError for a pattern that matches none.
+    """
     found: set[str] = set()
     for pattern in patterns:
         own = {name for name in names if any(fnmatchcase(stem, pattern) for stem in stems(name))}
@@ -123,6 +126,6 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> frozenset[str]:
 
 
 def stems(name: str) -> list[str]:
-    """The name, and what it is within: block1, block1.conv1, block1.conv1.weight."""
+    """Return the names of all that a name is within, and itself: block1, block1.conv1, block1.conv1.weight."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

@@ -1,4 +1,4 @@
-"""Layers around which the input takes a shortcut: what deep networks are stacked from (He et al. 2016)."""
+"""Residual blocks: layers and a shortcut around them (He et al. 2016)."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,19 +17,19 @@ SHORTCUT = "shortcut"
 
 @register
 class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
-    """The sum of what `layers` and what `shortcut` make of the input; without layers a shortcut leaves it as it is.
+    """Residual block: the sum of the outputs of two branches, `layers` and `shortcut`, of the same input.
 
-    Both are lists of layers, as a network's. Their parameters are called by the layers' names within this one:
-    residual1.conv1.weight, residual1.shortcut.conv1.weight.
+    Both are lists of layers, as a network's; an empty shortcut is the identity. Names of parameters begin with the
+    block's: residual1.conv1.weight, residual1.shortcut.conv1.weight.
     """
 
     kind: ClassVar[str] = "residual"
 
-    layers: tuple[Any, ...]  # Layer; as tables they come from configurations, and `nn/tables.py` turns them into layers
+    layers: tuple[Any, ...]  # of Layer; msgspec reads tables, which `nn/tables.py` turns into layers
     shortcut: tuple[Any, ...] = ()
 
     def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Return the shape of both branches' outputs. Raises InputError where they differ."""
         ends = [_end(layers, shape, where) for where, layers in self.branches().items()]
         if ends[0] != ends[1]:
             raise InputError(
@@ -39,28 +39,29 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
         return ends[0]
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
-        """See Layer."""
+        """Return the parameters of both branches, by their names within the block."""
         return {name: part for branch in self._branches(shape) for name, part in branch.parameters.items()}
 
     def buffers(self, shape: Shape) -> dict[str, Buffer]:
-        """See Layer."""
+        """Return the buffers of both branches, by their names within the block."""
         return {name: part for branch in self._branches(shape) for name, part in branch.buffers.items()}
 
     def products(self, shape: Shape) -> int:
-        """See Layer."""
+        """Return the multiplications of both branches."""
         return sum(sum(branch.chain.products) for branch in self._branches(shape))
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
-        shape = (*x.shape[:-2], x.shape[-1]) if x.ndim == 4 else x.shape[1:]
+        """Implement `Layer.forward`."""
+        shape = (*x.shape[:-2], x.shape[-1]) if x.ndim == 4 else x.shape[1:]  # without the samples
         main, side = self._branches(shape)
         work.saved["branches"] = main, side
+        # A branch without layers returns x itself, so the sum needs an array of its own.
         y = main.forward(x, work, 0, self.name)
-        around = side.forward(x, work, STREAMS // 2, self.name)
+        around = side.forward(x, work, STREAMS // 2, self.name)  # its random streams come behind those of `layers`
         return np.add(y, around, out=work.array("y", y.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
-        """See Layer."""
+        """Implement `Layer.backward`."""
         through, around = (branch.backward(dy, work, self.name) for branch in work.saved["branches"])
         if not work.wanted:
             return None
@@ -71,7 +72,7 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
         return dx
 
     def branches(self) -> dict[str, tuple[Layer, ...]]:
-        """The two lists of layers, by the word that they begin the names of their parameters with."""
+        """Return the layers of both branches, by the word that begins the names of their parameters: "" or shortcut."""
         return {"": self.layers, SHORTCUT: self.shortcut}
 
     def _branches(self, shape: Shape) -> "list[_Branch]":
@@ -79,19 +80,19 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
 
 
 class _Branch(NamedTuple):
-    """Layers of a block, for one shape of input."""
+    """One branch of a block, for one shape of input."""
 
     chain: Chain
     name: str
-    names: tuple[Mapping[str, str], ...]  # for each layer, what in the block its own parameters and buffers are called
-    parameters: Mapping[str, Parameter]
+    names: tuple[Mapping[str, str], ...]  # for each layer: names within it to names within the block
+    parameters: Mapping[str, Parameter]  # by name within the block
     buffers: Mapping[str, Buffer]
 
     def forward(self, x: Array, work: Workspace, first: int, block: str) -> Array:
-        """What the branch makes of x; `first` is the number of its first layer's random stream, `block` for errors."""
+        """Return the output of the branch. `first`: random stream of its first layer; `block`: name for errors."""
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
-            layer_work.p = {key: work.p[name] for key, name in names.items()}
+            layer_work.p = {key: work.p[name] for key, name in names.items()}  # views of the block's
             if work.frozen:
                 layer_work.frozen = frozenset(key for key, name in names.items() if name in work.frozen)
         try:
@@ -100,6 +101,7 @@ class _Branch(NamedTuple):
             raise self._located(error, block) from None
 
     def backward(self, dy: Array, work: Workspace, block: str) -> Array | None:
+        """Write the gradients of the branch's parameters; return that of its input, if it is wanted."""
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
             layer_work.g = {key: work.g[name] for key, name in names.items()}
@@ -109,10 +111,11 @@ class _Branch(NamedTuple):
             raise self._located(error, block) from None
 
     def _located(self, error: RunError, block: str) -> RunError:
-        """The same, with what the layer that it begins with is within."""
+        """Return the error with the names of block and branch in front of that of the layer."""
         return RunError(".".join(filter(None, (block, self.name, str(error)))))
 
     def _workspaces(self, work: Workspace) -> list[Workspace]:
+        # Parts of the block's workspace, so that they are kept for each number of samples, as it is.
         return [work.part(f"{self.name} {number}") for number in range(len(self.chain.layers))]
 
 
@@ -129,13 +132,14 @@ def _end(layers: tuple[Layer, ...], shape: Shape, where: str) -> Shape:
     return shape
 
 
+# By value: every pass of every block asks for it, and chains hold no arrays, so equal blocks can share one.
 @lru_cache(maxsize=1000)
 def _branch(layers: tuple[Layer, ...], shape: Shape, name: str) -> _Branch:
     chain = Chain(layers, shape)
     prefix = f"{name}." if name else ""
     parameters: dict[str, Parameter] = {}
     buffers: dict[str, Buffer] = {}
-    names = []
+    names = []  # for each layer
     for layer, own, seen in zip(layers, chain.parameters, chain.buffers, strict=True):
         parameters |= {f"{prefix}{layer.name}.{key}": part for key, part in own.items()}
         buffers |= {f"{prefix}{layer.name}.{key}": part for key, part in seen.items()}

@@ -1,4 +1,4 @@
-"""Shapes of arrays, by the words that the layers use, and views of images.
+"""Types of arrays and shapes, and views of images.
 
 Images are held as (H, W, N, C): the samples lie beside each other, so that a row of pixels is one long run of
 W * N * C numbers. Moving, comparing and adding then runs at memory speed even when C is small, and the pixels of
@@ -19,15 +19,15 @@ Number = TypeVar("Number", bound=np.generic)
 
 
 def pair(value: int | Pair) -> Pair:
-    """`value` for both axes, or each axis' own: (height, width)."""
+    """Return (height, width): `value` for both axes where it is one number."""
     return (value, value) if isinstance(value, int) else value
 
 
 def as_rows(x: NDArray[Number]) -> NDArray[Number]:
-    """Images (H, W, N, C) as (H, W, N * C), contiguous: the numbers of a pixel side by side."""
+    """Return images (H, W, N, C) as contiguous (H, W, N * C): the numbers of a pixel side by side."""
     return np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
 
 
 def view(array: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
-    """Parts of a contiguous array, which may overlap; strides count numbers."""
+    """Return a view of a contiguous array; `strides` count numbers, not bytes, and parts may overlap."""
     return np.ndarray(shape, array.dtype, array, 0, tuple(stride * array.itemsize for stride in strides))

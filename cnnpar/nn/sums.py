@@ -1,16 +1,16 @@
-"""What a batch adds to the totals of an epoch, and how two parts of a batch are added."""
+"""Sums of loss, right answers and samples, and their addition."""
 
 from typing import NamedTuple
 
 
 class Sums(NamedTuple):
-    """What a batch adds to the totals: sums over its samples, never means."""
+    """Sums over the samples of a microbatch, batch or epoch; never means."""
 
-    loss: float
+    loss: float  # float64
     correct: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of sums
 
 
 def add_sums(left: Sums, right: Sums) -> Sums:
-    """The sums over the samples of two nodes; the order of the operands is part of the contract."""
+    """Add the sums of two nodes of the reduction tree; the order of the operands is part of the exactness contract."""
     return Sums(left.loss + right.loss, left.correct + right.correct, left.count + right.count)

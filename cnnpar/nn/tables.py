@@ -1,4 +1,4 @@
-"""From the tables of a configuration or checkpoint to layers that fit each other, or to an error that says what."""
+"""Layers from the tables of a configuration or checkpoint: types, keys, names and shapes are checked."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.nn.shapes import Shape
 from cnnpar.text import plain, shown
 
-# Beyond all that is ever meant; within them, whatever is said of a network can be counted and printed.
+# Limits beyond any network that is meant. Within them, sizes and names can be computed and printed in messages.
 _MOST_LAYERS = 1000
 _DEEPEST = 3  # levels of layers within layers
 _LARGEST_SETTING = 2**53
@@ -25,7 +25,7 @@ _NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,99}")
 def layers_from_tables(
     tables: Sequence[Mapping[str, Any]], input_shape: tuple[int, int, int], classes: int
 ) -> list[Layer]:
-    """The layers with every setting and name filled in, for images (H, W, C) of so many classes.
+    """Return layers with every setting and name filled in, from images (H, W, C) to logits (classes,).
 
     Raises InputError that names the layer and what is wrong: its type, a key, a name, or a shape that does not fit.
     """
@@ -46,7 +46,7 @@ def layers_from_tables(
 
 
 def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> None:
-    """Raises InputError where one sample is, or becomes on its way through the layers, more than memory is for."""
+    """Raise InputError where one sample, or the output of a layer for it, has more than 2^26 numbers."""
     shape: Shape = input_shape
     shapes = [("an image", shape)]
     for number, layer in enumerate(layers, 1):
@@ -61,10 +61,10 @@ def check_sizes(layers: Sequence[Layer], input_shape: tuple[int, int, int]) -> N
 
 
 def check_statistics(layers: Sequence[Layer], shape: Shape, frozen: frozenset[str], within: str = "") -> None:
-    """Raises InputError where batch normalisation of a single sample of `shape` would see a single number.
+    """Raise InputError where a channel of a batch normalisation is a single number in a sample of `shape`.
 
-    `frozen`: names of parameters and buffers; a layer all of which are there takes no statistics. `within`: what its
-    names begin with.
+    Layers whose parameters and buffers are all `frozen` (names) take no statistics, and may have such inputs. `within`:
+    the beginning of the names.
     """
     for layer in layers:
         name = within + layer.name
@@ -82,7 +82,10 @@ def check_statistics(layers: Sequence[Layer], shape: Shape, frozen: frozenset[st
 
 
 def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str = "", depth: int = 0) -> list[Layer]:
-    """Layers with settings, names and units filled in, which may not fit each other; `within`: of which layer."""
+    """Return layers with settings, names and units filled in; their shapes are not checked.
+
+    `within` is the place for messages, and `depth` the level, of layers within a layer. Raises InputError.
+    """
     layers: list[Layer] = []
     counts: dict[str, int] = {}
     places: dict[str, str] = {}  # of the layers so far, by name
@@ -120,7 +123,7 @@ def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str 
 
 
 def _layer(table: Mapping[str, Any], place: str) -> Layer:
-    """The settings of one layer, checked. Raises InputError that says what is allowed."""
+    """Return the layer of one table. Raises InputError that says what is wrong and what is allowed."""
     kind = table.get("type")
     cls = LAYERS.get(kind) if isinstance(kind, str) else None
     if cls is None:
@@ -152,7 +155,7 @@ def _layer(table: Mapping[str, Any], place: str) -> Layer:
 
 
 def _explain(error: msgspec.ValidationError, cls: type[Layer]) -> str:
-    """msgspec's message in our words, with the allowed values where there is a list of them."""
+    """Return msgspec's message in our words, with the allowed values where there is a list of them."""
     message = str(error).replace("Object missing required field", "missing key")
     message, _, key = message.partition(" - at `$.")
     message = plain(message[:1].lower() + message[1:])

@@ -1,4 +1,4 @@
-"""Digests of layers that are not cnnpar's own: what, besides cnnpar's version and files, decides their bits."""
+"""Layers that users define: how to tell them from cnnpar's own, and digests of their code for the fingerprint."""
 
 import hashlib
 import inspect
@@ -12,24 +12,29 @@ import numpy as np
 from cnnpar.nn.layers.base import Layer
 
 _PLAIN = (bool, int, float, str, bytes, tuple)
-_CONSTANT = (*_PLAIN, list, dict, set, frozenset, np.ndarray)  # of large arrays within these, numpy shows the ends
+_CONSTANT = (*_PLAIN, list, dict, set, frozenset, np.ndarray)  # repr shows only the ends of large arrays in these
+
+
+def is_users(cls: type) -> bool:
+    """Tell whether a user's module defines a struct class, rather than cnnpar or msgspec."""
+    return cls.__module__.partition(".")[0] not in ("cnnpar", "msgspec")
 
 
 def user_layer_digests(layers: Iterable[Layer]) -> dict[str, str]:
-    """A digest for each type of layer that a user defined, as `layer TYPE`; part of the fingerprint of a run.
+    """Return a digest for each type of user layer, by `layer TYPE`: part of the fingerprint of a run.
 
-    It covers the class, and the functions, classes and constants of the same module that its methods name, enclose, or
-    have as defaults.
+    It covers the class, and the functions, classes and constants of its module that its methods use by name, in
+    closures, or as defaults.
     """
     return {
         f"layer {cls.__struct_config__.tag}": _digest(cls)
         for cls in (type(layer) for layer in _all(layers))
-        if cls.__module__.partition(".")[0] != "cnnpar"
+        if is_users(cls)
     }
 
 
 def _all(layers: Iterable[Any]) -> Iterator[Layer]:
-    """The layers, and those within them."""
+    """Yield the layers, and those within them."""
     for layer in layers:
         if isinstance(layer, Layer):
             yield layer
@@ -48,7 +53,7 @@ def _digest(cls: type[Layer]) -> str:
 
 
 def _text(thing: Any) -> str:
-    """Its source, or, where there is none to read, as in an interactive session, what it was compiled to."""
+    """Return the source, or the compiled code where there is no source, as in an interactive session."""
     if isinstance(thing, np.ndarray):
         return f"{thing.dtype} {thing.shape} {thing.tolist()!r}"
     if isinstance(thing, _CONSTANT):
@@ -62,7 +67,7 @@ def _text(thing: Any) -> str:
 
 
 def _used(thing: Any) -> Iterator[Any]:
-    """What of the same module a class or function names."""
+    """Yield the functions and classes of its own module, and the constants, that a class or function uses."""
     if isinstance(thing, type):
         yield from (base for base in thing.__bases__ if base.__module__ == thing.__module__)
     for function in _functions(thing):
@@ -86,14 +91,14 @@ def _filled(cell: CellType) -> bool:
 
 
 def _functions(thing: Any) -> list[FunctionType]:
-    """The function itself, or those of a class, static ones and properties among them."""
+    """Return the function itself, or those of a class, with static methods and properties."""
     values = list(vars(thing).values()) if isinstance(thing, type) else [thing]
     values = [getattr(value, "__func__", getattr(value, "fget", value)) for value in values]
     return [value for value in values if isinstance(value, FunctionType)]
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
-    """The code, and that of what is defined within it."""
+    """Yield the code, and that of functions defined within it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

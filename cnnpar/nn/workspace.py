@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from cnnpar.nn.loops.interface import NUMPY, Loops
 from cnnpar.nn.shapes import Array, Shape
 
-_PIECE = 8 << 20  # bytes; what of it is not written to takes no memory
-_ALIGNED = 64  # bytes: a line of the cache
+_PIECE = 8 << 20  # bytes; pages that are never written to take no memory
+_ALIGNED = 64  # bytes: a cache line
 
 
 class Arena:
-    """Hands out arrays. A piece of memory lives as long as any array in it."""
+    """Arrays cut from large pieces of memory. A piece lives as long as any array in it."""
 
     def __init__(self) -> None:
         self._free: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """A contiguous array that may hold anything."""
+        """Return a contiguous array of arbitrary content, aligned to a cache line."""
         size = math.prod(shape) * dtype.itemsize
         if len(self._free) < size:
             piece = np.empty(max(size, _PIECE) + _ALIGNED, np.uint8)
@@ -36,14 +36,14 @@ class Arena:
 
 
 class Scratch:
-    """Arrays that are needed for a moment, by name."""
+    """Arrays of short use, by name; workspaces that are used in turns share them."""
 
     def __init__(self) -> None:
         self._arena = Arena()
         self._arrays: dict[str, NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array that may hold anything, the caller's until anybody asks for this name again."""
+        """Return an array of arbitrary content, to be used until this name is asked for again."""
         size, array = math.prod(shape), self._arrays.get(name)
         if array is None or array.size < size or array.dtype != dtype:
             self._arrays[name] = array = self._arena.empty((size,), dtype)
@@ -51,39 +51,39 @@ class Scratch:
 
 
 class Workspace:
-    """What a network hands to one layer, and the arrays that the layer reuses from batch to batch.
+    """The memory of one layer: its parameters and gradients, and the arrays that it reuses from batch to batch.
 
-    There is one for each layer and number of samples, so every array has one shape for good.
+    A network has one for each layer and number of samples, so the shape of an array never changes.
     """
 
-    p: Mapping[str, Array]  # the layer's parameters and buffers by name, to read
-    g: Mapping[str, Array]  # for `backward` to overwrite: gradients, and the batch's statistics, as sums over samples
-    frozen: frozenset[str] = frozenset()  # names of those of them that keep their bits
+    p: Mapping[str, Array]  # the layer's parameters and buffers by name; read only
+    g: Mapping[str, Array]  # `backward` overwrites them: gradients, and statistics for buffers, as sums over samples
+    frozen: frozenset[str] = frozenset()  # names of parameters and buffers that keep their bits
     x: Array  # the layer's input in the last forward pass
-    y: Array  # and its output
-    training: bool = True  # whether that pass is to be learned from by the layer, or an evaluation for it
-    wanted: bool = True  # whether anybody asks for the gradient of the input
-    generator: np.random.Generator | None  # in training, for a layer that is `random`
-    generators: Callable[[int], np.random.Generator] | None  # likewise, for layers within this one, by their number
+    y: Array  # its output in that pass
+    training: bool = True  # False in evaluation, and for a layer that is frozen as a whole
+    wanted: bool = True  # `backward` must return the gradient of the input; else it may return None
+    generator: np.random.Generator | None  # for a layer that is `random`; None in evaluation
+    generators: Callable[[int], np.random.Generator] | None  # of the layers within this one, by their index
 
     def __init__(self, scratch: Scratch | None = None, loops: Loops = NUMPY, arena: Arena | None = None) -> None:
-        """`scratch`: shared by workspaces that are used in turns, as a network's are; `arena`: by those of one size."""
+        """Share `scratch` with workspaces that are used in turns, and `arena` with those of the same network."""
         self.loops = loops
         self._arena = arena or Arena()
-        self.saved: dict[str, tuple[Any, ...]] = {}  # small things that one pass leaves to the next
+        self.saved: dict[str, tuple[Any, ...]] = {}  # values other than arrays of `array` that `backward` needs
         self._arrays: dict[str, Array] = {}
         self._parts: dict[str, Workspace] = {}
         self._scratch = scratch or Scratch()
 
     @property
-    def still(self) -> bool:
-        """Whether the layer has parameters, and keeps all its bits."""
+    def frozen_whole(self) -> bool:
+        """Tell whether the layer has parameters, and all of them and its buffers are frozen."""
         return bool(self.frozen) and self.frozen.issuperset(self.p)
 
     def array(self, name: str, shape: Shape, dtype: np.dtype[Any], order: tuple[int, ...] | None = None) -> Array:
-        """The array `name`: zeros the first time, and whatever it held last from then on.
+        """Return the array `name`: zeros the first time, its last content from then on.
 
-        `order` names its axes from the outermost to the innermost in memory, where that is not 0, 1, 2...
+        `order`: its axes from the outermost to the innermost in memory; by default 0, 1, 2...
         """
         array = self._arrays.get(name)
         if array is None:
@@ -93,13 +93,13 @@ class Workspace:
         return array
 
     def scratch(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """An array that may hold anything, the caller's until anybody asks for this name again."""
+        """Return an array of arbitrary content, to be used until this name is asked for again, by any layer."""
         return self._scratch.array(name, shape, dtype)
 
     def part(self, name: str) -> "Workspace":
-        """A workspace within this one, whose arrays have names of their own."""
+        """Return the workspace `name` within this one, whose arrays have names of their own."""
         return self._parts.setdefault(name, Workspace(self._scratch, self.loops, self._arena))
 
     def last(self, name: str) -> Array:
-        """The array `name`, as it was left."""
+        """Return the array `name` with its last content. Raises KeyError if there is none."""
         return self._arrays[name]

@@ -1,7 +1,7 @@
-"""Update rules on flat vectors: `init` makes the state, `update` takes one step.
+"""Optimizers on flat vectors: `init` returns the state, `update` takes one step.
 
-The state is a dictionary of named vectors and nothing else: whoever saves it has saved the optimizer. The
-table below maps each settings struct of `cnnpar.config.choices` to its rule; a new rule is one formula and one row.
+The state is a dictionary of named vectors and nothing else: to save it is to save the optimizer. The table below maps
+each settings struct of `cnnpar.config.choices` to its rule; a new rule is one formula and one row.
 """
 
 import math
@@ -12,11 +12,11 @@ import numpy as np
 
 from cnnpar.config.choices import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from cnnpar.optim import adagrad, adam, lamb, lars, rmsprop, sgd
-from cnnpar.optim.average import follow
 from cnnpar.optim.clipping import clip
-from cnnpar.optim.rules import ByArray, Rule, Vector, apply, load
+from cnnpar.optim.ema import update_ema
+from cnnpar.optim.rules import ByArray, Rule, Vector, apply, compiled_rules
 
-__all__ = ["clip", "follow", "init", "load", "update"]
+__all__ = ["clip", "compiled_rules", "init", "update", "update_ema"]
 
 _RULES: dict[type, Any] = {
     SGD: sgd.rule,
@@ -30,7 +30,7 @@ _RULES: dict[type, Any] = {
 
 
 def init(settings: Optimizer, size: int) -> dict[str, Vector]:
-    """The state before the first step: named float32 vectors of `size` zeros; `{}` if the rule needs none."""
+    """Return the state before the first step: named float32 vectors of `size` zeros; `{}` if the rule has none."""
     return {name: np.zeros(size, np.float32) for name in _rule(settings).state}
 
 
@@ -46,12 +46,13 @@ def update(
 ) -> None:
     """Take one step in place, on `parameters` and on the vectors of `state`; `gradient_sum` may be overwritten.
 
-    The gradient is `gradient_sum`, over the batch, divided by `count`, the number of its samples, or by what `clip`
-    makes of it: the only division. `step` counts from 0; Adam's bias correction follows from it, so no counter hides in
-    the state. All vectors are flat and of one length and type: float32 in training, float64 for checks; `shapes` are
-    those of the arrays that they consist of, one behind the other. ValueError if the lengths differ. Every operation is
-    elementwise, in a fixed order and correctly rounded (+, -, *, /, square root), but for the norms that LARS and LAMB
-    take of arrays of weights, whose sums have a fixed order: the bits depend on nothing but the arguments.
+    The gradient is `gradient_sum` / `count`: the sum over a batch, and its number of samples or what `clip` returns for
+    it. This is the only division of the gradient. `step` counts from 0; Adam's bias correction is computed from it, so
+    the state has no counter. All vectors are flat (size,) and of one type: float32 in training, float64 in checks;
+    `shapes` are those of the arrays in them, in order. Raises ValueError if a vector has another length.
+
+    Operations are elementwise, in a fixed order and correctly rounded (+, -, *, /, square root); only the norms of LARS
+    and LAMB are sums, in a fixed order too. So the bits depend on nothing but the arguments.
     """
     rule = _rule(settings)
     remembered = [state[name] for name in rule.state]
@@ -66,6 +67,7 @@ def update(
     if isinstance(rule, Rule):
         apply(rule.formula, vectors, [parameters, *remembered], count, rule.numbers(rate, step))
         return
+    # Kernels and matrices have two dimensions or more: only these are weights to a rule by array.
     for shape, part in zip(shapes, _parts(shapes), strict=True):
         rule.step([vector[part] for vector in vectors], count, rate, step, len(shape) > 1)
 
@@ -76,7 +78,7 @@ def _rule(settings: Optimizer) -> Rule | ByArray:
 
 
 def _parts(shapes: Sequence[tuple[int, ...]]) -> Iterator[slice]:
-    """Where in the vectors each array lies."""
+    """Yield the part of the vectors that each array has."""
     start = 0
     for shape in shapes:
         yield slice(start, start := start + math.prod(shape))

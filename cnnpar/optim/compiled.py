@@ -1,4 +1,8 @@
-"""The update rules, compiled by numba: one pass over all vectors, with the bits of the rules in numpy."""
+"""Update rules compiled by numba: one pass over all vectors, with the same bits as the rules in numpy.
+
+Vectors come first (parameter, gradient sum, state), then the divisor `n` and the numbers of the rule. A function has
+the name of its formula, by which `rules.apply` finds it.
+"""
 
 from typing import Any
 
@@ -10,32 +14,32 @@ import cnnpar.optim.rmsprop as _rmsprop
 import cnnpar.optim.sgd as _sgd
 from cnnpar.compiling import forget_older, inline, loop
 
-_TWO, _THREE, _FOUR = ("void(" + "float32[::1]," * vectors for vectors in (2, 3, 4))  # and then so many numbers
+_TWO, _THREE, _FOUR = ("void(" + "float32[::1]," * vectors for vectors in (2, 3, 4))  # signatures; the numbers follow
 
 forget_older(__file__, _adagrad, _adam, _lamb, _lars, _rmsprop, _sgd)
-_plain, _momentum, _nesterov = inline(_sgd.plain), inline(_sgd.momentum), inline(_sgd.nesterov)
+_sgd_step, _momentum, _nesterov = inline(_sgd.sgd), inline(_sgd.momentum), inline(_sgd.nesterov)
 _adam_step, _adagrad_step = inline(_adam.adam), inline(_adagrad.adagrad)
 _lamb_step, _lars_step = inline(_lamb.lamb), inline(_lars.lars)
 _rmsprop_step, _rmsprop_momentum = inline(_rmsprop.rmsprop), inline(_rmsprop.rmsprop_momentum)
 
 
 @loop(_TWO + "float32, float32, float32)")
-def plain(p: Any, g: Any, n: Any, rate: Any, decay: Any) -> None:
-    """See `sgd.plain`."""
+def sgd(p: Any, g: Any, n: Any, rate: Any, decay: Any) -> None:
+    """Apply `sgd.sgd`."""
     for i in range(len(p)):
-        (p[i],) = _plain(p[i], g[i] / n, rate, decay)
+        (p[i],) = _sgd_step(p[i], g[i] / n, rate, decay)
 
 
 @loop(_THREE + "float32, float32, float32, float32)")
 def momentum(p: Any, g: Any, v: Any, n: Any, rate: Any, mass: Any, decay: Any) -> None:
-    """See `sgd.momentum`."""
+    """Apply `sgd.momentum`."""
     for i in range(len(p)):
         p[i], v[i] = _momentum(p[i], g[i] / n, v[i], rate, mass, decay)
 
 
 @loop(_THREE + "float32, float32, float32, float32)")
 def nesterov(p: Any, g: Any, v: Any, n: Any, rate: Any, mass: Any, decay: Any) -> None:
-    """See `sgd.nesterov`."""
+    """Apply `sgd.nesterov`."""
     for i in range(len(p)):
         p[i], v[i] = _nesterov(p[i], g[i] / n, v[i], rate, mass, decay)
 
@@ -44,14 +48,14 @@ def nesterov(p: Any, g: Any, v: Any, n: Any, rate: Any, mass: Any, decay: Any) -
 def adam(
     p: Any, g: Any, m: Any, v: Any, n: Any, rate: Any, epsilon: Any, share: Any, other: Any, decay: Any, kept: Any
 ) -> None:
-    """See `adam.adam`."""
+    """Apply `adam.adam`."""
     for i in range(len(p)):
         p[i], m[i], v[i] = _adam_step(p[i], g[i] / n, m[i], v[i], rate, epsilon, share, other, decay, kept)
 
 
 @loop(_THREE + "float32, float32, float32, float32, float32)")
 def rmsprop(p: Any, g: Any, v: Any, n: Any, rate: Any, share: Any, epsilon: Any, decay: Any) -> None:
-    """See `rmsprop.rmsprop`."""
+    """Apply `rmsprop.rmsprop`."""
     for i in range(len(p)):
         p[i], v[i] = _rmsprop_step(p[i], g[i] / n, v[i], rate, share, epsilon, decay)
 
@@ -60,27 +64,27 @@ def rmsprop(p: Any, g: Any, v: Any, n: Any, rate: Any, share: Any, epsilon: Any,
 def rmsprop_momentum(
     p: Any, g: Any, v: Any, u: Any, n: Any, rate: Any, share: Any, epsilon: Any, decay: Any, mass: Any
 ) -> None:
-    """See `rmsprop.rmsprop_momentum`."""
+    """Apply `rmsprop.rmsprop_momentum`."""
     for i in range(len(p)):
         p[i], v[i], u[i] = _rmsprop_momentum(p[i], g[i] / n, v[i], u[i], rate, share, epsilon, decay, mass)
 
 
 @loop(_THREE + "float32, float32, float32, float32)")
 def adagrad(p: Any, g: Any, s: Any, n: Any, rate: Any, epsilon: Any, decay: Any) -> None:
-    """See `adagrad.adagrad`."""
+    """Apply `adagrad.adagrad`."""
     for i in range(len(p)):
         p[i], s[i] = _adagrad_step(p[i], g[i] / n, s[i], rate, epsilon, decay)
 
 
 @loop(_THREE + "float32, float32, float32, float32, float32)")
 def lars(p: Any, g: Any, v: Any, n: Any, rate: Any, mass: Any, decay: Any, trust: Any) -> None:
-    """See `lars.lars`."""
+    """Apply `lars.lars`."""
     for i in range(len(p)):
         p[i], v[i] = _lars_step(p[i], g[i] / n, v[i], rate, mass, decay, trust)
 
 
 @loop(_FOUR + "float32, float32, float32, float32, float32, float32)")
 def lamb(p: Any, g: Any, m: Any, v: Any, n: Any, scale: Any, epsilon: Any, share: Any, other: Any, decay: Any) -> None:
-    """See `lamb.lamb`: the direction takes the gradient's place."""
+    """Apply `lamb.lamb`: the direction overwrites the gradient sum."""
     for i in range(len(p)):
         g[i], m[i], v[i] = _lamb_step(p[i], g[i] / n, m[i], v[i], scale, epsilon, share, other, decay)

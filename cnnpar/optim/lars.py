@@ -1,4 +1,4 @@
-"""LARS (You et al. 2017): momentum whose steps are scaled, array by array, to the weights they change.
+"""LARS (You et al. 2017): momentum with a step scaled to the norm of each array of weights.
 
     r = trust_coefficient * |p| / (|gradient| + weight_decay * |p|)        of each array of weights; 1 if |p| = 0
     v = momentum * v + r * (gradient + weight_decay * p)
@@ -17,13 +17,14 @@ from cnnpar.optim.rules import ByArray, Vector, apply
 
 
 def rule(settings: LARS) -> ByArray:
-    """The rule of these settings."""
+    """Return the rule of these settings."""
 
     def step(vectors: Sequence[Vector], divisor: float, rate: float, _: int, weights: bool) -> None:
         p, g, v = vectors
         trust, decay = 1.0, 0.0
         if weights:
             size, decay = norm(p), settings.weight_decay
+            # g is a sum: its norm, not the vector, is divided, so that the rule divides once.
             trust = trust_ratio(settings.trust_coefficient * size, norm(g) / divisor + decay * size)
         apply(lars, vectors, (p, v), divisor, (rate, settings.momentum, decay, trust))
 
@@ -31,6 +32,6 @@ def rule(settings: LARS) -> ByArray:
 
 
 def lars(p: Any, g: Any, v: Any, rate: Any, mass: Any, decay: Any, trust: Any) -> tuple[Any, Any]:
-    """The new parameter and velocity."""
+    """Return the new parameter and velocity."""
     v = v * mass + (g + p * decay) * trust
     return p - v * rate, v

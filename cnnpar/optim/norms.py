@@ -1,4 +1,4 @@
-"""Lengths of vectors, to the bit, and the ratio of two of them that scales a step."""
+"""L2 norms with reproducible bits, and the trust ratio of LARS and LAMB."""
 
 import math
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from cnnpar.optim.rules import Vector
 
-_BLOCK = 8192  # numbers that stay in a cache while they are squared and summed
+_BLOCK = 8192  # numbers at a time: 64 KiB of float64, which stay in a cache while they are squared and summed
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def norm(vector: Vector) -> float:
-    """The L2 norm of a flat vector.
+    """Return the L2 norm of a flat vector.
 
-    Squares of float32 are exact in float64. They are summed by numpy's own pairwise summation, in blocks of fixed
-    size from the vector's start, one after the other, and never by BLAS: no thread, kernel or address can change the
-    order of the additions.
+    Squares of float32 are exact in float64. They are added by numpy's pairwise summation, in blocks of fixed size from
+    the vector's start, one block after the other, and never by BLAS: neither threads nor kernels nor addresses change
+    the order of the additions.
     """
     total = 0.0
     squares = np.empty(min(vector.size, _BLOCK))
@@ -28,5 +28,5 @@ def norm(vector: Vector) -> float:
 
 
 def trust_ratio(weights: float, step: float) -> float:
-    """How much longer a step is to be: `weights` / `step`; 1 where either is 0, so that what is 0 can start to move."""
+    """Return `weights` / `step`, the factor of a step; 1 if either norm is 0, so that weights of 0 can change."""
     return min(weights / step, _LARGEST) if weights and step else 1.0

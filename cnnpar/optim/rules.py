@@ -1,4 +1,4 @@
-"""What an update rule is, and how it is applied to vectors: block by block, or compiled, with the same bits."""
+"""Update rules and their application to vectors: in numpy block by block, or compiled, with the same bits."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,31 +10,31 @@ from cnnpar.compiling import compiled
 
 Vector = NDArray[np.floating[Any]]  # (size,)
 
-BLOCK = 16_384  # numbers that numpy, which goes through them up to a dozen times, works on at a time
-WORTH = 100_000  # numbers; with fewer, a step is done before compiled loops are even loaded
+BLOCK = 16_384  # numbers at a time in numpy: a formula goes over them up to a dozen times, in a cache
+WORTH = 100_000  # numbers; with fewer, training ends before compiled rules have been loaded
 
 
 class Rule(NamedTuple):
-    """A formula, what it remembers, and its numbers, which may change from step to step."""
+    """An elementwise rule: a formula, the state it needs, and its numbers in each step."""
 
-    formula: Callable[..., tuple[Any, ...]]  # of parameter, gradient, state and numbers; new parameter and state
-    state: tuple[str, ...]  # the vectors that it remembers
-    numbers: Callable[[float, int], tuple[float, ...]]  # given the learning rate, and the step, which counts from 0
+    formula: Callable[..., tuple[Any, ...]]  # (parameter, gradient, *state, *numbers) to (parameter, *state)
+    state: tuple[str, ...]  # names of vectors
+    numbers: Callable[[float, int], tuple[float, ...]]  # of the learning rate, and of the step, which counts from 0
 
 
 class ByArray(NamedTuple):
-    """A rule that looks at each array of parameters as a whole.
+    """A rule that takes norms of each array of parameters.
 
-    `step` gets the array's part of parameters, gradient sum and state, the divisor of the sum, the learning rate,
-    the step, and whether the array is one of weights: of two dimensions or more.
+    `step` takes the array's parts of parameters, gradient sum and state, the divisor of the sum, the learning rate, the
+    step, and True for an array of weights: one of two dimensions or more.
     """
 
     state: tuple[str, ...]
     step: Callable[[Sequence[Vector], float, float, int, bool], None]
 
 
-def load(size: int) -> Any:
-    """The compiled rules, where they are to be had and vectors of that size are worth it; else None."""
+def compiled_rules(size: int) -> Any:
+    """Load the compiled rules, if vectors of that size are worth it; return None if not, or if numba is missing."""
     return compiled("cnnpar.optim.compiled") if size >= WORTH else None
 
 
@@ -45,10 +45,13 @@ def apply(
     divisor: float,
     numbers: Sequence[float],
 ) -> None:
-    """Overwrite vectors with the values of a formula of parameters, gradient sum / divisor, state, and numbers."""
+    """Overwrite the vectors `written` with a formula of `vectors` (parameters, gradient sum, state) and `numbers`.
+
+    The formula gets the gradient sum divided by `divisor`. All vectors are (size,) and of one type.
+    """
     dtype, size = vectors[0].dtype, vectors[0].size
     samples, *exact = map(dtype.type, (divisor, *numbers))
-    loops = load(size) if dtype == np.float32 else None
+    loops = compiled_rules(size) if dtype == np.float32 else None
     if loops is not None:
         getattr(loops, formula.__name__)(*vectors, samples, *exact)
         return

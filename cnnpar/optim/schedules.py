@@ -1,14 +1,14 @@
-"""The learning rate as a pure function of the global step: nothing to save, nothing to replay on resume.
+"""Learning rate schedules: pure functions of the global step, so that a resumed run needs no state of theirs.
 
-Each schedule is a factor of the optimizer's learning rate:
+A schedule is a factor of the optimizer's learning rate:
 
 - Constant: 1.
 - StepDecay: `factor` to the power of epoch // every_epochs.
-- Cosine: (step + 1) / (w + 1) up to 1 at step w (the warm-up in steps), then half a cosine that comes to
-  `final` after the last step: that step still learns, even if `final` is 0.
-- OneCycle: half a cosine from `start` to 1 at step warmup * total_steps - 1, then another one that comes to
-  `final` at the last step, as in PyTorch's OneCycleLR.
-- Piecewise: at the middle of a step, on the straight lines between the points: warm restarts, tails, what you draw.
+- Cosine: (step + 1) / (w + 1) up to 1 at step w (the warm-up in steps), then half a cosine that reaches `final` after
+  the last step: even if `final` is 0, that step changes the weights.
+- OneCycle: half a cosine from `start` to 1 at step warmup * total_steps - 1, then another one to `final` at the last
+  step, as in PyTorch's OneCycleLR.
+- Piecewise: linear between points, read at the middle of a step: warm restarts, tails, any curve.
 """
 
 import math
@@ -18,7 +18,7 @@ from cnnpar.config.choices import Constant, Cosine, OneCycle, Piecewise, Schedul
 
 
 def learning_rate(schedule: Schedule, base: float, step: int, steps_per_epoch: int, total_steps: int) -> float:
-    """The learning rate of a step, which counts from 0 over the whole run.
+    """Return the learning rate of a step, which counts from 0 over the whole run.
 
     `base` is the optimizer's learning rate. From `total_steps` on the result is the final value.
     """
@@ -52,7 +52,7 @@ def _one_cycle(schedule: OneCycle, step: int, total_steps: int) -> float:
 
 
 def _piecewise(schedule: Piecewise, place: float) -> float:
-    """The factor at a share of the run."""
+    """Return the factor at `place`, a share of the run (0 .. 1)."""
     (first, factor), (_, last) = schedule.points[0], schedule.points[-1]
     if place <= first:
         return factor
@@ -63,10 +63,10 @@ def _piecewise(schedule: Piecewise, place: float) -> float:
 
 
 def _share(step: int, first: float, last: float) -> float:
-    """How far `step` has come from `first` to `last`, up to 1; 0 if there is no way to go."""
+    """Return the share of the way from `first` to `last` that is done at `step`, at most 1; 0 if they are equal."""
     return min((step - first) / (last - first), 1.0) if last > first else 0.0
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:
-    """From `start` at share 0 to `end` at share 1, level at both ends."""
+    """Return the value at `share` of half a cosine from `start` (0) to `end` (1), level at both ends."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

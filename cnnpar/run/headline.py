@@ -68,5 +68,5 @@ def _moved(config: Config, epochs: int) -> Iterator[str]:
 def _frozen(network: Network) -> str:
     """Say how many of the parameters are frozen, if any."""
     layout = network.layout
-    count = layout.trained - sum(part.stop - part.start for part, _ in layout.learning)
+    count = layout.trained - sum(part.stop - part.start for part, _ in layout.trainable_segments)
     return f", {count:,} of them frozen" if count else ""

@@ -35,7 +35,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     Raises RunError when the run could not start, or not go on (the newest state is saved then, if it is any good).
     """
     config = run.config
-    threading.Thread(target=optim.load, args=(run.network.layout.trained,)).start()  # while workers start
+    threading.Thread(target=optim.compiled_rules, args=(run.network.layout.trained,)).start()  # while workers start
     server = start(config.engine, run.work, run.data, progress.note, stop)
     run.data.clear()  # each node holds the samples once: in Ray's store, or in the in-process worker
     try:

@@ -88,7 +88,7 @@ def _update(config: Config, network: Network, state: TrainState, gradient_sum: V
     """One optimizer step, in place, of all that is not frozen."""
     layout, trained = network.layout, network.layout.trained  # numbers; behind them come the buffers
     divisor = optim.clip(config.train, gradient_sum[:trained], count)
-    for part, shapes in layout.learning:
+    for part, shapes in layout.trainable_segments:
         optim.update(
             config.optimizer,
             {name: vector[part] for name, vector in state.optimizer.items()},
@@ -101,8 +101,8 @@ def _update(config: Config, network: Network, state: TrainState, gradient_sum: V
         )
     network.update_buffers(state.parameters[trained:], gradient_sum[trained:], count)
     if state.average is not None:
-        for part, _ in layout.moving:
-            optim.follow(state.average[part], state.parameters[part], config.train.ema_decay, state.step)
+        for part, _ in layout.updated_segments:
+            optim.update_ema(state.average[part], state.parameters[part], config.train.ema_decay, state.step)
 
 
 def _scheduled(config: Config, steps_per_epoch: int) -> Callable[[int], float]:

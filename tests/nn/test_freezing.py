@@ -86,9 +86,9 @@ def test_segments_are_all_of_the_vector_once_in_the_fewest_pieces(names: set[str
     for name, view in layout.views(frozen).items():
         view[...] = name in names
     for found, expected, size in (
-        (layout.learning, ~frozen, layout.trained),
-        (layout.moving, ~frozen, layout.size),
-        (layout.still, frozen, layout.size),
+        (layout.trainable_segments, ~frozen, layout.trained),
+        (layout.updated_segments, ~frozen, layout.size),
+        (layout.frozen_segments, frozen, layout.size),
     ):
         marked = np.zeros(layout.size, int)
         for part, shapes in found:
@@ -101,9 +101,9 @@ def test_segments_are_all_of_the_vector_once_in_the_fewest_pieces(names: set[str
 
 def test_nothing_frozen_is_one_segment() -> None:
     layout = deep().layout
-    assert [part for part, _ in layout.learning] == [slice(0, layout.trained)]
-    assert [part for part, _ in layout.moving] == [slice(0, layout.size)]
-    assert not layout.still
+    assert [part for part, _ in layout.trainable_segments] == [slice(0, layout.trained)]
+    assert [part for part, _ in layout.updated_segments] == [slice(0, layout.size)]
+    assert not layout.frozen_segments
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_the_gradient_of_what_learns_is_to_the_bit_that_of_a_network_without_fro
     expected, found = (np.full(whole.layout.size, np.nan, np.float32) for _ in range(2))
     sums = whole.loss_and_gradient(vector, images, labels, None, expected)
     assert frozen.loss_and_gradient(vector, images, labels, None, found) == sums
-    for part, _ in frozen.layout.moving:
+    for part, _ in frozen.layout.updated_segments:
         assert found[part].tobytes() == expected[part].tobytes()
-    for part, _ in frozen.layout.still:
+    for part, _ in frozen.layout.frozen_segments:
         assert not found[part].any()
 
 
@@ -162,7 +162,7 @@ def test_the_gradient_through_frozen_normalisation_is_the_finite_difference_of_t
     gradient, other = np.empty(network.layout.size), np.empty(network.layout.size)
     network.loss_and_gradient(vector, images, labels, None, gradient)
     direction = np.zeros(network.layout.size)
-    for part, _ in network.layout.learning:
+    for part, _ in network.layout.trainable_segments:
         direction[part] = np.random.default_rng(2).standard_normal(part.stop - part.start)
     step = 1e-6 * direction
     up, down = (network.loss_and_gradient(vector + sign * step, images, labels, None, other).loss for sign in (1, -1))
@@ -205,7 +205,7 @@ def test_frozen_arrays_and_their_means_keep_their_bits_with_any_optimizer(optimi
     network = work.network
     state = first_state(settings, network)
     assert state.average is not None
-    for part, _ in network.layout.still:
+    for part, _ in network.layout.frozen_segments:
         state.parameters[part.start] = -0.0  # which becomes 0 where a zero is added to it
     state.average[:] = state.parameters
     before = state.parameters.copy()

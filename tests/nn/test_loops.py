@@ -256,7 +256,7 @@ def test_a_whole_network_has_the_same_gradient_with_either(samples: int, monkeyp
     images = np.random.default_rng(0).standard_normal((samples, 33, 30, 4)).astype(np.float32)
     results = []
     for way in WAYS:
-        monkeypatch.setattr(interface, "best", lambda *_, way=way: way)
+        monkeypatch.setattr(interface, "choose_loops", lambda *_, way=way: way)
         network = Network.from_tables(LAYERS, (33, 30, 4), 10)
         gradient = np.empty(network.layout.size, np.float32)
         network.loss_and_gradient(network.init(0), images, np.arange(samples), None, gradient)
@@ -265,9 +265,9 @@ def test_a_whole_network_has_the_same_gradient_with_either(samples: int, monkeyp
 
 
 def test_only_single_precision_and_what_takes_a_while_is_compiled() -> None:
-    assert interface.best(np.dtype(np.float32), 10**7) is compiled
-    assert interface.best(np.dtype(np.float64), 10**7) is NUMPY
-    assert interface.best(np.dtype(np.float32), 10**3) is NUMPY
+    assert interface.choose_loops(np.dtype(np.float32), 10**7) is compiled
+    assert interface.choose_loops(np.dtype(np.float64), 10**7) is NUMPY
+    assert interface.choose_loops(np.dtype(np.float32), 10**3) is NUMPY
 
 
 @pytest.mark.slow
@@ -277,7 +277,7 @@ def test_what_was_compiled_of_older_formulas_is_forgotten(tmp_path: Path) -> Non
     code = (
         "import numpy as np\nfrom cnnpar.optim import compiled\n"
         "p, g = np.zeros(3, np.float32), np.ones(3, np.float32)\n"
-        "compiled.plain(p, g, *map(np.float32, (1, 1, 0)))\nprint(p[0])"
+        "compiled.sgd(p, g, *map(np.float32, (1, 1, 0)))\nprint(p[0])"
     )
     line = [sys.executable, "-c", code]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnpar.optim import follow
+from cnnpar.optim import update_ema
 from cnnpar.optim.rules import BLOCK
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
@@ -17,7 +17,7 @@ def test_the_running_mean_is_what_the_formula_says() -> None:
     expected = average.copy()
     for step in range(40):
         parameters = random.standard_normal(len(average))
-        follow(average, parameters, 0.7, step)
+        update_ema(average, parameters, 0.7, step)
         keep = min(0.7, (1 + step) / (10 + step))
         expected = keep * expected + (1 - keep) * parameters
     np.testing.assert_allclose(average, expected, rtol=1e-12, atol=1e-12)

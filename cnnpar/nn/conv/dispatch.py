@@ -1,7 +1,8 @@
-"""Convolution, what its gradients are, and its transpose, each by the way that is fastest for it.
+"""Convolution, its gradients, and the transposed convolution, each by the fastest of the ways in this folder.
 
-A convolution is linear in the image and in the kernel, so its gradients are convolutions too: `transposed` is that of
-the image, and, on its own, the transposed convolution. Kernels are (height, width, C / groups, channels).
+A convolution is linear in the image and in the kernel, so its gradients are convolutions too. `transposed` is the
+gradient with regard to the image, and, used alone, the transposed convolution. Kernels are (height, width, C / groups,
+channels). Shapes and windows alone decide on the way, so forward and backward take the same one.
 """
 
 import math
@@ -20,7 +21,7 @@ from cnnpar.nn.workspace import Workspace
 
 
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
-    """The products of windows of x (H, W, N, C) with the kernel, plus `bias`."""
+    """Return the convolution (rows, columns, N, channels) of x (H, W, N, C) with the kernel, plus `bias`."""
     if banded.suits(x.shape, kernel.shape, windows):
         return banded.correlate(x, kernel, bias, windows.start, windows.stride, windows.outputs, work)
     if winograd.suits(kernel.shape, windows):
@@ -40,11 +41,11 @@ def gradients(
     wanted: bool,
     work: Workspace,
 ) -> Array | None:
-    """Write the gradients of the kernel to `out`, and of the bias to `bias`; return that of x, if it is `wanted`.
+    """Write the gradients of the kernel to `out` and of the bias to `bias`; return that of x, if it is `wanted`.
 
-    `dy` is the gradient of what `correlate` returned of x when it last used `memory`.
+    `dy` is the gradient of the last result of `correlate` in this workspace, which was of x.
     """
-    if banded.suits(x.shape, kernel.shape, windows):
+    if banded.suits(x.shape, kernel.shape, windows):  # its matrix has the bias as an element
         banded.kernel_gradient(dy, out, bias, windows.stride, work)
         return transposed(dy, kernel, None, windows, x.shape, work) if wanted else None
     if bias is not None:
@@ -52,7 +53,7 @@ def gradients(
     if winograd.suits(kernel.shape, windows):
         dx = work.array("dx", x.shape, dy.dtype) if wanted else None
         if dx is not None:
-            dx.fill(0)
+            dx.fill(0)  # tiles overlap, and add to it
         winograd.gradients(dy, out, windows.start, dx, work)
         return dx
     if depthwise.suits(kernel.shape, windows):
@@ -63,16 +64,16 @@ def gradients(
 
 
 def bias_gradient(dy: Array, out: Array) -> None:
-    """Write the sum over the pixels of dy (H, W, N, channels), at the speed of a product."""
+    """Write the sum over the pixels of dy (H, W, N, channels): a product with ones, faster than a sum."""
     flat = dy.reshape(-1, dy.shape[3])  # (pixels, channels)
     np.matmul(np.ones(len(flat), dy.dtype), flat, out=out)
 
 
 def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, shape: Shape, work: Workspace) -> Array:
-    """The gradient of the inputs of `shape` of `correlate`, given that of its outputs; plus `bias`.
+    """Return the gradient (H, W, N, C) of the inputs of `correlate`, given that of its outputs; plus `bias`.
 
-    Input pixels that are a stride apart meet the same elements of the kernel, so each such phase of the input is
-    a convolution in its own right: of dy, with stride 1 and some of the elements of the kernel in reverse.
+    Input pixels that are a stride apart meet the same elements of the kernel. So each such phase of the input is a
+    convolution by itself: of dy, with stride 1, and with these elements of the kernel in reverse order.
     """
     (down, right), groups = windows.stride, windows.groups
     for y, x, taps, seen in _phases(shape[:2], kernel.shape[:2], windows):
@@ -80,34 +81,38 @@ def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, s
         if not part.size:  # no window holds these pixels
             if bias is not None:
                 work.array("dx", shape, dy.dtype)[y::down, x::right] = bias
-            continue  # without, they stay 0
+            continue  # without a bias they stay 0, as `array` gives them
+        # (height, width, channels / groups, groups, C / groups): inputs and outputs of each group change places.
         by_group = part[::-1, ::-1].reshape(*part.shape[:3], groups, -1).transpose(0, 1, 4, 3, 2)
         flipped = work.scratch("flipped", by_group.shape, dy.dtype)
-        flipped[...] = by_group
+        flipped[...] = by_group  # contiguous, as the loops need it
         phase = correlate(dy, flipped.reshape(*flipped.shape[:3], -1), bias, seen, work.part(f"{y} {x}"))
-        if down == right == 1:
+        if down == right == 1:  # a single phase is the whole image
             return phase
         work.array("dx", shape, dy.dtype)[y::down, x::right] = phase
     return work.array("dx", shape, dy.dtype)
 
 
 class _Phase(NamedTuple):
-    """Some pixels of an image, and the convolution that their gradient is."""
+    """The pixels (y + i * stride, x + j * stride) of an image, and the convolution that gives their gradient."""
 
-    y: int  # the first pixel; the others are strides apart
+    y: int
     x: int
-    taps: tuple[slice, slice]  # the elements of the kernel that they meet
-    seen: Windows  # of the gradient of the outputs
+    taps: tuple[slice, slice]  # the elements of the kernel that these pixels meet
+    seen: Windows  # windows of the gradient of the outputs
 
 
 @lru_cache(maxsize=256)
 def _phases(shape: Shape, kernel: Shape, windows: Windows) -> list[_Phase]:
-    """Those of an image (H, W), for a kernel (height, width)."""
+    """Return the phases of an image (H, W), for a kernel (height, width)."""
     (top, left), (down, right), (below, beside) = windows.start, windows.stride, windows.dilation
+    # Elements of a kernel that meet one pixel are lcm(stride, dilation) pixels of the input apart; divided by
+    # the stride, that is their distance in outputs.
     dilation = below // math.gcd(below, down), beside // math.gcd(beside, right)
     phases = []
     for y, x in np.ndindex(min(down, shape[0]), min(right, shape[1])):
         rows, columns = _met(y - top, down, below, kernel[0]), _met(x - left, right, beside, kernel[1])
+        # The first element meets the last window that holds the pixel, and the last element the first such window.
         last = (y - top - rows.start * below) // down, (x - left - columns.start * beside) // right
         start = last[0] - dilation[0] * (len(rows) - 1), last[1] - dilation[1] * (len(columns) - 1)
         count = len(range(y, shape[0], down)), len(range(x, shape[1], right))
@@ -117,7 +122,8 @@ def _phases(shape: Shape, kernel: Shape, windows: Windows) -> list[_Phase]:
 
 
 def _met(pixel: int, stride: int, dilation: int, taps: int) -> range:
-    """Which elements of a kernel meet a pixel, so far from the start of the first window, along one axis."""
+    """Return the elements of a kernel that meet a pixel, at `pixel` from the first window's start, along one axis."""
     step = stride // math.gcd(stride, dilation)
+    # Element t of some window lies on the pixel where pixel - t * dilation is a multiple of the stride.
     first = next((tap for tap in range(min(step, taps)) if (pixel - tap * dilation) % stride == 0), taps)
     return range(first, taps, step)

@@ -1,4 +1,7 @@
-"""Convolution as the definition has it: windows are copied side by side (im2col) and multiplied by the kernel."""
+"""Convolution by im2col: windows are copied to the rows of a matrix, which is multiplied by the kernel.
+
+This is the definition, for any stride, dilation and groups; the other ways are for cases that they do faster.
+"""
 
 import math
 
@@ -11,58 +14,59 @@ from cnnpar.nn.workspace import Workspace
 
 
 def padded(x: Array, start: Pair, size: Pair, work: Workspace) -> Array:
-    """The `size` pixels of x (H, W, N, C) from the pixel `start` on; outside of the image they are 0."""
-    out = work.array("padded", (*size, *x.shape[2:]), x.dtype)  # written where the image is, and 0 elsewhere
+    """Return `size` pixels of x (H, W, N, C) from the pixel `start` on, 0 where they lie outside of the image."""
+    out = work.array("padded", (*size, *x.shape[2:]), x.dtype)  # 0 from the start where no image is
     copy_pixels(x, start, out)
     return out
 
 
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
-    """The products of windows of x (H, W, N, C) with `kernel` (height, width, C / groups, channels), plus `bias`.
+    """Return the convolution of x (H, W, N, C) with `kernel` (height, width, C / groups, channels), plus `bias`.
 
-    All windows are copied, for each group as the rows of a matrix, unless they are the pixels themselves.
+    Windows that are single pixels, all of them in order, are not copied: x itself is the matrix.
     """
     if not windows.are_pixels(x.shape, kernel.shape):
         _copy_windows(x, kernel.shape, windows, work)
     y = work.array("y", (*windows.outputs, x.shape[2], kernel.shape[3]), x.dtype)
-    matrix = _matrix(x, kernel.shape, windows, work)
+    matrix = _matrix(x, kernel.shape, windows, work)  # (groups, windows, elements)
     np.matmul(matrix, _by_group(kernel, windows.groups), out=_by_group(y, windows.groups))
     if bias is not None:
-        row = work.scratch("biases", y.shape[1:], y.dtype)  # for a whole row of pixels, to add in long runs
+        row = work.scratch("biases", y.shape[1:], y.dtype)  # (columns, N, channels), to add in long runs
         row[...] = bias
         y += row
     return y
 
 
 def kernel_gradient(x: Array, dy: Array, out: Array, windows: Windows, work: Workspace) -> None:
-    """Write the gradient of the kernel, given that of what `correlate` returned of x when it last used `memory`."""
+    """Write the gradient of the kernel, given `dy` of the last result of `correlate` in this workspace, of x."""
     matrix = _matrix(x, out.shape, windows, work)
     np.matmul(matrix.swapaxes(1, 2), _by_group(dy, windows.groups), out=_by_group(out, windows.groups))
 
 
 def _copy_windows(x: Array, kernel: Shape, windows: Windows, work: Workspace) -> None:
-    """Copy the numbers of all windows to the array `windows` of `memory`."""
+    """Copy windows to the workspace's array `windows` (groups, rows, columns, N, height, width, C / groups)."""
     height, width, depth, _ = kernel
     (down, right), (below, beside) = windows.stride, windows.dilation
     image = padded(x, windows.start, windows.span(kernel), work)
-    row, pixel, sample = image[0].size, image[0, 0].size, image[0, 0, 0].size
+    row, pixel, sample = image[0].size, image[0, 0].size, image[0, 0, 0].size  # strides in numbers
     shape = (windows.groups, *windows.outputs, x.shape[2], height, width, depth)
+    # A view of overlapping windows: going down a window, and from window to window, are strides of the same image.
     everywhere = view(image, shape, (depth, down * row, right * pixel, sample, below * row, beside * pixel, 1))
     _blocks(work.array("windows", shape, x.dtype))[...] = _blocks(everywhere)
 
 
 def _matrix(x: Array, kernel: Shape, windows: Windows, work: Workspace) -> Array:
-    """The windows of x as matrices (groups, windows of all samples, numbers)."""
+    """Return the windows of x as matrices (groups, windows of all samples, height * width * C / groups)."""
     if windows.are_pixels(x.shape, kernel):
         return _by_group(x, windows.groups)
     return work.last("windows").reshape(windows.groups, -1, math.prod(kernel[:3]))
 
 
 def _by_group(array: Array, groups: int) -> Array:
-    """An array (..., C) as matrices (groups, all that comes before, C / groups): a view of one that is contiguous."""
+    """Return an array (..., C) as matrices (groups, all other axes, C / groups); a view if it is contiguous."""
     return array.reshape(-1, groups, array.shape[-1] // groups).swapaxes(0, 1)
 
 
 def _blocks(array: Array) -> NDArray[np.void]:
-    """The last axis as one opaque item (a view): numpy then copies a block at a time, not a number at a time."""
+    """Return a view whose last axis is one opaque item: numpy then copies a block, not a number, at a time."""
     return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]

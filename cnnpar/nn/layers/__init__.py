@@ -1,6 +1,6 @@
-"""The layers, one family a file, forward next to backward.
+"""Layers, one family a file, forward next to backward.
 
-Importing this package fills the registry `LAYERS`, from the `type` of a configuration to the class.
+Importing this package fills the registry `LAYERS`, which maps the `type` of a configuration to its class.
 """
 
 from cnnpar.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh

@@ -1,7 +1,7 @@
-"""What a layer is: frozen settings and pure functions of arrays; the arrays belong to the network.
+"""Base class of layers: frozen settings and pure functions of arrays; the arrays belong to the network.
 
-Shapes as people see them, in configurations and messages, leave the samples out: an image is (H, W, C), a vector
-(features,). The arrays that pass between layers hold N samples as (H, W, N, C) and (N, features).
+Shapes in settings, in messages and in `output_shape` are those of one sample: an image is (H, W, C), a vector
+(features,). Arrays hold N samples as (H, W, N, C) and (N, features).
 """
 
 import math
@@ -21,15 +21,15 @@ Init = Literal["he", "glorot"]
 
 
 class Parameter(NamedTuple):
-    """A trainable array: its shape, and how it starts."""
+    """A trainable array: its shape, and the distribution of its initial values."""
 
     shape: Shape
     init: Init | Literal["zeros", "ones"] = "zeros"
-    fan_in: int = 0  # inputs that one output sums
-    fan_out: int = 0  # outputs that one input reaches
+    fan_in: int = 0  # inputs in the sum of one output
+    fan_out: int = 0  # outputs in whose sum one input is
 
     def draw(self, generator: np.random.Generator) -> Array:
-        """Starting values in float64.
+        """Draw initial values, in float64.
 
         "he": normal, variance 2 / fan_in (He et al. 2015, eq. 10). "glorot": uniform, variance 2 / (fan_in + fan_out)
         (Glorot and Bengio 2010, eq. 16).
@@ -43,64 +43,66 @@ class Parameter(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A running statistic of the training data: each step moves it by a share of the way to what its batch had."""
+    """A running statistic of the training data: each step moves it by `share` of its distance to the batch's own."""
 
     shape: Shape
-    start: float
-    share: float
+    start: float  # initial value
+    share: float  # in 0 .. 1
 
 
 class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """Settings of one layer, and what it computes. A subclass overrides what differs from doing nothing."""
+    """Settings of one layer, and its passes. A subclass has `forward`, `backward`, and what else differs from here."""
 
     kind: ClassVar[str] = "layer"  # the stem of the names that unnamed layers get: conv1, conv2, ...
-    random: ClassVar[bool] = False  # whether training needs a generator
+    random: ClassVar[bool] = False  # the forward pass of training needs `work.generator`
 
     name: Name = ""
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Shape of one sample's output for the shape of its input. Raises InputError where they do not fit."""
+        """Return the shape of one sample's output. Raises InputError where the layer cannot take `shape`."""
         return shape
 
     def held_shape(self, shape: Shape) -> Shape:
-        """Shape of the largest image that is held on the way to the output: the input, with the zeros around it."""
+        """Return the shape of the largest image held in a forward pass: the input, with the zeros around it."""
         return shape
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:  # noqa: ARG002
-        """The trainable arrays for an input of `shape`, by name."""
+        """Return the trainable arrays for an input of `shape`, by name."""
         return {}
 
     def buffers(self, shape: Shape) -> dict[str, Buffer]:  # noqa: ARG002
-        """The running statistics for an input of `shape`, by name. Only a layer with parameters may have some."""
+        """Return the running statistics for an input of `shape`, by name; only layers with parameters may have any."""
         return {}
 
     def products(self, shape: Shape) -> int:
-        """Multiplications of a forward pass over one sample of `shape`: each weight as often as it is used."""
+        """Return the multiplications of a forward pass over one sample: the uses of all weights."""
         weight = self.parameters(shape).get("weight")
         return math.prod(weight.shape + self.output_shape(shape)[:-1]) if weight else 0
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """The output for input `x`, which is not changed. It may lie in `work`, valid until the next forward pass."""
+        """Return the output for `x`, which is not changed. It may lie in `work`, valid until the next forward pass."""
         raise NotImplementedError
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
-        """The gradient of the input, given the gradient `dy` of the output of the last forward pass.
+        """Return the gradient of the input, given the gradient `dy` of the last forward pass's output.
 
-        `work.g` is overwritten. None may be returned where the gradient of the input is not `wanted`.
+        Overwrites the arrays of `work.g` with the gradients of the parameters, summed over the samples. May return None
+        where not `work.wanted`.
         """
         raise NotImplementedError
 
 
-LAYERS: dict[str, type[Layer]] = {}  # `type` in a configuration -> class
+LAYERS: dict[str, type[Layer]] = {}  # `type` in a configuration to class
 
 LayerClass = TypeVar("LayerClass", bound=type[Layer])
 
 
 def register(cls: LayerClass) -> LayerClass:
-    """Class decorator: make a layer known by its tag, which is its `type` in configurations and checkpoints.
+    """Register a layer class under its tag, which is its `type` in configurations and checkpoints: a class decorator.
 
-    A script may define layers of its own. Workers get them from it, with the functions and constants of its module that
-    they use; what they import must be there on each node. Whoever loads a checkpoint registers them first.
+    A script may define layers of its own. They are sent to the workers, with the functions and constants of the same
+    module that they use; modules that they import must be installed on each node. Register them before a checkpoint
+    that has them is loaded.
 
     >>> import cnnpar
     >>> from cnnpar import Layer, register
@@ -119,8 +121,8 @@ def register(cls: LayerClass) -> LayerClass:
     >>> result.test_accuracy > 0.5
     True
 
-    Raises ValueError for a tag that is no word of ASCII letters, digits, `_` and `-`, or is another layer's already; a
-    class that is defined anew, as notebooks do, takes its own former place.
+    Raises ValueError for a tag that is no word of ASCII letters, digits, `_` and `-`, or that another class has. A
+    class of the same module and name, such as one that a notebook defines again, replaces its former version.
     """
     tag = cls.__struct_config__.tag
     if not isinstance(tag, str) or not re.fullmatch("[A-Za-z0-9_-]{1,60}", tag):
@@ -133,13 +135,13 @@ def register(cls: LayerClass) -> LayerClass:
 
 
 def image_shape(shape: Shape) -> tuple[int, int, int]:
-    """`shape` if it is an image's; raises InputError otherwise."""
+    """Return `shape` as (H, W, C). Raises InputError if it is not an image's."""
     if len(shape) != 3:
         raise InputError(f"needs an image (H, W, C), but its input is {shape}; put it before `flatten`")
     return shape[0], shape[1], shape[2]
 
 
 def at_least(key: str, value: int | Pair, minimum: int) -> None:
-    """Raises ValueError, which msgspec reports with its place, where a setting or one of a pair is too small."""
+    """Raise ValueError, which msgspec reports with its place, where a setting, or one of a pair, is below `minimum`."""
     if min(pair(value)) < minimum:
         raise ValueError(f"`{key}` must be at least {minimum}")

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution, as matrix products over the pixels of all samples."""
+"""Two-dimensional convolution; `cnnpar.nn.conv` has the ways of computing it."""
 
 from functools import lru_cache
 from typing import ClassVar, Literal
@@ -13,13 +13,14 @@ from cnnpar.nn.workspace import Workspace
 
 @register
 class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
-    """Cross-correlation with `channels` kernels, as deep-learning libraries define convolution.
+    """Cross-correlation with `channels` kernels, which deep-learning libraries call convolution.
 
-    `kernel`, `stride`, `dilation` (from one pixel of a window to the next): one number or [height, width]. `padding`:
-    zeros around the image, a number or [vertical, horizontal]; "valid" is none; "same" makes the output
-    ceil(size / stride), and where that takes an odd number of zeros, the extra row goes to the bottom and the extra
-    column to the right. `groups`: equal shares of the input's channels make equal shares of the output's, in order; as
-    many as there are input channels is a depthwise convolution. weight: (height, width, C / groups, channels).
+    - `kernel`, `stride`, `dilation` (distance of neighbouring pixels of a window): one number or [height, width].
+    - `padding`: zeros around the image, a number or [vertical, horizontal]. "valid" is none. "same" makes the output
+      ceil(size / stride); where that takes an odd number of zeros, the extra one is at the bottom or right.
+    - `groups`: equal shares of the input's channels make equal shares of the output's, in order. As many groups as
+      input channels is a depthwise convolution.
+    - weight: (height, width, C / groups, channels); bias: (channels,).
     """
 
     kind: ClassVar[str] = "conv"
@@ -41,7 +42,7 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
             at_least("padding", self.padding, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Return (rows, columns, channels) of the windows. Raises InputError where groups or kernel do not fit."""
         _, _, depth = image_shape(shape)
         if depth % self.groups or self.channels % self.groups:
             raise InputError(
@@ -52,45 +53,49 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
         if not all(windows.outputs):
             (rows, columns), (below, beside) = pair(self.kernel), windows.dilation
             apart = "" if below == beside == 1 else f" pixels, {below} x {beside} apart,"
-            padding = -windows.start[0], -windows.start[1]
+            padding = -windows.start[0], -windows.start[1]  # zeros above, zeros on the left
             raise InputError(
                 f"a kernel of {rows} x {columns}{apart} does not fit its input {shape}, padded by {padding}"
             )
         return (*windows.outputs, self.channels)
 
     def held_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Return the shape of the input with the zeros around it."""
         return (*self.windows(shape).span(pair(self.kernel)), shape[2])
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
-        """See Layer."""
+        """Implement `Layer.parameters`."""
         rows, columns = pair(self.kernel)
+        # `depth` and `each`: input and output channels of a group, which decide on how many numbers are summed.
         area, depth, each = rows * columns, shape[2] // self.groups, self.channels // self.groups
         weight = Parameter((rows, columns, depth, self.channels), self.init, area * depth, area * each)
         return {"weight": weight, "bias": Parameter((self.channels,))} if self.bias else {"weight": weight}
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.forward`."""
+        # (rows, columns, N, channels)
         return dispatch.correlate(x, work.p["weight"], work.p.get("bias"), self.windows(x.shape), work)
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
-        """See Layer."""
+        """Implement `Layer.backward`."""
         weight, windows = work.p["weight"], self.windows(work.x.shape)
         return dispatch.gradients(work.x, dy, weight, work.g["weight"], work.g.get("bias"), windows, work.wanted, work)
 
     def windows(self, shape: Shape) -> Windows:
-        """Those of an image (H, W, ...)."""
+        """Return the windows of an image (H, W, ...)."""
         return _windows(self, shape[:2])
 
 
+# Every pass asks for them, more than once. A frozen struct is hashed by value, so equal layers share an entry.
 @lru_cache(maxsize=256)
 def _windows(conv: Conv2D, shape: Shape) -> Windows:
     paddings = (conv.padding,) * 2 if isinstance(conv.padding, str) else pair(conv.padding)
     stride, dilation = pair(conv.stride), pair(conv.dilation)
-    before, count = [], []
+    before, count = [], []  # by axis: zeros before the image, windows
     for size, taps, step, apart, padding in zip(shape, pair(conv.kernel), stride, dilation, paddings, strict=True):
-        window = extent(taps, apart)
+        window = extent(taps, apart)  # pixels, with the gaps of dilation
         zeros = pad_sizes(size, window, step, padding)
         before.append(zeros[0])
         count.append(window_count(size + sum(zeros), window, step))
+    # Zeros before the image put the first window at negative coordinates.
     return Windows((-before[0], -before[1]), stride, (count[0], count[1]), dilation, conv.groups)

@@ -1,4 +1,4 @@
-"""Two-dimensional transposed convolution."""
+"""Two-dimensional transposed convolution; `cnnpar.nn.conv` has the ways of computing it."""
 
 import math
 from typing import ClassVar
@@ -13,12 +13,12 @@ from cnnpar.nn.workspace import Workspace
 
 @register
 class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
-    """The gradient of a convolution with regard to its image, as a layer: the image grows by the stride.
+    """Transposed convolution: the gradient of a convolution with regard to its image, which makes images larger.
 
-    Every input pixel adds its multiple of a window to the output, by axis of (size - 1) * stride + kernel pixels; of
-    those `padding` are cut off on either side, and `output_padding`, less than the stride, are appended at the bottom
-    and right. All are one number or [height, width]. weight: (height, width, channels, C), that of the convolution of
-    which this is the gradient (Dumoulin and Visin 2016, chapter 4).
+    Each input pixel adds a multiple of the kernel to the output, `stride` apart: (size - 1) * stride + kernel pixels by
+    axis. Of these, `padding` are cut off on both sides, and `output_padding`, less than the stride, are appended at the
+    bottom and right. All are one number or [height, width]. weight: (height, width, channels, C), that of the
+    convolution of which this is the gradient; bias: (channels,). Dumoulin and Visin 2016, chapter 4.
     """
 
     kind: ClassVar[str] = "convtranspose"
@@ -40,7 +40,7 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
             raise ValueError("`output_padding` must be less than `stride`")
 
     def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Implement `Layer.output_shape`."""
         height, width, _ = image_shape(shape)
         size = self._size((height, width))
         if min(size) < 1:
@@ -48,29 +48,31 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
         return (*size, self.channels)
 
     def held_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Return the shape of the output before `padding` is cut off."""
         return (*self._windows(shape).span(pair(self.kernel)), self.channels)
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
-        """See Layer."""
+        """Implement `Layer.parameters`."""
         (rows, columns), (down, right) = pair(self.kernel), pair(self.stride)
-        fan_in = rows * columns * shape[2] // (min(rows, down) * min(columns, right))  # on average
+        # On average: an output pixel meets every stride-th element of the kernel.
+        fan_in = rows * columns * shape[2] // (min(rows, down) * min(columns, right))
         fan_out = rows * columns * self.channels
         weight = Parameter((rows, columns, self.channels, shape[2]), self.init, fan_in, fan_out)
         return {"weight": weight, "bias": Parameter((self.channels,))} if self.bias else {"weight": weight}
 
     def products(self, shape: Shape) -> int:
-        """See Layer: each weight is used for every input pixel."""
+        """Return the multiplications of one sample: each weight is used for every input pixel."""
         return math.prod((*pair(self.kernel), self.channels, *shape))
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
-        shape = (*self._size(x.shape), x.shape[2], self.channels)
+        """Implement `Layer.forward`."""
+        shape = (*self._size(x.shape), x.shape[2], self.channels)  # (rows, columns, N, channels)
         return dispatch.transposed(x, work.p["weight"], work.p.get("bias"), self._windows(x.shape), shape, work)
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
-        """See Layer."""
+        """Implement `Layer.backward`."""
         weight, windows, own = work.p["weight"], self._windows(work.x.shape), work.part("backward")
+        # The gradient of the gradient is the convolution itself, of dy; x is the gradient of its outputs.
         dx = dispatch.correlate(dy, weight, None, windows, own)
         dispatch.gradients(dy, work.x, weight, work.g["weight"], None, windows, False, own)
         if "bias" in work.g:
@@ -78,7 +80,7 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
         return dx
 
     def _size(self, shape: Shape) -> Pair:
-        """Pixels of the output by axis, for an image (H, W, ...)."""
+        """Return the pixels of the output by axis, for an image (H, W, ...)."""
         height, width = (
             (size - 1) * step - 2 * cut + taps + more
             for size, step, cut, taps, more in zip(
@@ -88,6 +90,6 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
         return height, width
 
     def _windows(self, shape: Shape) -> Windows:
-        """Those of the convolution from the output to the input (H, W, ...)."""
+        """Return the windows of the convolution from the output to the input (H, W, ...)."""
         top, left = pair(self.padding)
         return Windows((-top, -left), pair(self.stride), (shape[0], shape[1]))

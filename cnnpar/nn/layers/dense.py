@@ -1,4 +1,4 @@
-"""The dense layer, and the step from images to vectors that precedes it."""
+"""Dense (fully connected) layer, and the flattening of images before it."""
 
 import math
 from typing import ClassVar
@@ -11,14 +11,14 @@ from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, register
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.workspace import Workspace
 
-_MANY = 48  # samples from which on turning the gradient of the input around takes longer than it saves
+_MANY = 48  # samples; with as many or more, transposing the gradient of the input takes longer than it saves
 
 
 @register
 class Dense(Layer, frozen=True, tag="dense"):
-    """Every output is a weighted sum of all inputs, plus a bias: y = x W + b, with W (features, units).
+    """Dense layer: y = x W + b, with x (N, features), W (features, units), b (units,).
 
-    `units` left out means the number of classes, for the last layer of a network.
+    `units` left out means the number of classes, which the last layer needs.
     """
 
     kind: ClassVar[str] = "dense"
@@ -27,33 +27,33 @@ class Dense(Layer, frozen=True, tag="dense"):
     init: Init = "he"
 
     def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Implement `Layer.output_shape`."""
         if len(shape) != 1:
             raise InputError(f"needs a vector, but its input is {shape}; put `flatten` or `globalavgpool2d` before it")
         return (self._units(),)
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
-        """See Layer."""
+        """Implement `Layer.parameters`."""
         units, (features,) = self._units(), shape
         return {"weight": Parameter((features, units), self.init, features, units), "bias": Parameter((units,))}
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.forward`."""
         y = np.matmul(x, work.p["weight"], out=work.array("y", (len(x), self._units()), x.dtype))
         y += work.p["bias"]
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
-        """See Layer."""
-        np.matmul(work.x.T, dy, out=work.g["weight"])
+        """Implement `Layer.backward`."""
+        np.matmul(work.x.T, dy, out=work.g["weight"])  # (features, N) by (N, units): summed over samples
         np.add.reduce(dy, axis=0, out=work.g["bias"])
         if not work.wanted:
             return None
         dx = work.array("dx", work.x.shape, dy.dtype)
         if len(dx) >= _MANY:
             return np.matmul(dy, work.p["weight"].T, out=dx)
-        transposed = work.scratch("transposed", dx.T.shape, dy.dtype)  # twice as fast: the weights lie in its order
-        dx[...] = np.matmul(work.p["weight"], dy.T, out=transposed).T
+        transposed = work.scratch("transposed", dx.T.shape, dy.dtype)  # (features, N)
+        dx[...] = np.matmul(work.p["weight"], dy.T, out=transposed).T  # twice as fast: W is read in its own order
         return dx
 
     def _units(self) -> int:
@@ -63,25 +63,25 @@ class Dense(Layer, frozen=True, tag="dense"):
 
 @register
 class Flatten(Layer, frozen=True, tag="flatten"):
-    """An image (H, W, C) as a vector of H * W * C features, in that order."""
+    """Flattening: an image (H, W, C) becomes a vector of H * W * C features, in that order; a vector stays one."""
 
     kind: ClassVar[str] = "flatten"
 
     def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Return the shape of the vector."""
         return (math.prod(shape),)
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.forward`."""
         if x.ndim == 2:
             return x
         height, width, samples, channels = x.shape
         y = work.array("y", (samples, height * width * channels), x.dtype)
-        y.reshape(samples, height, width, channels)[...] = x.transpose(2, 0, 1, 3)
+        y.reshape(samples, height, width, channels)[...] = x.transpose(2, 0, 1, 3)  # samples lie side by side in x
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.backward`."""
         if work.x.ndim == 2:
             return dy
         height, width, samples, channels = work.x.shape

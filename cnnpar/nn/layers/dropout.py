@@ -12,9 +12,9 @@ from cnnpar.nn.workspace import Workspace
 
 @register
 class Dropout(Layer, frozen=True, tag="dropout"):
-    """In training, each number is 0 with probability `rate`, else divided by 1 - rate; in evaluation, nothing.
+    """Dropout: in training, each number is 0 with probability `rate`, else divided by 1 - rate.
 
-    Srivastava et al. 2014, in the inverted form: the expected output is the input.
+    Srivastava et al. 2014, in the inverted form: the expected output is the input, which evaluation returns unchanged.
     """
 
     kind: ClassVar[str] = "dropout"
@@ -23,8 +23,8 @@ class Dropout(Layer, frozen=True, tag="dropout"):
     rate: Annotated[float, Meta(ge=0, lt=1)] = 0.5
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
-        if work.generator is None:
+        """Implement `Layer.forward`."""
+        if work.generator is None:  # evaluation
             return x
         factors = work.array("factors", x.shape, x.dtype)
         kept = work.generator.random(x.shape, np.float32) >= self.rate  # float32 whatever x is: one stream, one mask
@@ -32,7 +32,7 @@ class Dropout(Layer, frozen=True, tag="dropout"):
         return np.multiply(x, factors, out=work.array("y", x.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array:
-        """See Layer."""
-        if work.y is work.x:  # the forward pass was not random
+        """Implement `Layer.backward`."""
+        if work.y is work.x:  # nothing was dropped
             return dy
         return np.multiply(dy, work.last("factors"), out=work.array("dx", dy.shape, dy.dtype))

@@ -1,6 +1,6 @@
-"""Pooling: the maximum or the mean of the pixels in each window, or of the whole image, channel by channel.
+"""Pooling, channel by channel: the maximum or the mean of each window, or the mean of the whole image.
 
-Windows lie wholly inside the image: a remainder at the bottom or right that fills no window is not pooled.
+All windows lie inside the image: rows and columns at the bottom and right that fill no window are left out.
 """
 
 from typing import ClassVar
@@ -17,7 +17,7 @@ from cnnpar.nn.workspace import Workspace
 
 
 class Pool2D(Layer, frozen=True):
-    """What both kinds share: `size` of the window and `stride` (default: size), one number or [height, width]."""
+    """Base class of pooling: `size` of the window and `stride` (default: size), one number or [height, width]."""
 
     size: int | Pair = 2
     stride: int | Pair | msgspec.UnsetType = msgspec.UNSET
@@ -29,7 +29,7 @@ class Pool2D(Layer, frozen=True):
         at_least("stride", self.strides(), 1)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Return (rows, columns, C) of the windows. Raises InputError where none fits."""
         height, width, channels = image_shape(shape)
         (rows, columns), count = pair(self.size), self.count((height, width))
         if not all(count):
@@ -37,44 +37,44 @@ class Pool2D(Layer, frozen=True):
         return (*count, channels)
 
     def overlaps(self) -> bool:
-        """Whether a pixel may be in more than one window."""
+        """Tell whether a pixel may be in more than one window."""
         return any(stride < size for size, stride in zip(pair(self.size), self.strides(), strict=True))
 
     def strides(self) -> Pair:
-        """Down and across."""
+        """Return the strides down and across."""
         assert self.stride is not msgspec.UNSET, "set when the layer was made"
         return pair(self.stride)
 
     def count(self, shape: Shape) -> Pair:
-        """Windows by axis, for an image of `shape` (H, W, ...)."""
+        """Return the number of windows by axis, for an image (H, W, ...)."""
         (rows, columns), (down, right) = pair(self.size), self.strides()
         return window_count(shape[0], rows, down), window_count(shape[1], columns, right)
 
     def _pixels(self, image: Array) -> list[Array]:
-        """For every pixel of a window, in row-major order, the view of `image` that holds it for all windows."""
+        """Return, for every pixel of a window in row-major order, the view of `image` that holds it for all windows."""
         pixels = window_pixels(pair(self.size), self.strides(), self.count(image.shape))
         return [image[slices] for slices in pixels]
 
 
 @register
 class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
-    """The largest number of each window. Of equal ones the first, in row-major order, gets the gradient."""
+    """Max-pooling. Of equal numbers in a window the first one, in row-major order, gets the gradient."""
 
     kind: ClassVar[str] = "maxpool"
-    rectify: ClassVar[bool] = False  # whether relu is done here too
+    rectify: ClassVar[bool] = False  # relu too; see cnnpar/nn/fusion.py
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.forward`."""
         y = work.array("y", (*self.count(x.shape), *x.shape[2:]), x.dtype)
-        winner = as_rows(work.array("winner", y.shape, winner_type(pair(self.size))))
+        winner = as_rows(work.array("winner", y.shape, winner_type(pair(self.size))))  # (rows, columns, N * C)
         work.loops.maxpool(as_rows(x), *pair(self.size), *self.strides(), self.rectify, as_rows(y), winner)
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.backward`."""
         dx = work.array("dx", work.x.shape, dy.dtype)
         if self.overlaps():
-            dx.fill(0)  # otherwise every pixel is written once, or is in no window and was 0 from the start
+            dx.fill(0)  # else every pixel is written once, or is in no window and 0 from the start
         places = *pair(self.size), *self.strides(), self.overlaps()
         work.loops.maxpool_gradient(as_rows(dy), as_rows(work.last("winner")), *places, as_rows(dx))
         return dx
@@ -82,25 +82,25 @@ class MaxPool2D(Pool2D, frozen=True, tag="maxpool2d"):
 
 @register
 class AvgPool2D(Pool2D, frozen=True, tag="avgpool2d"):
-    """The mean of each window."""
+    """Average pooling: the mean of each window."""
 
     kind: ClassVar[str] = "avgpool"
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
-        first, *others = self._pixels(x)
+        """Implement `Layer.forward`."""
+        first, *others = self._pixels(x)  # views (rows, columns, N, C)
         y = work.array("y", first.shape, x.dtype)
         y[...] = first
-        for pixel in others:
+        for pixel in others:  # in row-major order
             y += pixel
         y /= 1 + len(others)
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.backward`."""
         dx = work.array("dx", work.x.shape, dy.dtype)
         dx.fill(0)
-        gradients = self._pixels(dx)
+        gradients = self._pixels(dx)  # views, to add to: windows may overlap
         share = np.divide(dy, len(gradients), out=work.scratch("share", dy.shape, dy.dtype))
         for gradient in gradients:
             gradient += share
@@ -109,23 +109,23 @@ class AvgPool2D(Pool2D, frozen=True, tag="avgpool2d"):
 
 @register
 class GlobalAvgPool2D(Layer, frozen=True, tag="globalavgpool2d"):
-    """The mean of each channel of an image (H, W, C), as a vector (C,): Lin et al. 2014, section 3.2."""
+    """Global average pooling: each channel's mean over the image (H, W, C), (C,). Lin et al. 2014, section 3.2."""
 
     kind: ClassVar[str] = "globalavgpool"
 
     def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
+        """Return (C,)."""
         return image_shape(shape)[2:]
 
     def forward(self, x: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.forward`."""
         y = work.array("y", x.shape[2:], x.dtype)
         np.add.reduce(x, axis=(0, 1), out=y)
         y /= x.shape[0] * x.shape[1]
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
-        """See Layer."""
+        """Implement `Layer.backward`."""
         dx = work.array("dx", work.x.shape, dy.dtype)
         dx[...] = np.divide(dy, dx.shape[0] * dx.shape[1], out=work.scratch("share", dy.shape, dy.dtype))
         return dx

@@ -1,1 +1,1 @@
-"""The loops of the layers, number by number: in numpy, and the same compiled by numba."""
+"""Inner loops of the layers: in numpy, and the same compiled by numba, with the same bits."""

@@ -1,12 +1,12 @@
-"""The loops of the layers over numbers: moving, comparing, adding. Their interface, and which of two versions to take.
+"""Interface of the layers' inner loops (copies, comparisons, sums), and the choice between their two versions.
 
-`in_numpy` does them in numpy; `numba_pixels` and `numba_winograd`, for float32, compiled by numba, with the same bits
-(tests/nn/test_loops.py). A zero that comes out of a comparison is a positive zero, since numpy does not promise which
+`in_numpy` has them in numpy for any float type; `numba_pixels` and `numba_winograd` are compiled for float32 and give
+the same bits (tests/nn/test_loops.py). A zero that comes out of a comparison is +0, since numpy does not promise which
 one `numpy.maximum` returns.
 
-Images are (H, W, P): pixels of P numbers, the channels of all samples. Points are (36, rows * columns * P, or more):
-`rows` x `columns` tiles of an image, as factors or products at the 36 points of minimal filtering; see
-`cnnpar.nn.conv.winograd`.
+Images are (H, W, P): a pixel holds P = N * C numbers, the channels of all samples. Points are (36, tiles * P or more):
+the values of `rows` x `columns` tiles at the 36 points of Winograd's minimal filtering, factors or products; see
+`cnnpar.nn.conv.winograd`. `down` and `across` are strides by axis.
 """
 
 from functools import cache
@@ -20,69 +20,69 @@ import cnnpar.nn.loops.in_numpy as in_numpy
 from cnnpar.compiling import compiled
 from cnnpar.nn.shapes import Array, Pair
 
-Sums: TypeAlias = NDArray[np.float64]
+Statistics: TypeAlias = NDArray[np.float64]  # sums over pixels, and what follows from them
 Winner: TypeAlias = NDArray[Any]  # uint8, or uint32 for windows of more than 255 pixels
 
-_WORTH = 1_000_000  # products of a sample; with fewer, a network is done before compiled loops are even loaded
+_WORTH = 1_000_000  # products a sample; with fewer, training ends before compiled loops have been loaded (seconds)
 
 
 class Loops(Protocol):
-    """Every loop, in numpy or compiled."""
+    """All loops, in numpy or compiled. They write to `out`, and to `winner` where there is one."""
 
     def input_points(
         self, x: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array
     ) -> None:
-        """Write the factors of tiles of 6 x 6 inputs, which are `down` and `across` pixels apart.
+        """Write the factors of tiles of 6 x 6 inputs whose starts are `down` and `across` pixels apart.
 
-        The first tile begins at the pixel (top, left) of x; outside of the image there are zeros.
+        The first tile starts at the pixel (top, left) of x; outside of the image there are zeros.
         """
 
     def input_gradients(
         self, points: Array, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Array
     ) -> None:
-        """Add the gradient of the inputs, given that of the factors that `input_points` makes of them."""
+        """Add the gradient of the inputs to `out`, given `points`, the gradient of what `input_points` writes."""
 
     def outputs(
         self, products: Array, bias: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array
     ) -> None:
-        """Write the outputs, `down` x `across` of each tile, from the row `top` on, as far as `out` has them.
+        """Write the outputs of tiles plus `bias` (P,), from the row `top` of `out` on.
 
-        `bias` (P,) is added.
+        A tile has `down` x `across` outputs; those beyond the edge of `out` are left out.
         """
 
     def gradient_points(self, dy: Array, top: int, down: int, across: int, rows: int, columns: int, out: Array) -> None:
-        """Write the gradient of the products, given that of the outputs."""
+        """Write the gradient of `products` in `outputs`, given that of the outputs."""
 
     def windows(
         self, x: Array, row: int, height: int, width: int, depth: int, down: int, across: int, count: Pair, out: Array
     ) -> None:
-        """Write the numbers of `count` windows, the first of which begins at (row, 0), all inside of x.
+        """Write windows of height x width pixels as the columns of a matrix (im2col).
 
-        Pixels hold `depth` numbers of each sample. out (height * width * depth, or more, windows of all samples): the
-        windows are its columns.
+        There are `count` windows by axis, all inside of x; the first starts at (row, 0). Pixels hold `depth` channels.
+        out: (height * width * depth or more, windows of all samples); further rows are not written.
         """
 
     def maxpool(
         self, x: Array, height: int, width: int, down: int, across: int, rectify: bool, out: Array, winner: Winner
     ) -> None:
-        """Write the maximum of every window, and the first pixel in it, in row-major order, that has it.
+        """Write the maximum of every window, and the number of the first pixel, in row-major order, that has it.
 
-        `rectify`: 0 instead of what is below, and then no pixel has it: `winner` is their number.
+        With `rectify` a maximum below 0 becomes 0, and `winner` is height * width: a pixel that does not exist.
         """
 
     def maxpool_gradient(
         self, dy: Array, winner: Winner, height: int, width: int, down: int, across: int, overlap: bool, out: Array
     ) -> None:
-        """Write, or add where windows overlap, the gradient of the pixels; those in no window are left as they are."""
+        """Write the gradient of the pixels, or add it if windows overlap; pixels in no window keep their values."""
 
     def relu_gradient(self, dy: Array, y: Array, out: Array) -> None:
-        """Write dy where y > 0, else 0; all are vectors."""
+        """Write dy where y > 0, else 0; all are flat vectors."""
 
-    def moments(self, x: Array, y: Array, out: Sums) -> None:
-        """Write, for each number of a pixel, the sums over the pixels of x and of x * y: out (2, P) in float64."""
+    def moments(self, x: Array, y: Array, out: Statistics) -> None:
+        """Write the sums over the pixels of x and of x * y to out (2, P), in float64."""
 
     def affine(self, x: Array, scale: Array, shift: Array, rectify: bool, out: Array) -> None:
-        """Write x * scale + shift, or 0 where that is below and `rectify`; scale and shift are (P,)."""
+        """Write x * scale + shift, at least 0 if `rectify`; scale and shift are (P,)."""
 
     def affine_gradient(self, dy: Array, x: Array, slope: Array, scale: Array, shift: Array, out: Array) -> None:
         """Write dy * slope + (x * scale + shift); slope, scale and shift are (P,)."""
@@ -90,9 +90,9 @@ class Loops(Protocol):
     def extremes(
         self, x: Array, sign: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner
     ) -> None:
-        """Write of every window the number whose product with `sign` (P,), 1 or -1, is largest; the first of equals.
+        """Write the maximum of every window where `sign` (P,) is 1, the minimum where it is -1; and `winner`.
 
-        And where it is, as in `maxpool`.
+        `winner` is the number of the first pixel that has it, as in `maxpool`.
         """
 
     def extremes_gradient(
@@ -108,30 +108,30 @@ class Loops(Protocol):
         across: int,
         out: Array,
     ) -> None:
-        """Write x * scale + shift, plus dy where the winners are; windows do not overlap."""
+        """Write x * scale + shift, plus dy at the winners; scale and shift are (P,), and windows do not overlap."""
 
     def depthwise(self, x: Array, kernel: Array, stride: Pair, dilation: Pair, out: Array) -> None:
-        """Add to `out` the products of the windows of x with the kernel (height, width, P), number by number.
+        """Add the products of the windows of x and the kernel (height, width, P) to `out`, elementwise in P.
 
-        The first window begins at (0, 0), and all are inside of x. Pixels of a window are added in row-major order.
+        The first window starts at (0, 0), and all are inside of x. Pixels of a window are added in row-major order.
         """
 
     def depthwise_gradient(self, x: Array, dy: Array, stride: Pair, dilation: Pair, out: Array) -> None:
-        """Write the gradient of the kernel: over the windows the sums of their pixels times dy, number by number.
+        """Write the gradient of the kernel: the sums over the windows of their pixels times dy, elementwise in P.
 
-        Columns of windows are added from top to bottom, and what they give from left to right.
+        The order of additions: each column of windows from top to bottom, then the columns from left to right.
         """
 
 
-def best(dtype: np.dtype[Any], products: int) -> Loops:
-    """Return the loops for a network of so many products a sample: compiled ones where they are there and pay."""
+def choose_loops(dtype: np.dtype[Any], products: int) -> Loops:
+    """Return compiled loops for a float32 network of many products a sample, if numba is there; else numpy's."""
     worth = dtype == np.float32 and products >= _WORTH
     return (compiled_loops() if worth else None) or NUMPY
 
 
 @cache
 def compiled_loops() -> Loops | None:
-    """Return the loops that numba compiles, for float32; None where it cannot."""
+    """Return the loops that numba compiles for float32; None where numba is missing or cannot compile."""
     modules = [compiled(f"cnnpar.nn.loops.{name}") for name in ("numba_pixels", "numba_winograd")]
     if None in modules:
         return None

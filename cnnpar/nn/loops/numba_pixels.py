@@ -1,7 +1,10 @@
-"""Those of the compiled loops that need no formulas: copies, maxima, sums, and a multiplication and addition each.
+"""Numba versions of the pixel loops: im2col, pooling, normalisation and depthwise products.
+
+Shapes: images (H, W, P); P = N * C numbers a pixel, over which the innermost loops run and are vectorised.
 
 A choice in an inner loop is a select, `a[p] = k if ... else a[p]` with k of the array's own type, and not a store under
-a condition: without AVX-512 there are no masked stores of bytes, and such a loop would go number by number.
+a condition: without AVX-512 there are no masked stores of bytes, and such a loop would go number by number, 20 times
+as long.
 """
 
 from typing import Any
@@ -10,23 +13,23 @@ import numpy as np
 
 from cnnpar.compiling import loop
 
-_PIECE = 256  # numbers of a pixel that are in work at a time
+_PIECE = 256  # numbers of a pixel at a time, so that the sums of a 3 x 3 kernel (9 KiB) stay in the L1 cache
 
 
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, UniTuple(int64, 2), float32[:,::1])")
 def windows(
     x: Any, row: int, height: int, width: int, depth: int, down: int, across: int, count: Any, out: Any
 ) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.windows`."""
     size = x.shape[2] // depth  # samples
-    run = count[1] * size
-    for k in range(height * width):
+    run = count[1] * size  # numbers in a row of windows, of one channel
+    for k in range(height * width):  # a row of `out` at a time, so that writes are contiguous
         for r in range(count[0]):
-            source = x[row + r * down + k // width].reshape(x.shape[1] * x.shape[2])
+            source = x[row + r * down + k // width].reshape(x.shape[1] * x.shape[2])  # (W * P,)
             first = (k % width) * x.shape[2]
             for d in range(depth):
-                target = out[k * depth + d, r * run : (r + 1) * run]
-                if depth == 1 and across == 1:
+                target = out[k * depth + d, r * run : (r + 1) * run]  # (columns * N,)
+                if depth == 1 and across == 1:  # grey images: one contiguous copy
                     pixels = source[first : first + run]
                     for p in range(run):
                         target[p] = pixels[p]
@@ -42,13 +45,13 @@ def windows(
     "void(float32[:,:,::1], int64, int64, int64, int64, boolean, float32[:,:,::1], uint32[:,:,::1])",
 )
 def maxpool(x: Any, height: int, width: int, down: int, across: int, rectify: bool, out: Any, winner: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.maxpool`."""
     rows, columns, pixel = out.shape
-    nobody, zero = winner.dtype.type(height * width), np.float32(0)
+    nobody, zero = winner.dtype.type(height * width), np.float32(0)  # of the arrays' own types: selects, not stores
     for r in range(rows):
         for c in range(columns):
-            best, index = out[r, c], winner[r, c]
-            a = x[r * down, c * across]
+            best, index = out[r, c], winner[r, c]  # (P,)
+            a = x[r * down, c * across]  # (P,): the first pixel of the window
             for p in range(pixel):
                 best[p] = a[p]
                 index[p] = 0
@@ -57,15 +60,15 @@ def maxpool(x: Any, height: int, width: int, down: int, across: int, rectify: bo
                 for p in range(pixel):
                     value, most, first = a[p], best[p], index[p]
                     index[p] = own if value > most else first
-                    best[p] = most if value <= most or most != most else value
+                    best[p] = most if value <= most or most != most else value  # NaN stays, and NaN wins: numpy.maximum
             if rectify:
                 for p in range(pixel):
                     most, first = best[p], index[p]
                     index[p] = first if most > 0 else nobody
-                    best[p] = zero if most <= 0 else most
+                    best[p] = zero if most <= 0 else most  # NaN stays
             else:
                 for p in range(pixel):
-                    best[p] += np.float32(0)
+                    best[p] += np.float32(0)  # turns -0 into +0
 
 
 @loop(
@@ -75,55 +78,55 @@ def maxpool(x: Any, height: int, width: int, down: int, across: int, rectify: bo
 def maxpool_gradient(
     dy: Any, winner: Any, height: int, width: int, down: int, across: int, overlap: bool, out: Any
 ) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.maxpool_gradient`."""
     rows, columns, pixel = dy.shape
     for r in range(rows):
         for c in range(columns):
-            d, index = dy[r, c], winner[r, c]
+            d, index = dy[r, c], winner[r, c]  # (P,)
             for k in range(height * width):
-                a = out[r * down + k // width, c * across + k % width]
+                a = out[r * down + k // width, c * across + k % width]  # (P,): pixel k of the window
                 if overlap:
                     for p in range(pixel):
                         a[p] += d[p] * np.float32(index[p] == k)
                 else:
-                    for p in range(pixel):
+                    for p in range(pixel):  # a product, not a select, as in numpy: of an infinite d it is NaN
                         a[p] = d[p] * np.float32(index[p] == k)
 
 
 @loop("void(float32[::1], float32[::1], float32[::1])")
 def relu_gradient(dy: Any, y: Any, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.relu_gradient`."""
     for p in range(len(out)):
         out[p] = dy[p] * np.float32(y[p] > 0)
 
 
 @loop("void(float32[:,:,::1], float32[:,:,::1], float64[:,::1])")
 def moments(x: Any, y: Any, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.moments`."""
     rows, columns, pixel = x.shape
-    plain, products = out[0], out[1]
+    sums, products = out[0], out[1]  # (P,) in float64
     for p in range(pixel):
-        plain[p] = 0
+        sums[p] = 0
         products[p] = 0
     for r in range(rows):
         for c in range(columns):
-            a, b = x[r, c], y[r, c]
+            a, b = x[r, c], y[r, c]  # (P,)
             for p in range(pixel):
-                plain[p] += np.float64(a[p])
-                products[p] += np.float64(a[p]) * np.float64(b[p])
+                sums[p] += np.float64(a[p])
+                products[p] += np.float64(a[p]) * np.float64(b[p])  # the product of two float32 is exact in float64
 
 
 @loop("void(float32[:,:,::1], float32[::1], float32[::1], boolean, float32[:,:,::1])")
 def affine(x: Any, scale: Any, shift: Any, rectify: bool, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.affine`."""
     rows, columns, pixel = x.shape
     for r in range(rows):
         for c in range(columns):
-            a, o = x[r, c], out[r, c]
+            a, o = x[r, c], out[r, c]  # (P,)
             if rectify:
                 for p in range(pixel):
                     value = a[p] * scale[p] + shift[p]
-                    o[p] = np.float32(0) if value <= 0 else value
+                    o[p] = np.float32(0) if value <= 0 else value  # NaN stays; -0 becomes +0
             else:
                 for p in range(pixel):
                     o[p] = a[p] * scale[p] + shift[p]
@@ -131,12 +134,12 @@ def affine(x: Any, scale: Any, shift: Any, rectify: bool, out: Any) -> None:
 
 @loop("void(float32[:,:,::1], float32[:,:,::1], float32[::1], float32[::1], float32[::1], float32[:,:,::1])")
 def affine_gradient(dy: Any, x: Any, slope: Any, scale: Any, shift: Any, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.affine_gradient`."""
     rows, columns, pixel = x.shape
     for r in range(rows):
         for c in range(columns):
-            d, a, o = dy[r, c], x[r, c], out[r, c]
-            for p in range(pixel):
+            d, a, o = dy[r, c], x[r, c], out[r, c]  # (P,)
+            for p in range(pixel):  # the order of additions is numpy's
                 o[p] = d[p] * slope[p] + (a[p] * scale[p] + shift[p])
 
 
@@ -145,14 +148,14 @@ def affine_gradient(dy: Any, x: Any, slope: Any, scale: Any, shift: Any, out: An
     "void(float32[:,:,::1], float32[::1], int64, int64, int64, int64, float32[:,:,::1], uint32[:,:,::1])",
 )
 def extremes(x: Any, sign: Any, height: int, width: int, down: int, across: int, out: Any, winner: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.extremes`."""
     rows, columns, pixel = out.shape
     for r in range(rows):
         for c in range(columns):
-            best, index = out[r, c], winner[r, c]
-            a = x[r * down, c * across]
+            best, index = out[r, c], winner[r, c]  # (P,)
+            a = x[r * down, c * across]  # (P,): the first pixel of the window
             for p in range(pixel):
-                best[p] = a[p] * sign[p]
+                best[p] = a[p] * sign[p]  # exact: 1 or -1; a minimum is the maximum of what is negated
                 index[p] = 0
             for k in range(1, height * width):
                 a, own = x[r * down + k // width, c * across + k % width], winner.dtype.type(k)
@@ -173,32 +176,32 @@ def extremes(x: Any, sign: Any, height: int, width: int, down: int, across: int,
 def extremes_gradient(
     dy: Any, winner: Any, x: Any, scale: Any, shift: Any, height: int, width: int, down: int, across: int, out: Any
 ) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.extremes_gradient`."""
     rows, columns, pixel = dy.shape
     for y in range(x.shape[0]):
-        r, i = y // down, y % down
+        r, i = y // down, y % down  # the row of windows, and the row in the window
         for z in range(x.shape[1]):
             c, j = z // across, z % across
-            a, o = x[y, z], out[y, z]
-            if r < rows and c < columns and i < height and j < width:
+            a, o = x[y, z], out[y, z]  # (P,)
+            if r < rows and c < columns and i < height and j < width:  # within a window
                 d, index, k = dy[r, c], winner[r, c], i * width + j
                 for p in range(pixel):
                     o[p] = (a[p] * scale[p] + shift[p]) + d[p] * np.float32(index[p] == k)
-            else:
+            else:  # between windows, or beyond the last one
                 for p in range(pixel):
                     o[p] = a[p] * scale[p] + shift[p]
 
 
 @loop("void(float32[:,:,::1], float32[:,:,::1], UniTuple(int64, 2), UniTuple(int64, 2), float32[:,:,::1])")
 def depthwise(x: Any, kernel: Any, stride: Any, dilation: Any, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.depthwise`."""
     height, width, pixel = kernel.shape
     for r in range(out.shape[0]):
         for start in range(0, pixel, _PIECE):
             n = min(_PIECE, pixel - start)
             stop = start + n
             for c in range(out.shape[1]):
-                o = out[r, c, start:stop]
+                o = out[r, c, start:stop]  # (n,): stays in registers and the L1 cache for a whole window
                 for k in range(height * width):
                     i, j = k // width, k % width
                     a = x[r * stride[0] + i * dilation[0], c * stride[1] + j * dilation[1], start:stop]
@@ -209,9 +212,9 @@ def depthwise(x: Any, kernel: Any, stride: Any, dilation: Any, out: Any) -> None
 
 @loop("void(float32[:,:,::1], float32[:,:,::1], UniTuple(int64, 2), UniTuple(int64, 2), float32[:,:,::1])")
 def depthwise_gradient(x: Any, dy: Any, stride: Any, dilation: Any, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.depthwise_gradient`."""
     height, width, pixel = out.shape
-    columns = np.empty((height, width, _PIECE), np.float32)
+    columns = np.empty((height, width, _PIECE), np.float32)  # the sums of one column of windows
     out[:] = 0
     for start in range(0, pixel, _PIECE):
         n = min(_PIECE, pixel - start)
@@ -219,14 +222,14 @@ def depthwise_gradient(x: Any, dy: Any, stride: Any, dilation: Any, out: Any) ->
         for c in range(dy.shape[1]):
             columns[:] = 0
             for r in range(dy.shape[0]):
-                d = dy[r, c, start:stop]
+                d = dy[r, c, start:stop]  # (n,)
                 for k in range(height * width):
                     i, j = k // width, k % width
                     a = x[r * stride[0] + i * dilation[0], c * stride[1] + j * dilation[1], start:stop]
                     total = columns[i, j]
                     for p in range(n):
                         total[p] += a[p] * d[p]
-            for k in range(height * width):
+            for k in range(height * width):  # a column is added when it is complete: numpy's order
                 o, total = out[k // width, k % width, start:stop], columns[k // width, k % width]
                 for p in range(n):
                     o[p] += total[p]

@@ -1,9 +1,11 @@
-"""The loops of `cnnpar.nn.loops.interface`, compiled: the same numbers, to the bit, several times as fast.
+"""Numba versions of the Winograd loops: the transforms of tiles, several times as fast as numpy, with the same bits.
 
-numba translates what is below to machine code, once on a machine: what it made is kept in files beside this one, or in
-the user's cache folder. It changes no order of operations and fuses none, as numpy does not.
+numba translates the functions below to machine code once on a machine, and keeps it in files beside this one or in the
+user's cache folder. It changes no order of operations and fuses none, as numpy does not.
 
-Loops run over as many numbers as possible side by side, and what one loop leaves to the next stays in a cache.
+A transform of 6 x 6 points is one along an axis, then one along the other; `half` is what the first leaves to the
+second, and stays in a cache. The innermost loops run over the P = N * C numbers of a pixel, or over whole rows of
+pixels, and are vectorised: inputs and results are single variables, not small arrays, so that they stay in registers.
 """
 
 from typing import Any
@@ -13,10 +15,10 @@ import numpy as np
 import cnnpar.nn.loops.winograd_formulas as winograd_formulas
 from cnnpar.compiling import forget_older, inline, loop
 
-_PIECE = 256  # numbers of a pixel whose outputs are in work at a time
-_APART = 16  # numbers between arrays that are gone through together: a cache has few places for equal addresses
+_PIECE = 256  # numbers of a pixel at a time: `half` in `outputs` is then 25 KiB, and stays in the L1 cache
+_APART = 16  # numbers between arrays read together: at a distance of a power of 2 they would share few cache sets
 
-forget_older(__file__, winograd_formulas)
+forget_older(__file__, winograd_formulas)  # numba looks at the time of this file alone
 _inputs, _input_gradients = inline(winograd_formulas.inputs), inline(winograd_formulas.input_gradients)
 _outputs2, _outputs3, _outputs4 = (
     inline(winograd_formulas.outputs2),
@@ -29,43 +31,43 @@ _gradients4 = inline(winograd_formulas.gradients4)
 
 @inline
 def _by_rows(x: Any) -> Any:
-    """An image as rows of numbers, a row of zeros, and room for six rows of values at the points of one axis."""
+    """Return an image as rows (H, W * P), a row of zeros (W * P,), and room for six rows of values at the points."""
     numbers = x.shape[1] * x.shape[2]
-    zeros, half = np.zeros(numbers, np.float32), np.empty((6, numbers + _APART), np.float32)
+    zeros, half = np.zeros(numbers, np.float32), np.empty((6, numbers + _APART), np.float32)  # half: (6, W * P or more)
     return x.reshape(x.shape[0], numbers), zeros, half
 
 
 @inline
 def _row(x: Any, row: int, zeros: Any) -> Any:
-    """A row of pixels, the numbers of all of them side by side; zeros outside of the image."""
+    """Return a row of pixels (W * P,); zeros outside of the image."""
     return x[row] if 0 <= row < x.shape[0] else zeros
 
 
 @inline
 def _pixel(row: Any, column: int, columns: int, size: int, zeros: Any) -> Any:
-    """The numbers of a pixel of such a row; zeros outside of it."""
+    """Return a pixel (P,) of a row of `columns` pixels, with P = `size`; zeros outside of it."""
     return row[column * size : column * size + size] if 0 <= column < columns else zeros
 
 
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, float32[:,::1])")
 def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.input_points`."""
     _, width, size = x.shape
     image, zeros, half = _by_rows(x)
     none = zeros[:size]
     for r in range(rows):
-        y = top + r * down
+        y = top + r * down  # the first of six rows of pixels
         a0, a1, a2 = _row(image, y, zeros), _row(image, y + 1, zeros), _row(image, y + 2, zeros)
         a3, a4, a5 = _row(image, y + 3, zeros), _row(image, y + 4, zeros), _row(image, y + 5, zeros)
         h0, h1, h2, h3, h4, h5 = half[0], half[1], half[2], half[3], half[4], half[5]
-        for p in range(width * size):
+        for p in range(width * size):  # along the height, once for all tiles of the row, although they overlap
             h0[p], h1[p], h2[p], h3[p], h4[p], h5[p] = _inputs(a0[p], a1[p], a2[p], a3[p], a4[p], a5[p])
         for c in range(columns):
-            z = left + c * across
-            start = (r * columns + c) * size
+            z = left + c * across  # the first of six columns of pixels
+            start = (r * columns + c) * size  # of this tile in each row of `out`
             stop = start + size
-            for i in range(6):
-                h = half[i]
+            for i in range(6):  # along the width, for each point of the height
+                h = half[i]  # (W * P,)
                 k0, k1 = _pixel(h, z, width, size, none), _pixel(h, z + 1, width, size, none)
                 k2, k3 = _pixel(h, z + 2, width, size, none), _pixel(h, z + 3, width, size, none)
                 k4, k5 = _pixel(h, z + 4, width, size, none), _pixel(h, z + 5, width, size, none)
@@ -79,17 +81,17 @@ def input_points(x: Any, top: int, left: int, down: int, across: int, rows: int,
 def input_gradients(
     points: Any, top: int, left: int, down: int, across: int, rows: int, columns: int, out: Any
 ) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.input_gradients`."""
     height, width, size = out.shape
-    across_all = (columns - 1) * across + 6
-    half = np.empty((across_all, 6, _PIECE + _APART), np.float32)
-    whole = np.empty((6, _PIECE + _APART), np.float32)
+    across_all = (columns - 1) * across + 6  # pixels that a row of tiles is wide
+    half = np.empty((across_all, 6, _PIECE + _APART), np.float32)  # (width, points of the height, numbers of a pixel)
+    whole = np.empty((6, _PIECE + _APART), np.float32)  # a column of six pixels
     for r in range(rows):
         y = top + r * down
         for start in range(0, size, _PIECE):
             n = min(_PIECE, size - start)
             half[:] = 0
-            for c in range(columns):
+            for c in range(columns):  # along the width; tiles overlap, so they are added, from left to right
                 first = (r * columns + c) * size + start
                 last = first + n
                 z = c * across
@@ -107,14 +109,14 @@ def input_gradients(
                         h3[p] += v3
                         h4[p] += v4
                         h5[p] += v5
-            for j in range(max(0, -left), min(across_all, width - left)):
+            for j in range(max(0, -left), min(across_all, width - left)):  # along the height, inside of the image
                 h0, h1, h2, h3, h4, h5 = half[j, 0], half[j, 1], half[j, 2], half[j, 3], half[j, 4], half[j, 5]
                 w0, w1, w2, w3, w4, w5 = whole[0], whole[1], whole[2], whole[3], whole[4], whole[5]
                 for p in range(n):
                     w0[p], w1[p], w2[p], w3[p], w4[p], w5[p] = _input_gradients(
                         h0[p], h1[p], h2[p], h3[p], h4[p], h5[p]
                     )
-                for i in range(max(0, -y), min(6, height - y)):
+                for i in range(max(0, -y), min(6, height - y)):  # rows of tiles overlap: added from top to bottom
                     o, w = out[y + i, left + j, start : start + n], whole[i]
                     for p in range(n):
                         o[p] += w[p]
@@ -122,7 +124,7 @@ def input_gradients(
 
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, float32[:,::1])")
 def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.gradient_points`."""
     _, width, size = dy.shape
     image, zeros, half = _by_rows(dy)
     none = zeros[:size]
@@ -131,7 +133,7 @@ def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, column
         a0, a1 = _row(image, y, zeros), _row(image, y + 1, zeros)
         a2, a3 = _row(image, y + 2, zeros), _row(image, y + 3, zeros)
         h0, h1, h2, h3, h4, h5 = half[0], half[1], half[2], half[3], half[4], half[5]
-        if down == 4:
+        if down == 4:  # outputs of a tile along the height; the formula is chosen outside of the loop over numbers
             for p in range(width * size):
                 h0[p], h1[p], h2[p], h3[p], h4[p], h5[p] = _gradients4(a0[p], a1[p], a2[p], a3[p])
         elif down == 3:
@@ -145,7 +147,7 @@ def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, column
             start = (r * columns + c) * size
             stop = start + size
             for i in range(6):
-                h = half[i]
+                h = half[i]  # (W * P,)
                 k0, k1 = _pixel(h, z, width, size, none), _pixel(h, z + 1, width, size, none)
                 k2, k3 = _pixel(h, z + 2, width, size, none), _pixel(h, z + 3, width, size, none)
                 b0, b1, b2 = out[6 * i, start:stop], out[6 * i + 1, start:stop], out[6 * i + 2, start:stop]
@@ -163,13 +165,13 @@ def gradient_points(dy: Any, top: int, down: int, across: int, rows: int, column
 
 @loop("void(float32[:,::1], float32[::1], int64, int64, int64, int64, int64, float32[:,:,::1])")
 def outputs(products: Any, bias: Any, top: int, down: int, across: int, rows: int, columns: int, out: Any) -> None:
-    """See `loops.Loops`."""
+    """Implement `Loops.outputs`."""
     pixel = out.shape[2]
-    half = np.empty((4, 6, _PIECE + _APART), np.float32)
-    nowhere = np.empty((4, _PIECE), np.float32)
+    half = np.empty((4, 6, _PIECE + _APART), np.float32)  # (rows of outputs, points of the width, numbers)
+    nowhere = np.empty((4, _PIECE), np.float32)  # takes the outputs beyond the right edge, so that no loop has a branch
     for r in range(rows):
         y = top + r * down
-        height = min(down, out.shape[0] - y)
+        height = min(down, out.shape[0] - y)  # rows of outputs inside of the image
         for c in range(columns):
             z = c * across
             width = min(across, out.shape[1] - z)
@@ -178,7 +180,7 @@ def outputs(products: Any, bias: Any, top: int, down: int, across: int, rows: in
                 stop = start + n
                 first = (r * columns + c) * pixel + start
                 last = first + n
-                for j in range(6):
+                for j in range(6):  # along the height, for each point of the width: points i * 6 + j
                     a0, a1, a2 = products[j, first:last], products[6 + j, first:last], products[12 + j, first:last]
                     a3, a4, a5 = (
                         products[18 + j, first:last],
@@ -195,8 +197,8 @@ def outputs(products: Any, bias: Any, top: int, down: int, across: int, rows: in
                     else:
                         for p in range(n):
                             h0[p], h1[p] = _outputs2(a0[p], a1[p], a2[p], a3[p], a4[p], a5[p])
-                b = bias[start:stop]
-                for i in range(height):
+                b = bias[start:stop]  # (n,)
+                for i in range(height):  # along the width
                     h0, h1, h2, h3, h4, h5 = half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5]
                     o0 = out[y + i, z, start:stop]
                     o1 = out[y + i, z + 1, start:stop] if width > 1 else nowhere[1, :n]

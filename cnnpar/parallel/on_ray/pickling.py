@@ -16,6 +16,7 @@ import msgspec
 from ray import cloudpickle
 
 from cnnpar.errors import InputError
+from cnnpar.nn.user_layers import is_users
 from cnnpar.parallel.work import Work
 
 _StructMeta: Any = type(msgspec.Struct)
@@ -54,7 +55,7 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray has no ty
 
     def reducer_override(self, obj: Any) -> Any:
         """How the pickler takes apart an object that is no plain number, text or container."""
-        if not isinstance(obj, _StructMeta) or obj.__module__.partition(".")[0] in ("cnnpar", "msgspec"):
+        if not isinstance(obj, _StructMeta) or not is_users(obj):
             return super().reducer_override(obj)
         self._send_functions_of(obj.__module__)
         fields = [(f.name, f.default, f.default_factory) for f in msgspec.structs.fields(obj)]
