@@ -84,6 +84,11 @@ def decides_bits(file: str) -> bool:
     return within(_DECIDES) and not within(_CANNOT)
 
 
+def is_users(cls: type) -> bool:
+    """Tell whether a user's module defines a struct class: its source is no part of cnnpar's code digest."""
+    return cls.__module__.partition(".")[0] not in ("cnnpar", "msgspec")
+
+
 def code_digest(package: Path) -> str:
     """Digest the source files of a package that decide bits: one may have been changed, and the version not."""
     digest = hashlib.sha256()

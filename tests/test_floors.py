@@ -22,7 +22,7 @@ COLUMN = (
     {"fingerprint", "rng", "compiling", "errors", "text", "version"},
 )
 GROUND = len(COLUMN) - 1  # its files may import each other
-SEEN_BY_THE_ENGINE = {"cnnpar.nn.shapes", "cnnpar.nn.sums", "cnnpar.nn.user_layers", "cnnpar.data.dataset"}
+SEEN_BY_THE_ENGINE = {"cnnpar.nn.shapes", "cnnpar.nn.sums", "cnnpar.data.dataset"}
 MOST_FILES_AT_THE_ROOT = 12
 MOST_LINES = {"a file": 300, "a function": 60}
 MOST_PARAMETERS_OF_THE_LOOP = 7

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnpar.errors import RunError
+from cnnpar.fingerprint import is_users
 from cnnpar.nn.fusion import fused
 from cnnpar.nn.layers.base import Buffer, Layer, Parameter
 from cnnpar.nn.loops.interface import Loops
 from cnnpar.nn.shapes import Array, Shape
-from cnnpar.nn.user_layers import is_users
 from cnnpar.nn.workspace import Arena, Scratch, Workspace
 
 Generators = Callable[[int], np.random.Generator]

@@ -9,15 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from cnnpar.fingerprint import is_users
 from cnnpar.nn.layers.base import Layer
 
 _PLAIN = (bool, int, float, str, bytes, tuple)
 _CONSTANT = (*_PLAIN, list, dict, set, frozenset, np.ndarray)  # repr shows only the ends of large arrays in these
-
-
-def is_users(cls: type) -> bool:
-    """Tell whether a user's module defines a struct class, rather than cnnpar or msgspec."""
-    return cls.__module__.partition(".")[0] not in ("cnnpar", "msgspec")
 
 
 def user_layer_digests(layers: Iterable[Layer]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import msgspec
 from ray import cloudpickle
 
 from cnnpar.errors import InputError
-from cnnpar.nn.user_layers import is_users
+from cnnpar.fingerprint import is_users
 from cnnpar.parallel.work import Work
 
 _StructMeta: Any = type(msgspec.Struct)
