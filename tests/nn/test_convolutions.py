@@ -18,7 +18,7 @@ TAPS = st.integers(3, 5)
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> dict[str, Any]:
-    """Draws sizes of convolutions: whole and partial tiles, windows beyond the image on any side, sizes of 1."""
+    """Draw sizes of convolutions: whole and partial tiles, windows beyond the image on any side, sizes of 1."""
     sizes, few = st.integers(1, 11), st.integers(1, 4)
     starts = st.integers(-5, 4)
     return {
@@ -36,7 +36,7 @@ def random(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Array:
 def both_ways(
     shape: tuple[int, ...], kernel: tuple[int, ...], start: Any, count: Any, dtype: Any = np.float64
 ) -> list[tuple[Array, Array]]:
-    """Returns (outputs, kernel's gradient) by Winograd and by im2col, the second pass in memory that held NaN."""
+    """Return (outputs, kernel's gradient) by Winograd and by im2col, the second pass in memory that held NaN."""
     x, weights = random(*shape, dtype=dtype), random(*kernel[:2], shape[3], kernel[2], seed=1, dtype=dtype)
     dy, bias = random(*count, shape[2], kernel[2], seed=2, dtype=dtype), random(kernel[2], seed=3, dtype=dtype)
     results = []

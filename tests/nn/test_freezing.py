@@ -67,7 +67,7 @@ def batch(dtype: type = np.float32, samples: int = 6) -> tuple[Array, Any]:
 
 
 def started(network: Network) -> Array:
-    """Returns a vector of weights and running statistics that all differ from their initial values."""
+    """Return a vector of weights and running statistics that all differ from their initial values."""
     vector = network.init(3)
     vector += np.random.default_rng(1).uniform(0.05, 0.3, len(vector)).astype(vector.dtype)
     return vector

@@ -114,7 +114,7 @@ def make(kind: str, **table: Any) -> Layer:
 
 
 def batch(shape: tuple[int, ...], samples: int, dtype: Any = np.float64, seed: int = 0) -> Array:
-    """Returns random numbers in the layout that layers pass on: (H, W, N, C) or (N, features)."""
+    """Return random numbers in the layout that layers pass on: (H, W, N, C) or (N, features)."""
     full = (*shape[:2], samples, shape[2]) if len(shape) == 3 else (samples, *shape)
     return np.random.default_rng(seed).standard_normal(full).astype(dtype)
 
@@ -148,7 +148,7 @@ class Bench:
 
 
 def difference(bench: Bench, x: Array, variable: Array, dy: Array) -> Array:
-    """Returns central differences of sum(forward(x) * dy) by `variable`, which is changed in place and restored."""
+    """Return central differences of sum(forward(x) * dy) by `variable`, which is changed in place and restored."""
     result, step = np.empty_like(variable), 1e-6
     for index in np.ndindex(variable.shape):
         value = variable[index]
@@ -230,7 +230,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Layer, tuple[int, int, int]]:
 
 
 def padded(layer: Any, x: Array) -> Array:
-    """Returns x (H, W, N, C) with zeros around, as `padding` is defined."""
+    """Return x (H, W, N, C) with zeros around, as `padding` is defined."""
     around = []
     for axis in range(2):
         window, stride = layer.dilation[axis] * (layer.kernel[axis] - 1) + 1, layer.stride[axis]
@@ -244,7 +244,7 @@ def padded(layer: Any, x: Array) -> Array:
 
 
 def dilated(layer: Any, weight: Array) -> Array:
-    """Returns the kernel with `dilation - 1` zeros between its elements."""
+    """Return the kernel with `dilation - 1` zeros between its elements."""
     (rows, columns), (height, width) = layer.dilation, weight.shape[:2]
     wide = np.zeros((rows * (height - 1) + 1, columns * (width - 1) + 1, *weight.shape[2:]))
     wide[::rows, ::columns] = weight

@@ -30,7 +30,7 @@ MARGINS = st.integers(2, 4)
 
 
 def random(*shape: int, seed: int = 0) -> Array:
-    """Returns float32 numbers of all magnitudes, about a tenth of them zeros of either sign."""
+    """Return float32 numbers of all magnitudes, about a tenth of them zeros of either sign."""
     generator = np.random.default_rng(seed)
     numbers = generator.standard_normal(shape) * 10.0 ** generator.integers(-42, 20, shape)
     zeros = generator.random(shape) < 0.1
@@ -42,7 +42,7 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def filled(*shape: int) -> tuple[Array, Array]:
-    """Returns two arrays full of 7, so that elements that a loop does not write can be told."""
+    """Return two arrays full of 7, so that elements that a loop does not write can be told."""
     return np.full(shape, 7, np.float32), np.full(shape, 7, np.float32)
 
 
@@ -62,7 +62,7 @@ def test_compiled_winograd_inputs_have_the_bits_of_numpy(
 def test_compiled_winograd_outputs_have_the_bits_of_numpy(
     shape: tuple[int, ...], down: int, across: int, first: int
 ) -> None:
-    """Takes some rows of tiles, which cover the rest of the image and reach beyond it."""
+    """Take some rows of tiles, which cover the rest of the image and reach beyond it."""
     top = min(first * down, (shape[0] - 1) // down * down)
     count = -(-(shape[0] - top) // down), -(-shape[1] // across)
     points = 36, count[0] * count[1] * shape[2] + 5

@@ -32,7 +32,7 @@ def logits(samples: int, classes: int, scale: float = 1.0) -> Matrix:
 
 
 def shares(samples: int, classes: int) -> Matrix:
-    """Returns soft targets (samples, classes), in which every class has a share."""
+    """Return soft targets (samples, classes), in which every class has a share."""
     return np.random.default_rng(1).dirichlet(np.ones(classes), samples)
 
 

@@ -32,7 +32,7 @@ HEAD: list[dict[str, Any]] = [{"type": "flatten"}, {"type": "dense", "units": 5}
 
 @pytest.fixture(autouse=True)
 def restored_registry() -> Iterator[None]:
-    """Restores the registry of layers after each test."""
+    """Restore the registry of layers after each test."""
     with patch.dict(LAYERS):
         yield
 

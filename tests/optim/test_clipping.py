@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize("limits", LIMITS, ids=["value", "norm", "both"])
 
 
 def settings(limits: dict[str, float]) -> Config:
-    """Returns the settings of `made_run` with these limits, and with batch normalisation, which has buffers."""
+    """Return the settings of `made_run` with these limits, and with batch normalisation, which has buffers."""
     return resolve(
         {
             "model": {"layers": [LAYERS[0], {"type": "batchnorm2d"}, *LAYERS[1:]]},

@@ -21,7 +21,7 @@ STEPS = 20
 
 
 def parts(vector: Vector) -> Iterator[Vector]:
-    """Yields the arrays of a vector as views of SHAPES."""
+    """Yield the arrays of a vector as views of SHAPES."""
     for shape, part in zip(SHAPES, np.split(vector, [72, 76, 176, 181]), strict=True):
         yield part.reshape(shape)
 
@@ -32,7 +32,7 @@ def problem() -> tuple[Vector, list[Vector]]:
 
 
 def run(rule: Optimizer, factor: float = 1.0, dtype: type[np.floating] = np.float64, count: int = 1) -> list[Vector]:
-    """Returns the parameters before the first and after each step, with gradients times `factor`."""
+    """Return the parameters before the first and after each step, with gradients times `factor`."""
     start, gradients = problem()
     parameters = start.astype(dtype)
     state = {name: vector.astype(dtype) for name, vector in init(rule, SIZE).items()}
@@ -99,7 +99,7 @@ def test_scaled_gradients_leave_lamb_unchanged_without_epsilon(factor: float) ->
 
 
 def lengths(before: Vector, after: Vector) -> list[float]:
-    """Returns for each array of weights the norm of its change over its own norm."""
+    """Return for each array of weights the norm of its change over its own norm."""
     pairs = zip(parts(before), parts(after), strict=True)
     return [float(np.linalg.norm((b - a).ravel()) / np.linalg.norm(b.ravel())) for b, a in pairs if b.ndim > 1]
 

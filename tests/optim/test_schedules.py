@@ -35,7 +35,7 @@ def rates(schedule: Schedule, steps_per_epoch: int, total_steps: int) -> list[fl
 
 
 def of_torch(make: Callable[[Any, Any], Any], total_steps: int) -> list[float]:
-    """Returns the learning rates of PyTorch's optimizer by step; `make` takes lr_scheduler and the optimizer."""
+    """Return the learning rates of PyTorch's optimizer by step; `make` takes lr_scheduler and the optimizer."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=BASE)
     seen = []
@@ -111,7 +111,7 @@ def test_learning_rate_is_positive_between_its_ends(schedule: Schedule, sizes: t
 
 
 def reaches_final(schedule: Cosine | OneCycle, epochs: int, total_steps: int) -> bool:
-    """Returns whether the schedule comes down to `final` within the run, which is not all warm-up."""
+    """Return whether the schedule comes down to `final` within the run, which is not all warm-up."""
     return schedule.warmup_epochs < epochs if isinstance(schedule, Cosine) else total_steps > 1
 
 
@@ -170,7 +170,7 @@ def test_one_cycle_changes_by_small_steps(warmup: float, start: float, final: fl
 
 
 def assert_no_jump(seen: list[float], shortest: float) -> None:
-    """Asserts a slope of at most pi / 2 times that of a line over `shortest` steps, as half a cosine has."""
+    """Assert a slope of at most pi / 2 times that of a line over `shortest` steps, as half a cosine has."""
     largest = max(abs(after - before) for before, after in pairwise(seen))
     assert largest <= math.pi / 2 * BASE / shortest * (1 + 1e-9)
 

@@ -40,17 +40,17 @@ SIZE = 37
 
 
 def rates() -> list[float]:
-    """Returns learning rates that change at each step, up and down."""
+    """Return learning rates that change at each step, up and down."""
     return [0.02 * (1 + np.sin(step)) for step in range(STEPS)]
 
 
 def shapes(size: int) -> list[tuple[int, ...]]:
-    """Returns the shapes of a weight matrix and a bias with `size` elements in all."""
+    """Return the shapes of a weight matrix and a bias with `size` elements in all."""
     return [(2, size // 3), (size - 2 * (size // 3),)]
 
 
 def problem(size: int, dtype: type[np.floating]) -> tuple[Vector, list[Vector]]:
-    """Returns parameters, and a gradient for each step, of several magnitudes with some exact zeros."""
+    """Return parameters, and a gradient for each step, of several magnitudes with some exact zeros."""
     rng = np.random.default_rng(1)
     scale = 10.0 ** rng.integers(-4, 3, size)
     gradients = [rng.normal(size=size) * scale * (rng.random(size) > 0.2) for _ in range(STEPS)]
@@ -70,7 +70,7 @@ def run(rule: Optimizer, dtype: type[np.floating], size: int = SIZE) -> tuple[Ve
 
 
 def of_torch(optimizers: Any, rule: Optimizer, parameter: Any) -> Any:
-    """Returns PyTorch's optimizer with the settings of `rule`; the learning rate is set at each step."""
+    """Return PyTorch's optimizer with the settings of `rule`; the learning rate is set at each step."""
     common = {"params": [parameter], "lr": 1.0, "weight_decay": rule.weight_decay}
     match rule:
         case SGD():
