@@ -21,7 +21,7 @@ def network(name: str, shape: tuple[int, int, int], dtype: Any = np.float32) -> 
     return Network.from_tables(preset_layers(name), shape, 10, dtype)
 
 
-def test_presets_are_the_five_documented_networks() -> None:
+def test_presets_are_lenet_mobilenet_resnets_and_vgg() -> None:
     assert PRESETS == ("lenet5", "mobilenet-small", "resnet20", "resnet8", "vgg-small")
 
 

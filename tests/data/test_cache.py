@@ -72,7 +72,7 @@ def test_second_read_decodes_no_sample(
     assert entry.stat().st_mode & 0o777 == 0o600
 
 
-def test_source_that_changes_while_read_is_not_mistaken_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_changed_during_a_read_never_gives_stale_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read(write_fixed_size_csv(tmp_path / "a.csv", 2))  # of the same size, so that the next one is looked for
     path = write_fixed_size_csv(tmp_path / "a.csv", 0)
     feed = cache._feed

@@ -56,7 +56,7 @@ def test_damaged_files_load_or_give_an_error_of_one_line(tmp_path: Path, seed: i
 
 
 def test_absurd_headers_allocate_nothing(tmp_path: Path) -> None:
-    """A process with at most 4 GB of memory tells of the file, and does not run out of memory."""
+    """A process limited to 4 GB of memory gives the error of the file and does not run out of memory."""
     (tmp_path / "a-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, *[2**31] * 3) + bytes(100))
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
         for name in ("x.npy", "y.npy"):

@@ -120,7 +120,7 @@ def test_fault_of_an_idx_file_is_named(tmp_path: Path, fault: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_idx_file_with_an_unusual_name_is_told_the_usual_ones(tmp_path: Path) -> None:
+def test_error_of_an_unusual_idx_name_gives_the_usual_names(tmp_path: Path) -> None:
     (tmp_path / "pictures.idx").write_bytes(IDX_IMAGES)
     assert "name them *images-idx3* and *labels-idx1*" in load_error(tmp_path / "pictures.idx")
 

@@ -84,7 +84,7 @@ FORMULAS: dict[int, tuple[Any, Any]] = {  # by the pixels of the kernel
 
 
 @pytest.mark.parametrize("taps", FORMULAS)
-def test_winograd_of_one_axis_is_exact_correlation(taps: int) -> None:
+def test_winograd_of_one_axis_agrees_with_numpy_correlate(taps: int) -> None:
     outputs, gradients = FORMULAS[taps]
     values = winograd.kernel_values(taps, np.dtype(np.float64))
     pixels, kernel = random(6), random(taps, seed=1)

@@ -195,7 +195,7 @@ def test_output_has_the_dtype_and_shape_that_the_layer_declares(
 
 
 @pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
-def test_passes_keep_their_input_and_forget_the_pass_before(
+def test_passes_change_no_input_and_ignore_earlier_passes(
     kind: str, table: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
     used, fresh = Bench(make(kind, **table), shape), Bench(make(kind, **table), shape)
@@ -457,7 +457,7 @@ def test_dropout_mask_depends_on_its_generator_only() -> None:
     assert (masks[0] != masks[2]).any()
 
 
-def test_activations_of_zero_infinity_and_nan_are_their_limits() -> None:
+def test_activations_at_zero_infinity_and_nan_have_known_values() -> None:
     x = np.array([[-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan]], np.float32)
     with np.errstate(all="ignore"):
         results = {

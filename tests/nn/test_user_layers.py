@@ -262,7 +262,7 @@ def test_layer_without_source_has_the_digest_of_its_bytecode() -> None:
     assert digest(body.format(number=2)) == digest("\n\n\n" + body.format(number=2)) != digest(body.format(number=3))
 
 
-def test_built_in_layers_have_no_digest_unpicklable_are_refused() -> None:
+def test_only_user_layers_have_digests_and_must_be_picklable() -> None:
     pytest.importorskip("ray")
     import threading
 

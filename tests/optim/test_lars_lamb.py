@@ -136,7 +136,7 @@ def test_trust_ratio_is_finite_in_float32_and_1_for_zero_norms() -> None:
 
 
 @given(size=st.integers(0, 20_000), offset=st.integers(0, 17), seed=st.integers(0, 2**32))
-def test_norm_is_exact_and_independent_of_memory_alignment(size: int, offset: int, seed: int) -> None:
+def test_norm_is_accurate_and_independent_of_memory_alignment(size: int, offset: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal(size, np.float32)
     elsewhere = np.zeros(size + offset, np.float32)[offset:]
     elsewhere[:] = values

@@ -240,7 +240,7 @@ def test_update_of_an_empty_vector_is_accepted(rule: Optimizer) -> None:
     update(rule, init(rule, 0), np.zeros(0, np.float32), np.zeros(0, np.float32), 1, 0.1, 0, shapes(0))
 
 
-def test_first_adam_step_has_the_length_of_the_learning_rate() -> None:
+def test_first_adam_step_is_the_rate_against_the_gradients_sign() -> None:
     gradient = np.array([1e-6, -1e-3, 1.0, -1e6])
     parameters = np.zeros(4)
     update(Adam(epsilon=1e-30), start(Adam(), 4, np.float64), parameters, gradient.copy(), 1, 0.01, 0, [(4,)])
