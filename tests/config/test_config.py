@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused and in which words, and that nothing is lost on the way to a file."""
+"""Settings: values that are accepted, errors of those that are not, and exact round trips through TOML."""
 
 import tomllib
 from pathlib import Path
@@ -17,23 +17,24 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.toml"
 
 
 def refusal(tables: dict[str, Any], *assignments: str) -> str:
+    """Return the error of resolving these settings, after checking that it is one line."""
     with pytest.raises(InputError) as caught:
         resolve(tables, assignments, "run.toml")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_no_settings_at_all_are_the_defaults_on_the_digits() -> None:
+def test_empty_settings_are_the_defaults_on_the_digits() -> None:
     assert resolve({}) == Config()
     assert Config().data.name == "digits"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_of_the_repository_is_accepted(path: Path) -> None:
+def test_every_file_in_configs_is_accepted(path: Path) -> None:
     resolve(read_toml(path), source=str(path))
 
 
-def test_the_digits_configuration_spells_out_the_defaults() -> None:
+def test_digits_configuration_spells_out_the_defaults() -> None:
     path = Path(__file__).resolve().parents[2] / "configs" / "digits.toml"
     if not path.exists():
         pytest.skip("not written yet")
@@ -62,7 +63,9 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 
 @given(optimizers, schedules, texts, st.integers(0, 2**53))
-def test_toml_keeps_every_setting(optimizer: dict[str, Any], schedule: dict[str, Any], path: str, seed: int) -> None:
+def test_settings_survive_toml_exactly(
+    optimizer: dict[str, Any], schedule: dict[str, Any], path: str, seed: int
+) -> None:
     wanted = resolve({"optimizer": optimizer, "schedule": schedule, "data": {"train": path}, "train": {"seed": seed}})
     assert resolve(tomllib.loads(to_toml(wanted))) == wanted
     assert resolve(to_tables(wanted)) == wanted
@@ -98,7 +101,7 @@ def test_toml_keeps_every_setting(optimizer: dict[str, Any], schedule: dict[str,
         ({"checkpoint": {"arrays": "hex"}}, "$.checkpoint.arrays", "base64, decimal"),
     ],
 )
-def test_what_is_unknown_is_refused_with_its_place_and_what_is_known(
+def test_unknown_names_are_refused_with_place_and_allowed_names(
     tables: dict[str, Any], place: str, allowed: str
 ) -> None:
     text = refusal(tables)
@@ -175,12 +178,12 @@ def test_workers_are_a_number_or_a_range(engine: dict[str, Any], fewest: int, mo
 @pytest.mark.parametrize(
     "workers", [-1, 4097, 2.5, True, "", "2", "2:", ":8", "2:8:9", "0:8", "-2:8", "2:80000", "many"]
 )
-def test_what_workers_cannot_be_is_told_with_what_they_can(workers: object) -> None:
+def test_wrong_workers_are_refused_with_the_allowed_forms(workers: object) -> None:
     text = refusal({"engine": {"workers": workers}})
     assert text == "run.toml: expected a number from 0 to 4096, or LOW:HIGH, such as 2:8 - at `$.engine.workers`"
 
 
-def test_the_option_that_a_refusal_is_about_is_named_and_no_other() -> None:
+def test_error_names_the_option_or_file_at_fault() -> None:
     def source(tables: dict[str, Any], *assignments: str) -> str:
         with pytest.raises(InputError) as caught:
             resolve(tables, assignments, "run.toml", options)
@@ -199,7 +202,7 @@ def test_the_option_that_a_refusal_is_about_is_named_and_no_other() -> None:
     assert source({}) == "--min-workers 3"
 
 
-def test_an_assignment_is_read_as_the_toml_value_that_it_looks_like() -> None:
+def test_assignment_is_read_as_a_toml_value_or_as_text() -> None:
     chosen = resolve(
         {},
         [
@@ -216,20 +219,20 @@ def test_an_assignment_is_read_as_the_toml_value_that_it_looks_like() -> None:
     assert [layer["type"] for layer in chosen.model.layers] == ["flatten", "dense"]
 
 
-def test_an_assignment_wins_over_the_file_and_leaves_its_other_settings() -> None:
+def test_assignment_overrides_one_setting_of_the_file() -> None:
     chosen = resolve({"train": {"epochs": 3, "seed": 4}}, ["train.epochs=5"])
     assert (chosen.train.epochs, chosen.train.seed) == (5, 4)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_another_optimizer_drops_the_settings_of_the_one_before(order: int) -> None:
+def test_another_optimizer_drops_the_previous_ones_settings(order: int) -> None:
     assignments = ["optimizer.beta1=0.5", "optimizer.type=adam"][::order]
     chosen = resolve({"optimizer": {"type": "sgd", "momentum": 0.5}}, assignments)
     assert chosen.optimizer == Adam(beta1=0.5)
 
 
 @pytest.mark.parametrize("tables", [{}, {"type": "sgd"}])
-def test_naming_the_optimizer_that_is_in_force_anyway_keeps_its_settings(tables: dict[str, Any]) -> None:
+def test_naming_the_same_optimizer_keeps_its_settings(tables: dict[str, Any]) -> None:
     chosen = resolve({"optimizer": {**tables, "momentum": 0.5}}, ["optimizer.type=sgd"])
     assert chosen.optimizer == SGD(momentum=0.5)
 
@@ -237,11 +240,11 @@ def test_naming_the_optimizer_that_is_in_force_anyway_keeps_its_settings(tables:
 @pytest.mark.parametrize(
     "assignment", ["", "train", "train.epochs", "train=5", "train.=5", ".epochs=5", "a.b=1", "train.a.b=1", "=", "."]
 )
-def test_a_malformed_assignment_is_quoted_and_explained(assignment: str) -> None:
+def test_malformed_assignment_is_quoted_in_the_error(assignment: str) -> None:
     assert f"--set {assignment}: " in refusal({}, assignment)
 
 
-def test_an_assignment_into_what_is_no_table_is_refused() -> None:
+def test_assignment_into_a_value_that_is_no_table_is_refused() -> None:
     assert "train" in refusal({"train": 5}, "train.epochs=3")
 
 
@@ -254,7 +257,7 @@ def test_an_assignment_into_what_is_no_table_is_refused() -> None:
         (b"a = " + b"[" * 100_000, "not a TOML file"),
     ],
 )
-def test_a_file_that_is_no_toml_is_refused_with_the_line(tmp_path: Path, content: bytes, what: str) -> None:
+def test_malformed_toml_file_is_refused(tmp_path: Path, content: bytes, what: str) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(content)
     with pytest.raises(InputError, match=what) as caught:
@@ -262,18 +265,18 @@ def test_a_file_that_is_no_toml_is_refused_with_the_line(tmp_path: Path, content
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.toml"):
         with pytest.raises(InputError, match=f"^{path}: cannot read"):
             read_toml(path)
 
 
-def test_settings_cannot_be_changed_afterwards() -> None:
+def test_resolved_settings_are_immutable() -> None:
     with pytest.raises(AttributeError):
         Config().train.epochs = 3  # type: ignore[misc]
 
 
-def test_a_number_without_end_is_refused_like_any_other_nonsense(tmp_path: Path) -> None:
+def test_number_of_5000_digits_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "long.toml"
     file.write_text(f"[train]\nseed = {'9' * 5000}\n")
     with pytest.raises(InputError, match=r"long\.toml: not a TOML file"):
@@ -281,5 +284,5 @@ def test_a_number_without_end_is_refused_like_any_other_nonsense(tmp_path: Path)
     assert "train.seed" in refusal({}, f"train.seed={'9' * 5000}")
 
 
-def test_a_decay_does_not_grow() -> None:
+def test_step_decay_factor_above_1_is_refused() -> None:
     assert "schedule.factor" in refusal({"schedule": {"type": "step", "factor": 1.5}})

@@ -1,4 +1,4 @@
-"""Presets: the networks that papers describe, as PyTorch computes them, and how a run gets them by name."""
+"""Presets: networks of papers, checked against PyTorch, and their use by name in settings and runs."""
 
 from pathlib import Path
 from typing import Any
@@ -21,32 +21,32 @@ def network(name: str, shape: tuple[int, int, int], dtype: Any = np.float32) -> 
     return Network.from_tables(preset_layers(name), shape, 10, dtype)
 
 
-def test_there_is_a_preset_of_each_kind() -> None:
+def test_presets_are_lenet_mobilenet_resnets_and_vgg() -> None:
     assert PRESETS == ("lenet5", "mobilenet-small", "resnet20", "resnet8", "vgg-small")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_fits_the_usual_images(name: str, shape: tuple[int, int, int]) -> None:
+def test_every_preset_accepts_mnist_and_cifar_image_sizes(name: str, shape: tuple[int, int, int]) -> None:
     assert network(name, shape).classes == 10
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_number_of_parameters_is_the_one_that_the_file_says(name: str) -> None:
+def test_preset_file_states_its_number_of_parameters(name: str) -> None:
     shape = (28, 28, 1) if name == "lenet5" else (32, 32, 3)
     text = (Path(__file__).parents[2] / "cnnpar" / "config" / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     said = f"{network(name, shape).layout.trained:,} parameters for images of {' x '.join(map(str, shape))}"
     assert said in text
 
 
-def test_a_preset_becomes_its_layers_in_the_settings() -> None:
+def test_preset_is_replaced_by_its_layers_in_the_settings() -> None:
     chosen = resolve({"model": {"preset": "lenet5"}})
     assert list(chosen.model.layers) == preset_layers("lenet5")
     assert resolve(to_tables(chosen)) == chosen
     assert "preset" not in to_tables(chosen)["model"]
 
 
-def test_an_assigned_network_replaces_the_one_of_the_file_whichever_way_it_is_said() -> None:
+def test_assigned_preset_or_layers_replace_those_of_the_file() -> None:
     layers = [{"type": "flatten"}, {"type": "dense"}]
     assert len(resolve({"model": {"layers": layers}}, ["model.preset=lenet5"]).model.layers) == 12
     assert len(resolve({"model": {"preset": "resnet20"}}, ["model.preset=lenet5"]).model.layers) == 12
@@ -54,9 +54,7 @@ def test_an_assigned_network_replaces_the_one_of_the_file_whichever_way_it_is_sa
     assert list(resolve({"model": {"preset": "lenet5"}}, [assigned]).model.layers) == layers
 
 
-def test_files_of_a_run_know_only_layers_and_it_goes_on_with_the_preset_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_files_hold_layers_and_resume_accepts_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_csv(Path("train.csv"))
     options = ["--run-dir", "r", "--workers", 0, "--quiet", "--set", "model.preset=resnet8"]
@@ -79,7 +77,7 @@ def test_files_of_a_run_know_only_layers_and_it_goes_on_with_the_preset_too(
         ({"presets": "lenet5"}, [], ["run.toml: ", "`presets`", "allowed: layers, preset"]),
     ],
 )
-def test_what_is_no_preset_is_refused_with_what_there_is(
+def test_wrong_preset_is_refused_with_place_and_reason(
     tables: dict[str, Any], assignments: list[str], words: list[str]
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -89,7 +87,7 @@ def test_what_is_no_preset_is_refused_with_what_there_is(
 
 
 def twins() -> dict[str, Any]:
-    """The same networks in PyTorch, written from the papers and not from the files."""
+    """Return by name the same networks in PyTorch, written from the papers and not from the preset files."""
     torch: Any = pytest.importorskip("torch")
     nn = torch.nn
 
@@ -143,7 +141,7 @@ def twins() -> dict[str, Any]:
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_has_the_parameters_of_its_twin_in_torch(name: str) -> None:
+def test_preset_has_as_many_parameters_as_its_twin_in_pytorch(name: str) -> None:
     torch: Any = pytest.importorskip("torch")
     twin = twins()[name]
     twin(torch.zeros(2, 3, 32, 32))
@@ -152,7 +150,7 @@ def test_a_preset_has_the_parameters_of_its_twin_in_torch(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet-small"])
-def test_loss_and_every_gradient_of_a_preset_are_those_of_torch(name: str) -> None:
+def test_loss_and_gradients_of_presets_agree_with_pytorch(name: str) -> None:
     torch: Any = pytest.importorskip("torch")
     ours, twin = network(name, (12, 12, 3), np.float64), twins()[name].double()
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Augmentation as a pure function of (seed, epoch, index); what each variation does is tested in files of their own."""
+"""Augmentation as a pure function of (seed, epoch, index); each of its transforms has a test file of its own."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,7 @@ def samples(count: int, height: int = 6, width: int = 5, channels: int = 3) -> t
 
 
 def only(*names: str) -> Augment:
-    """Those ways of variation, and no others."""
+    """Return the settings of EVERYTHING for these augmentations, with all others off."""
     return Augment(**{name: getattr(EVERYTHING, name) for name in names}, elastic_sigma=2)
 
 
@@ -64,7 +64,7 @@ def test_ratio_4_shows_each_image_and_its_four_one_pixel_shifts() -> None:
     assert shown == expected
 
 
-def test_without_augmentation_samples_come_as_they_are() -> None:
+def test_samples_are_unchanged_without_augmentation() -> None:
     images, labels = samples(9)
     indices = np.array([8, 0, 3, 3])
     augmenter = Augmenter(Augment(), Train(seed=1), mean=MEAN)
@@ -76,7 +76,7 @@ def test_without_augmentation_samples_come_as_they_are() -> None:
 
 @pytest.mark.parametrize("ratio", [1, 4])
 @pytest.mark.parametrize("shift", [0, 2, 100])
-def test_how_indices_are_grouped_leaves_each_sample_unchanged(ratio: Literal[1, 4], shift: int) -> None:
+def test_grouping_of_indices_leaves_each_sample_unchanged(ratio: Literal[1, 4], shift: int) -> None:
     images, labels = samples(11)
     augmenter = Augmenter(Augment(ratio=ratio, shift=shift), Train(seed=5), mean=MEAN)
     everything = np.random.default_rng(0).permutation(augmenter.epoch_size(11))
@@ -88,7 +88,7 @@ def test_how_indices_are_grouped_leaves_each_sample_unchanged(ratio: Literal[1, 
     assert whole.dtype == np.uint8
 
 
-def test_the_data_set_is_left_as_it_was() -> None:
+def test_augmentation_writes_to_fresh_arrays_only() -> None:
     images, labels = samples(5)
     images.flags.writeable = labels.flags.writeable = False  # as workers see them in shared memory
     for augment in (Augment(), Augment(ratio=4, shift=1), *map(only, WAYS)):
@@ -109,7 +109,7 @@ def test_random_shifts_add_to_the_shifts_of_the_ratio() -> None:
 
 
 @given(st.sets(st.sampled_from(WAYS)), st.lists(st.integers(0, 54), min_size=1, max_size=20), st.integers(1, 19))
-def test_a_sample_does_not_depend_on_its_company(names: set[str], indices: list[int], cut: int) -> None:
+def test_sample_does_not_depend_on_the_others_in_its_batch(names: set[str], indices: list[int], cut: int) -> None:
     images, labels = samples(11)
     augmenter = Augmenter(msgspec.structs.replace(only(*names), ratio=4), Train(seed=5), mean=MEAN)
     whole, labelled = augmenter.take(images, labels, np.array(indices), epoch=2)
@@ -121,7 +121,7 @@ def test_a_sample_does_not_depend_on_its_company(names: set[str], indices: list[
 
 
 @pytest.mark.parametrize("name", sorted({*WAYS} - {"mixup"}))
-def test_each_way_is_drawn_for_each_seed_epoch_and_sample(name: str) -> None:
+def test_each_augmentation_differs_by_seed_epoch_and_sample(name: str) -> None:
     images, labels = samples(1)
     images, labels = np.repeat(images, 20, axis=0), np.repeat(labels, 20)
     indices = np.arange(20)
@@ -133,8 +133,8 @@ def test_each_way_is_drawn_for_each_seed_epoch_and_sample(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_what_is_drawn_for_one_way_does_not_depend_on_the_others(name: str) -> None:
-    """With the others on, but too weak to change a pixel, an image is what it is with this way alone."""
+def test_draws_of_an_augmentation_do_not_depend_on_the_others(name: str) -> None:
+    """The others are on, but too weak to change a pixel."""
     weak = dict.fromkeys((*WARPS, "brightness", "contrast", "saturation"), 1e-6)
     among = Augment(**{**weak, name: getattr(EVERYTHING, name)}, elastic_sigma=2)
     images, labels = samples(9)
@@ -143,7 +143,7 @@ def test_what_is_drawn_for_one_way_does_not_depend_on_the_others(name: str) -> N
     assert np.abs(alone.astype(float) - together).max() <= (name in WARPS)  # there, halves are rounded either way
 
 
-def test_a_shift_in_the_company_of_turns_is_the_same_whole_pixels() -> None:
+def test_shift_combined_with_rotation_is_the_same_in_pixels() -> None:
     images, labels = samples(30)
     plain = Augment(shift=2, flip=True)
     expected, _ = Augmenter(plain, Train(seed=4), MEAN).take(images, labels, np.arange(30), epoch=0)
@@ -152,7 +152,7 @@ def test_a_shift_in_the_company_of_turns_is_the_same_whole_pixels() -> None:
     assert np.array_equal(found, expected)
 
 
-def test_about_half_of_the_images_are_mirrored() -> None:
+def test_flip_mirrors_about_half_of_the_images() -> None:
     images, labels = samples(400)
     taken, _ = Augmenter(Augment(flip=True), Train(seed=0), MEAN).take(images, labels, np.arange(400), epoch=0)
     mirrored = (taken == np.flip(images, axis=2)).all(axis=(1, 2, 3))
@@ -160,14 +160,14 @@ def test_about_half_of_the_images_are_mirrored() -> None:
     assert 150 < mirrored.sum() < 250
 
 
-def test_what_is_cut_out_is_as_good_as_the_mean() -> None:
+def test_cutout_fills_with_the_mean() -> None:
     images, labels = samples(50)
     taken, _ = Augmenter(Augment(cutout=4), Train(seed=0), MEAN).take(images, labels, np.arange(50), epoch=0)
     changed = (taken != images).any(axis=3)
     assert np.unique(taken[changed], axis=0).tolist() == [[120, 41, 100]]
 
 
-def test_the_last_epochs_only_mirror_and_move_by_whole_pixels() -> None:
+def test_plain_epochs_at_the_end_only_flip_and_shift() -> None:
     images, labels = samples(11)
     augmenter = Augmenter(msgspec.structs.replace(EVERYTHING, plain_epochs=2), Train(epochs=5, seed=6), MEAN)
     indices = np.random.default_rng(0).permutation(55)
@@ -180,14 +180,14 @@ def test_the_last_epochs_only_mirror_and_move_by_whole_pixels() -> None:
         assert np.array_equal(targets, labelled)
 
 
-def test_more_plain_epochs_than_epochs_are_all_of_them() -> None:
+def test_plain_epochs_beyond_the_epochs_are_all_of_them() -> None:
     images, labels = samples(5)
     augmenter = Augmenter(Augment(rotation=20, plain_epochs=9), Train(epochs=3), MEAN)
     for epoch in range(3):
         assert np.array_equal(augmenter.take(images, labels, np.arange(5), epoch)[0], images)
 
 
-def test_saturation_of_images_without_colours_is_refused_before_the_start(tmp_path: Path) -> None:
+def test_saturation_of_grey_images_is_refused_before_the_start(tmp_path: Path) -> None:
     csv = tiny_runs.write_csv(tmp_path / "train.csv")
     with pytest.raises(InputError, match=r"^augment\.saturation: is for images of 3 channels, and these have 1"):
         tiny_runs.train(tiny_runs.settings(csv, augment={"saturation": 0.2}), tmp_path / "run")
@@ -195,7 +195,7 @@ def test_saturation_of_images_without_colours_is_refused_before_the_start(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_run_learns_from_varied_images(tmp_path: Path) -> None:
+def test_run_on_augmented_images_is_reproducible(tmp_path: Path) -> None:
     ways = {"rotation": 10.0, "elastic_alpha": 5.0, "contrast": 0.2, "cutout": 2}
     wanted = tiny_runs.settings(tiny_runs.write_csv(tmp_path / "train.csv"), augment=ways)
     assert (
@@ -204,7 +204,7 @@ def test_a_run_learns_from_varied_images(tmp_path: Path) -> None:
     )
 
 
-def test_mixed_images_come_normalised_and_with_targets() -> None:
+def test_mixup_gives_normalised_images_and_soft_targets() -> None:
     tables = {"augment": {"mixup": 0.4}, "model": {"layers": LAYERS}, "train": {"microbatch": 8}}
     _, work, data = made_run(settings=resolve(tables))
     images, targets = work.with_data(data).prepare(Step(Kind.TRAIN, 0, 0), 1)
@@ -216,7 +216,7 @@ def test_mixed_images_come_normalised_and_with_targets() -> None:
     assert np.array_equal(labels, data[Kind.TEST].labels[8:16])
 
 
-def test_a_checkpoint_from_before_these_settings_is_read_with_all_of_them_off() -> None:
+def test_older_checkpoint_is_read_with_newer_augmentation_off() -> None:
     old = tree()
     old["config"]["augment"] = {"ratio": 4, "shift": 2}
     assert decode(file_of(old), "").config.augment == Augment(ratio=4, shift=2)

@@ -1,4 +1,4 @@
-"""Balanced epochs: all classes equally often, all samples of a class equally often, and the same for any workers."""
+"""Balanced epochs: classes, and samples of a class, equally often; the same for any number of workers."""
 
 from collections import Counter
 from pathlib import Path
@@ -37,7 +37,7 @@ def rare_third_class() -> Labels:
 
 
 @given(seeds, epochs, label_lists, copies)
-def test_classes_and_their_samples_are_shown_equally_often_in_an_epoch_of_the_same_size(
+def test_balanced_epoch_shows_classes_and_samples_equally_often(
     seed: int, epoch: int, labels: Labels, copies: int
 ) -> None:
     size = copies * len(labels)
@@ -51,7 +51,7 @@ def test_classes_and_their_samples_are_shown_equally_often_in_an_epoch_of_the_sa
     assert all(part.max() - part.min() <= 1 for part in by_class)
 
 
-def test_it_is_what_the_definition_says_with_loops() -> None:
+def test_balanced_epoch_agrees_with_its_definition_by_loops() -> None:
     labels, size = np.array([4, 0, 0, 4, 0, 0, 0, 2]), 40
     for epoch in range(20):
         words = rng.random_words(3, rng.BALANCE, epoch, 5 + size).tolist()
@@ -64,13 +64,13 @@ def test_it_is_what_the_definition_says_with_loops() -> None:
         assert balanced(3, epoch, labels, size).tolist() == expected
 
 
-def test_what_does_not_come_out_even_falls_on_every_class_in_its_turn() -> None:
+def test_remainder_of_an_epoch_falls_on_all_classes_alike() -> None:
     labels = np.array([0] * 9 + [1] * 2)
     more = Counter(int(np.bincount(labels[balanced(0, epoch, labels, 11)]).argmax()) for epoch in range(400))
     assert min(more.values()) > 150
 
 
-def test_epochs_and_seeds_show_other_samples_and_an_older_run_goes_on_with_the_same() -> None:
+def test_balanced_order_differs_by_seed_and_epoch_and_is_stable() -> None:
     labels = rare_third_class()
     epochs = {tuple(balanced(seed, epoch, labels, 60)) for seed in range(4) for epoch in range(4)}
     assert len(epochs) == 16
@@ -79,14 +79,14 @@ def test_epochs_and_seeds_show_other_samples_and_an_older_run_goes_on_with_the_s
     assert seen == set(range(60))
 
 
-def test_what_is_kept_of_epochs_makes_no_difference() -> None:
+def test_balance_keeps_two_epochs_and_returns_the_same_order() -> None:
     balance = Balance(5, rare_third_class(), 60)
     for epoch in (0, 1, 0, 2, 3, 1, 0):
         np.testing.assert_array_equal(balance[epoch], balanced(5, epoch, rare_third_class(), 60))
     assert len(balance._kept) == 2
 
 
-def test_an_image_that_is_shown_twice_is_varied_twice() -> None:
+def test_image_shown_twice_is_augmented_differently_each_time() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
     augmenter = Augmenter(Augment(rotation=20.0, mixup=0.0), Train(seed=0), (0.0,))
     taken, labels = augmenter.take(images, np.array([3, 7]), np.array([0, 1]), 0, np.array([1, 1]))
@@ -107,7 +107,7 @@ def wanted(**augment: Any) -> Config:
     )
 
 
-def test_a_run_sees_balanced_batches_of_shifted_and_mixed_images_on_any_number_of_workers() -> None:
+def test_worker_count_leaves_weights_of_balanced_runs_unchanged() -> None:
     settings = wanted(ratio=4, shift=1, flip=True, mixup=0.4)
     _, work, data = made_run(settings=settings)
     alone = trained(settings, work, in_process(work, data)).digest
@@ -120,7 +120,7 @@ def test_a_run_sees_balanced_batches_of_shifted_and_mixed_images_on_any_number_o
 
 
 @pytest.mark.parametrize("ratio", [1, 4])
-def test_the_labels_that_a_run_prepares_are_those_of_its_classes_in_equal_parts(ratio: int) -> None:
+def test_balanced_microbatches_hold_every_class_equally_often(ratio: int) -> None:
     _, work, data = made_run(settings=wanted(ratio=ratio))
     whole = data[Kind.TRAIN]
     rare = whole.subset(np.concatenate([np.flatnonzero(whole.labels != 2), np.flatnonzero(whole.labels == 2)[:3]]))
@@ -139,7 +139,7 @@ def test_the_labels_that_a_run_prepares_are_those_of_its_classes_in_equal_parts(
     assert counts.max() - counts.min() <= 1
 
 
-def test_a_balanced_run_goes_on_where_it_was_stopped_and_only_balanced(tmp_path: Path) -> None:
+def test_balanced_run_resumes_exactly_and_only_with_balance_on(tmp_path: Path) -> None:
     csv = tiny_runs.write_csv(tmp_path / "train.csv")
     settings = tiny_runs.settings(csv, data={"balance": True})
     tiny_runs.train(settings, tmp_path / "whole")

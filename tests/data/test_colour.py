@@ -1,4 +1,4 @@
-"""Colours against Pillow, whose values are cut off where ours are rounded, and squares cut out one by one."""
+"""Changes of colour against Pillow, which truncates where ours round, and cutout against single squares."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,9 @@ def alike(count: int, factor: float) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize(("settings", "pillow"), OURS)
 @given(factor=st.floats(0, 2, width=32))
-def test_each_change_is_pillows(settings: Augment, pillow: Callable[[Any], Any], factor: float) -> None:
+def test_brightness_contrast_and_saturation_agree_with_pillow(
+    settings: Augment, pillow: Callable[[Any], Any], factor: float
+) -> None:
     images = pictures(3)
     found = jittered(images, alike(3, factor), settings)
     for image, result in zip(images, found, strict=True):
@@ -41,7 +43,7 @@ def test_each_change_is_pillows(settings: Augment, pillow: Callable[[Any], Any],
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_a_factor_of_1_changes_nothing_and_one_of_0_leaves_black_or_the_mean(channels: int) -> None:
+def test_factor_1_changes_nothing_and_0_gives_black_or_mean(channels: int) -> None:
     images = pictures(4, channels)
     for settings in EACH[: 3 if channels == 3 else 2]:
         assert np.array_equal(jittered(images, alike(4, 1), settings), images)
@@ -52,13 +54,13 @@ def test_a_factor_of_1_changes_nothing_and_one_of_0_leaves_black_or_the_mean(cha
     assert np.array_equal(flat, np.broadcast_to(np.rint(means)[:, None, None, None], flat.shape))
 
 
-def test_colours_without_saturation_are_the_grey_of_each_pixel() -> None:
+def test_saturation_0_gives_the_grey_of_each_pixel() -> None:
     images = pictures(4)
     expected = np.rint((images.astype(int) * (299, 587, 114)).sum(axis=3, keepdims=True) / 1000)
     assert np.array_equal(jittered(images, alike(4, 0), EACH[2]), np.broadcast_to(expected, images.shape))
 
 
-def test_changes_come_one_after_the_other_in_a_fixed_order() -> None:
+def test_colour_changes_are_applied_in_a_fixed_order() -> None:
     images, factors = pictures(6), np.random.default_rng(0).uniform(0.5, 1.5, (6, 3)).astype(np.float32)
     expected = images
     for settings in EACH:
@@ -66,7 +68,7 @@ def test_changes_come_one_after_the_other_in_a_fixed_order() -> None:
     assert np.array_equal(jittered(images, factors, Augment(brightness=1, contrast=1, saturation=1)), expected)
 
 
-def test_factors_are_uniform_and_independent_and_do_not_depend_on_the_number_of_samples() -> None:
+def test_colour_factors_are_uniform_and_independent() -> None:
     factors = random_factors(0, 1, 5000, 0.2, 0.4, 1.0)
     for column, largest in zip(factors.T, (0.2, 0.4, 1.0), strict=True):
         assert stats.kstest(column, stats.uniform(1 - largest, 2 * largest).cdf).pvalue > 1e-4
@@ -76,7 +78,7 @@ def test_factors_are_uniform_and_independent_and_do_not_depend_on_the_number_of_
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=5), st.integers(1, 20))
-def test_squares_are_cut_out_around_their_centres(centres: list[tuple[int, int]], side: int) -> None:
+def test_cutout_fills_squares_around_their_centres(centres: list[tuple[int, int]], side: int) -> None:
     images, fill = pictures(len(centres), 2), np.array([3, 200], np.uint8)
     expected = images.copy()
     for image, (row, column) in zip(expected, centres, strict=True):
@@ -86,7 +88,7 @@ def test_squares_are_cut_out_around_their_centres(centres: list[tuple[int, int]]
     assert np.array_equal(images, expected)
 
 
-def test_every_pixel_is_as_often_a_centre() -> None:
+def test_cutout_centres_are_uniform_over_the_pixels() -> None:
     centres = random_centres(0, 0, 6000, 3, 4)
     counts = np.bincount(centres[:, 0] * 4 + centres[:, 1], minlength=12)
     assert len(counts) == 12
@@ -94,7 +96,7 @@ def test_every_pixel_is_as_often_a_centre() -> None:
     assert np.array_equal(random_centres(0, 0, 10, 3, 4), centres[:10])
 
 
-def test_what_is_drawn_never_changes() -> None:
-    """Written down once: a run of an older version must go on with the samples it would have seen."""
+def test_random_draws_are_the_same_in_every_version() -> None:
+    """Literal values: a run that an older version began must resume with the same samples."""
     assert (random_factors(0, 0, 1, 1, 1, 1) * 2**16).tolist() == [[11575, 43765, 947]]
     assert random_centres(0, 0, 3, 100, 100).tolist() == [[45, 16], [78, 59], [13, 87]]

@@ -1,4 +1,4 @@
-"""Files damaged anywhere, and headers that promise terabytes: still one line, and no memory."""
+"""Files damaged anywhere give data or an error of one line; headers that claim terabytes allocate nothing."""
 
 import gzip
 import random
@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from cnnpar.config.sections import Data
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
-from tests.helpers.data_files import IMAGES, LABELS, ROW, X, Y, header_only, picture
+from tests.helpers.data_files import CSV_ROW, IDX_IMAGES, IDX_LABELS, X, Y, npy_header, write_picture
 
 
 def good_files(folder: Path) -> list[Path]:
-    """A small good file of each format."""
-    (folder / "a.csv").write_text("label,a,b,c,d\n" + ROW * 3)
-    (folder / "b.csv.gz").write_bytes(gzip.compress((ROW * 3).encode(), mtime=0))
+    """Write a small good file of each format into `folder` and return their paths."""
+    (folder / "a.csv").write_text("label,a,b,c,d\n" + CSV_ROW * 3)
+    (folder / "b.csv.gz").write_bytes(gzip.compress((CSV_ROW * 3).encode(), mtime=0))
     np.savez_compressed(folder / "c.npz", x=X, y=Y)
-    (folder / "images-idx3-ubyte").write_bytes(IMAGES)
-    (folder / "labels-idx1-ubyte").write_bytes(LABELS)
-    picture(folder / "classes" / "0" / "1.png")
-    picture(folder / "classes" / "1" / "1.jpg")
+    (folder / "images-idx3-ubyte").write_bytes(IDX_IMAGES)
+    (folder / "labels-idx1-ubyte").write_bytes(IDX_LABELS)
+    write_picture(folder / "classes" / "0" / "1.png")
+    write_picture(folder / "classes" / "1" / "1.jpg")
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -34,8 +34,8 @@ def good_files(folder: Path) -> list[Path]:
 @settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_damaged_files_load_or_give_one_line(tmp_path: Path, seed: int) -> None:
-    """Bytes changed, removed or added anywhere: either it still is data, or the error is meant for people."""
+def test_damaged_files_load_or_give_an_error_of_one_line(tmp_path: Path, seed: int) -> None:
+    """Bytes are changed, removed or added anywhere."""
     rng = random.Random(seed)
     path = rng.choice(good_files(tmp_path))
     data = bytearray(path.read_bytes())
@@ -56,11 +56,11 @@ def test_damaged_files_load_or_give_one_line(tmp_path: Path, seed: int) -> None:
 
 
 def test_absurd_headers_allocate_nothing(tmp_path: Path) -> None:
-    """In a process that may not have much memory, the error is still the file's."""
+    """A process limited to 4 GB of memory gives the error of the file and does not run out of memory."""
     (tmp_path / "a-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, *[2**31] * 3) + bytes(100))
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
         for name in ("x.npy", "y.npy"):
-            file.writestr(name, header_only((10**11,)))
+            file.writestr(name, npy_header((10**11,)))
     program = (
         "import resource, sys\n"
         "from cnnpar.config.sections import Data\n"

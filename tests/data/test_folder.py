@@ -1,4 +1,4 @@
-"""Folders of class folders: what is read, and what is refused by name."""
+"""Reading folders of class folders, and the errors that name the picture or folder at fault."""
 
 import struct
 import zlib
@@ -10,11 +10,11 @@ import pytest
 from cnnpar.config.sections import Data
 from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.errors import InputError
-from tests.helpers.data_files import complaint, picture
+from tests.helpers.data_files import load_error, write_picture
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_folder_of_class_folders_gives_its_pictures_in_order(tmp_path: Path, mode: str) -> None:
+def test_class_folders_give_their_pictures_in_order(tmp_path: Path, mode: str) -> None:
     from PIL import Image
 
     channels = {"L": 1, "RGB": 3}[mode]
@@ -30,7 +30,7 @@ def test_a_folder_of_class_folders_gives_its_pictures_in_order(tmp_path: Path, m
     assert np.array_equal(found.images, images)
 
 
-def test_a_jpeg_is_read_in_its_mode(tmp_path: Path) -> None:
+def test_colour_jpeg_is_read_with_three_channels(tmp_path: Path) -> None:
     from PIL import Image
 
     for label in ("a", "b"):
@@ -41,7 +41,7 @@ def test_a_jpeg_is_read_in_its_mode(tmp_path: Path) -> None:
     assert abs(int(found.images[0, 0, 0, 0]) - 200) < 8
 
 
-def test_test_folders_are_matched_by_name(tmp_path: Path) -> None:
+def test_data_folders_are_matched_to_classes_by_name(tmp_path: Path) -> None:
     from PIL import Image
 
     for name in ("owls", "bees"):
@@ -53,16 +53,16 @@ def test_test_folders_are_matched_by_name(tmp_path: Path) -> None:
         load_test_set(str(tmp_path), (2, 2, 1), ("bees", "cats"))
 
 
-def test_faults_of_folders_are_named(tmp_path: Path) -> None:
-    assert "no class folders in it" in complaint(tmp_path)
+def test_faults_of_class_folders_are_named(tmp_path: Path) -> None:
+    assert "no class folders in it" in load_error(tmp_path)
     (tmp_path / "train.csv").mkdir()
-    assert "this class folder is empty" in complaint(tmp_path)
-    assert "no class folders in it" in complaint(tmp_path / "train.csv")  # a folder where a file was meant
+    assert "this class folder is empty" in load_error(tmp_path)
+    assert "no class folders in it" in load_error(tmp_path / "train.csv")  # a folder where a file was meant
     (tmp_path / "train.csv" / "notes.txt").write_text("")
-    assert "notes.txt: not a PNG or JPEG picture" in complaint(tmp_path)
+    assert "notes.txt: not a PNG or JPEG picture" in load_error(tmp_path)
     (tmp_path / "train.csv" / "notes.txt").unlink()
-    picture(tmp_path / "train.csv" / "cats" / "1.png")
-    assert "cats: not a PNG or JPEG picture; a class folder holds nothing else" in complaint(tmp_path)
+    write_picture(tmp_path / "train.csv" / "cats" / "1.png")
+    assert "cats: not a PNG or JPEG picture; a class folder holds nothing else" in load_error(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -75,36 +75,38 @@ def test_faults_of_folders_are_named(tmp_path: Path) -> None:
         ("I;16", (3, 2), "2.png: mode I;16"),
     ],
 )
-def test_pictures_that_are_not_alike_are_named(tmp_path: Path, mode: str, size: tuple[int, int], words: str) -> None:
-    picture(tmp_path / "cats" / "1.png")
-    picture(tmp_path / "dogs" / "2.png", mode, size)
-    assert words in complaint(tmp_path)
+def test_pictures_of_another_size_or_mode_are_named(
+    tmp_path: Path, mode: str, size: tuple[int, int], words: str
+) -> None:
+    write_picture(tmp_path / "cats" / "1.png")
+    write_picture(tmp_path / "dogs" / "2.png", mode, size)
+    assert words in load_error(tmp_path)
 
 
 def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
-    picture(tmp_path / "cats" / "1.png")
+    write_picture(tmp_path / "cats" / "1.png")
     whole = (tmp_path / "cats" / "1.png").read_bytes()
     pixels = whole.index(b"IDAT") + 6
     bad = tmp_path / "cats" / "2.png"
-    picture(tmp_path / "other.gif")
+    write_picture(tmp_path / "other.gif")
     for content in (b"", b"not a picture", (tmp_path / "other.gif").read_bytes()):
         bad.write_bytes(content)
-        assert "2.png: not a PNG or JPEG picture, whatever its name says" in complaint(tmp_path)
+        assert "2.png: not a PNG or JPEG picture, whatever its name says" in load_error(tmp_path)
     for cut in range(1, pixels):
         bad.write_bytes(whole[:cut])
-        assert "2.png: " in complaint(tmp_path)
+        assert "2.png: " in load_error(tmp_path)
 
 
 @pytest.mark.filterwarnings("default")  # as for users: what Pillow only warns of must be refused too
 @pytest.mark.parametrize("side", [10_000, 60_000])
-def test_a_picture_of_absurd_size_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
-    picture(tmp_path / "cats" / "1.png")
+def test_picture_of_absurd_size_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
+    write_picture(tmp_path / "cats" / "1.png")
     path = tmp_path / "cats" / "1.png"
     path.write_bytes(with_size(path.read_bytes(), side, side))
-    assert "1.png: too large for a training picture" in complaint(tmp_path)
+    assert "1.png: too large for a training picture" in load_error(tmp_path)
 
 
 def with_size(png: bytes, width: int, height: int) -> bytes:
-    """A PNG whose header claims another size (and has the checksum to go with it)."""
+    """Return the PNG with another size in its header, and the checksum of that header."""
     header = b"IHDR" + struct.pack(">2I", width, height) + png[24:29]
     return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]

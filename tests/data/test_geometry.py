@@ -1,4 +1,4 @@
-"""Shifts, affine maps, elastic fields and the one resampling of them, against scipy."""
+"""Shifts, affine maps, elastic fields and the resampling by them, against scipy."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def pictures(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
 
 
 def uniform(numbers: NDArray[np.floating], low: float, high: float) -> bool:
-    """By a test of Kolmogorov and Smirnov, which is wrong once in 10,000 times; what is tested never changes."""
+    """Return whether a Kolmogorov-Smirnov test accepts, at 1e-4; the numbers are the same in every run."""
     return bool(stats.kstest(numbers, stats.uniform(low, high - low).cdf).pvalue > 1e-4)
 
 
@@ -37,7 +37,7 @@ def test_shifts_agree_with_scipy(shape: tuple[int, ...], data: st.DataObject) ->
     assert np.array_equal(shifted(images, offsets), expected)
 
 
-def test_random_shifts_are_drawn_for_each_seed_epoch_and_sample() -> None:
+def test_random_shifts_differ_by_seed_epoch_and_sample() -> None:
     first = random_offsets(1, 1, 400, 2)
     assert set(map(tuple, first.tolist())) == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
     assert not np.array_equal(first, random_offsets(2, 1, 400, 2))
@@ -46,7 +46,7 @@ def test_random_shifts_are_drawn_for_each_seed_epoch_and_sample() -> None:
 
 
 @given(SIZES, st.integers(0, 2**32))
-def test_resampled_images_are_scipys_bilinear_ones_with_zeros_outside(shape: tuple[int, ...], seed: int) -> None:
+def test_resampling_agrees_with_scipys_bilinear_interpolation(shape: tuple[int, ...], seed: int) -> None:
     images, generator = pictures(shape, seed), np.random.default_rng(seed)
     rows, columns = generator.uniform(-3, 10, (2, *shape[:3])).astype(np.float32)
     found = warp.resampled(images, rows, columns)
@@ -58,7 +58,7 @@ def test_resampled_images_are_scipys_bilinear_ones_with_zeros_outside(shape: tup
 
 
 @given(SIZES, st.integers(0, 2**32))
-def test_compiled_resampling_has_the_bits_of_that_in_numpy(shape: tuple[int, ...], seed: int) -> None:
+def test_compiled_resampling_has_the_bits_of_numpy(shape: tuple[int, ...], seed: int) -> None:
     compiled = pytest.importorskip("cnnpar.data.augment.numba_warp", reason="numba is not installed")
     count, height, width, channels = shape
     generator = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def test_compiled_resampling_has_the_bits_of_that_in_numpy(shape: tuple[int, ...
     assert np.array_equal(*found)
 
 
-def test_large_images_are_resampled_by_the_compiled_loop_with_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampling_of_large_images_is_the_same_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pictures((3, 40, 30, 2))
     rows, columns = np.random.default_rng(1).uniform(-3, 40, (2, 3, 40, 30)).astype(np.float32)
     found = warp.resampled(images, rows, columns)
@@ -79,7 +79,7 @@ def test_large_images_are_resampled_by_the_compiled_loop_with_the_same_bits(monk
 
 
 @given(SIZES, st.data())
-def test_maps_that_change_nothing_leave_exact_shifts(shape: tuple[int, ...], data: st.DataObject) -> None:
+def test_resampling_by_identity_maps_is_an_exact_shift(shape: tuple[int, ...], data: st.DataObject) -> None:
     pairs = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=shape[0], max_size=shape[0])
     images, offsets = pictures(shape), np.array(data.draw(pairs))
     rows, columns = source_coordinates(np.stack([IDENTITY] * shape[0]), offsets, *shape[1:3])
@@ -94,7 +94,7 @@ def test_a_quarter_turn_is_exact() -> None:
 
 
 @given(st.integers(0, 1000), st.tuples(st.integers(2, 9), st.integers(2, 9)))
-def test_turned_scaled_slanted_and_shifted_images_are_scipys(epoch: int, shape: tuple[int, int]) -> None:
+def test_affine_maps_agree_with_scipys_affine_transform(epoch: int, shape: tuple[int, int]) -> None:
     images, offsets = pictures((4, *shape, 1)), random_offsets(0, epoch, 4, 2)
     maps = random_maps(0, epoch, 4, 40.0, 0.3, 0.5)
     found = warp.resampled(images, *source_coordinates(maps, offsets, *shape))
@@ -105,7 +105,7 @@ def test_turned_scaled_slanted_and_shifted_images_are_scipys(epoch: int, shape: 
         assert np.abs(result[..., 0] - expected).max() <= 0.5 + 1e-2
 
 
-def test_angles_sizes_and_slants_are_uniform_and_independent() -> None:
+def test_rotation_scale_and_shear_are_uniform_and_independent() -> None:
     count = 5000
     largest = (30, 0, 0), (0, 0.2, 0), (0, 0, 0.5), (30, 0.2, 0)
     turned, scaled, slanted, both = (random_maps(3, 7, count, *each).astype(float) for each in largest)
@@ -121,21 +121,21 @@ def test_angles_sizes_and_slants_are_uniform_and_independent() -> None:
     assert np.array_equal(random_maps(3, 7, 10, 30, 0, 0), turned[:10].astype(np.float32))
 
 
-def test_half_of_the_flips_are_on() -> None:
+def test_random_flips_are_on_for_half_of_the_samples() -> None:
     flips = random_flips(0, 0, 10_000)
     assert 4_800 < flips.sum() < 5_200
     assert np.array_equal(random_flips(0, 0, 10), flips[:10])
 
 
 def noise(index: int, height: int, width: int) -> Any:
-    """The field before it is smoothed, (H, 2, W), drawn the slow way."""
+    """Return the elastic field before it is smoothed, (H, 2, W), made of single words."""
     words = rng.words_of_samples(1, rng.ELASTIC, 2, np.array([index]), -(-height * width // 2))
     numbers = [int(word) >> place & 0xFFFF for word in words[0] for place in (0, 16, 32, 48)]
     return (np.array(numbers[: 2 * height * width]).reshape(height, 2, width) - 32767.5) / 32768
 
 
 @pytest.mark.parametrize(("height", "width", "sigma"), [(28, 28, 4.0), (9, 5, 1.5), (3, 7, 40.0), (1, 1, 0.1)])
-def test_displacements_are_noise_smoothed_by_scipys_gaussian(height: int, width: int, sigma: float) -> None:
+def test_elastic_field_is_noise_smoothed_by_scipys_gaussian(height: int, width: int, sigma: float) -> None:
     found = elastic.displacements(1, 2, np.array([5, 0]), height, width, 34.0, sigma)
     assert np.array_equal(found[1:], elastic.displacements(1, 2, np.array([0]), height, width, 34.0, sigma))
     for number, index in enumerate((5, 0)):
@@ -144,22 +144,22 @@ def test_displacements_are_noise_smoothed_by_scipys_gaussian(height: int, width:
             np.testing.assert_allclose(found[number, :, axis], 34 * smooth, atol=34 * 1e-6)
 
 
-def test_displacements_are_as_large_as_the_formula_says() -> None:
+def test_elastic_field_has_the_deviation_of_its_formula() -> None:
     fields = elastic.displacements(0, 0, np.arange(40), 40, 40, 10.0, 2.0)[:, 10:30, :, 10:30]
     assert fields.std() == pytest.approx(10 / 2 / np.sqrt(12 * np.pi), rel=0.05)
     assert abs(fields.mean()) < 0.05
     assert abs(np.corrcoef(fields[:, :, 0].ravel(), fields[:, :, 1].ravel())[0, 1]) < 0.1
 
 
-def test_what_is_drawn_never_changes() -> None:
-    """Written down once: a run of an older version must go on with the samples it would have seen."""
+def test_random_draws_are_the_same_in_every_version() -> None:
+    """Literal values: a run that an older version began must resume with the same samples."""
     assert random_offsets(0, 0, 3, 2).tolist() == [[1, -2], [-2, -1], [0, 2]]
     assert random_flips(0, 0, 8).tolist() == [True, True, False, True, False, False, True, False]
     assert random_maps(0, 0, 2, 0, 0, 2**15)[:, 1, 0].tolist() == [19192.5, -24641.5]
     assert rng.words_of_samples(0, rng.ELASTIC, 0, np.array([1]), 1).tolist() == [[14836447075816436349]]
 
 
-def test_numbers_made_of_words_are_symmetrical_and_never_at_the_ends() -> None:
+def test_random_words_give_symmetric_numbers_below_1() -> None:
     words = np.array([0, 2**64 - 1, 1 << 16], np.uint64)
     end = 1 - 2.0**-16
     assert rng.symmetric(words).tolist() == [[-end] * 4, [end] * 4, [-end, 2.0**-15 - end, -end, -end]]

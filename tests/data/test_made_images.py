@@ -1,4 +1,4 @@
-"""The recipe for CIFAR-10, on images made for it: from files of both forms the same weights, which tell them apart."""
+"""The CIFAR-10 recipe on synthetic images: the same weights from npz files and class folders, which generalise."""
 
 import json
 from pathlib import Path
@@ -14,17 +14,17 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes images of such options in both forms, into the folders `npz` and `folders` of the current one."""
+def make_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that writes synthetic images as `npz/` and as `folders/` into the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNPAR_CACHE", "off")
     monkeypatch.syspath_prepend(ROOT / "scripts")
-    import make_images
+    import make_images as script
 
     def make(**options: int) -> Any:
-        parts = make_images.made(**options)
+        parts = script.made(**options)
         for name in ("npz", "folders"):
-            make_images.write(Path(name), parts, folders=name == "folders")
+            script.write(Path(name), parts, folders=name == "folders")
         return parts
 
     return make
@@ -33,7 +33,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def train(
     capsys: pytest.CaptureFixture[str], form: str, *options: object, model: str = "preset=resnet8"
 ) -> dict[str, Any]:
-    """What the recipe comes to, with a smaller network, on images of that form."""
+    """Return the summary of the recipe with the network `model` on images of the form `npz` or `folders`."""
     suffix = ".npz" if form == "npz" else ""
     paths = ["--train-data", f"{form}/train{suffix}", "--test-data", f"{form}/test{suffix}"]
     recipe = ["--config", ROOT / "configs" / "cifar10-resnet.toml", "--set", f"model.{model}", "--workers", 0]
@@ -42,8 +42,8 @@ def train(
     return summary
 
 
-def test_images_are_the_same_each_time_and_others_for_another_seed(made: Any) -> None:
-    first, again, other = (made(classes=15, samples=200, side=12, seed=seed) for seed in (0, 0, 1))
+def test_made_images_are_a_function_of_the_seed(make_images: Any) -> None:
+    first, again, other = (make_images(classes=15, samples=200, side=12, seed=seed) for seed in (0, 0, 1))
     for part, count in (("train", 11), ("test", 2)):
         images, labels = first[part]
         assert (images.dtype, images.shape) == (np.uint8, (15 * count, 12, 12, 3))
@@ -54,10 +54,10 @@ def test_images_are_the_same_each_time_and_others_for_another_seed(made: Any) ->
     assert names[9:11] == ["09-striped-ring", "10-chequered-disc"]
 
 
-def test_pictures_and_arrays_of_the_same_images_give_the_same_weights(
-    made: Any, capsys: pytest.CaptureFixture[str]
+def test_pictures_and_npz_of_the_same_images_give_equal_weights(
+    make_images: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images, labels = made(classes=3, samples=72, side=12, seed=0)["train"]
+    images, labels = make_images(classes=3, samples=72, side=12, seed=0)["train"]
     found = npz.read(Path("npz/train.npz"), "train")
     np.testing.assert_array_equal(found.images, images)
     np.testing.assert_array_equal(found.labels, labels)
@@ -67,10 +67,10 @@ def test_pictures_and_arrays_of_the_same_images_give_the_same_weights(
 
 
 @pytest.mark.slow
-def test_a_small_residual_network_tells_the_images_apart_and_a_linear_model_does_not(
-    made: Any, capsys: pytest.CaptureFixture[str]
+def test_resnet8_learns_the_made_images_and_linear_model_fails(
+    make_images: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made(classes=10, samples=6000, side=32, seed=0)
+    make_images(classes=10, samples=6000, side=32, seed=0)
     options = ["--epochs", 6, "--batch-size", 64, "--set", "data.validation=0"]
     summaries = {form: train(capsys, form, *options) for form in ("npz", "folders")}
     linear = "layers=[{type = 'flatten'}, {type = 'dense'}]"

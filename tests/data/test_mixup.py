@@ -1,4 +1,4 @@
-"""Mixed images: shares of the Beta distribution, partners from the whole epoch, two labels that fit."""
+"""Mixup: shares of the Beta distribution, partners from the whole epoch, and the labels of both images."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ COUNT = 5000
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 1.7, 8.0, 300.0])
-def test_shares_are_of_the_beta_distribution(alpha: float) -> None:
+def test_mixup_shares_follow_the_beta_distribution(alpha: float) -> None:
     partners, shares = random_pairs(1, 2, COUNT, alpha)
     distribution = stats.beta(alpha, alpha)
     assert stats.kstest(shares, distribution.cdf).pvalue > 1e-4
@@ -24,13 +24,13 @@ def test_shares_are_of_the_beta_distribution(alpha: float) -> None:
 
 
 @pytest.mark.parametrize("alpha", [1e-300, 1e-9, 1e6])
-def test_shares_of_any_alpha_are_numbers_from_0_to_1(alpha: float) -> None:
+def test_mixup_shares_of_extreme_alpha_are_from_0_to_1(alpha: float) -> None:
     shares = random_pairs(0, 0, 1000, alpha)[1]
     assert ((shares >= 0) & (shares <= 1)).all()
     assert abs(shares.mean() - 0.5) < 0.1
 
 
-def test_pairs_are_drawn_for_each_seed_epoch_and_sample() -> None:
+def test_mixup_pairs_differ_by_seed_epoch_and_sample() -> None:
     first = random_pairs(1, 1, 50, 0.4)
     for other in (random_pairs(2, 1, 50, 0.4), random_pairs(1, 2, 50, 0.4)):
         assert not np.array_equal(first[0], other[0])
@@ -41,7 +41,7 @@ def test_pairs_are_drawn_for_each_seed_epoch_and_sample() -> None:
     assert shares.tolist() == pytest.approx([0.352689, 0.216693, 0.837397], abs=1e-6)
 
 
-def test_images_are_mixed_by_their_shares_before_or_after_they_are_normalised() -> None:
+def test_mixup_commutes_with_normalisation() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.integers(0, 256, (2, 6, 4, 5, 3), dtype=np.uint8)
     shares = np.array([0, 1, 0.5, 0.25, 0.9, 1 / 3])
@@ -56,7 +56,7 @@ def test_images_are_mixed_by_their_shares_before_or_after_they_are_normalised() 
     )
 
 
-def test_both_of_a_pair_are_samples_of_the_epoch_as_they_are_varied_there() -> None:
+def test_both_images_of_a_mixup_pair_are_augmented_samples() -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (7, 5, 6, 1), dtype=np.uint8), np.arange(7) * 3
     ways = {"ratio": 4, "shift": 1, "rotation": 30.0, "flip": True}

@@ -19,7 +19,7 @@ from cnnpar.data.readers import named
 from cnnpar.errors import InputError
 
 
-def test_digits_are_those_of_the_uci_repository() -> None:
+def test_digits_agree_with_scikit_learn() -> None:
     datasets: Any = pytest.importorskip("sklearn.datasets")
     digits = datasets.load_digits()
     found = load_splits(Data(validation=0.0))
@@ -30,7 +30,7 @@ def test_digits_are_those_of_the_uci_repository() -> None:
         assert np.array_equal(part.labels, digits.target[chosen])
 
 
-def test_digits_are_small_and_complete() -> None:
+def test_embedded_digits_are_complete_and_below_50_kb() -> None:
     found = load_splits(Data())
     assert found.train.image_shape == (8, 8, 1)
     assert found.train.class_names == tuple("0123456789")
@@ -41,7 +41,7 @@ def test_digits_are_small_and_complete() -> None:
     assert named._DIGITS.stat().st_size < 50_000
 
 
-def test_digits_serve_as_test_data_of_a_finished_model() -> None:
+def test_digits_can_be_loaded_as_test_data() -> None:
     found = load_test_set("digits", (8, 8, 1), tuple("0123456789"))
     assert len(found) == 359
     with pytest.raises(InputError, match="digits: images are 8 x 8 x 1, but training had 28 x 28 x 1"):
@@ -49,7 +49,7 @@ def test_digits_serve_as_test_data_of_a_finished_model() -> None:
 
 
 def idx_files() -> dict[str, bytes]:
-    """Twelve and four pictures in four packed IDX files under MNIST's names."""
+    """Return by name the four packed IDX files of MNIST, with twelve and four pictures."""
     files = {}
     for prefix, count in (("train", 12), ("t10k", 4)):
         images = np.arange(count * 6, dtype=np.uint8).tobytes()
@@ -75,7 +75,7 @@ def test_mnist_is_taken_from_the_data_folder(tmp_path: Path, monkeypatch: pytest
     assert found.train.images[1].ravel().tolist() == [6, 7, 8, 9, 10, 11]
 
 
-def test_a_data_folder_without_a_file_of_mnist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_folder_without_a_file_of_mnist_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNPAR_DATA", str(tmp_path))
     (tmp_path / "mnist").mkdir()
     with pytest.raises(InputError, match="mnist: has no train-images-idx3-ubyte or train-images"):
@@ -83,7 +83,7 @@ def test_a_data_folder_without_a_file_of_mnist_is_an_error(tmp_path: Path, monke
 
 
 class Mirror(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder in silence and counts what is asked for."""
+    """A file server of one folder, without log lines, that records the requested paths."""
 
     asked: list[str]
 
@@ -93,7 +93,7 @@ class Mirror(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that is served on this machine as the only mirror; the cache is a folder of its own."""
+    """Yield a folder that is served on this machine as MNIST's only mirror; the cache is a temporary folder."""
     folder = tmp_path / "mirror"
     folder.mkdir()
     Mirror.asked = []
@@ -111,7 +111,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     server.server_close()
 
 
-def test_mnist_is_downloaded_once_and_checked(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_is_downloaded_once(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = idx_files()
     for name, data in files.items():
         (mirror / name).write_bytes(data)
@@ -125,7 +125,7 @@ def test_mnist_is_downloaded_once_and_checked(mirror: Path, monkeypatch: pytest.
     assert len(Mirror.asked) == asked
 
 
-def test_a_download_with_another_checksum_is_refused(mirror: Path) -> None:
+def test_download_with_a_wrong_checksum_is_refused_and_removed(mirror: Path) -> None:
     for name, data in idx_files().items():
         (mirror / name).write_bytes(data)  # not MNIST
     with pytest.raises(
@@ -136,7 +136,7 @@ def test_a_download_with_another_checksum_is_refused(mirror: Path) -> None:
     assert not list((mirror.parent / "cache").rglob("*.gz"))
 
 
-def test_a_mirror_that_has_nothing_is_an_error_that_says_what_to_do(mirror: Path) -> None:
+def test_failed_download_gives_an_error_that_says_what_to_do(mirror: Path) -> None:
     with pytest.raises(InputError, match=r"404.*put the four files of MNIST into a folder") as caught:
         load_splits(Data(name="mnist"))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Means and deviations in exact arithmetic, normalised images, and the struct as checkpoints carry it."""
+"""Exact means and deviations, normalisation of images, and the struct as it is kept in checkpoints."""
 
 import statistics
 
@@ -22,7 +22,7 @@ def dataset(images: NDArray[np.uint8]) -> Dataset:
 
 @given(pictures)
 @settings(deadline=None)
-def test_mean_and_deviation_are_those_of_the_statistics_module(images: NDArray[np.uint8]) -> None:
+def test_mean_and_deviation_agree_with_the_statistics_module(images: NDArray[np.uint8]) -> None:
     found = Preprocessing.of(dataset(images))
     for channel in range(images.shape[-1]):
         values = images[..., channel].ravel().tolist()
@@ -31,7 +31,7 @@ def test_mean_and_deviation_are_those_of_the_statistics_module(images: NDArray[n
         assert found.std[channel] == pytest.approx(deviation or 1.0, rel=1e-15)
 
 
-def test_statistics_do_not_depend_on_the_chunks_they_are_summed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_size_leaves_mean_and_deviation_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 3, 4, 3), dtype=np.uint8)
     whole = Preprocessing.of(dataset(images))
     monkeypatch.setattr(preprocessing, "_CHUNK", 7)
@@ -56,7 +56,7 @@ def test_normalised_images_are_centred_and_scaled(images: NDArray[np.uint8]) -> 
     assert np.allclose(normal, expected, rtol=1e-6, atol=255 * 2**-23 / min(found.std))
 
 
-def test_a_part_of_a_batch_is_normalised_like_the_whole() -> None:
+def test_part_of_a_batch_is_normalised_like_the_whole() -> None:
     images = np.random.default_rng(1).integers(0, 256, (20, 5, 4, 3), dtype=np.uint8)
     found = Preprocessing.of(dataset(images))
     assert np.array_equal(found.normalise(images)[3:8], found.normalise(images[3:8]))
@@ -69,7 +69,7 @@ def test_images_of_another_shape_are_refused() -> None:
             found.normalise(np.zeros(shape, dtype=np.uint8))
 
 
-def test_json_gives_the_same_bits_back() -> None:
+def test_preprocessing_survives_json_exactly() -> None:
     images = np.random.default_rng(2).integers(0, 256, (9, 3, 3, 3), dtype=np.uint8)
     found = Preprocessing.of(dataset(images))
     found.normalise(images)  # what is kept for speed is no part of the value
@@ -90,7 +90,7 @@ def test_json_gives_the_same_bits_back() -> None:
         ({"scale": 3}, "unknown field `scale`"),
     ],
 )
-def test_a_tampered_preprocessing_is_refused(change: dict[str, object], complaint: str) -> None:
+def test_preprocessing_with_wrong_fields_is_refused(change: dict[str, object], complaint: str) -> None:
     good = {"image_shape": [2, 2, 1], "mean": [1.0], "std": [2.0], "class_names": ["a"]}
     assert msgspec.convert(good, Preprocessing).mean == (1.0,)
     with pytest.raises(msgspec.ValidationError, match=complaint):

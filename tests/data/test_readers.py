@@ -1,4 +1,4 @@
-"""What the readers give back of what was written, what is held out, and what test data must agree with."""
+"""Readers give back what was written; validation holds out its share; test data must agree with training."""
 
 import gzip
 import struct
@@ -26,7 +26,7 @@ grey = hnp.arrays(
 
 
 def labels_for(images: NDArray[Any]) -> NDArray[np.int64]:
-    """Labels without gaps, 0..2 if there are enough images."""
+    """Return labels without gaps, 0 to 2 if there are enough images."""
     return np.arange(len(images)) % 3
 
 
@@ -56,7 +56,7 @@ def assert_same(found: Dataset, images: NDArray[Any], labels: NDArray[Any]) -> N
 
 @given(grey)
 @rewrites
-def test_csv_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any]) -> None:
+def test_csv_is_read_as_it_was_written(tmp_path: Path, images: NDArray[Any]) -> None:
     labels = labels_for(images)
     path = write_csv(tmp_path / "a.csv", images, labels)
     assert_same(whole(path, shape=images.shape[1:]), images[..., np.newaxis], labels)
@@ -64,7 +64,7 @@ def test_csv_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any]) -
 
 @given(grey, st.booleans(), st.booleans())
 @rewrites
-def test_idx_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any], packed: bool, dotted: bool) -> None:
+def test_idx_is_read_as_it_was_written(tmp_path: Path, images: NDArray[Any], packed: bool, dotted: bool) -> None:
     names = ("a-images.idx3-ubyte", "a-labels.idx1-ubyte") if dotted else ("images-idx3-ubyte", "labels-idx1-ubyte")
     labels = labels_for(images)
     path = write_idx(tmp_path / (names[0] + (".gz" if packed else "")), images)
@@ -74,7 +74,7 @@ def test_idx_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any], p
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=4, max_side=5)), st.booleans(), st.booleans())
 @rewrites
-def test_npz_gives_back_what_was_written(tmp_path: Path, images: NDArray[Any], fortran: bool, column: bool) -> None:
+def test_npz_is_read_as_it_was_written(tmp_path: Path, images: NDArray[Any], fortran: bool, column: bool) -> None:
     labels = labels_for(images)
     x = np.asfortranarray(images) if fortran else images
     np.savez(tmp_path / "a.npz", x=x, y=(labels[:, np.newaxis] if column else labels).astype(np.uint8))
@@ -104,7 +104,7 @@ PLAIN = "0,1,2,3,4\n1,5,6,7,255\n"
     ],
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "A.CSV"])
-def test_habits_of_csv_writers_make_no_difference(tmp_path: Path, name: str, text: str) -> None:
+def test_variants_of_csv_are_read_alike(tmp_path: Path, name: str, text: str) -> None:
     data = text.encode()
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     found = whole(tmp_path / name)
@@ -118,7 +118,7 @@ def test_labels_above_255_are_read(tmp_path: Path) -> None:
     assert len(whole(path).class_names) == 300
 
 
-def test_a_gz_that_was_unpacked_on_the_way_is_read(tmp_path: Path) -> None:
+def test_unpacked_file_with_the_name_of_a_gz_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_text(PLAIN)
     assert len(whole(tmp_path / "a.csv.gz")) == 2
 
@@ -129,7 +129,7 @@ def test_a_colour_csv_takes_its_shape_from_the_settings(tmp_path: Path) -> None:
     assert np.array_equal(whole(path, shape=(2, 2, 3)).images, images)
 
 
-def test_the_format_leaves_the_fingerprint_unchanged(tmp_path: Path) -> None:
+def test_file_format_leaves_the_fingerprint_unchanged(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (30, 4, 4), dtype=np.uint8)
     labels = labels_for(images)
     np.savez(tmp_path / "a.npz", images=images, labels=labels)
@@ -140,7 +140,7 @@ def test_the_format_leaves_the_fingerprint_unchanged(tmp_path: Path) -> None:
     assert len({load_splits(Data(train=str(source))).fingerprint for source in sources}) == 1
 
 
-def test_the_fingerprint_sees_each_part_of_the_data() -> None:
+def test_fingerprint_covers_all_but_the_test_data() -> None:
     images = np.zeros((4, 2, 2, 1), dtype=np.uint8)
     labels = np.array([0, 1, 0, 1])
     one = images.copy()
@@ -179,7 +179,7 @@ def test_validation_holds_out_its_share_and_loses_no_sample(tmp_path: Path, samp
     assert again.fingerprint == found.fingerprint
 
 
-def test_an_npz_with_test_arrays_brings_its_own_test_data(tmp_path: Path) -> None:
+def test_npz_with_test_arrays_gives_test_data(tmp_path: Path) -> None:
     path = tmp_path / "mnist.npz"
     images = np.arange(36, dtype=np.uint8).reshape(4, 3, 3)
     np.savez(path, x_train=images, y_train=[0, 1, 2, 1], x_test=images[::-1], y_test=[1, 2, 1, 0])
@@ -193,7 +193,7 @@ def test_an_npz_with_test_arrays_brings_its_own_test_data(tmp_path: Path) -> Non
     assert test.labels.tolist() == [2]
 
 
-def test_test_data_may_lack_classes_and_keep_the_numbers_of_training(tmp_path: Path) -> None:
+def test_test_data_may_lack_classes_of_the_training_data(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", np.zeros((3, 2, 3), dtype=np.uint8), [2, 2, 0])
     found = load_test_set(str(path), (2, 3, 1), ("a", "b", "c", "d"))
     assert found.labels.tolist() == [2, 2, 0]
@@ -201,7 +201,7 @@ def test_test_data_may_lack_classes_and_keep_the_numbers_of_training(tmp_path: P
     assert found.image_shape == (2, 3, 1)
 
 
-def test_a_data_set_checks_what_it_is_made_of() -> None:
+def test_dataset_refuses_arrays_of_wrong_shape_or_type() -> None:
     images: Any = np.zeros((2, 3, 3, 1), dtype=np.uint8)
     labels: Any = np.zeros(2, dtype=np.int64)
     for wrong in ((images[0], labels), (images.astype(np.int64), labels), (images, labels[:1]), (images, images)):
@@ -209,7 +209,7 @@ def test_a_data_set_checks_what_it_is_made_of() -> None:
             Dataset(wrong[0], wrong[1], ("0",))
 
 
-def test_a_line_that_counts_the_columns_is_a_header(tmp_path: Path) -> None:
+def test_csv_line_of_column_numbers_is_a_header(tmp_path: Path) -> None:
     rows = [[1, *range(5, 21)], [0, *range(9, 25)]]
     lines = [",".join(map(str, row)) for row in ([*range(17)], *rows)]
     (tmp_path / "a.csv").write_text("\n".join(lines))

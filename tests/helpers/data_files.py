@@ -1,4 +1,4 @@
-"""Small good data files, and how loading a bad one must fail."""
+"""Contents of small good data files, and the error of loading a bad one."""
 
 import io
 import struct
@@ -12,16 +12,16 @@ from cnnpar.config.sections import Data
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 
-ROW = "0,1,2,3,4\n"
+CSV_ROW = "0,1,2,3,4\n"
 
-IMAGES = struct.pack(">4I", 0x803, 2, 3, 2) + bytes(12)
-LABELS = struct.pack(">2I", 0x801, 2) + bytes([0, 1])
+IDX_IMAGES = struct.pack(">4I", 0x803, 2, 3, 2) + bytes(12)
+IDX_LABELS = struct.pack(">2I", 0x801, 2) + bytes([0, 1])
 
 X, Y = np.zeros((4, 3, 3), dtype=np.uint8), np.array([0, 1, 0, 1])
 
 
-def complaint(path: Path, **others: Any) -> str:
-    """The error of loading a path: one line, beginning with the path."""
+def load_error(path: Path, **others: Any) -> str:
+    """Return the error of loading `path`, after checking that it is one line that begins with the path."""
     with pytest.raises(InputError) as caught:
         load_splits(Data(train=str(path), **{"validation": 0.0} | others))
     message = str(caught.value)
@@ -30,13 +30,15 @@ def complaint(path: Path, **others: Any) -> str:
     return message
 
 
-def header_only(shape: tuple[int, ...]) -> bytes:
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """Return the header of an .npy file of uint8 with this shape, without its data."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return buffer.getvalue()
 
 
-def picture(path: Path, mode: str = "L", size: tuple[int, int] = (3, 2)) -> None:
+def write_picture(path: Path, mode: str = "L", size: tuple[int, int] = (3, 2)) -> None:
+    """Write a black picture of `size` (width, height) in Pillow's mode, and make the folders above it."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

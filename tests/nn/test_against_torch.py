@@ -16,7 +16,7 @@ F = torch.nn.functional
 
 
 def to_torch(x: Array) -> Any:
-    """(H, W, N, C) as (N, C, H, W); vectors as they are."""
+    """Return (H, W, N, C) as (N, C, H, W), and vectors as they are."""
     return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 3, 0, 1) if x.ndim == 4 else x))
 
 
@@ -26,7 +26,7 @@ def from_torch(x: Any) -> Array:
 
 
 def to_torch_weight(p: Array) -> Any:
-    """(h, w, C, channels) as (channels, C, h, w), (H, W, C) as (C, H, W); vectors as they are."""
+    """Return (h, w, C, channels) as (channels, C, h, w), (H, W, C) as (C, H, W), and vectors as they are."""
     axes = {1: (0,), 3: (2, 0, 1), 4: (3, 2, 0, 1)}[p.ndim]
     return torch.from_numpy(p.transpose(axes).copy())
 
@@ -37,7 +37,7 @@ def upsampled(x: Any, factor: Any, mode: str) -> Any:
 
 
 def convolution(kind: str, table: dict[str, Any]) -> Any:
-    """The twin whose settings have the same names."""
+    """Return PyTorch's function of the layer `kind`, with the settings of `table`, which have the same names."""
     function = {"conv2d": F.conv2d, "convtranspose2d": F.conv_transpose2d}[kind]
     settings = {key: value for key, value in table.items() if key not in ("channels", "kernel")}
     return lambda x, p: function(x, p["weight"], p["bias"], **settings)

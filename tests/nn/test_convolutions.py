@@ -1,4 +1,4 @@
-"""Winograd's way to a convolution against the definition's, and the memory that both work in."""
+"""Convolution by Winograd's algorithm against im2col, where each way is chosen, and the workspaces of both."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ TAPS = st.integers(3, 5)
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> dict[str, Any]:
-    """Sizes that fill tiles and that do not, windows that reach out of the image on any side, one of everything."""
+    """Draw sizes of convolutions: whole and partial tiles, windows beyond the image on any side, sizes of 1."""
     sizes, few = st.integers(1, 11), st.integers(1, 4)
     starts = st.integers(-5, 4)
     return {
@@ -36,7 +36,7 @@ def random(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Array:
 def both_ways(
     shape: tuple[int, ...], kernel: tuple[int, ...], start: Any, count: Any, dtype: Any = np.float64
 ) -> list[tuple[Array, Array]]:
-    """Outputs and kernel's gradient, by Winograd and by the definition; what memory held must not matter."""
+    """Return (outputs, kernel's gradient) by Winograd and by im2col, the second pass in memory that held NaN."""
     x, weights = random(*shape, dtype=dtype), random(*kernel[:2], shape[3], kernel[2], seed=1, dtype=dtype)
     dy, bias = random(*count, shape[2], kernel[2], seed=2, dtype=dtype), random(kernel[2], seed=3, dtype=dtype)
     results = []
@@ -56,14 +56,14 @@ def both_ways(
 
 @given(convolutions())
 @settings(max_examples=60, deadline=None)
-def test_winograds_way_is_the_definition_for_outputs_and_the_kernels_gradient(case: dict[str, Any]) -> None:
+def test_winograd_agrees_with_im2col_in_outputs_and_gradients(case: dict[str, Any]) -> None:
     (y, gradient), (expected, expected_gradient) = both_ways(**case)
     np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_blocks_of_tiles_add_up_to_the_whole(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_winograd_in_blocks_of_tiles_agrees_with_one_block(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case: dict[str, Any] = {"shape": (19, 9, 2, 3), "kernel": (3, 4, 2), "start": (-1, -1), "count": (19, 9)}
     ((whole, whole_gradient), _) = both_ways(**case)
     monkeypatch.setattr(winograd, "_BLOCK", rows * 36 * 3 * 2 * (3 + 2))  # columns of tiles, samples, channels
@@ -84,7 +84,7 @@ FORMULAS: dict[int, tuple[Any, Any]] = {  # by the pixels of the kernel
 
 
 @pytest.mark.parametrize("taps", FORMULAS)
-def test_the_formulas_of_one_axis_are_exact(taps: int) -> None:
+def test_winograd_of_one_axis_agrees_with_numpy_correlate(taps: int) -> None:
     outputs, gradients = FORMULAS[taps]
     values = winograd.kernel_values(taps, np.dtype(np.float64))
     pixels, kernel = random(6), random(taps, seed=1)
@@ -95,7 +95,7 @@ def test_the_formulas_of_one_axis_are_exact(taps: int) -> None:
 
 
 @pytest.mark.parametrize(("taps", "most"), [(3, 3.0), (4, 4.0), (5, 5.0)])
-def test_rounding_is_a_small_multiple_of_the_definitions(taps: int, most: float) -> None:
+def test_winograd_rounds_at_most_a_few_times_more_than_im2col(taps: int, most: float) -> None:
     case: dict[str, Any] = {"shape": (16, 16, 4, 64), "kernel": (taps, taps, 32), "start": (0, 0), "count": (12, 12)}
     exact = both_ways(**case)[1]
     ours, definition = both_ways(**case, dtype=np.float32)
@@ -110,15 +110,13 @@ def test_rounding_is_a_small_multiple_of_the_definitions(taps: int, most: float)
 
 @given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 12))
 @settings(deadline=None)
-def test_same_padding_makes_size_over_stride_windows_rounded_up_the_odd_zero_last(
-    size: int, window: int, stride: int
-) -> None:
+def test_same_padding_gives_ceil_of_size_over_stride_windows(size: int, window: int, stride: int) -> None:
     before, after = pad_sizes(size, window, stride, "same")
     assert window_count(size + before + after, window, stride) == -(-size // stride)
     assert after - before in (0, 1)
 
 
-def test_only_what_is_possible_and_pays_goes_winograds_way() -> None:
+def test_winograd_suits_only_kernels_of_3_to_5_with_stride_1() -> None:
     windows = Windows((-1, -1), (1, 1), (28, 28))
     assert winograd.suits((3, 5, 16, 32), windows._replace(outputs=(7, 7)))
     for kernel, others in [
@@ -133,7 +131,7 @@ def test_only_what_is_possible_and_pays_goes_winograds_way() -> None:
         assert not winograd.suits(kernel, others)
 
 
-def test_bands_are_for_short_windows_that_lie_side_by_side_and_in_all_channels() -> None:
+def test_bands_suit_short_undilated_ungrouped_windows_only() -> None:
     windows = Windows((-1, -1), (2, 2), (28, 28))
     assert banded.suits((55, 55), (3, 3, 1, 32), windows)
     assert not banded.suits((55, 55), (3, 3, 1, 32), windows._replace(dilation=(2, 1)))
@@ -145,7 +143,7 @@ def test_bands_are_for_short_windows_that_lie_side_by_side_and_in_all_channels()
 
 @given(convolutions(), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_windows_of_one_pixel_are_not_copied_and_change_no_bit(case: dict[str, Any], everywhere: bool) -> None:
+def test_im2col_of_1x1_kernels_copies_nothing_and_is_a_product(case: dict[str, Any], everywhere: bool) -> None:
     height, width, _, depth = case["shape"]
     x, kernel = random(*case["shape"], dtype=np.float32), random(1, 1, depth, 3, seed=1, dtype=np.float32)
     windows = Windows((0 if everywhere else -1, 0), (1, 1), (height, width))
@@ -158,7 +156,7 @@ def test_windows_of_one_pixel_are_not_copied_and_change_no_bit(case: dict[str, A
     assert gradient.tobytes() == (seen.reshape(-1, depth).T @ y.reshape(-1, 3)).tobytes()
 
 
-def test_an_array_stays_and_scratch_is_shared_by_name() -> None:
+def test_workspace_keeps_arrays_and_shares_scratch_by_name() -> None:
     shared = Scratch()
     single = np.dtype(np.float32)
     first, second = Workspace(shared), Workspace(shared)

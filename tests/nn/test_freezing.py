@@ -1,4 +1,4 @@
-"""What is frozen keeps its bits, whatever happens around it, and everything else learns as it would."""
+"""Frozen arrays keep their bits with every optimizer and in resumed runs; the others learn as without freezing."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -67,7 +67,7 @@ def batch(dtype: type = np.float32, samples: int = 6) -> tuple[Array, Any]:
 
 
 def started(network: Network) -> Array:
-    """Weights and running statistics of which none is as at the start."""
+    """Return a vector of weights and running statistics that all differ from their initial values."""
     vector = network.init(3)
     vector += np.random.default_rng(1).uniform(0.05, 0.3, len(vector)).astype(vector.dtype)
     return vector
@@ -77,7 +77,7 @@ NAMES = [entry.name for entry in (*deep().layout.parameters, *deep().layout.buff
 
 
 @given(st.sets(st.sampled_from(NAMES), max_size=len(NAMES) - 4))
-def test_segments_are_all_of_the_vector_once_in_the_fewest_pieces(names: set[str]) -> None:
+def test_segments_are_the_fewest_that_cover_the_vector_once(names: set[str]) -> None:
     if names.issuperset(entry.name for entry in deep().layout.parameters):
         return
     layout = deep(*names).layout
@@ -99,7 +99,7 @@ def test_segments_are_all_of_the_vector_once_in_the_fewest_pieces(names: set[str
         assert all(one.part.stop < other.part.start for one, other in pairwise(found))
 
 
-def test_nothing_frozen_is_one_segment() -> None:
+def test_layout_without_frozen_arrays_is_one_segment() -> None:
     layout = deep().layout
     assert [part for part, _ in layout.trainable_segments] == [slice(0, layout.trained)]
     assert [part for part, _ in layout.updated_segments] == [slice(0, layout.size)]
@@ -118,11 +118,11 @@ def test_nothing_frozen_is_one_segment() -> None:
         ("residual*", {name for name in NAMES if name.startswith("residual1")}),
     ],
 )
-def test_a_pattern_is_of_a_layer_or_of_its_arrays(pattern: str, names: set[str]) -> None:
+def test_freeze_pattern_matches_layers_or_their_arrays(pattern: str, names: set[str]) -> None:
     assert deep(pattern).layout.frozen == names
 
 
-def test_a_pattern_that_matches_nothing_is_refused_with_the_names_there_are() -> None:
+def test_freeze_pattern_without_a_match_is_refused_with_names() -> None:
     with pytest.raises(InputError) as caught:
         deep("conv1", "Conv2")
     text = str(caught.value)
@@ -139,7 +139,7 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_names_there_are() ->
 @pytest.mark.parametrize(
     "freeze", [("conv1",), ("conv2", "dense1"), ("conv1", "*.bias"), ("residual1.shortcut",), ("residual1.conv1",)]
 )
-def test_the_gradient_of_what_learns_is_to_the_bit_that_of_a_network_without_frozen_layers(
+def test_freezing_leaves_the_bits_of_other_gradients_unchanged(
     freeze: tuple[str, ...],
 ) -> None:
     whole, frozen = deep(), deep(*freeze)
@@ -154,7 +154,7 @@ def test_the_gradient_of_what_learns_is_to_the_bit_that_of_a_network_without_fro
 
 
 @pytest.mark.parametrize("freeze", [("batchnorm1",), ("batchnorm2",), NORMS, (*NORMS, "conv1"), ("residual1.b*",)])
-def test_the_gradient_through_frozen_normalisation_is_the_finite_difference_of_the_loss(
+def test_gradient_past_frozen_batchnorm_is_finite_difference(
     freeze: tuple[str, ...],
 ) -> None:
     network = deep(*freeze, dtype=np.float64)
@@ -170,7 +170,7 @@ def test_the_gradient_through_frozen_normalisation_is_the_finite_difference_of_t
     assert np.abs(gradient).max() > 0.01
 
 
-def test_frozen_normalisation_is_that_of_evaluation() -> None:
+def test_frozen_batchnorm_normalises_as_in_evaluation() -> None:
     vector, (images, labels) = started(deep()), batch()
     network, out = deep(*NORMS), np.empty(deep().layout.size, np.float32)
     assert network.loss_and_gradient(vector, images, labels, None, out) == network.loss(vector, images, labels)
@@ -179,7 +179,7 @@ def test_frozen_normalisation_is_that_of_evaluation() -> None:
     assert partly.layout.views(out)["batchnorm1.mean"].any()
 
 
-def test_below_the_first_layer_that_learns_nothing_goes_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backward_pass_ends_at_the_first_layer_that_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = [CONV, RELU, CONV, FLATTEN, DENSE]
     network = Network.from_tables(tables, (8, 8, 1), 3, freeze=["conv*"])
     monkeypatch.setattr(Conv2D, "backward", lambda *_: pytest.fail("went backward"))
@@ -199,7 +199,7 @@ def run_of(freeze: list[str], **changes: Any) -> Config:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: str(optimizer["type"]))
-def test_frozen_arrays_and_their_means_keep_their_bits_with_any_optimizer(optimizer: dict[str, Any]) -> None:
+def test_frozen_arrays_and_their_ema_keep_their_bits(optimizer: dict[str, Any]) -> None:
     settings = run_of(["conv1", "batchnorm2", "residual1.conv1.weight", "*.bias"], optimizer=optimizer)
     _, work, data = made_run(settings=settings)
     network = work.network
@@ -219,7 +219,7 @@ def test_frozen_arrays_and_their_means_keep_their_bits_with_any_optimizer(optimi
             assert view.any() != (name in network.layout.frozen), name
 
 
-def test_limits_are_of_the_gradient_of_what_learns() -> None:
+def test_gradient_norm_excludes_frozen_arrays() -> None:
     freeze = [entry.name for entry in deep().layout.parameters if entry.name != "dense2.bias"]
     network = deep(*freeze)
     vector, (images, labels) = started(network), batch()
@@ -228,7 +228,7 @@ def test_limits_are_of_the_gradient_of_what_learns() -> None:
     assert np.linalg.norm(out[: network.layout.trained]) == np.linalg.norm(network.layout.views(out)["dense2.bias"])
 
 
-def test_any_number_of_workers_comes_to_the_same_bits() -> None:
+def test_worker_count_leaves_frozen_networks_weights_unchanged() -> None:
     settings = run_of(["conv1", "batchnorm1", "residual1.batchnorm1"])
     _, work, data = made_run(settings=settings)
     alone = trained(settings, work, in_process(work, data)).digest
@@ -239,7 +239,7 @@ def test_any_number_of_workers_comes_to_the_same_bits() -> None:
     assert trained(run_of([]), work, in_process(work, data)).digest != alone
 
 
-def test_a_run_fine_tunes_what_is_not_frozen_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+def test_fine_tuning_keeps_frozen_arrays_and_resumes_exactly(tmp_path: Path) -> None:
     csv = tiny_runs.write_csv(tmp_path / "train.csv")
     source = tiny_runs.train(tiny_runs.settings(csv, train={"ema_decay": 0.0}), tmp_path / "source").checkpoint
 
@@ -262,7 +262,7 @@ def test_a_run_fine_tunes_what_is_not_frozen_and_goes_on_where_it_was_stopped(tm
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_inspect_names_what_is_frozen() -> None:
+def test_inspect_names_the_frozen_arrays() -> None:
     state = made_state()
     assert "frozen" not in describe(packed(state), NETWORK, state)
     network = Network.from_tables(tiny_runs.LAYERS, (8, 8, 1), 3, freeze=["conv1"])

@@ -114,7 +114,7 @@ def make(kind: str, **table: Any) -> Layer:
 
 
 def batch(shape: tuple[int, ...], samples: int, dtype: Any = np.float64, seed: int = 0) -> Array:
-    """Random numbers in the order in which layers pass them: (H, W, N, C) or (N, features)."""
+    """Return random numbers in the layout that layers pass on: (H, W, N, C) or (N, features)."""
     full = (*shape[:2], samples, shape[2]) if len(shape) == 3 else (samples, *shape)
     return np.random.default_rng(seed).standard_normal(full).astype(dtype)
 
@@ -148,7 +148,7 @@ class Bench:
 
 
 def difference(bench: Bench, x: Array, variable: Array, dy: Array) -> Array:
-    """Central differences of sum(forward(x) * dy) with regard to `variable`, in place and restored."""
+    """Return central differences of sum(forward(x) * dy) by `variable`, which is changed in place and restored."""
     result, step = np.empty_like(variable), 1e-6
     for index in np.ndindex(variable.shape):
         value = variable[index]
@@ -181,7 +181,9 @@ def test_gradients_are_the_finite_differences(
 
 @pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_dtype_and_shape_are_as_announced(kind: str, table: dict[str, Any], shape: tuple[int, ...], dtype: Any) -> None:
+def test_output_has_the_dtype_and_shape_that_the_layer_declares(
+    kind: str, table: dict[str, Any], shape: tuple[int, ...], dtype: Any
+) -> None:
     layer = make(kind, **table)
     bench, x = Bench(layer, shape, dtype), batch(shape, 3, dtype)
     y = bench.forward(x)
@@ -193,7 +195,7 @@ def test_dtype_and_shape_are_as_announced(kind: str, table: dict[str, Any], shap
 
 
 @pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
-def test_a_pass_changes_neither_its_input_nor_depends_on_the_pass_before(
+def test_passes_change_no_input_and_ignore_earlier_passes(
     kind: str, table: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
     used, fresh = Bench(make(kind, **table), shape), Bench(make(kind, **table), shape)
@@ -228,7 +230,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Layer, tuple[int, int, int]]:
 
 
 def padded(layer: Any, x: Array) -> Array:
-    """x (H, W, N, C) with the zeros that the definition of `padding` asks for."""
+    """Return x (H, W, N, C) with zeros around, as `padding` is defined."""
     around = []
     for axis in range(2):
         window, stride = layer.dilation[axis] * (layer.kernel[axis] - 1) + 1, layer.stride[axis]
@@ -242,7 +244,7 @@ def padded(layer: Any, x: Array) -> Array:
 
 
 def dilated(layer: Any, weight: Array) -> Array:
-    """The kernel with zeros between its elements."""
+    """Return the kernel with `dilation - 1` zeros between its elements."""
     (rows, columns), (height, width) = layer.dilation, weight.shape[:2]
     wide = np.zeros((rows * (height - 1) + 1, columns * (width - 1) + 1, *weight.shape[2:]))
     wide[::rows, ::columns] = weight
@@ -251,7 +253,7 @@ def dilated(layer: Any, weight: Array) -> Array:
 
 @given(convolutions())
 @settings(max_examples=60, deadline=None)
-def test_convolution_is_scipys_correlation_at_every_stride(case: tuple[Any, tuple[int, int, int]]) -> None:
+def test_convolution_agrees_with_strided_scipy_correlation(case: tuple[Any, tuple[int, int, int]]) -> None:
     layer, shape = case
     bench, x = Bench(layer, shape), batch(shape, 2)
     y = bench.forward(x)
@@ -267,7 +269,7 @@ def test_convolution_is_scipys_correlation_at_every_stride(case: tuple[Any, tupl
 
 @given(convolutions())
 @settings(max_examples=60, deadline=None)
-def test_convolutions_backward_is_the_transpose_of_its_forward(case: tuple[Layer, tuple[int, int, int]]) -> None:
+def test_convolution_backward_is_the_transpose_of_forward(case: tuple[Layer, tuple[int, int, int]]) -> None:
     layer, shape = case
     bench, x = Bench(layer, shape), batch(shape, 2)
     bench.p["bias"][...] = 0
@@ -287,7 +289,7 @@ def test_convolutions_backward_is_the_transpose_of_its_forward(case: tuple[Layer
     st.tuples(st.integers(0, 3), st.integers(0, 3)),
 )
 @settings(max_examples=60, deadline=None)
-def test_transposed_convolution_is_the_transpose_of_the_convolution_with_its_weights(
+def test_convtranspose_is_the_transpose_of_convolution(
     shape: tuple[int, int, int], kernel: Any, stride: Any, padding: Any, more: tuple[int, int]
 ) -> None:
     more = min(more[0], stride[0] - 1), min(more[1], stride[1] - 1)
@@ -313,14 +315,12 @@ def test_transposed_convolution_is_the_transpose_of_the_convolution_with_its_wei
         ("convtranspose2d", {"stride": 2}, 5 * 4 * 8 * (3 * 3 * 6)),
     ],
 )
-def test_products_are_the_multiplications_of_a_forward_pass(kind: str, table: dict[str, Any], expected: int) -> None:
+def test_products_counts_the_multiplications_of_a_forward_pass(kind: str, table: dict[str, Any], expected: int) -> None:
     assert make(kind, channels=6, **table).products((5, 4, 8)) == expected
 
 
 @pytest.mark.parametrize(("depth", "channels", "groups"), [(8, 12, 4), (6, 6, 6), (3, 1, 1)])
-def test_a_kernel_starts_with_the_inputs_that_one_output_of_its_group_sums(
-    depth: int, channels: int, groups: int
-) -> None:
+def test_fan_in_and_fan_out_count_one_group_of_a_convolution(depth: int, channels: int, groups: int) -> None:
     weight = make("conv2d", channels=channels, groups=groups).parameters((5, 5, depth))["weight"]
     assert weight.shape == (3, 3, depth // groups, channels)
     assert weight.fan_in == 9 * depth // groups
@@ -345,7 +345,7 @@ POOLINGS = st.tuples(
 
 @given(POOLINGS)
 @settings(max_examples=40, deadline=None)
-def test_pooling_takes_maximum_and_mean_of_the_whole_windows(case: tuple[Any, Any, Any]) -> None:
+def test_pooling_takes_maximum_and_mean_of_whole_windows(case: tuple[Any, Any, Any]) -> None:
     size, stride, shape = case
     x = batch(shape, 2)
     highest = Bench(make("maxpool2d", size=size, stride=stride), shape).forward(x)
@@ -360,7 +360,7 @@ def test_pooling_takes_maximum_and_mean_of_the_whole_windows(case: tuple[Any, An
 
 @given(POOLINGS, st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
-def test_of_equal_maxima_the_first_in_row_major_order_gets_the_gradient(case: tuple[Any, Any, Any], seed: int) -> None:
+def test_maxpool_gradient_goes_to_the_first_of_equal_maxima(case: tuple[Any, Any, Any], seed: int) -> None:
     size, stride, shape = case
     x = np.random.default_rng(seed).integers(0, 3, batch(shape, 2).shape).astype(np.float64)  # many ties
     bench = Bench(make("maxpool2d", size=size, stride=stride), shape)
@@ -373,7 +373,7 @@ def test_of_equal_maxima_the_first_in_row_major_order_gets_the_gradient(case: tu
     np.testing.assert_array_equal(bench.backward(dy), expected)
 
 
-def test_the_mean_of_an_image_is_that_of_the_one_window_over_all_of_it() -> None:
+def test_globalavgpool_is_avgpool_with_one_window_per_image() -> None:
     x = batch((5, 7, 3), 2)
     mean = Bench(make("globalavgpool2d"), (5, 7, 3)).forward(x)
     window = Bench(make("avgpool2d", size=[5, 7]), (5, 7, 3)).forward(x)
@@ -388,7 +388,7 @@ UPSAMPLINGS = st.tuples(
 
 @given(UPSAMPLINGS)
 @settings(max_examples=40, deadline=None)
-def test_upsampling_repeats_or_interpolates_between_the_centres_of_pixels(case: tuple[Any, Any]) -> None:
+def test_upsampling_repeats_pixels_or_interpolates_bilinearly(case: tuple[Any, Any]) -> None:
     factor, shape = case
     x = batch(shape, 2)
     nearest = Bench(make("upsample2d", factor=factor), shape).forward(x)
@@ -403,7 +403,7 @@ def test_upsampling_repeats_or_interpolates_between_the_centres_of_pixels(case: 
 
 @given(UPSAMPLINGS, st.sampled_from(["nearest", "bilinear"]))
 @settings(max_examples=40, deadline=None)
-def test_upsamplings_backward_is_the_transpose_of_its_forward(case: tuple[Any, Any], mode: str) -> None:
+def test_upsampling_backward_is_the_transpose_of_forward(case: tuple[Any, Any], mode: str) -> None:
     factor, shape = case
     bench, x = Bench(make("upsample2d", factor=factor, mode=mode), shape), batch(shape, 2)
     y = bench.forward(x).copy()
@@ -412,7 +412,7 @@ def test_upsamplings_backward_is_the_transpose_of_its_forward(case: tuple[Any, A
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (6,)])
-def test_normalised_samples_have_mean_0_and_variance_1_whatever_the_others_are(shape: tuple[int, ...]) -> None:
+def test_layernorm_and_groupnorm_normalise_each_sample_alone(shape: tuple[int, ...]) -> None:
     x = (100 + 10 * batch(shape, 3)).astype(np.float32)
     for layer, groups in ((make("layernorm"), 1), (make("groupnorm", groups=1), 1), (make("groupnorm", groups=3), 3)):
         bench = Bench(layer, shape, np.float32)
@@ -429,7 +429,7 @@ def test_normalised_samples_have_mean_0_and_variance_1_whatever_the_others_are(s
         np.testing.assert_array_equal(alone.forward(x[..., 1:2, :])[..., 0, :], y[..., 1, :])
 
 
-def test_one_group_a_channel_is_batch_normalisation_of_one_sample() -> None:
+def test_groupnorm_per_channel_is_batchnorm_of_one_sample() -> None:
     shape = (4, 3, 5)
     x, dy = batch(shape, 1), batch(shape, 1, seed=1)
     group, norm = Bench(make("groupnorm", groups=5), shape), Bench(make("batchnorm2d"), shape)
@@ -439,7 +439,7 @@ def test_one_group_a_channel_is_batch_normalisation_of_one_sample() -> None:
         np.testing.assert_allclose(group.gradients[name], norm.gradients[name], rtol=1e-12, atol=1e-12)
 
 
-def test_dropout_zeroes_the_share_it_says_and_keeps_the_mean() -> None:
+def test_dropout_zeroes_its_rate_and_rescales_the_rest() -> None:
     bench = Bench(make("dropout", rate=0.25), (50, 40, 2), np.float32)
     y = bench.forward(np.ones((50, 40, 5, 2), np.float32))
     assert np.unique(y).tolist() == [0.0, float(np.float32(1 / 0.75))]
@@ -447,7 +447,7 @@ def test_dropout_zeroes_the_share_it_says_and_keeps_the_mean() -> None:
     np.testing.assert_array_equal(bench.backward(np.ones_like(y)), y)  # the same mask, the same factor
 
 
-def test_dropout_is_decided_by_its_generator_alone() -> None:
+def test_dropout_mask_depends_on_its_generator_only() -> None:
     x, masks = np.ones((8, 100), np.float32), []
     for key in (1, 1, 2):
         bench = Bench(make("dropout"), (100,), np.float32)
@@ -457,7 +457,7 @@ def test_dropout_is_decided_by_its_generator_alone() -> None:
     assert (masks[0] != masks[2]).any()
 
 
-def test_activations_at_the_ends_of_the_number_line() -> None:
+def test_activations_at_zero_infinity_and_nan_have_known_values() -> None:
     x = np.array([[-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan]], np.float32)
     with np.errstate(all="ignore"):
         results = {
@@ -476,21 +476,21 @@ def test_activations_at_the_ends_of_the_number_line() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 2e-6)])
-def test_gelu_is_the_number_times_scipys_normal_distribution(dtype: Any, tolerance: float) -> None:
+def test_gelu_is_x_times_scipys_normal_distribution(dtype: Any, tolerance: float) -> None:
     x = np.linspace(-12, 12, 70_001).astype(dtype)  # more than are worked on at a time
     y = Bench(make("gelu"), x.shape, dtype).forward(x[np.newaxis])[0]
     np.testing.assert_allclose(y, x * ndtr(x.astype(np.float64)), rtol=tolerance, atol=tolerance / 10)
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 5), (5,)])
-def test_softmax_is_scipys_however_large_the_numbers(shape: tuple[int, ...]) -> None:
+def test_softmax_agrees_with_scipy_on_small_and_large_numbers(shape: tuple[int, ...]) -> None:
     for scale in (1, 1e4):
         x = scale * batch(shape, 3)
         y = Bench(make("softmax"), shape).forward(x)
         np.testing.assert_allclose(y, scipy_softmax(x, axis=-1), rtol=1e-12, atol=1e-300)
 
 
-def test_two_layers_of_one_type_cannot_be_registered() -> None:
+def test_registering_a_second_layer_of_one_type_is_refused() -> None:
     class Twin(Layer, frozen=True, tag="relu"):
         """Another relu."""
 

@@ -30,7 +30,7 @@ MARGINS = st.integers(2, 4)
 
 
 def random(*shape: int, seed: int = 0) -> Array:
-    """Numbers of all sizes, some of them zeros of either sign."""
+    """Return float32 numbers of all magnitudes, about a tenth of them zeros of either sign."""
     generator = np.random.default_rng(seed)
     numbers = generator.standard_normal(shape) * 10.0 ** generator.integers(-42, 20, shape)
     zeros = generator.random(shape) < 0.1
@@ -42,13 +42,13 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def filled(*shape: int) -> tuple[Array, Array]:
-    """Two arrays of equal numbers, which show what is not written."""
+    """Return two arrays full of 7, so that elements that a loop does not write can be told."""
     return np.full(shape, 7, np.float32), np.full(shape, 7, np.float32)
 
 
 @given(st.tuples(SIZES, SIZES, PIXELS), SMALL, SMALL, MARGINS, MARGINS, st.tuples(SIZES, SIZES))
 @settings(max_examples=60, deadline=None)
-def test_input_points(
+def test_compiled_winograd_inputs_have_the_bits_of_numpy(
     shape: tuple[int, ...], top: int, left: int, down: int, across: int, count: tuple[int, int]
 ) -> None:
     x, found = random(*shape), filled(36, count[0] * count[1] * shape[2] + 5)
@@ -59,8 +59,10 @@ def test_input_points(
 
 @given(st.tuples(SIZES, SIZES, PIXELS), MARGINS, MARGINS, st.integers(0, 2))
 @settings(max_examples=60, deadline=None)
-def test_outputs_and_their_gradient(shape: tuple[int, ...], down: int, across: int, first: int) -> None:
-    """Some rows of tiles of an image that they cover, and reach beyond."""
+def test_compiled_winograd_outputs_have_the_bits_of_numpy(
+    shape: tuple[int, ...], down: int, across: int, first: int
+) -> None:
+    """Take some rows of tiles, which cover the rest of the image and reach beyond it."""
     top = min(first * down, (shape[0] - 1) // down * down)
     count = -(-(shape[0] - top) // down), -(-shape[1] // across)
     points = 36, count[0] * count[1] * shape[2] + 5
@@ -82,7 +84,7 @@ def test_outputs_and_their_gradient(shape: tuple[int, ...], down: int, across: i
     st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
-def test_maxpool_and_its_gradient(
+def test_compiled_maxpool_and_gradient_have_the_bits_of_numpy(
     shape: tuple[int, ...], window: tuple[int, int], stride: tuple[int, int], rectify: bool
 ) -> None:
     count = tuple(window_count(*sizes) for sizes in zip(shape[:2], window, stride, strict=True))
@@ -104,7 +106,7 @@ def test_maxpool_and_its_gradient(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", range(4))
-def test_a_window_with_a_bad_number_has_no_maximum(way: Loops, place: int) -> None:
+def test_maxpool_of_nan_is_nan_and_passes_no_gradient(way: Loops, place: int) -> None:
     x = np.arange(4, dtype=np.float32)
     x[place] = np.nan
     y, winner = np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.uint8)
@@ -115,7 +117,7 @@ def test_a_window_with_a_bad_number_has_no_maximum(way: Loops, place: int) -> No
 
 
 @given(st.tuples(st.sampled_from([4, 7]), st.sampled_from([4, 6]), PIXELS), st.integers(1, 3), st.booleans())
-def test_pooling_of_bad_numbers_is_alike(shape: tuple[int, ...], stride: int, rectify: bool) -> None:
+def test_compiled_pooling_of_nan_agrees_with_numpy(shape: tuple[int, ...], stride: int, rectify: bool) -> None:
     count = tuple(window_count(size, 2, stride) for size in shape[:2])
     x, sign = random(*shape), np.where(random(shape[2], seed=2) < 0, -1, 1).astype(np.float32)
     x[np.random.default_rng(3).random(shape) < 0.2] = np.nan
@@ -130,7 +132,7 @@ def test_pooling_of_bad_numbers_is_alike(shape: tuple[int, ...], stride: int, re
 
 
 @given(st.integers(0, 300))
-def test_relu_gradient(size: int) -> None:
+def test_compiled_relu_gradient_has_the_bits_of_numpy(size: int) -> None:
     dy, y, found = random(size), random(size, seed=1), filled(size)
     for way, out in zip(WAYS, found, strict=True):
         way.relu_gradient(dy, y, out)
@@ -139,7 +141,7 @@ def test_relu_gradient(size: int) -> None:
 
 @given(st.tuples(SIZES, SIZES, PIXELS), SMALL, SMALL, MARGINS, MARGINS, st.tuples(SIZES, SIZES))
 @settings(max_examples=60, deadline=None)
-def test_input_gradients(
+def test_compiled_winograd_input_gradient_has_the_bits_of_numpy(
     shape: tuple[int, ...], top: int, left: int, down: int, across: int, count: tuple[int, int]
 ) -> None:
     points, found = random(36, count[0] * count[1] * shape[2] + 5), filled(*shape)
@@ -157,7 +159,7 @@ def test_input_gradients(
     st.integers(0, 3),
 )
 @settings(max_examples=60, deadline=None)
-def test_windows(
+def test_compiled_im2col_has_the_bits_of_numpy(
     window: tuple[int, int], stride: tuple[int, int], count: tuple[int, int], depth: int, samples: int, row: int
 ) -> None:
     size = [step * (number - 1) + length for step, number, length in zip(stride, count, window, strict=True)]
@@ -177,7 +179,7 @@ def test_windows(
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
 )
 @settings(max_examples=60, deadline=None)
-def test_depthwise_convolution_and_its_gradient(
+def test_compiled_depthwise_convolution_has_the_bits_of_numpy(
     shape: tuple[int, ...], window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> None:
     size = Windows((0, 0), stride, (shape[0], shape[1]), dilation).span(window)
@@ -193,7 +195,7 @@ def test_depthwise_convolution_and_its_gradient(
 
 @given(st.tuples(SIZES, SIZES, PIXELS), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_moments_and_affine_maps(shape: tuple[int, ...], rectify: bool) -> None:
+def test_compiled_normalisation_has_the_bits_of_numpy(shape: tuple[int, ...], rectify: bool) -> None:
     x, dy = random(*shape), random(*shape, seed=1)
     numbers = [random(shape[2], seed=seed) for seed in (2, 3, 4)]
     sums = np.full((2, shape[2]), 7.0), np.full((2, shape[2]), 7.0)
@@ -214,7 +216,9 @@ def test_moments_and_affine_maps(shape: tuple[int, ...], rectify: bool) -> None:
     st.tuples(st.integers(0, 2), st.integers(0, 2)),
 )
 @settings(max_examples=60, deadline=None)
-def test_extremes_and_their_gradient(shape: tuple[int, ...], window: tuple[int, int], gap: tuple[int, int]) -> None:
+def test_compiled_extremes_and_gradient_have_the_bits_of_numpy(
+    shape: tuple[int, ...], window: tuple[int, int], gap: tuple[int, int]
+) -> None:
     stride = window[0] + gap[0], window[1] + gap[1]
     count = tuple(window_count(*sizes) for sizes in zip(shape[:2], window, stride, strict=True))
     if not all(count):
@@ -252,7 +256,7 @@ LAYERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_a_whole_network_has_the_same_gradient_with_either(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_gradient_has_the_same_bits_with_compiled_loops(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).standard_normal((samples, 33, 30, 4)).astype(np.float32)
     results = []
     for way in WAYS:
@@ -264,14 +268,14 @@ def test_a_whole_network_has_the_same_gradient_with_either(samples: int, monkeyp
     assert equal(*results)
 
 
-def test_only_single_precision_and_what_takes_a_while_is_compiled() -> None:
+def test_compiled_loops_are_chosen_for_large_float32_work_only() -> None:
     assert interface.choose_loops(np.dtype(np.float32), 10**7) is compiled
     assert interface.choose_loops(np.dtype(np.float64), 10**7) is NUMPY
     assert interface.choose_loops(np.dtype(np.float32), 10**3) is NUMPY
 
 
 @pytest.mark.slow
-def test_what_was_compiled_of_older_formulas_is_forgotten(tmp_path: Path) -> None:
+def test_changed_formulas_are_compiled_anew(tmp_path: Path) -> None:
     package = tmp_path / "cnnpar"
     shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))
     code = (

@@ -1,4 +1,4 @@
-"""The losses against scipy's and PyTorch's, their gradients, and numbers that overflow naive code."""
+"""Losses against scipy and PyTorch, their gradients by finite differences, and logits that overflow naive code."""
 
 from typing import Any
 
@@ -32,13 +32,13 @@ def logits(samples: int, classes: int, scale: float = 1.0) -> Matrix:
 
 
 def shares(samples: int, classes: int) -> Matrix:
-    """Targets of which several classes have a share."""
+    """Return soft targets (samples, classes), in which every class has a share."""
     return np.random.default_rng(1).dirichlet(np.ones(classes), samples)
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.floats(0, 1e4))
 @settings(deadline=None)
-def test_cross_entropy_and_probabilities_are_scipys(samples: int, classes: int, scale: float) -> None:
+def test_cross_entropy_and_softmax_agree_with_scipy(samples: int, classes: int, scale: float) -> None:
     z = logits(samples, classes, scale)
     labels = np.arange(samples) % classes
     value, _ = loss(PLAIN, z, one_hot(labels, classes))
@@ -48,7 +48,7 @@ def test_cross_entropy_and_probabilities_are_scipys(samples: int, classes: int, 
 
 @ALL
 @pytest.mark.parametrize("mixed", [False, True])
-def test_gradient_is_the_finite_difference_of_the_sum(chosen: Loss, mixed: bool) -> None:
+def test_gradient_is_the_finite_difference_of_the_loss(chosen: Loss, mixed: bool) -> None:
     z, step = logits(3, 4), 1e-6
     targets = shares(3, 4) if mixed else one_hot(np.array([2, 0, 3]), 4)
     _, gradient = loss(chosen, z, targets)
@@ -60,7 +60,7 @@ def test_gradient_is_the_finite_difference_of_the_sum(chosen: Loss, mixed: bool)
 
 
 @ALL
-def test_losses_are_pytorchs(chosen: Loss) -> None:
+def test_losses_and_gradients_agree_with_pytorch(chosen: Loss) -> None:
     torch = pytest.importorskip("torch")
     z, labels = logits(6, 4, 3.0), np.array([0, 3, 2, 1, 1, 0])
     tz, targets = torch.from_numpy(z).requires_grad_(), torch.from_numpy(one_hot(labels, 4))
@@ -84,7 +84,7 @@ def test_losses_are_pytorchs(chosen: Loss) -> None:
 
 
 @ALL
-def test_a_loss_of_shares_is_the_mean_of_those_of_the_labels_so_weighted(chosen: Loss) -> None:
+def test_loss_of_soft_targets_is_the_weighted_mean_over_labels(chosen: Loss) -> None:
     if isinstance(chosen, MSE):
         pytest.skip("its targets are squared")
     z, targets = logits(1, 4), shares(1, 4)
@@ -99,13 +99,13 @@ def test_huge_logits_give_a_finite_cross_entropy_and_gradient() -> None:
     assert np.isfinite(gradient).all()
 
 
-def test_huge_logits_saturate_the_sigmoid_in_silence() -> None:
+def test_huge_logits_saturate_the_sigmoid_without_a_warning() -> None:
     z = np.array([[1e30, -1e30]], np.float32)
     assert probabilities(BinaryCrossEntropy(), z).tolist() == [[1.0, 0.0]]
     assert loss(BinaryCrossEntropy(), z, np.array([[1.0, 0.0]]))[0] == 0.0
 
 
-def test_a_loss_of_float32_logits_is_summed_in_float64() -> None:
+def test_loss_of_float32_logits_is_summed_in_float64() -> None:
     z = np.zeros((3000, 10), np.float32)
     value, gradient = loss(PLAIN, z, one_hot(np.zeros(3000, int), 10))
     assert value == pytest.approx(3000 * np.log(10), rel=1e-14)
@@ -114,13 +114,13 @@ def test_a_loss_of_float32_logits_is_summed_in_float64() -> None:
 
 @ALL
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_logit_that_is_not_finite_makes_the_loss_so(chosen: Loss, bad: float) -> None:
+def test_nan_or_infinite_logits_give_a_loss_that_is_not_finite(chosen: Loss, bad: float) -> None:
     z = logits(4, 4)
     z[1, 3] = bad
     with np.errstate(all="ignore"):
         assert not np.isfinite(loss(chosen, z, one_hot(np.array([0, 1, 2, 0]), 4))[0])
 
 
-def test_probabilities_of_a_sample_do_not_depend_on_its_neighbours() -> None:
+def test_softmax_of_a_sample_does_not_depend_on_its_batch() -> None:
     z = logits(6, 4, 30.0)
     assert softmax(z)[2:3].tobytes() == softmax(z[2:3]).tobytes()

@@ -1,4 +1,4 @@
-"""The whole network: names and places, gradients, and what must not change them."""
+"""The whole network: layout and names of its parameters, gradients, and what must leave them unchanged."""
 
 import pickle
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ WIDER: list[dict[str, Any]] = [
 
 
 @pytest.fixture(autouse=True, scope="module")
-def winograds_way_where_it_is_possible() -> Iterator[None]:
+def winograd_wherever_possible() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "_FEWEST", 0)  # however small
         yield
@@ -121,7 +121,7 @@ def test_gradient_of_a_batch_is_the_sum_over_its_samples(tables: Any) -> None:
 
 
 @both
-def test_a_result_does_not_depend_on_the_batches_before_it(tables: Any) -> None:
+def test_earlier_batches_leave_the_gradient_unchanged(tables: Any) -> None:
     used, fresh = everything(np.float32, tables), everything(np.float32, tables)
     parameters = used.init(0)
     for samples in (4, 1, 7, 4, 2, 3, 5):  # more sizes than are kept
@@ -136,7 +136,7 @@ def test_a_result_does_not_depend_on_the_batches_before_it(tables: Any) -> None:
     assert found.tobytes() == expected.tobytes()
 
 
-def test_a_network_that_was_sent_to_another_process_computes_the_same_bits() -> None:
+def test_pickled_network_computes_the_same_bits() -> None:
     network = everything(np.float32)
     parameters, (images, labels) = network.init(0), batch(network, 6)
     expected_sums, expected = gradient(network, parameters, images, labels, generators(1))
@@ -155,7 +155,7 @@ def test_workspaces_are_kept_for_the_last_few_sizes_only() -> None:
 
 
 @pytest.mark.parametrize("tables", [EVERYTHING, NORMALISED, WIDER], ids=["everything", "normalised", "wider"])
-def test_a_result_does_not_depend_on_where_its_arrays_lie(tables: list[dict[str, Any]]) -> None:
+def test_memory_alignment_leaves_the_gradient_unchanged(tables: list[dict[str, Any]]) -> None:
     network = everything(np.float32, tables)
     parameters, (images, labels) = network.init(0), batch(network, 6)
     _, expected = gradient(network, parameters, images, labels)
@@ -198,7 +198,7 @@ FUSED: list[tuple[list[dict[str, Any]], list[str]]] = [  # layers, and what of t
 
 
 @pytest.mark.parametrize(("tables", "names"), FUSED)
-def test_layers_run_together_give_what_they_give_one_after_the_other(
+def test_fused_layers_agree_with_the_same_layers_run_singly(
     tables: list[dict[str, Any]], names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fused_network = Network.from_tables([*tables, FLATTEN, DENSE], (10, 9, 1), 2, np.float64)
@@ -242,13 +242,13 @@ def test_dropout_is_keyed_by_layer_and_off_in_evaluation() -> None:
     assert evaluation == network.loss(parameters, images, labels)
 
 
-def test_class_weights_are_one_for_each_class() -> None:
+def test_class_weights_must_match_the_number_of_classes() -> None:
     with pytest.raises(InputError, match=r"loss\.class_weights: 2 numbers, but there are 3 classes"):
         Network.from_tables(EVERYTHING, (9, 8, 2), 3, loss=CrossEntropy(class_weights=(1.0, 2.0)))
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(label_smoothing=0.2), MSE(), BinaryCrossEntropy(), Hinge()])
-def test_gradient_is_that_of_the_loss_that_was_chosen(loss: Loss) -> None:
+def test_gradient_is_that_of_the_configured_loss(loss: Loss) -> None:
     network = Network.from_tables([CONV, {"type": "tanh"}, FLATTEN, DENSE], (4, 4, 1), 3, np.float64, loss)
     parameters, (images, labels) = network.init(0), batch(network, 5)
     _, found = gradient(network, parameters, images, labels)
@@ -257,7 +257,7 @@ def test_gradient_is_that_of_the_loss_that_was_chosen(loss: Loss) -> None:
     assert found @ direction == pytest.approx((rise[0] - rise[1]) / (2 * step), rel=1e-6)
 
 
-def test_images_of_two_labels_have_the_shares_of_both_in_loss_and_gradient() -> None:
+def test_mixed_labels_weight_loss_and_gradient_by_their_shares() -> None:
     network = everything()
     parameters, (images, labels) = network.init(0), batch(network, 5)
     others, shares = (labels + 1) % 3, np.array([1.0, 0.9, 0.5, 0.2, 0.0])
@@ -275,7 +275,7 @@ def test_images_of_two_labels_have_the_shares_of_both_in_loss_and_gradient() -> 
     assert sums.correct == (p == np.where(shares >= 0.5, labels, others)).sum()
 
 
-def test_a_softmax_at_the_end_is_that_of_the_loss() -> None:
+def test_final_softmax_leaves_cross_entropy_training_unchanged() -> None:
     tables = [CONV, {"type": "tanh"}, FLATTEN, DENSE]
     plain, ended = (Network.from_tables([*tables, *end], (4, 4, 1), 3) for end in ([], [{"type": "softmax"}]))
     parameters, (images, labels) = plain.init(0), batch(plain, 5)
@@ -289,7 +289,7 @@ def test_a_softmax_at_the_end_is_that_of_the_loss() -> None:
         Network.from_tables([*tables, {"type": "softmax"}], (4, 4, 1), 3, loss=MSE())
 
 
-def test_single_numbers_are_not_normalised() -> None:
+def test_batchnorm_of_1x1_images_is_refused_unless_frozen() -> None:
     norm = {"type": "residual", "layers": [{**CONV, "kernel": 1}, NORM], "shortcut": [{**CONV, "kernel": 1}]}
     for layer, name in ((NORM, "batchnorm1"), (norm, "residual1.batchnorm1")):
         tables = [POOL, layer, FLATTEN, DENSE]
@@ -302,7 +302,7 @@ def test_single_numbers_are_not_normalised() -> None:
     check_statistics(network.layers, network.input_shape, network.layout.frozen)
 
 
-def test_images_gradient_is_not_computed() -> None:
+def test_gradient_of_the_images_is_not_computed() -> None:
     network = Network.from_tables([RELU, CONV, FLATTEN, DENSE], (4, 4, 1), 2)
     parameters, (images, labels) = network.init(0), batch(network, 3)
     gradient(network, parameters, images, labels)
@@ -324,7 +324,7 @@ def test_probabilities_match_the_loss() -> None:
 
 
 @both
-def test_no_images_give_zero_sums_and_a_zero_gradient(tables: Any) -> None:
+def test_empty_batch_gives_zero_sums_and_zero_gradient(tables: Any) -> None:
     network = everything(np.float32, tables)
     parameters, (images, labels) = network.init(0), batch(network, 0)
     sums, found = gradient(network, parameters, images, labels)
@@ -334,7 +334,7 @@ def test_no_images_give_zero_sums_and_a_zero_gradient(tables: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_number_that_is_not_finite_reaches_the_loss_without_a_warning(bad: float) -> None:
+def test_nan_and_infinity_reach_the_loss_without_a_warning(bad: float) -> None:
     network = Network.from_tables(DEFAULT_LAYERS, (8, 8, 1), 10)
     images, labels = batch(network, 4)
     images[2, 3, 3, 0] = bad
@@ -345,7 +345,7 @@ def test_a_number_that_is_not_finite_reaches_the_loss_without_a_warning(bad: flo
     assert not np.isfinite(network.loss(parameters, batch(network, 16)[0], batch(network, 16)[1]).loss)
 
 
-def test_layout_names_the_parameters_and_its_views_share_their_memory() -> None:
+def test_layout_names_parameters_and_its_views_tile_the_vector() -> None:
     network = Network.from_tables(DEFAULT_LAYERS, (8, 8, 1), 10)
     assert [(name, shape) for name, shape, _ in network.layout.parameters] == [
         ("conv1.weight", (3, 3, 1, 16)),
@@ -365,7 +365,7 @@ def test_layout_names_the_parameters_and_its_views_share_their_memory() -> None:
     assert (np.diff(vector) >= 0).all()
 
 
-def test_a_vector_that_views_could_not_share_is_refused() -> None:
+def test_views_refuse_a_vector_of_wrong_size_or_stride() -> None:
     network = everything()
     for vector in (np.zeros(network.layout.size + 1), np.zeros(2 * network.layout.size)[::2]):
         with pytest.raises(ValueError, match=f"contiguous vector of {network.layout.size}"):
@@ -389,14 +389,14 @@ def test_a_network_with_nothing_to_train_is_refused() -> None:
         Network.from_tables([{**POOL, "size": [5, 3]}, FLATTEN], (5, 6, 1), 2)
 
 
-def test_names_of_ones_own_leave_others_that_are_free() -> None:
+def test_automatic_layer_names_avoid_given_names() -> None:
     second = {**CONV, "name": "conv2"}
     network = Network.from_tables([second, CONV, CONV, FLATTEN, DENSE], (4, 4, 1), 2)
     assert [layer.name for layer in network.layers[:3]] == ["conv2", "conv3", "conv4"]
     assert Network.from_tables(network.tables(), (4, 4, 1), 2).layers == network.layers
 
 
-def test_what_is_not_a_number_is_never_right() -> None:
+def test_nan_outputs_never_count_as_correct() -> None:
     network = Network.from_tables([FLATTEN, DENSE], (1, 1, 1), 2)
     vector = np.zeros(network.layout.size, np.float32)
     network.layout.views(vector)["dense1.weight"][...] = [1, 2]
@@ -415,7 +415,7 @@ def test_given_names_stay_and_name_the_parameters() -> None:
     ]
 
 
-def test_start_is_a_function_of_seed_and_place() -> None:
+def test_initial_weights_depend_on_seed_and_layer_only() -> None:
     network, longer = everything(), Network.from_tables([*EVERYTHING, RELU, {**DENSE, "units": 3}], (9, 8, 2), 3)
     start = network.init(4)
     assert start.tobytes() == network.init(4).tobytes()
@@ -427,7 +427,7 @@ def test_start_is_a_function_of_seed_and_place() -> None:
     )  # no two streams, up to scale, are the same
 
 
-def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
+def test_initial_weights_have_he_or_glorot_variance_zero_biases() -> None:
     tables = [
         {"type": "conv2d", "channels": 40, "kernel": 5},
         FLATTEN,
@@ -532,7 +532,7 @@ def test_start_has_the_variance_of_he_and_glorot_and_zero_biases() -> None:
     ],
     ids=lambda value: None if isinstance(value, list) and value and isinstance(value[0], dict) else str(value)[:40],
 )
-def test_a_mistake_in_the_tables_is_one_line_that_says_where_and_what(tables: list[Any], words: list[str]) -> None:
+def test_mistake_in_layer_tables_gives_one_line_with_its_place(tables: list[Any], words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         Network.from_tables(tables, (5, 6, 1), 4)
     message = str(caught.value)

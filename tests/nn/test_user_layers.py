@@ -1,4 +1,4 @@
-"""Layers that a user's script defines: on workers that have no such file, in checkpoints, told when they change."""
+"""Layers that a user's script defines: sent to workers without the file, kept in checkpoints, digested for resume."""
 
 import doctest
 import json
@@ -31,8 +31,8 @@ HEAD: list[dict[str, Any]] = [{"type": "flatten"}, {"type": "dense", "units": 5}
 
 
 @pytest.fixture(autouse=True)
-def registry() -> Iterator[None]:
-    """What a test registers is forgotten after it."""
+def restored_registry() -> Iterator[None]:
+    """Restore the registry of layers after each test."""
     with patch.dict(LAYERS):
         yield
 
@@ -60,14 +60,14 @@ def tables(folder: Path, layers: list[dict[str, Any]], epochs: int = 2) -> dict[
     }
 
 
-def test_the_example_of_register_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docstring_example_of_register_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = doctest.DocTestFinder(recurse=False).find(base.register, globs={"__name__": "example"})
     assert len(example.examples) == 6
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-def test_a_checkpoint_with_a_layer_of_ones_own_is_read_once_it_is_registered_and_refused_by_name_before(
+def test_checkpoint_with_a_user_layer_needs_its_registration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register(Doubled)
@@ -101,7 +101,7 @@ def made(tag: object) -> type[Layer]:
     return cls
 
 
-def test_a_tag_is_a_word_that_no_other_layer_has_and_a_class_defined_anew_takes_its_own_place() -> None:
+def test_layer_tag_is_a_unique_word_and_can_be_redefined() -> None:
     def define(number: int) -> type[Layer]:
         class Again(Layer, frozen=True, tag="again"):
             times: int = number
@@ -200,9 +200,7 @@ def run(script: Path, *arguments: object, **environment: str) -> "subprocess.Com
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_time")
-def test_workers_have_the_layers_of_a_script_and_of_a_module_beside_it_without_their_files(
-    tmp_path: Path, ray_address: str
-) -> None:
+def test_workers_run_user_layers_without_having_their_files(tmp_path: Path, ray_address: str) -> None:
     (tmp_path / "magnitude.py").write_text(MODULE.format(epsilon=1e-3))
     (tmp_path / "script.py").write_text(SCRIPT)
     inner = [{"type": "magnitude", "factors": [1.0, 2.0]}, {"type": "half"}]
@@ -229,7 +227,7 @@ except cnnpar.errors.InputError as error:
 
 
 @pytest.mark.slow
-def test_a_resume_with_a_changed_layer_is_refused_by_its_type_and_with_one_left_alone_goes_on(tmp_path: Path) -> None:
+def test_resume_is_refused_only_if_a_user_layer_changed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(RESUMED)
 
@@ -248,7 +246,7 @@ def test_a_resume_with_a_changed_layer_is_refused_by_its_type_and_with_one_left_
     assert len(trained(2, f"{module}\n\ndef unused():\n    return 3\n")) == 64
 
 
-def test_a_layer_without_source_is_told_by_what_it_was_compiled_to() -> None:
+def test_layer_without_source_has_the_digest_of_its_bytecode() -> None:
     def digest(body: str) -> str:
         names: dict[str, Any] = {"Layer": Layer, "__name__": "interactive"}
         exec(textwrap.dedent(body), names)  # as in a session, of which no file is left
@@ -264,7 +262,7 @@ def test_a_layer_without_source_is_told_by_what_it_was_compiled_to() -> None:
     assert digest(body.format(number=2)) == digest("\n\n\n" + body.format(number=2)) != digest(body.format(number=3))
 
 
-def test_layers_of_cnnpar_are_none_of_ones_own_and_what_a_class_cannot_send_is_told_in_one_line() -> None:
+def test_only_user_layers_have_digests_and_must_be_picklable() -> None:
     pytest.importorskip("ray")
     import threading
 
@@ -284,7 +282,7 @@ def test_layers_of_cnnpar_are_none_of_ones_own_and_what_a_class_cannot_send_is_t
         pickle_work(Locked())  # type: ignore[arg-type]  # as a part of a work
 
 
-def test_a_struct_that_went_by_value_has_its_fields_defaults_methods_and_rules() -> None:
+def test_layer_pickled_by_value_keeps_its_fields_and_methods() -> None:
     pytest.importorskip("ray")
     from cnnpar.parallel.on_ray.pickling import pickle_work, unpickle_work
 
@@ -307,12 +305,12 @@ def test_a_struct_that_went_by_value_has_its_fields_defaults_methods_and_rules()
         sent.first = 4
 
 
-def test_constants_wherever_a_class_has_them_are_part_of_its_digest() -> None:
+def test_constants_that_a_layer_uses_are_part_of_its_digest() -> None:
     def made(factor: float, kind: str) -> Layer:
         table, listed = np.array([factor]), [factor]
 
         class Kept(Layer, frozen=True, tag="kept"):
-            """Takes it from an array, a list, or a default."""
+            """Multiplies by a constant of an array, a list, or a default argument."""
 
             def forward(self, x: Array, work: Workspace, by: float = factor if kind == "default" else 1.0) -> Array:
                 del work
@@ -325,10 +323,10 @@ def test_constants_wherever_a_class_has_them_are_part_of_its_digest() -> None:
         assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_layer_that_leaves_a_gradient_out_is_named(tmp_path: Path) -> None:
+def test_layer_that_does_not_fill_a_gradient_is_named(tmp_path: Path) -> None:
     @register
     class Idle(Layer, frozen=True, tag="idle"):
-        """Its bias is added, and then forgotten."""
+        """Adds a bias, of which the backward pass computes no gradient."""
 
         kind = "idle"
 
@@ -363,10 +361,12 @@ def test_a_layer_that_leaves_a_gradient_out_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_layer_that_does_not_what_it_says_is_named(tmp_path: Path, forward: Any, backward: Any, words: str) -> None:
+def test_layer_with_wrong_output_shape_or_dtype_is_named(
+    tmp_path: Path, forward: Any, backward: Any, words: str
+) -> None:
     @register
     class Wrong(Layer, frozen=True, tag="wrong"):
-        """As it is made."""
+        """Runs the passes that the test's parameters give."""
 
         kind = "wrong"
 
@@ -382,10 +382,10 @@ def test_a_layer_that_does_not_what_it_says_is_named(tmp_path: Path, forward: An
         cnnpar.train(tables(tmp_path, [{"type": "wrong"}]), run_dir=tmp_path / "run")
 
 
-def test_a_layer_that_fails_does_so_in_the_script_before_anything_is_started(tmp_path: Path) -> None:
+def test_faulty_layer_fails_before_anything_is_started(tmp_path: Path) -> None:
     @register
     class Faulty(Layer, frozen=True, tag="faulty"):
-        """Has a mistake in it."""
+        """Asks for a parameter that it does not have."""
 
         def forward(self, x: Array, work: Workspace) -> Array:
             return x / work.p["scale"]
@@ -397,10 +397,10 @@ def test_a_layer_that_fails_does_so_in_the_script_before_anything_is_started(tmp
 
 
 @pytest.mark.parametrize("wrong", ["forward", "backward", "input"])
-def test_a_layer_that_writes_to_what_other_layers_read_is_stopped(wrong: str) -> None:
+def test_layer_that_writes_to_shared_arrays_is_stopped(wrong: str) -> None:
     @register
     class Scaled(Layer, frozen=True, tag="scaled"):
-        """Doubles, or leaves as it is by a view, what `wrong` is not."""
+        """Passes views on, and writes to the array that `wrong` names."""
 
         def forward(self, x: Array, work: Workspace) -> Array:
             if wrong == "forward":
@@ -427,10 +427,10 @@ def test_a_layer_that_writes_to_what_other_layers_read_is_stopped(wrong: str) ->
     assert found.tobytes() == out.tobytes()
 
 
-def test_an_error_of_a_layer_within_a_block_says_where_it_is(tmp_path: Path) -> None:
+def test_error_of_a_nested_layer_gives_its_path(tmp_path: Path) -> None:
     @register
     class Narrow(Layer, frozen=True, tag="narrow"):
-        """Gives less than it says."""
+        """Gives fewer features than output_shape says."""
 
         kind = "narrow"
 

@@ -1,4 +1,4 @@
-"""Memory that arrays share without sharing a byte."""
+"""Arenas, whose arrays are disjoint, and scratch arrays, which are reused by name."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,7 @@ SHAPES = st.lists(st.lists(st.integers(0, 9), max_size=3).map(tuple), max_size=1
 
 
 @given(SHAPES, st.booleans())
-def test_arrays_of_an_arena_keep_what_is_written_to_them(shapes: list[tuple[int, ...]], large: bool) -> None:
+def test_arena_arrays_are_disjoint_and_aligned_to_64_bytes(shapes: list[tuple[int, ...]], large: bool) -> None:
     arena = Arena()
     sizes = [*shapes, *([(1_500_000, 2)] if large else []), *shapes]  # 12 MB: more than a piece has left
     arrays = [arena.empty(shape, np.dtype(np.float32 if len(shape) % 2 else np.float64)) for shape in sizes]
@@ -23,7 +23,7 @@ def test_arrays_of_an_arena_keep_what_is_written_to_them(shapes: list[tuple[int,
         assert not array.size or array.ctypes.data % 64 == 0
 
 
-def test_scratch_grows_and_keeps_its_place() -> None:
+def test_scratch_of_one_name_is_reused_until_it_must_grow() -> None:
     scratch, dtype = Scratch(), np.dtype(np.float32)
     small = scratch.array("a", (2, 3), dtype)
     assert np.shares_memory(small, scratch.array("a", (5,), dtype))

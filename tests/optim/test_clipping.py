@@ -1,4 +1,4 @@
-"""Clipping against PyTorch's, and that it leaves the bits to no worker and the buffers alone."""
+"""Clipping of gradients against PyTorch; independence of the number of workers; buffers are not clipped."""
 
 from random import Random
 from typing import Any
@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize("limits", LIMITS, ids=["value", "norm", "both"])
 
 
 def settings(limits: dict[str, float]) -> Config:
-    """Those of `made_run`, with limits, and with buffers behind the parameters."""
+    """Return the settings of `made_run` with these limits, and with batch normalisation, which has buffers."""
     return resolve(
         {
             "model": {"layers": [LAYERS[0], {"type": "batchnorm2d"}, *LAYERS[1:]]},
@@ -36,8 +36,8 @@ def settings(limits: dict[str, float]) -> Config:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @BOTH
-def test_a_clipped_gradient_is_pytorchs(limits: dict[str, float], scale: float, dtype: type[np.floating]) -> None:
-    """Of several parameters, one norm for all; the value comes first."""
+def test_clipped_gradient_agrees_with_pytorch(limits: dict[str, float], scale: float, dtype: type[np.floating]) -> None:
+    """Several parameters have one norm in common; `clip_value` comes before `clip_norm`."""
     torch = pytest.importorskip("torch")
     rng, count = np.random.default_rng(0), 48
     mean = (rng.standard_normal(60) * scale).astype(dtype)
@@ -62,7 +62,7 @@ def test_a_clipped_gradient_is_pytorchs(limits: dict[str, float], scale: float, 
     value=st.floats(1e-3, 1e3),
     length=st.floats(1e-3, 1e3),
 )
-def test_nothing_is_beyond_the_limits_and_what_is_within_stays_as_it_is(
+def test_clipped_gradient_is_within_limits_or_unchanged(
     seed: int, scale: float, count: int, value: float, length: float
 ) -> None:
     before = (np.random.default_rng(seed).standard_normal(30) * scale).astype(np.float32)
@@ -77,13 +77,13 @@ def test_nothing_is_beyond_the_limits_and_what_is_within_stays_as_it_is(
             assert divisor == count
 
 
-def test_without_limits_the_gradient_is_not_looked_at() -> None:
+def test_gradient_is_not_read_without_limits() -> None:
     nothing: Any = None
     assert clip(Train(), nothing, 48) == 48
 
 
 @BOTH
-def test_any_number_of_workers_clips_to_the_same_bits(limits: dict[str, float]) -> None:
+def test_worker_count_leaves_clipped_weights_unchanged(limits: dict[str, float]) -> None:
     wanted = settings(limits)
     _, work, data = made_run(settings=wanted)
     alone = trained(wanted, work, in_process(work, data)).digest
@@ -93,7 +93,7 @@ def test_any_number_of_workers_clips_to_the_same_bits(limits: dict[str, float]) 
     assert trained(settings({}), work, in_process(work, data)).digest != alone
 
 
-def test_limits_that_are_never_reached_change_no_bit() -> None:
+def test_limits_never_reached_leave_weights_unchanged() -> None:
     digests = set()
     unreached: list[dict[str, float]] = [{}, {"clip_value": 1e30}, {"clip_norm": 1e30}]
     for limits in unreached:

@@ -1,4 +1,4 @@
-"""The running mean of the weights: its formula, what is evaluated, and what a checkpoint keeps of it."""
+"""Exponential moving average (EMA) of the weights: its formula, its use in evaluation, its place in checkpoints."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cnnpar.storage.packing import unpack
 from tests.helpers.tiny_runs import settings, train, write_csv
 
 
-def test_the_running_mean_is_what_the_formula_says() -> None:
+def test_ema_agrees_with_its_formula() -> None:
     random = np.random.default_rng(0)
     average = random.standard_normal(BLOCK + 7)
     expected = average.copy()
@@ -23,7 +23,7 @@ def test_the_running_mean_is_what_the_formula_says() -> None:
     np.testing.assert_allclose(average, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_run_is_judged_by_its_running_mean_and_trained_as_without(tmp_path: Path) -> None:
+def test_ema_changes_evaluation_and_leaves_training_unchanged(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     kept = train(settings(csv, train={"ema_decay": 0.9}), tmp_path / "mean")
     plain = train(settings(csv, train={"ema_decay": 0.0}), tmp_path / "plain")

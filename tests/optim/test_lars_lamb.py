@@ -1,4 +1,4 @@
-"""LARS and LAMB against their papers, written down once more, and what the norms of whole arrays must not change."""
+"""LARS and LAMB against the formulas of their papers, and the norms of whole arrays that both need."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ STEPS = 20
 
 
 def parts(vector: Vector) -> Iterator[Vector]:
-    """Its arrays, in their shapes, sharing its memory."""
+    """Yield the arrays of a vector as views of SHAPES."""
     for shape, part in zip(SHAPES, np.split(vector, [72, 76, 176, 181]), strict=True):
         yield part.reshape(shape)
 
@@ -32,7 +32,7 @@ def problem() -> tuple[Vector, list[Vector]]:
 
 
 def run(rule: Optimizer, factor: float = 1.0, dtype: type[np.floating] = np.float64, count: int = 1) -> list[Vector]:
-    """The parameters after each step, with gradients times a factor."""
+    """Return the parameters before the first and after each step, with gradients times `factor`."""
     start, gradients = problem()
     parameters = start.astype(dtype)
     state = {name: vector.astype(dtype) for name, vector in init(rule, SIZE).items()}
@@ -45,8 +45,8 @@ def run(rule: Optimizer, factor: float = 1.0, dtype: type[np.floating] = np.floa
 
 @pytest.mark.parametrize("count", [1, 48])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
-def test_lars_is_the_papers(dtype: type[np.floating], tolerance: float, count: int) -> None:
-    """With its velocity divided by the learning rate, which is constant here."""
+def test_lars_agrees_with_the_paper(dtype: type[np.floating], tolerance: float, count: int) -> None:
+    """The paper's velocity is this one's times the learning rate, which is constant here."""
     rule = LARS(trust_coefficient=0.02, momentum=0.8, weight_decay=0.03)
     expected, gradients = problem()
     velocity = np.zeros(SIZE)
@@ -65,7 +65,7 @@ def test_lars_is_the_papers(dtype: type[np.floating], tolerance: float, count: i
 
 @pytest.mark.parametrize("count", [1, 48])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 3e-5)])
-def test_lamb_is_the_papers(dtype: type[np.floating], tolerance: float, count: int) -> None:
+def test_lamb_agrees_with_the_paper(dtype: type[np.floating], tolerance: float, count: int) -> None:
     rule = LAMB(beta1=0.7, beta2=0.95, epsilon=1e-4, weight_decay=0.03)
     expected, gradients = problem()
     mean, square = np.zeros(SIZE), np.zeros(SIZE)
@@ -84,7 +84,7 @@ def test_lamb_is_the_papers(dtype: type[np.floating], tolerance: float, count: i
 
 
 @pytest.mark.parametrize("power", [-20, -3, 1, 20])
-def test_gradients_of_another_scale_leave_the_weights_of_lars_as_they_are_to_the_bit(power: int) -> None:
+def test_scaled_gradients_leave_lars_weights_unchanged(power: int) -> None:
     rule = LARS(weight_decay=0.0)
     one, other = run(rule, dtype=np.float32), run(rule, 2.0**power, np.float32)
     for mine, scaled in zip(one, other, strict=True):
@@ -93,18 +93,18 @@ def test_gradients_of_another_scale_leave_the_weights_of_lars_as_they_are_to_the
 
 
 @pytest.mark.parametrize("factor", [1e-3, 7.0, 1e3])
-def test_gradients_of_another_scale_leave_lamb_as_it_is_where_epsilon_is_nothing(factor: float) -> None:
+def test_scaled_gradients_leave_lamb_unchanged_without_epsilon(factor: float) -> None:
     rule = LAMB(epsilon=1e-30)
     np.testing.assert_allclose(run(rule, factor)[-1], run(rule)[-1], rtol=1e-10)
 
 
 def lengths(before: Vector, after: Vector) -> list[float]:
-    """Of each array of weights: how far it went, over its own length."""
+    """Return for each array of weights the norm of its change over its own norm."""
     pairs = zip(parts(before), parts(after), strict=True)
     return [float(np.linalg.norm((b - a).ravel()) / np.linalg.norm(b.ravel())) for b, a in pairs if b.ndim > 1]
 
 
-def test_a_step_of_an_array_of_weights_is_as_long_as_they_are_times_rate_and_trust() -> None:
+def test_relative_step_length_is_rate_times_trust_coefficient() -> None:
     lars = run(LARS(trust_coefficient=0.3, momentum=0.0, weight_decay=0.0))
     lamb = run(LAMB(weight_decay=0.1))
     for step in range(STEPS):
@@ -113,7 +113,7 @@ def test_a_step_of_an_array_of_weights_is_as_long_as_they_are_times_rate_and_tru
 
 
 @pytest.mark.parametrize("rule", [LARS(weight_decay=0.5), LAMB(weight_decay=0.5)], ids=["lars", "lamb"])
-def test_parameters_of_one_dimension_do_not_decay_and_weights_do(rule: Optimizer) -> None:
+def test_weight_decay_spares_one_dimensional_parameters(rule: Optimizer) -> None:
     parameters = np.ones(SIZE, np.float32)
     state = init(rule, SIZE)
     for step in range(3):
@@ -123,20 +123,20 @@ def test_parameters_of_one_dimension_do_not_decay_and_weights_do(rule: Optimizer
 
 
 @pytest.mark.parametrize("rule", [LARS(), LAMB()], ids=["lars", "lamb"])
-def test_weights_that_are_all_zero_start_to_move(rule: Optimizer) -> None:
+def test_all_zero_weights_start_to_move(rule: Optimizer) -> None:
     parameters = np.zeros(SIZE, np.float32)
     update(rule, init(rule, SIZE), parameters, np.ones(SIZE, np.float32), 1, 0.1, 0, SHAPES)
     assert (parameters < 0).all()
 
 
-def test_a_ratio_stays_within_float32() -> None:
+def test_trust_ratio_is_finite_in_float32_and_1_for_zero_norms() -> None:
     assert trust_ratio(0.0, 3.0) == trust_ratio(3.0, 0.0) == 1.0
     assert trust_ratio(1.0, 4.0) == 0.25
     assert np.isfinite(np.float32(trust_ratio(1e3, 1e-45)))
 
 
 @given(size=st.integers(0, 20_000), offset=st.integers(0, 17), seed=st.integers(0, 2**32))
-def test_a_norm_is_right_and_does_not_depend_on_where_the_vector_lies(size: int, offset: int, seed: int) -> None:
+def test_norm_is_accurate_and_independent_of_memory_alignment(size: int, offset: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal(size, np.float32)
     elsewhere = np.zeros(size + offset, np.float32)[offset:]
     elsewhere[:] = values
@@ -144,6 +144,6 @@ def test_a_norm_is_right_and_does_not_depend_on_where_the_vector_lies(size: int,
     assert norm(values) == pytest.approx(np.linalg.norm(values.astype(np.longdouble)), rel=1e-14)
 
 
-def test_a_norm_of_the_largest_numbers_is_finite() -> None:
+def test_norm_of_the_largest_float32_numbers_is_finite() -> None:
     largest = np.finfo(np.float32).max
     assert norm(np.full(40_000, largest)) == pytest.approx(200 * float(largest))

@@ -35,7 +35,7 @@ def rates(schedule: Schedule, steps_per_epoch: int, total_steps: int) -> list[fl
 
 
 def of_torch(make: Callable[[Any, Any], Any], total_steps: int) -> list[float]:
-    """The learning rate that PyTorch's optimizer holds at each step; `make` gets lr_scheduler and optimizer."""
+    """Return the learning rates of PyTorch's optimizer by step; `make` takes lr_scheduler and the optimizer."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=BASE)
     seen = []
@@ -52,7 +52,7 @@ def of_torch(make: Callable[[Any, Any], Any], total_steps: int) -> list[float]:
 
 @pytest.mark.parametrize("total_steps", [7, 20, 333])
 @pytest.mark.parametrize(("warmup", "start", "final"), [(0.3, 0.04, 0.0004), (0.5, 0.1, 0.5), (0.9, 1.0, 1e-6)])
-def test_one_cycle_is_that_of_pytorch(total_steps: int, warmup: float, start: float, final: float) -> None:
+def test_one_cycle_agrees_with_pytorch(total_steps: int, warmup: float, start: float, final: float) -> None:
     theirs = of_torch(
         lambda lrs, optimizer: lrs.OneCycleLR(
             optimizer,
@@ -70,18 +70,18 @@ def test_one_cycle_is_that_of_pytorch(total_steps: int, warmup: float, start: fl
 
 
 @pytest.mark.parametrize(("every", "factor"), [(1, 0.5), (3, 0.1), (4, 2.0), (100, 0.1)])
-def test_step_decay_is_that_of_pytorch(every: int, factor: float) -> None:
+def test_step_decay_agrees_with_pytorch(every: int, factor: float) -> None:
     theirs = of_torch(lambda lrs, optimizer: lrs.StepLR(optimizer, every * 7, factor), 70)
     assert rates(StepDecay(every_epochs=every, factor=factor), 7, 70) == pytest.approx(theirs, rel=1e-12)
 
 
 @pytest.mark.parametrize("final", [0.0, 0.1])
-def test_cosine_is_that_of_pytorch(final: float) -> None:
+def test_cosine_agrees_with_pytorch(final: float) -> None:
     theirs = of_torch(lambda lrs, optimizer: lrs.CosineAnnealingLR(optimizer, 60, eta_min=BASE * final), 60)
     assert rates(Cosine(final=final), 10, 60) == pytest.approx(theirs, rel=1e-9, abs=1e-15)
 
 
-def test_cosine_with_warm_up_is_pytorchs_linear_and_cosine_in_sequence() -> None:
+def test_cosine_with_warmup_agrees_with_pytorch_sequential() -> None:
     def make(lrs: Any, optimizer: Any) -> Any:
         linear = lrs.LinearLR(optimizer, start_factor=1 / 16, total_iters=15)
         cosine = lrs.CosineAnnealingLR(optimizer, 45, eta_min=BASE * 0.01)
@@ -92,7 +92,7 @@ def test_cosine_with_warm_up_is_pytorchs_linear_and_cosine_in_sequence() -> None
 
 
 @given(schedules, steps_per_epoch_and_epochs)
-def test_rates_are_plain_floats_between_zero_and_the_base(schedule: Schedule, sizes: tuple[int, int]) -> None:
+def test_learning_rates_are_floats_between_0_and_the_base_rate(schedule: Schedule, sizes: tuple[int, int]) -> None:
     steps_per_epoch, epochs = sizes
     for rate in rates(schedule, steps_per_epoch, steps_per_epoch * epochs):
         assert type(rate) is float
@@ -100,8 +100,8 @@ def test_rates_are_plain_floats_between_zero_and_the_base(schedule: Schedule, si
 
 
 @given(schedules, steps_per_epoch_and_epochs)
-def test_the_rate_is_positive_while_its_ends_are(schedule: Schedule, sizes: tuple[int, int]) -> None:
-    """Only a `start`, `final` or point of 0 makes a step that learns nothing; `start` and `final` only at the ends."""
+def test_learning_rate_is_positive_between_its_ends(schedule: Schedule, sizes: tuple[int, int]) -> None:
+    """A rate of 0 is allowed only where `start`, `final` or a point is 0; for `start` and `final` only at the ends."""
     steps_per_epoch, epochs = sizes
     seen = rates(schedule, steps_per_epoch, steps_per_epoch * epochs)
     assert all(rate > 0 for rate in seen[1:-1])
@@ -111,12 +111,12 @@ def test_the_rate_is_positive_while_its_ends_are(schedule: Schedule, sizes: tupl
 
 
 def reaches_final(schedule: Cosine | OneCycle, epochs: int, total_steps: int) -> bool:
-    """A run that is all warm-up does not come down."""
+    """Return whether the schedule comes down to `final` within the run, which is not all warm-up."""
     return schedule.warmup_epochs < epochs if isinstance(schedule, Cosine) else total_steps > 1
 
 
 @given(schedules, steps_per_epoch_and_epochs, st.integers(0, 10**6))
-def test_after_the_run_the_rate_is_final(schedule: Schedule, sizes: tuple[int, int], later: int) -> None:
+def test_learning_rate_stays_final_after_the_run(schedule: Schedule, sizes: tuple[int, int], later: int) -> None:
     steps_per_epoch, epochs = sizes
     total = steps_per_epoch * epochs
     end = learning_rate(schedule, BASE, total, steps_per_epoch, total)
@@ -128,15 +128,15 @@ def test_after_the_run_the_rate_is_final(schedule: Schedule, sizes: tuple[int, i
 
 
 @given(drawn, steps_per_epoch_and_epochs)
-def test_piecewise_is_numpys_interpolation(schedule: Piecewise, sizes: tuple[int, int]) -> None:
+def test_piecewise_agrees_with_numpy_interp(schedule: Piecewise, sizes: tuple[int, int]) -> None:
     total = sizes[0] * sizes[1]
     places = (np.arange(total) + 0.5) / total
     shares, heights = np.array(schedule.points).T
     assert rates(schedule, sizes[0], total) == pytest.approx(BASE * np.interp(places, shares, heights), rel=1e-9)
 
 
-def test_rates_that_come_to_0_never_go_below() -> None:
-    """Where rounding is worst: at a step whose middle is the last number before the point."""
+def test_piecewise_rate_ending_at_0_is_never_negative() -> None:
+    """Rounding is worst at a step whose middle is the last float before the point of rate 0."""
     rng = np.random.default_rng(0)
     for step in rng.integers(300, 1000, 5000).tolist():
         end = math.nextafter((step + 0.5) / 1000, math.inf)
@@ -144,7 +144,7 @@ def test_rates_that_come_to_0_never_go_below() -> None:
         assert 0 <= learning_rate(schedule, BASE, step, 1, 1000) < 1e-12
 
 
-def test_piecewise_can_begin_anew_with_a_jump_of_one_step() -> None:
+def test_piecewise_can_restart_within_one_step() -> None:
     schedule = Piecewise(points=((0.0, 0.0), (0.5, 1.0), (0.8, 0.0), (0.801, 0.1), (1.0, 0.0)))
     seen = rates(schedule, 10, 100)
     assert seen[79] < 0.02 * BASE
@@ -154,7 +154,7 @@ def test_piecewise_can_begin_anew_with_a_jump_of_one_step() -> None:
 
 @given(st.floats(0.2, 4), factors, st.integers(50, 400))
 def test_cosine_changes_by_small_steps(warmup_epochs: float, final: float, total_steps: int) -> None:
-    """No jump, not even where the warm-up ends."""
+    """The rate has no jump, the end of the warm-up included."""
     steps_per_epoch = total_steps // 5
     warmup = warmup_epochs * steps_per_epoch
     assert_no_jump(
@@ -170,7 +170,7 @@ def test_one_cycle_changes_by_small_steps(warmup: float, start: float, final: fl
 
 
 def assert_no_jump(seen: list[float], shortest: float) -> None:
-    """Half a cosine over `shortest` steps is nowhere steeper than pi / 2 times the straight line."""
+    """Assert a slope of at most pi / 2 times that of a line over `shortest` steps, as half a cosine has."""
     largest = max(abs(after - before) for before, after in pairwise(seen))
     assert largest <= math.pi / 2 * BASE / shortest * (1 + 1e-9)
 
@@ -178,11 +178,11 @@ def assert_no_jump(seen: list[float], shortest: float) -> None:
 @pytest.mark.parametrize(
     "schedule", [Constant(), StepDecay(), Cosine(), Cosine(warmup_epochs=1.0), OneCycle(), Piecewise()]
 )
-def test_a_run_of_one_step_learns(schedule: Schedule) -> None:
+def test_run_of_one_step_has_at_least_half_the_base_rate(schedule: Schedule) -> None:
     assert learning_rate(schedule, BASE, 0, 1, 1) >= BASE / 2
 
 
-def test_one_cycle_meets_its_three_factors() -> None:
+def test_one_cycle_reaches_start_peak_and_final_rates() -> None:
     schedule = OneCycle(warmup=0.25, start=0.1, final=0.01)
     seen = rates(schedule, 10, 100)
     assert seen[0] == pytest.approx(0.1 * BASE)
@@ -192,7 +192,7 @@ def test_one_cycle_meets_its_three_factors() -> None:
 
 
 @given(schedules)
-def test_asking_in_any_order_gives_the_same_rates(schedule: Schedule) -> None:
+def test_learning_rate_does_not_depend_on_the_order_of_calls(schedule: Schedule) -> None:
     forwards = [learning_rate(schedule, BASE, step, 7, 42) for step in range(50)]
     backwards = [learning_rate(schedule, BASE, step, 7, 42) for step in reversed(range(50))]
     assert backwards[::-1] == forwards

@@ -1,4 +1,4 @@
-"""The update rules against PyTorch's, and what a run needs of them: exact bits, exact state, no hidden memory."""
+"""Update rules against PyTorch, and their guarantees: the same bits everywhere, all state restorable, in place."""
 
 import tracemalloc
 from typing import Any
@@ -40,17 +40,17 @@ SIZE = 37
 
 
 def rates() -> list[float]:
-    """A learning rate that changes at each step, up and down."""
+    """Return learning rates that change at each step, up and down."""
     return [0.02 * (1 + np.sin(step)) for step in range(STEPS)]
 
 
 def shapes(size: int) -> list[tuple[int, ...]]:
-    """Weights and biases of so many numbers in all."""
+    """Return the shapes of a weight matrix and a bias with `size` elements in all."""
     return [(2, size // 3), (size - 2 * (size // 3),)]
 
 
 def problem(size: int, dtype: type[np.floating]) -> tuple[Vector, list[Vector]]:
-    """Parameters and a gradient for each step: several magnitudes, some exactly zero."""
+    """Return parameters, and a gradient for each step, of several magnitudes with some exact zeros."""
     rng = np.random.default_rng(1)
     scale = 10.0 ** rng.integers(-4, 3, size)
     gradients = [rng.normal(size=size) * scale * (rng.random(size) > 0.2) for _ in range(STEPS)]
@@ -70,7 +70,7 @@ def run(rule: Optimizer, dtype: type[np.floating], size: int = SIZE) -> tuple[Ve
 
 
 def of_torch(optimizers: Any, rule: Optimizer, parameter: Any) -> Any:
-    """PyTorch's optimizer of these settings; the learning rate is still to be set."""
+    """Return PyTorch's optimizer with the settings of `rule`; the learning rate is set at each step."""
     common = {"params": [parameter], "lr": 1.0, "weight_decay": rule.weight_decay}
     match rule:
         case SGD():
@@ -102,7 +102,7 @@ def test_every_step_matches_pytorch(rule: Optimizer, dtype: type[np.floating], t
 
 
 @ALL
-def test_a_quadratic_is_minimised(rule: Optimizer) -> None:
+def test_every_rule_minimises_a_quadratic(rule: Optimizer) -> None:
     target = np.linspace(-1, 1, 9, dtype=np.float32)
     parameters = np.zeros_like(target)
     state = init(rule, target.size)
@@ -127,7 +127,7 @@ def test_float32_stays_float32_with_python_and_numpy_rates(rule: Optimizer) -> N
 
 
 @ALL
-def test_float32_bits_do_not_depend_on_where_blocks_end(rule: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_leaves_float32_bits_unchanged(rule: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     parameters, state = run(rule, np.float32, size=1000)
     monkeypatch.setattr("cnnpar.optim.rules.BLOCK", 17)
     again, state_again = run(rule, np.float32, size=1000)
@@ -139,7 +139,7 @@ def test_float32_bits_do_not_depend_on_where_blocks_end(rule: Optimizer, monkeyp
 
 @ALL
 @pytest.mark.parametrize("pause", [1, 7, STEPS - 1])
-def test_restoring_parameters_and_state_continues_with_the_same_bits(rule: Optimizer, pause: int) -> None:
+def test_restored_parameters_and_state_continue_bitwise_equal(rule: Optimizer, pause: int) -> None:
     expected, expected_state = run(rule, np.float32)
     parameters, gradients = problem(SIZE, np.float32)
     state = init(rule, SIZE)
@@ -156,7 +156,7 @@ def test_restoring_parameters_and_state_continues_with_the_same_bits(rule: Optim
 
 
 @ALL
-def test_update_works_in_place_and_keeps_the_states_names(rule: Optimizer) -> None:
+def test_update_changes_parameters_and_state_in_place(rule: Optimizer) -> None:
     parameters, gradients = problem(SIZE, np.float32)
     state = init(rule, SIZE)
     before = parameters.copy()
@@ -169,7 +169,7 @@ def test_update_works_in_place_and_keeps_the_states_names(rule: Optimizer) -> No
 
 
 @ALL
-def test_compiled_rules_have_the_bits_of_those_in_numpy(rule: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_rules_have_the_bits_of_numpy(rule: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr("cnnpar.optim.rules.WORTH", 0)
     compiled, state = run(rule, np.float32, size=30_000)
@@ -181,7 +181,7 @@ def test_compiled_rules_have_the_bits_of_those_in_numpy(rule: Optimizer, monkeyp
 
 @ALL
 @pytest.mark.parametrize("size", [1000, 100_000])
-def test_a_sum_over_samples_is_divided_by_their_number(rule: Optimizer, size: int) -> None:
+def test_gradient_sum_is_divided_by_the_number_of_samples(rule: Optimizer, size: int) -> None:
     parameters, gradients = problem(size, np.float32)
     results = []
     for gradient, count in ((gradients[0], 7), (gradients[0] / np.float32(7), 1)):
@@ -191,7 +191,7 @@ def test_a_sum_over_samples_is_divided_by_their_number(rule: Optimizer, size: in
     assert results[0] == results[1]
 
 
-def test_state_is_zero_float32_vectors_and_empty_without_memory() -> None:
+def test_initial_state_is_zero_float32_vectors() -> None:
     assert init(RULES["sgd"], 5) == {}
     expected = {
         "sgd-momentum": {"velocity"},
@@ -212,7 +212,7 @@ def test_state_is_zero_float32_vectors_and_empty_without_memory() -> None:
 
 
 @ALL
-def test_no_whole_vector_is_allocated(rule: Optimizer) -> None:
+def test_update_allocates_no_whole_vector(rule: Optimizer) -> None:
     size = 20 * BLOCK
     parameters = np.ones(size, np.float32)
     gradient = np.ones(size, np.float32)
@@ -236,11 +236,11 @@ def test_vectors_of_different_lengths_are_refused(rule: Optimizer) -> None:
 
 
 @ALL
-def test_an_empty_network_is_no_special_case(rule: Optimizer) -> None:
+def test_update_of_an_empty_vector_is_accepted(rule: Optimizer) -> None:
     update(rule, init(rule, 0), np.zeros(0, np.float32), np.zeros(0, np.float32), 1, 0.1, 0, shapes(0))
 
 
-def test_the_first_adam_step_is_the_learning_rate_whatever_the_gradients_size() -> None:
+def test_first_adam_step_is_the_rate_against_the_gradients_sign() -> None:
     gradient = np.array([1e-6, -1e-3, 1.0, -1e6])
     parameters = np.zeros(4)
     update(Adam(epsilon=1e-30), start(Adam(), 4, np.float64), parameters, gradient.copy(), 1, 0.01, 0, [(4,)])
