@@ -71,7 +71,7 @@ class Run:
         )
         self._server = start(self._config.engine, work, {Kind.TRAIN: data}, print, lambda: False)
         size = self._network.layout.size
-        parameters = self._server.home(self._network.init(0))
+        parameters = self._server.adopt(self._network.init(0))
         self._state = TrainState(parameters, optim.init(self._config.optimizer, size))
         self._saver = Saver(lambda text: print(text, file=sys.stderr))
         self.path = directory / "model.json"

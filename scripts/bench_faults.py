@@ -68,7 +68,7 @@ class Lane:
         engine = Engine(workers=number, address=address)
         self.server = start(engine, work, {Kind.TRAIN: data}, self._note, lambda: False)
         self.crew = [one for one in workers(self._roots) if one not in before]
-        self._parameters = self.server.home(network.init(0))
+        self._parameters = self.server.adopt(network.init(0))
         self._steps_per_epoch = work.steps_per_epoch
         self._step = 0
         self.usual = 0.0  # seconds of a step

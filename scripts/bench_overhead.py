@@ -95,7 +95,7 @@ class Lane:
         self.milliseconds: list[float] = []
         self._server: Server = start(engine, work, {}, lambda text: print(text, file=sys.stderr), lambda: False)
         self._rule = SGD(learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=0.0)
-        self._parameters = self._server.home(np.zeros(size, np.float32))
+        self._parameters = self._server.adopt(np.zeros(size, np.float32))
         self._state = optim.init(self._rule, size)
         self._step = 0
 

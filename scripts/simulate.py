@@ -48,13 +48,13 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
     workers = Workers(work, engine, random, watch, trace)
     time = workers.time
     server = Server(work, workers, engine, lambda _: None, lambda: time.now >= watch.stopped_at, time.clock)
-    watch.schedule = server._schedule
+    watch.schedule = server._scheduler
     parameters = beginning()
     before = parameters.tobytes()
     ending = "done"
     try:
         server.open()
-        parameters = server.home(parameters)
+        parameters = server.adopt(parameters)
         for expected, record in zip(records, trained(work, server, parameters), strict=True):
             if record != expected:
                 raise Broken(f"a step has left other bits than the serial run: {record} instead of {expected}")

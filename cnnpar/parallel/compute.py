@@ -1,4 +1,4 @@
-"""What a worker does, in whatever process it lives: turn (parameters, span) into the values of its blocks."""
+"""The worker's part of a step, in any process: compute the values of a span's blocks from the parameters."""
 
 from collections.abc import Generator
 
@@ -10,27 +10,30 @@ from cnnpar.nn.sums import Sums, add_sums
 from cnnpar.parallel.tree import Node, Span, Tree, slots_needed
 from cnnpar.parallel.work import Block, Kind, Prepared, Step, Work
 
-Slots = NDArray[np.float32]  # (n, size): one row for each value that a span may hold at a time
+Slots = NDArray[np.float32]  # (slots, size): a row for each vector that a span may hold at a time
 
 
 def slots_shape(work: Work) -> tuple[int, int]:
-    """Rows and columns of `Slots` that any span of any step of this work can need."""
+    """Return the shape (rows, columns) of `Slots` that is large enough for any span of any step of the work."""
     steps = [step for kind in Kind if work.length(step := Step(kind, 0, 0))]
     rows = max((slots_needed(work.microbatches(step)) for step in steps), default=1)
     return rows, max((work.length(step) for step in steps), default=0)
 
 
 class Computer:
-    """Computes spans into a fixed set of buffers, and prepares the inputs of the next span ahead."""
+    """Computes spans into a fixed set of slots, and prepares the inputs of the next span ahead of time."""
 
     def __init__(self, work: Work, slots: Slots) -> None:
-        """`slots`: of `slots_shape(work)`; results lie there until the next `compute`."""
+        """Compute into `slots`, of shape `slots_shape(work)`; results stay there until the next `compute`."""
         self._work = work
         self._slots = slots
-        self._ahead: dict[tuple[Step, int], Prepared] = {}
+        self._ahead: dict[tuple[Step, int], Prepared] = {}  # inputs that `prepare` made, by step and microbatch
 
     def compute(self, step: Step, span: Span, parameters: Vector) -> list[Block]:
-        """The maximal aligned blocks of the span. What has sums only leaves the slots alone."""
+        """Return the maximal aligned blocks of the span; their vectors, if the step has any, lie in the slots.
+
+        `parameters`: (size,) float32.
+        """
         pieces = self.pieces(step, span, parameters)
         while True:
             try:
@@ -40,12 +43,13 @@ class Computer:
                 return blocks
 
     def pieces(self, step: Step, span: Span, parameters: Vector) -> Generator[None, None, list[Block]]:
-        """The same, with a pause after each microbatch."""
+        """Do the same as `compute`, as a generator that yields after each microbatch."""
         length = self._work.length(step)
-        slots = self._slots[:, :length]
-        free = list(range(len(slots)))[::-1]
+        slots = self._slots[:, :length]  # (slots, length) float32
+        free = list(range(len(slots)))[::-1]  # a stack, so that few rows are used and stay in the cache
 
         def add(left: tuple[int, Sums], right: tuple[int, Sums]) -> tuple[int, Sums]:
+            # The sum takes the left operand's row; the right one's is free for the next microbatch.
             if length:
                 np.add(slots[left[0]], slots[right[0]], out=slots[left[0]])
                 free.append(right[0])
@@ -59,13 +63,14 @@ class Computer:
                 if prepared is None:
                     prepared = self._work.prepare(step, microbatch)
                 slot = free.pop() if length else 0
-                sums = self._work.compute(step, microbatch, prepared, parameters, slots[slot])
+                sums = self._work.compute(step, microbatch, prepared, parameters, slots[slot])  # fills (length,)
                 tree.put(Node(0, microbatch), (slot, sums))
             yield
         return [Block(node, slot, sums) for node, (slot, sums) in tree]
 
     def prepare(self, step: Step | None, span: Span) -> None:
-        """Prepare the same span of the step that will probably be asked for next."""
+        """Prepare the span's inputs for `step`, the step that is likely to be computed next; None: forget them."""
+        # Most workers get the same span in every step. A wrong guess costs the time, and nothing else.
         self._ahead.clear()
         if step is not None:
             for microbatch in range(span.start, min(span.stop, self._work.microbatches(step))):

@@ -13,43 +13,44 @@ from cnnpar.parallel.work import Block, Step, Work
 
 
 class InProcess:
-    """One worker, in this process."""
+    """A transport whose one worker is this process."""
 
     def __init__(self, work: Work) -> None:
-        """`work` must be able to prepare its inputs."""
+        """Compute `work`, which must have its data."""
         self._work = work
         self._slots = np.empty(slots_shape(work), np.float32)
-        self._length = 0  # of what the job under way yields
+        self._length = 0  # of the vectors of the current job
         self._computer = Computer(work, self._slots)
         self._parameters = np.empty(0, np.float32)
         self._worker: int | None = None
         self._joined: list[Event] = []
         self._job = 0
         self._began = 0.0
-        self._pieces: Generator[None, None, list[Block]] | None = None
+        self._pieces: Generator[None, None, list[Block]] | None = None  # the current job; None: there is none
 
-    def home(self, parameters: Vector) -> Vector:
-        """Where they are."""
+    def adopt(self, parameters: Vector) -> Vector:
+        """Return the array itself: it is where the worker reads."""
         return parameters
 
     def start(self, worker: int) -> None:
-        """It is here."""
+        """Give this process the worker's number; `wait` reports it as joined."""
         self._worker = worker
         self._joined.append(Joined(worker))
 
     def publish(self, parameters: Vector) -> None:
-        """Keep a reference: nothing changes the parameters while a job is under way."""
+        """Keep a reference: nothing changes the parameters during a job."""
         self._parameters = parameters
 
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:  # noqa: ARG002
-        """Put the job aside for `wait`."""
+        """Set the job up; `wait` computes it."""
         self._job = job
         self._length = self._work.length(step)
         self._began = time.perf_counter()
         self._pieces = self._computer.pieces(step, span, self._parameters)
 
     def wait(self, seconds: float) -> list[Event]:  # noqa: ARG002
-        """Compute a microbatch of what was assigned."""
+        """Compute one microbatch of the job, however long it takes; return the answer after the last one."""
+        # One at a time, so that the server can stop the run between two of them.
         events, self._joined = self._joined, []
         if events or self._pieces is None or self._worker is None:
             return events
@@ -62,11 +63,11 @@ class InProcess:
         return []
 
     def drop(self, worker: int) -> None:
-        """Nothing to end: this process is the worker."""
+        """Do nothing: this process is the worker."""
 
     def shortage(self) -> str:
-        """Nothing is known of."""
+        """Return an empty text: a worker in this process is never missing."""
         return ""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no worker to end."""

@@ -1,4 +1,4 @@
-"""The server: cuts each batch, has its spans computed, and adds the answers up in the one order of the tree."""
+"""The server: has the spans of each batch computed, and adds the answers up in the order of the reduction tree."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,26 +17,26 @@ from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Transport
 from cnnpar.parallel.tree import Tree
 from cnnpar.parallel.work import Kind, Step, Work
 
-_GLANCE = 0.2  # seconds between two looks at whether the run is to stop
-_PAUSED = 1.0  # seconds that this process did nothing: then it was stopped, or the machine was
+_LONGEST_WAIT = 0.2  # seconds in one wait for events, so that `stopped` is asked often enough
+_PAUSE = 1.0  # seconds between two looks at the clock: more means that this process, or the machine, was suspended
 
 
 class Value(NamedTuple):
     """The value of a node of the tree: sums over its samples."""
 
-    vector: Vector  # gradient sum or counts (length,)
+    vector: Vector  # (length,) float32: gradient sum in training, counts in an evaluation
     sums: Sums
 
 
 class Evaluation(NamedTuple):
-    """What comes of a whole data set."""
+    """Totals over a whole data set."""
 
     sums: Sums
-    counts: NDArray[np.int64]  # as cnnpar/nn/confusion.py has them; empty where nothing is counted
+    counts: NDArray[np.int64]  # laid out as in cnnpar/nn/confusion.py; empty where the work counts nothing
 
 
 class Server:
-    """Turns (parameters, step) into sums over the whole batch, with the help of a transport's workers."""
+    """Turns (parameters, step) into sums over the whole batch, which the workers of a transport compute."""
 
     def __init__(
         self,
@@ -47,50 +47,55 @@ class Server:
         stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`warn` gets a line of text; once `stopped()`, steps and evaluations end at once in `Stopped`."""
+        """Report to `warn` in lines of text. Once `stopped()` is true, steps and evaluations raise Stopped."""
         self._work = work
         self._transport = transport
-        self._schedule = Scheduler(engine)
+        self._scheduler = Scheduler(engine)
         self._warn = warn
         self._stopped = stopped
         self._clock = clock
-        self._looked_at = clock()
-        self.exact = True  # whether all workers that took part compute the same bits
+        self._looked_at = clock()  # the clock, for the last time
+        self.exact = True  # all workers so far compute the same bits as this process
 
     @property
     def workers(self) -> int:
-        """Workers that are there."""
-        return self._schedule.alive
+        """Number of workers that have joined and are not lost."""
+        return self._scheduler.alive
 
     def open(self) -> None:
-        """Wait for the workers that a run begins with. Raises RunError, in `start_timeout`, when they do not come."""
-        self._perform(self._schedule.open(self._now()))
-        while not self._schedule.ready:
-            self._perform(self._happened())
-            self._perform(self._expired())
+        """Start workers and wait for as many as a run begins with. Raises RunError after `start_timeout` seconds."""
+        self._perform(self._scheduler.open(self._now()))
+        while not self._scheduler.ready:
+            self._perform(self._handle_events())
+            self._perform(self._expire())
 
-    def home(self, parameters: Vector) -> Vector:
-        """The same values where the workers find them best: the array that a run should update in place."""
-        return self._transport.home(parameters)
+    def adopt(self, parameters: Vector) -> Vector:
+        """Return the parameters in the array that the run should update in place, (size,) float32.
+
+        It may be memory that workers read, so that `gradient` need not copy.
+        """
+        return self._transport.adopt(parameters)
 
     def gradient(self, parameters: Vector, epoch: int, number: int) -> Value:
-        """Gradient sum, loss sum, hits and count of batch `number` of an epoch.
+        """Return gradient sum, loss sum, hits and sample count of batch `number` (from 0) of an epoch (from 0).
 
-        The vector may be written to and is valid until the next call. Raises RunError when there are too few workers.
+        The vector may be written to, and is valid until the next call. Raises RunError when too few workers are left,
+        and Stopped.
         """
         self._transport.publish(parameters)
         return self._run(Step(Kind.TRAIN, epoch, number))
 
     def evaluate(self, parameters: Vector, kind: Kind) -> Evaluation:
-        """Sums and counts over a whole data set, each sample exactly once. Raises RunError as `gradient`."""
+        """Return sums and counts over a whole data set, each sample once. Raises RunError and Stopped as `gradient`."""
         self._transport.publish(parameters)
         step = Step(kind, 0, 0)
+        # float32 holds the counts of one piece exactly; those of a whole data set may need int64.
         sums, counts = Sums(0.0, 0, 0), np.zeros(self._work.length(step), np.int64)
         while self._work.microbatches(step):
             value = self._run(step)
             sums = add_sums(sums, value.sums)
             counts += value.vector[: len(counts)].astype(np.int64)
-            step = step._replace(number=step.number + 1)
+            step = step._replace(number=step.number + 1)  # the next piece of the data set
         return Evaluation(sums, counts)
 
     def close(self) -> None:
@@ -98,88 +103,93 @@ class Server:
         self._transport.close()
 
     def _run(self, step: Step) -> Value:
-        """One step: perform the schedule's actions, tell it what happened, until it says that all is there."""
+        """Run one step: perform the scheduler's actions and pass events to it until every microbatch is answered."""
         length = self._work.length(step)
 
         def add(left: Value, right: Value) -> Value:
             if length:
-                np.add(left.vector, right.vector, out=left.vector)
+                np.add(left.vector, right.vector, out=left.vector)  # (length,), in the left worker's own slot
             return Value(left.vector, add_sums(left.sums, right.sums))
 
         microbatches = self._work.microbatches(step)
         tree: Tree[Value] = Tree(microbatches, add)
-        answered: set[int] = set()
+        answered: set[int] = set()  # workers in whose slots values of the tree may lie
 
         def keep(worker: int) -> None:
-            """A worker is about to overwrite the buffers that an answer of this step lies in: save what is there."""
+            """Copy the tree's vectors if a new job is about to overwrite the slots that they may lie in."""
             if worker in answered and length:
                 tree.replace(lambda value: Value(value.vector.copy(), value.sums))
                 answered.clear()
 
         def take(answer: Answer) -> None:
-            answered.add(answer.worker)
+            answered.add(answer.worker)  # not copied: most workers get one job in a step
             for node, vector, sums in answer.blocks:
                 tree.put(node, Value(vector, sums))
 
-        finished = self._perform(self._schedule.begin(step.kind, microbatches, self._now()), step, keep)
+        finished = self._perform(self._scheduler.begin(step.kind, microbatches, self._now()), step, keep)
         while not finished:
-            finished = self._perform(self._happened(take), step, keep)
-            self._perform(self._expired(), step, keep)  # only now: what was dealt must be sent before it can be late
+            finished = self._perform(self._handle_events(take), step, keep)
+            # Deadlines come last: a job counts as late only after it was sent and answers that came were read.
+            self._perform(self._expire(), step, keep)
         return tree.root
 
-    def _happened(self, take: Callable[[Answer], None] | None = None) -> list[Action]:
-        """Tell the schedule what has happened by its next deadline; `take` gets the answers that count."""
-        schedule = self._schedule
+    def _handle_events(self, take: Callable[[Answer], None] | None = None) -> list[Action]:
+        """Pass the events until the next deadline to the scheduler; `take` gets the answers that it accepts."""
+        scheduler = self._scheduler
         actions: list[Action] = []
         for event in self._events():
-            now = self._now()  # who answered while this process slept is not slow either
+            now = self._now()  # for each event: time in which this process was suspended is not the worker's
             if isinstance(event, Answer):
-                accepted, more = schedule.answer(event.worker, event.job, event.seconds, now)
+                accepted, more = scheduler.answer(event.worker, event.job, event.seconds, now)
                 actions += more
                 if accepted and take:
                     take(event)
             elif isinstance(event, Joined):
-                if schedule.ready:
+                if scheduler.ready:
                     self._warn(f"worker {event.worker} has come")
-                self.exact &= event.exact
-                actions += schedule.joined(event.worker, now)
+                self.exact &= event.exact  # for good, also after the worker is lost
+                actions += scheduler.joined(event.worker, now)
             elif isinstance(event, Lost):
-                if schedule.knows(event.worker) and (schedule.ready or not event.hopeless):
+                # A hopeless loss before the start is complete ends the run, with the same reason: no need to warn.
+                if scheduler.knows(event.worker) and (scheduler.ready or not event.hopeless):
                     self._warn(f"worker {event.worker} is lost: {event.reason}")
-                actions += schedule.lost(event.worker, event.reason, now, event.hopeless)
+                actions += scheduler.lost(event.worker, event.reason, now, event.hopeless)
             else:
                 self._warn(event.text)
         return actions
 
-    def _expired(self) -> list[Action]:
-        """Tell the schedule that time has passed."""
-        return self._schedule.expire(self._now())
+    def _expire(self) -> list[Action]:
+        """Tell the scheduler the time."""
+        return self._scheduler.expire(self._now())
 
     def _events(self) -> Iterator[Event]:
-        """What has happened by the next deadline, until nothing is left to read.
+        """Yield the events until the scheduler's next deadline, and then all that are there already.
 
-        This process may have been stopped, or held up, while others answered in time: deadlines are looked at after
-        that.
+        While this process was suspended, workers may have answered in time: their answers are read before deadlines
+        are checked.
         """
         if self._stopped():
             raise Stopped
-        events = self._transport.wait(min(max(self._schedule.deadline - self._now(), 0.0), _GLANCE))
+        events = self._transport.wait(min(max(self._scheduler.deadline - self._now(), 0.0), _LONGEST_WAIT))
         while events := events or self._transport.wait(0.0):
             yield from events
             events = []
 
     def _now(self) -> float:
-        """The time; no worker is late for what this process slept."""
+        """Return the time in seconds, and move all deadlines by the time that this process was suspended."""
         now = self._clock()
-        if now - self._looked_at > _PAUSED:
-            self._schedule.held_up(now - self._looked_at)
+        if now - self._looked_at > _PAUSE:
+            self._scheduler.held_up(now - self._looked_at)
         self._looked_at = now
         return now
 
     def _perform(
         self, actions: list[Action], step: Step | None = None, keep: Callable[[int], None] = lambda _: None
     ) -> bool:
-        """Do what the schedule wants; True when the step is finished. `keep` is told who gets a job."""
+        """Perform the scheduler's actions and tell whether the step is finished.
+
+        `keep` is called with each worker that is about to get a job. Raises RunError when the run cannot go on.
+        """
         finished = False
         for action in actions:
             if isinstance(action, Finish):
@@ -192,8 +202,9 @@ class Server:
             elif isinstance(action, Fail):
                 shortage = self._transport.shortage() if action.starved else ""
                 raise RunError(f"{action.reason}; {shortage}" if shortage else action.reason)
-            elif step is not None and self._schedule.holds(action.worker, action.job):  # else lost in the same moment
+            # A later event of the same batch may have taken the job from the worker again.
+            elif step is not None and self._scheduler.holds(action.worker, action.job):
                 keep(action.worker)
                 self._transport.assign(action.worker, action.job, step, action.span)
-                self._schedule.sent(action.worker, self._clock())
+                self._scheduler.sent(action.worker, self._clock())  # sending large parameters takes its time
         return finished

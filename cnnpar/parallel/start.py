@@ -1,4 +1,4 @@
-"""From settings to a running server: in this process, or on Ray."""
+"""Start of a server as the settings describe it: in this process, or with workers on Ray."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,9 +19,10 @@ def start(
     warn: Callable[[str], None],
     stopped: Callable[[], bool],
 ) -> Server:
-    """A server with its workers.
+    """Start workers and return their server.
 
-    Raises InputError or RunError, after at most `settings.start_timeout` seconds, when they cannot be had.
+    `warn` and `stopped` are as for `Server`. Raises InputError for settings that cannot be met, and RunError when the
+    workers are not there within `settings.start_timeout` seconds.
     """
     use_one_thread()
     transport: Transport
@@ -29,7 +30,7 @@ def start(
         transport = InProcess(work.with_data(data))
     else:
         prepare_ray(settings)
-        from cnnpar.parallel.on_ray.cluster import Cluster  # ray is imported by those who use it
+        from cnnpar.parallel.on_ray.cluster import Cluster  # here, since importing ray takes long
 
         cluster = Cluster(settings, work, data)
         if settings.transport == "direct":

@@ -1,4 +1,4 @@
-"""How parameters reach workers and blocks come back: the interface of a transport, and its events."""
+"""The interface of a transport, which carries parameters to workers and blocks back, and its events."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,37 +11,37 @@ from cnnpar.parallel.work import Step
 
 @dataclass(frozen=True)
 class Joined:
-    """A worker that was asked for is ready for jobs."""
+    """A worker that was started is ready for jobs."""
 
     worker: int
-    exact: bool = True  # computes the same bits as this process
+    exact: bool = True  # it computes the same bits as this process
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A worker's blocks for a job: (node, gradient sum, sums), after so many seconds of computing.
+    """The blocks that a worker computed for a job.
 
-    The vectors may be written to, and are the receiver's until the worker's next job.
+    The receiver may write to the vectors; they are valid until the worker's next job.
     """
 
     worker: int
     job: int
-    seconds: float
-    blocks: list[tuple[Node, Vector, Sums]]
+    seconds: float  # of computing
+    blocks: list[tuple[Node, Vector, Sums]]  # vectors: (length,) float32
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, or will not come, and why."""
+    """A worker has ended, or will never join."""
 
     worker: int
     reason: str
-    hopeless: bool = False  # whether others in its place would fare no better
+    hopeless: bool = False  # a replacement would fail for the same reason
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that people should know."""
+    """A message for the user."""
 
     text: str
 
@@ -50,28 +50,28 @@ Event = Joined | Answer | Lost | Note
 
 
 class Transport(Protocol):
-    """Workers under numbers that the server gives them. No call waits longer than it is told to."""
+    """Workers, each under a number that the server chooses. No call blocks for longer than it is told to."""
 
-    def home(self, parameters: Vector) -> Vector:
-        """The same values where publishing them costs least: the array to update in place from now on."""
+    def adopt(self, parameters: Vector) -> Vector:
+        """Copy the parameters to where workers read them, if that saves copies later; return the array to update."""
 
     def start(self, worker: int) -> None:
-        """Have a worker come; `wait` says when it has joined, or that it is lost."""
+        """Start a worker, without waiting for it: `wait` reports it as joined or lost."""
 
     def publish(self, parameters: Vector) -> None:
-        """The parameters of all jobs from now on; nobody uses the answers of jobs that are still under way."""
+        """Use these parameters, (size,) float32, for all later jobs. The answers to earlier jobs are void."""
 
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
-        """Have a worker compute a span; its answer or loss comes out of `wait`. One job at a time."""
+        """Send a worker a job; `wait` reports its answer or loss. A worker has one job at a time."""
 
     def wait(self, seconds: float) -> list[Event]:
-        """What has happened; empty when nothing did within `seconds`."""
+        """Return the events so far; wait at most `seconds` for the first one, and return none after that."""
 
     def drop(self, worker: int) -> None:
-        """End a worker; nothing more comes from it."""
+        """End a worker; no event of it follows."""
 
     def shortage(self) -> str:
-        """What keeps workers from coming, and what to do; empty if nothing is known."""
+        """Return the reason why workers are missing, and what to do about it; empty if none is known."""
 
     def close(self) -> None:
         """End all workers. May be called twice."""

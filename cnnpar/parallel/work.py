@@ -1,7 +1,7 @@
 """The seam between engine and numerics: one microbatch as a pure function of parameters and step.
 
-The engine moves vectors of `size` floats out and back and knows nothing of layers. `cnnpar.training.microbatch` has the
-work of a run; a benchmark may bring its own.
+The engine sends vectors of `size` float32 to workers and back, and knows nothing of layers. The work of a run is
+`cnnpar.training.microbatch.Training`; benchmarks and tests have their own.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.tree import Node
 
-Prepared = Any  # the inputs of one microbatch; only the work that made them looks inside
+Prepared = Any  # inputs of one microbatch, opaque to the engine
 
 
 class Kind(IntEnum):
-    """What a step is for."""
+    """Purpose of a step, and the data set that it reads."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -25,15 +25,15 @@ class Kind(IntEnum):
 
 
 class Step(NamedTuple):
-    """One step of the engine: a batch of an epoch, or a piece of an evaluation."""
+    """One step of the engine: a batch of an epoch, or one piece of an evaluation."""
 
     kind: Kind
-    epoch: int
-    number: int
+    epoch: int  # from 0; 0 in evaluations
+    number: int  # of the batch in its epoch, or of the piece; from 0
 
 
 class Block(NamedTuple):
-    """The value of one node as a worker returns it; what else it has lies in buffer number `slot`."""
+    """The value of one node as a worker returns it: its sums, and the slot that its vector lies in."""
 
     node: Node
     slot: int
@@ -45,22 +45,25 @@ class Work(Protocol):
 
     @property
     def size(self) -> int:
-        """Floats in the parameter vector, and in a gradient."""
+        """Number of float32 in the parameter vector, and in a gradient."""
 
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Work":
-        """The same work, able to `prepare` inputs; without, it is small and can be sent to workers."""
+        """Return the same work with the data that `prepare` needs; without, it is small and can be sent to workers."""
 
     def microbatches(self, step: Step) -> int:
-        """Leaves of the step's reduction tree."""
+        """Return the number of microbatches of the step; 0 past the end of an evaluation."""
 
     def length(self, step: Step) -> int:
-        """Floats that a microbatch yields besides its sums: `size` for a gradient, or as many as it counts; 0: none."""
+        """Return the length of the float32 vector that a microbatch yields: a gradient, counts, or nothing (0)."""
 
     def following(self, step: Step) -> Step | None:
-        """The step that will most likely come next, if any."""
+        """Return the step that is most likely to come next, if there is one."""
 
     def prepare(self, step: Step, microbatch: int) -> Prepared:
-        """The inputs of a microbatch; needs no parameters, so it may be done ahead."""
+        """Return the inputs of a microbatch. Needs no parameters, so it may be done ahead of time."""
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
-        """The sums over one microbatch; what else it yields overwrites `out`, of shape (length(step),)."""
+        """Return the sums over one microbatch, and overwrite `out` with its vector.
+
+        `parameters`: (size,) float32; `out`: (length(step),) float32.
+        """

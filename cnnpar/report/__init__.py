@@ -1,1 +1,1 @@
-"""What a run tells people: progress on the terminal, metrics.jsonl, and a picture of the accuracy."""
+"""Reports of a run for people and programs: progress, metrics, pictures, tables, JSON."""

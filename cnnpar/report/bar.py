@@ -15,18 +15,18 @@ NARROWEST, WIDEST = 10, 50  # columns of the bar itself
 
 
 class Bar:
-    """One line at the bottom: a text, the bar, and as much more text as the terminal's width allows.
+    """The display of a terminal: one line at the bottom with text, a bar, and as much more text as there is room for.
 
-    It is redrawn only by calls, not by a thread. What others print to the terminal appears above it.
+    Only calls redraw it, not a thread. Whatever else the process prints to the terminal appears above it.
     """
 
-    interval = 0.1
+    interval = 0.1  # seconds
     lines_are_enough = False
 
     def __init__(self, stream: TextIO) -> None:
-        # A terminal that hangs up no longer says that it is one: `force_terminal` makes that an error, not silence.
+        # A terminal that hung up is none any more: with `force_terminal` writing to it is an error, and not ignored.
         self._console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
-        # Only what goes to a terminal may be led through the bar: the rest belongs to files and pipes.
+        # Only output to a terminal may pass through the bar: the rest goes to files and pipes unchanged.
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -37,15 +37,15 @@ class Bar:
 
     @property
     def width(self) -> int:
-        """Columns of the terminal at this moment."""
+        """Columns of the terminal now."""
         return self._console.width
 
     def line(self, text: str) -> None:
-        """Print text above the bar; the terminal wraps it where it is too long."""
+        """Print text above the bar; the terminal wraps a line that is too long."""
         self._console.print(text, soft_wrap=True)
 
     def status(self, share: float, parts: Sequence[Part]) -> None:
-        """Draw the bar between the first part and the others."""
+        """Draw the bar, `share` of it filled, between the first part and the others."""
         (_, head), *rest = parts
         tail = fit(rest, self.width - len(head) - NARROWEST - 3)  # a space each side of the bar, one at the end
         columns = self.width - len(head) - len(tail) - 3
@@ -66,5 +66,5 @@ class Bar:
         self._live.update(row, refresh=True)
 
     def close(self) -> None:
-        """Remove the bar, show the cursor again, and give back standard output and error."""
+        """Remove the bar, show the cursor again, and restore standard output and error."""
         self._live.stop()

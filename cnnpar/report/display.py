@@ -1,16 +1,16 @@
-"""Where progress appears: lines that stay, and one status that is overtaken by the next.
+"""Displays of progress: lines that stay, and a status that each new one replaces.
 
-`Lines` writes both as lines, for files, pipes and logs. `cnnpar.report.bar` holds the terminal's display.
+`Lines` writes both as lines, for files, pipes and logs; `cnnpar.report.bar` is the display of a terminal.
 """
 
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-Part = tuple[int, str]  # (rank, text): where space is short, higher ranks are left out first
+Part = tuple[int, str]  # (rank, text): without room for all, parts of the highest rank are left out
 
 
 class Display(Protocol):
-    """A place for progress; every method may raise OSError."""
+    """Interface of a display; every method may raise OSError."""
 
     @property
     def interval(self) -> float:
@@ -18,7 +18,7 @@ class Display(Protocol):
 
     @property
     def lines_are_enough(self) -> bool:
-        """Whether a line that stays makes the next status needless for an interval."""
+        """True if no status is needed within an interval after a line."""
 
     @property
     def width(self) -> int:
@@ -35,7 +35,7 @@ class Display(Protocol):
 
 
 def fit(parts: Sequence[Part], width: int) -> str:
-    """The texts with two spaces between them, without the highest ranks as far as `width` columns demand."""
+    """Join texts by two spaces, and leave out those of the highest ranks until `width` columns are enough."""
     kept = list(parts)
     while len(text := "  ".join(text for _, text in kept)) > width and len(kept) > 1:
         kept.remove(max(kept))
@@ -43,9 +43,9 @@ def fit(parts: Sequence[Part], width: int) -> str:
 
 
 class Lines:
-    """Plain lines: no colours, no cursor movement, each complete in the stream when written."""
+    """The display of files, pipes and logs: plain lines without control characters, each flushed."""
 
-    interval = 10.0
+    interval = 10.0  # seconds
     lines_are_enough = True
     width = 1000  # files and logs have no right edge
 
@@ -61,4 +61,4 @@ class Lines:
         self.line(fit(parts, self.width))
 
     def close(self) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""

@@ -1,6 +1,6 @@
-"""What `cnnpar inspect` shows to people: where a run is, how good it is, and its network, in 80 columns.
+"""The output of `cnnpar inspect`: position, accuracies and network of a checkpoint, or the network of a configuration.
 
-Of a configuration there is only the network, which a run would train.
+Text is in at most 80 columns.
 """
 
 import math
@@ -24,7 +24,7 @@ from cnnpar.training.state import EpochRecord, TrainState
 
 
 def describe(payload: Payload, network: Network, state: TrainState) -> str:
-    """Plain text: position, accuracies, digest, and a table of the layers with output shapes and parameters."""
+    """Return text on a checkpoint: position, accuracies, digest, and a table of the layers."""
     train, optimizer = payload.config.train, payload.config.optimizer
     classes = payload.preprocessing.class_names
     names = [plain(name, 40) for name in classes[:10]] + ["..."] * (len(classes) > 10)
@@ -59,7 +59,7 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
 
 
 def facts(payload: Payload, network: Network, state: TrainState) -> dict[str, Any]:
-    """Return what `--json` prints of a checkpoint."""
+    """Return the JSON object of `--json` for a checkpoint."""
     position = payload.state
     return {
         "weights_sha256": state.digest,
@@ -81,8 +81,8 @@ def facts(payload: Payload, network: Network, state: TrainState) -> dict[str, An
 def outlined(config: Config, shape: str | None, classes: int | None) -> Network:
     """Build the network that a configuration describes.
 
-    `shape`: H,W,C of the images, of so many `classes`; None: those of the configuration's data, which are then read.
-    Raises InputError where something does not fit.
+    `shape`: "H,W,C" of the images, with a number of `classes`; None: the data of the configuration are read for both.
+    Raises InputError for a wrong shape, and for layers that do not fit it.
     """
     if (shape is None) != (classes is None):
         raise InputError("--shape and --classes go together; without them the data of the settings are looked at")
@@ -101,7 +101,7 @@ def outline(network: Network) -> str:
 
 
 def outline_facts(network: Network) -> dict[str, Any]:
-    """Return what `--json` prints of a network that settings describe."""
+    """Return the JSON object of `--json` for a configuration; `mflop`: forward, for one image."""
     return {
         "image_shape": network.input_shape,
         "classes": network.classes,
@@ -112,17 +112,17 @@ def outline_facts(network: Network) -> dict[str, Any]:
 
 
 class _Row(NamedTuple):
-    """A layer in the table."""
+    """One layer in the table."""
 
-    path: tuple[str, ...]  # its name, after those of the layers that it is within
+    path: tuple[str, ...]  # names of the layers that contain it, then its own
     type: str
-    output: tuple[int, ...]
+    output: tuple[int, ...]  # shape, without the batch axis
     parameters: int
     mflop: float  # forward, for one image
 
 
 def _table(network: Network) -> Table:
-    """The layers: a line each, and one for all of them."""
+    """Return the table of the layers, with a last line for their totals."""
     layers = Table(box=None, header_style="", padding=(0, 2, 0, 0))
     layers.add_column("layer", overflow="fold")
     layers.add_column("type")
@@ -143,7 +143,7 @@ def _table(network: Network) -> Table:
 
 
 def _rows(layers: Iterable[Layer], shape: tuple[int, ...], within: tuple[str, ...] = ()) -> Iterator[_Row]:
-    """The layers, each followed by those within it."""
+    """Yield the rows of layers with an input of that shape, each layer followed by those that it contains."""
     for layer in layers:
         before, shape = shape, layer.output_shape(shape)
         count = sum(math.prod(parameter.shape) for parameter in layer.parameters(before).values())
@@ -155,7 +155,7 @@ def _rows(layers: Iterable[Layer], shape: tuple[int, ...], within: tuple[str, ..
 
 
 def _mflop(products: int) -> float:
-    """A multiplication and an addition for each product."""
+    """Return millions of floating-point operations: a multiplication and an addition for each product."""
     return 2 * products / 1e6
 
 
@@ -167,5 +167,5 @@ def _accuracies(record: EpochRecord) -> str:
 
 
 def _texts(cells: Iterable[str]) -> list[Text]:
-    """Cells that are shown as they are: brackets in names are no markup."""
+    """Return cells as texts that rich shows unchanged: brackets in names are not markup."""
     return [Text(cell) for cell in cells]

@@ -1,4 +1,4 @@
-"""What `cnnpar lr-find` shows of a range test: a table in 80 columns, the rate to take, and a picture."""
+"""The output of `cnnpar lr-find`: a table in 80 columns, the suggested learning rate, and a picture."""
 
 import logging
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from cnnpar.report.plots import TRAINING, VALIDATION, dress, write
 from cnnpar.training.lr_curve import Curve
 
-_ROWS = 12  # of the table, about
+_ROWS = 12  # of the table, roughly
 
 
 def as_text(curve: Curve) -> str:
-    """Rates and smoothed losses, and which rate is suggested."""
+    """Return a table of learning rates and smoothed losses, and the suggestion, as text."""
     marks = {curve.best: "lowest"}
     if curve.steepest is not None:
         marks[curve.steepest] = "steepest descent"
@@ -35,7 +35,7 @@ def as_text(curve: Curve) -> str:
 
 
 def facts(curve: Curve, exact: bool, picture: Path) -> dict[str, Any]:
-    """Return what `--json` prints; `exact`: whether all workers compute the same bits."""
+    """Return the JSON object of `--json`; `exact`: all workers compute the same bits."""
     return {
         "suggestion": curve.suggestion,
         "lowest": curve.rates[curve.best],
@@ -50,11 +50,11 @@ def facts(curve: Curve, exact: bool, picture: Path) -> dict[str, Any]:
 
 
 def draw_curve(curve: Curve, path: Path, title: str) -> None:
-    """Draw the losses over the rates into a PNG file, which appears at once and whole.
+    """Draw losses over learning rates into a PNG file, which is replaced as a whole.
 
-    Losses far above those on the way to the lowest lie beyond the frame. Raises OSError if it can't be written.
+    The frame leaves out losses far above those before the lowest. Raises OSError if the file cannot be written.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its cache is no news to the user
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about its cache folder, which is of no use
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), dpi=125)
@@ -103,8 +103,11 @@ def draw_curve(curve: Curve, path: Path, title: str) -> None:
 
 
 def _frame(curve: Curve) -> tuple[float, float]:
-    """Limits of the loss axis: around the smoothed losses up to the lowest, or all but those that ended the test."""
-    end = curve.best + 1 if curve.fell else max(len(curve.rates) - curve.hopeless, 1)
+    """Return the limits of the loss axis: around the smoothed losses up to the lowest one.
+
+    If the loss did not fall: around all of them, without the last one if it diverged.
+    """
+    end = curve.best + 1 if curve.fell else max(len(curve.rates) - curve.diverged, 1)
     low, high = min(curve.smoothed[:end]), max(curve.smoothed[:end])
     room = max(high - low, 0.1 * high, 1e-6)
     return max(low - 0.25 * room, -0.03 * room), high + 0.35 * room

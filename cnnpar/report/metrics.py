@@ -1,8 +1,7 @@
-"""The metrics file: one JSON object a line, each written whole and at once.
+"""The metrics file: one JSON object a line, each appended by a single write.
 
-Every record carries `step`, the number of finished optimizer steps. A crash can leave lines of steps that the
-newest checkpoint knows nothing of, and a line half-written; a resumed run cuts both off and does the steps
-again.
+Every record has `step`, the number of finished optimizer steps. A crash can leave lines of steps that are not in the
+newest checkpoint, and a last line that is incomplete; a resumed run cuts both off, and does those steps again.
 """
 
 import errno
@@ -17,15 +16,15 @@ from cnnpar.errors import reason
 
 
 class MetricsLog:
-    """A metrics file that is appended to.
+    """A metrics file to append to.
 
     `resume_step=None` starts an empty file. Otherwise the file is cut before the first line of a step after
-    `resume_step`, or of an epoch (a record with `train_loss`) beyond the `resume_epochs` finished by then, and a
-    half-written last line is cut too; cutting is one operation of the file system, so a
-    crash leaves the old file or the new one, and a full disk does not prevent it.
+    `resume_step`, or of an epoch (a record with `train_loss`) after `resume_epochs` finished ones, or before an
+    incomplete last line. The cut is one operation of the file system: a crash leaves the old file or the new one, and
+    a full disk does not prevent it.
 
-    A disk error (full, read-only, folder gone) is no reason to stop training: the first one of each kind is told to
-    `warn`, lines that can't be written are lost, and writing goes on as soon as the disk allows.
+    An error of the disk (full, read-only, no such folder) does not stop the training: `warn` gets the first one of each
+    kind, lines that cannot be written are lost, and later lines are tried again.
     """
 
     def __init__(
@@ -36,11 +35,11 @@ class MetricsLog:
         resume_epochs: float = math.inf,
         require: Callable[[], None] = lambda: None,
     ) -> None:
-        """`require` raises OSError while nothing may be written."""
+        """Start the file, or cut it; `require` is called before each write, and raises OSError to prevent it."""
         self._require = require
         self._path = Path(path)
         self._warn = warn
-        self._told: set[str] = set()
+        self._reported: set[str] = set()  # reasons
         try:
             if resume_step is None:
                 self._path.write_bytes(b"")
@@ -50,27 +49,27 @@ class MetricsLog:
             self._failed(error)
 
     def write(self, record: Mapping[str, object]) -> None:
-        """Append one record of plain Python values; it is with the operating system when this returns.
+        """Append one record of plain Python values; the operating system has it when this returns.
 
-        NaN and infinities become null: JSON has no word for them.
+        NaN and infinities become null, as JSON has no numbers for them.
         """
         line = msgspec.json.encode(record) + b"\n"
         try:
             self._require()
-            # Opened anew for each line: a handle kept open would go on writing into a file that was deleted.
+            # Opened for each line: an open handle would go on writing into a file that was deleted.
             _append(self._path, line)
         except OSError as error:
             self._failed(error)
 
     def _failed(self, error: OSError) -> None:
         why = reason(error)
-        if why not in self._told:
-            self._told.add(why)
+        if why not in self._reported:
+            self._reported.add(why)
             self._warn(f"{self._path}: cannot write metrics: {why}; training goes on")
 
 
 class _Step(msgspec.Struct):
-    """What resuming needs of a record."""
+    """The fields of a record that decide about cutting."""
 
     step: int = 0
     epoch: int = 0
@@ -78,7 +77,7 @@ class _Step(msgspec.Struct):
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append a whole line or nothing. Raises OSError."""
+    """Append a whole line, or nothing. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         if (written := os.write(descriptor, line)) < len(line):
@@ -89,7 +88,10 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _length_up_to(path: Path, step: int, epochs: float) -> int:
-    """Bytes before the first line of a later step or epoch or without an end; what is no record counts as earlier."""
+    """Return the number of bytes before the first line that is incomplete, or of a later step or epoch.
+
+    A line that is not a record is kept.
+    """
     length = 0
     decode = msgspec.json.Decoder(_Step).decode
     with path.open("rb") as file:

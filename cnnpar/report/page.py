@@ -9,7 +9,7 @@ WIDTH = 80  # columns
 
 
 def page(*parts: Table | str) -> str:
-    """The parts below each other, in at most WIDTH columns, without colours."""
+    """Return the parts one below another as text, in at most WIDTH columns, without colours."""
     console = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
     with console.capture() as capture:
         for part in parts:

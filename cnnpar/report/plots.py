@@ -1,4 +1,4 @@
-"""accuracy.png: how a training went, in one picture."""
+"""The picture accuracy.png: accuracies over the epochs of a run."""
 
 import gc
 import logging
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cnnpar.training.state import EpochRecord
 
-TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # apart in grey and for colour-blind eyes too
+TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # distinct in grey, and for colour-blind people
 Point = tuple[int, float]  # epoch, and accuracy in percent
 FEW = 40  # epochs up to which each one gets a dot
 
@@ -21,17 +21,16 @@ FEW = 40  # epochs up to which each one gets a dot
 def draw_accuracy(
     history: "Sequence[EpochRecord]", path: str | Path, title: str, best_epoch: int | None = None
 ) -> None:
-    """Draw training and validation accuracy (percent) over the epochs into a PNG file.
+    """Draw training and validation accuracy (percent) over the epochs into a PNG file, which is replaced as a whole.
 
-    The legend says the last values, and a ring marks the best epoch; by default that of the highest accuracy (of the
+    The legend has the last values, and a ring marks the best epoch; by default that of the highest accuracy (of the
     validation, if there is any). Low accuracies of the first quarter of the epochs may lie below the frame, so that
-    the rest is readable. The file appears at once and whole. Raises OSError if it can't be written, ValueError if the
-    history is empty.
+    the others are readable. Raises OSError if the file cannot be written, ValueError if the history is empty.
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
-    # Imported here: it takes longer than the rest of the program. Without pyplot, whose figures are global state.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its cache is no news to the user
+    # Imported here, as it takes longer than all other imports. Without pyplot, whose figures are global state.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about its cache folder, which is of no use
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -58,7 +57,7 @@ def draw_accuracy(
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
     write(figure, Path(path))
     del figure, axes
-    gc.collect()  # a figure is full of cycles: each would stay, with 2 MB of pixels, until Python happens to look
+    gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
 
 
 def _plot(axes: "Axes", name: str, colour: str, points: Sequence[Point]) -> None:
@@ -78,7 +77,7 @@ def _plot(axes: "Axes", name: str, colour: str, points: Sequence[Point]) -> None
 
 
 def _ring(axes: "Axes", points: Sequence[Point], best_epoch: int | None) -> None:
-    """Draw a ring around the best epoch; None: that of the highest accuracy, the first of equals."""
+    """Draw a ring around the best epoch; None: the epoch of the highest accuracy, the first of equals."""
     if best_epoch is None:
         best_epoch = max(points, key=lambda point: point[1])[0]
     best = dict(points)[best_epoch]
@@ -97,19 +96,22 @@ def _ring(axes: "Axes", points: Sequence[Point], best_epoch: int | None) -> None
 
 
 def _frame(*curves: Sequence[Point]) -> tuple[float, float]:
-    """Limits of the percent axis: around all values, or without those of a poor start that takes over two thirds."""
+    """Return the limits of the percent axis, around all values.
+
+    Values of the first quarter are left out if they would take more than two thirds of the height.
+    """
     all_values = [value for curve in curves for _, value in curve]
     later_values = [value for curve in curves for _, value in curve[len(curve) // 4 :]]
     high, low, later_low = max(all_values), min(all_values), min(later_values)
     if high - low > 3 * (high - later_low):
         low = later_low
-    low = min(low, high - 1)  # an axis of hundredths of a percent would show noise
+    low = min(low, high - 1)  # one percent at least: a finer axis would show noise
     room = 0.06 * (high - low)
     return max(low - room, -room / 3), min(high + room, 100 + room / 3)
 
 
 def dress(axes: "Axes", x: str, y: str) -> None:
-    """Names at the axes, and a grid behind the curves."""
+    """Label the axes and draw a grid behind the curves."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(color="#e4e4e4", linewidth=0.8)
@@ -118,7 +120,7 @@ def dress(axes: "Axes", x: str, y: str) -> None:
 
 
 def write(figure: "Figure", path: Path) -> None:
-    """Write the picture under another name, then rename it: nobody sees half a file."""
+    """Write the picture as PNG under a temporary name, then rename it, so that it is never incomplete."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with warnings.catch_warnings():

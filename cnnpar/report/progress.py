@@ -1,4 +1,4 @@
-"""What a person sees of a running training: a bar on a terminal, plain lines elsewhere, or nothing.
+"""The progress of a training for people: a bar on a terminal, plain lines elsewhere, or nothing.
 
 epoch  3/30  loss 0.0712  train  97.81%  val  98.04%   1.2 s  52,345 samples/s
 epoch  4/30 ━━━━━━━━                        11%  loss 0.0698  train  98.02%  0:31 left
@@ -20,12 +20,12 @@ from cnnpar.text import harmless
 class Progress:
     """The report of a run on `stream` (default: standard output).
 
-    `auto` draws a bar over the whole run if the stream is a terminal, with a line above it for each finished epoch;
-    otherwise there is a line for each epoch, and every ten seconds within a long one. `quiet` shows nothing. A stream
-    that breaks (closed pipe, full disk) ends the report, not the run.
+    Mode `auto` draws a bar for the whole run if the stream is a terminal, and a line above it for each finished epoch;
+    elsewhere there is a line for each epoch, and one every ten seconds within long ones. `quiet` shows nothing. A
+    stream that breaks (closed pipe, full disk) ends the report, not the run.
 
-    Epochs count from 1. Steps are finished optimizer steps of the whole run: the first call of `step` in a
-    new run passes 1. Losses and accuracies (0..1) are shown as given. `clock` returns seconds.
+    Epochs count from 1. Steps are finished optimizer steps of the whole run: the first call of `step` in a new run
+    passes 1. Accuracies are in 0..1. `clock` returns seconds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Progress:
         self._display = _display(mode, stream)
         self._epochs = self._total_steps = self._first_step = self._steps_per_epoch = 0
         self._started = 0.0  # clock at `start`
-        self._due = math.inf  # clock from which on `step` shows something
+        self._due = math.inf  # clock at which `step` shows a status again
 
     def start(self, lines: Sequence[str], total_steps: int, first_step: int, epochs: int, steps_per_epoch: int) -> None:
         """Show `lines` and begin a run of `total_steps`, of which `first_step` are done (0 in a new run)."""
@@ -53,7 +53,7 @@ class Progress:
             self._due = self._started + self._display.interval
 
     def step(self, epoch: int, step: int, loss: float, accuracy: float, samples_per_second: float) -> None:
-        """Tell of a finished step. Nearly all calls only look at the clock: less than a microsecond."""
+        """Show a finished step, if it is time for a new status; other calls take less than a microsecond."""
         now = self._clock()
         if now < self._due or not self._display:
             return
@@ -81,7 +81,7 @@ class Progress:
         seconds: float,
         samples_per_second: float,
     ) -> None:
-        """Tell of a finished epoch: a line that stays."""
+        """Show a finished epoch in a line that stays."""
         if not self._display:
             return
         took = f"{seconds:4.1f} s" if seconds < 99.95 else _clock_time(seconds)
@@ -101,12 +101,12 @@ class Progress:
     def note(self, text: str) -> None:
         """Show a line of its own, above the bar if there is one."""
         if self._display:
-            # What the stream's encoding has no bytes for is shown escaped, as is what drives a terminal.
+            # Characters that the encoding lacks, and those that control a terminal, are shown escaped.
             shown = harmless(text).encode(self._encoding, "backslashreplace").decode(self._encoding)
             self._attempt(partial(self._display.line, shown))
 
     def close(self) -> None:
-        """Remove the bar; lines that were shown stay. Notes may still follow."""
+        """Remove the bar; lines stay. Notes may still follow."""
         self._due = math.inf
         if self._display:
             self._attempt(self._display.close)
@@ -115,7 +115,7 @@ class Progress:
         return f"epoch {epoch:{len(str(self._epochs))}}/{self._epochs}"
 
     def _attempt(self, show: Callable[[], None]) -> None:
-        """Show something; a stream that takes no more ends the report for good."""
+        """Call `show`; if the stream is broken, end the report for good."""
         try:
             show()
         except OSError:
@@ -129,14 +129,14 @@ def _display(mode: str, stream: TextIO) -> Display | None:
     if mode == "quiet":
         return None
     if mode == "auto" and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
-        from cnnpar.report.bar import Bar  # only here is rich needed
+        from cnnpar.report.bar import Bar  # here, as nothing else of this file needs rich
 
         return Bar(stream)
     return Lines(stream)
 
 
 def _number(loss: float) -> str:
-    """Six characters or little more for any loss, NaN and infinity included."""
+    """Return a loss in six characters, or few more; NaN and infinity too."""
     return f"{loss:6.4f}" if abs(loss) < 100 else f"{loss:6.4g}"
 
 
@@ -145,7 +145,7 @@ def _percent(share: float) -> str:
 
 
 def _clock_time(seconds: float) -> str:
-    """0:42, 12:03, 1:02:03."""
+    """Return seconds as 0:42, 12:03 or 1:02:03."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

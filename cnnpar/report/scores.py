@@ -1,4 +1,4 @@
-"""How good a model is, class by class: what `cnnpar-test` prints, from the counts of an evaluation."""
+"""The output of `cnnpar-test`: scores of a model, for each class too, from the counts of an evaluation."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from cnnpar.parallel.server import Evaluation
 from cnnpar.report.page import page
 from cnnpar.text import plain
 
-_WIDEST = 12  # classes whose confusion matrix fits into them
+_WIDEST = 12  # classes whose confusion matrix fits into 80 columns
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """Shares are in 0..1; precision and recall are None for a class that was never answered, or never right to."""
+    """Scores; shares are in 0..1. Precision of a class is None if it was never predicted, recall if it has none."""
 
     accuracy: float
     correct: int
@@ -26,11 +26,11 @@ class Scores(msgspec.Struct, frozen=True):
     top5_accuracy: float
     precision: dict[str, float | None] | None  # by class name; None where there are too many classes
     recall: dict[str, float | None] | None
-    confusion: list[list[int]] | None  # rows are labels, columns answers
+    confusion: list[list[int]] | None  # rows are labels, columns predictions
 
 
 def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
-    """The scores of an evaluation with counts."""
+    """Return the scores of an evaluation that has counts."""
     sums, vector = evaluation
     matrix = confusion.matrix(vector, len(class_names))
     return Scores(
@@ -46,7 +46,7 @@ def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
 
 
 def as_text(found: Scores, by_class: bool) -> str:
-    """What a person reads, in 80 columns; with a table of the classes, and of what was taken for what, if wanted."""
+    """Return the scores as text in 80 columns; `by_class`: with tables of the classes and of their confusion."""
     near = (
         f", top-5 {found.top5_accuracy:.2%}" if found.confusion is None or len(found.confusion) > confusion.NEAR else ""
     )
@@ -73,7 +73,7 @@ def as_text(found: Scores, by_class: bool) -> str:
 
 
 def _matrix(names: list[str], confusion: list[list[int]]) -> Table:
-    """The classes are numbered, as their names have no room above the columns."""
+    """Return the confusion matrix as a table; columns have numbers of classes, as names are too long."""
     table = Table(box=None, header_style="", padding=(0, 1, 0, 0))
     table.add_column("")
     for number in range(len(names)):

@@ -96,7 +96,7 @@ class _Losses:
     @property
     def enough(self) -> bool:
         """True once all rates were tried, or the loss has risen so far that higher ones need not be."""
-        return len(self.found) == len(self._rates) or Curve.of(self._rates, self.found).hopeless
+        return len(self.found) == len(self._rates) or Curve.of(self._rates, self.found).diverged
 
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:  # noqa: ARG002
         """Keep the mean loss of the batch, and show progress."""

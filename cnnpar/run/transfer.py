@@ -64,8 +64,8 @@ def transfer(source: str, network: Network, state: TrainState) -> Transfer:
             )
         for name in taken:
             here[name][...] = there[name]
-    if state.average is not None:
-        state.average[:] = state.parameters
+    if state.ema is not None:
+        state.ema[:] = state.parameters
     state.initial_sha256 = trained.digest
     only_there, only_here = ([name for name in one if name not in two] for one, two in ((there, here), (here, there)))
     others = [name for name in both if name not in taken]

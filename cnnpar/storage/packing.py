@@ -33,7 +33,7 @@ def pack(
     Raises DivergedError, which names step and array, if a parameter, EMA or optimizer array is not finite.
     """
     views = network.layout.views
-    average = {} if state.average is None else {"EMA weights": state.average}
+    average = {} if state.ema is None else {"EMA weights": state.ema}
     for kind, vector in {"weights": state.parameters, **average, **state.optimizer}.items():
         bad = [name for name, view in views(vector).items() if not np.isfinite(view).all()]
         if bad:
@@ -109,7 +109,7 @@ def unpack(payload: Payload, source: str) -> tuple[Network, TrainState]:
     state = TrainState(
         parameters=np.concatenate([flat["parameters"], flat["buffers"]]),
         optimizer={kind: np.array(row) for kind, row in zip(kinds, rows, strict=True)},
-        average=flat["average"] if averaged else None,
+        ema=flat["average"] if averaged else None,
         epoch=position.epoch,
         index=position.index,
         step=position.step,

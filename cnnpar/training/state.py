@@ -1,4 +1,4 @@
-"""What a run is between two steps. Whatever is not here is lost on resume."""
+"""The state of a run between two steps: all that a resumed run goes on from."""
 
 import hashlib
 import math
@@ -21,23 +21,23 @@ NOTHING = Sums(0.0, 0, 0)
 
 
 class EpochRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How one epoch went; accuracies in 0..1, `seconds` of this epoch alone."""
+    """Results of one epoch: mean losses, accuracies in 0..1, and its duration."""
 
     epoch: int  # counts from 1
     train_loss: float
     train_accuracy: float
     validation_loss: float | None
     validation_accuracy: float | None
-    seconds: float
+    seconds: float  # of this epoch alone
 
 
 @dataclass
 class TrainState:
-    """Parameters, optimizer and position of a run; the training loop changes it in place."""
+    """Parameters, optimizer state and position of a run; the training loop changes them in place."""
 
-    parameters: Vector  # (network.layout.size,): parameters, and buffers behind them
-    optimizer: dict[str, Vector]
-    average: Vector | None = None  # running mean of `parameters`, where the run keeps one
+    parameters: Vector  # (network.layout.size,) float32: parameters, and buffers behind them
+    optimizer: dict[str, Vector]  # (network.layout.trained,) each, such as momentum
+    ema: Vector | None = None  # exponential moving average of `parameters`, with train.ema_decay
     epoch: int = 0  # finished epochs
     index: int = 0  # finished steps of the current epoch
     step: int = 0  # finished steps of all epochs
@@ -46,7 +46,7 @@ class TrainState:
     seconds: float = 0.0  # spent in all
     seconds_before: float = 0.0  # spent when the current epoch began
     sums: Sums = NOTHING  # over the current epoch so far
-    initial_sha256: str = ""  # digest of the checkpoint whose weights it began with, if any
+    initial_sha256: str = ""  # digest of the checkpoint whose weights the run began with, if any
     exact: bool = True  # False once a worker or machine of another fingerprint took part
     history: list[EpochRecord] = field(default_factory=list)
     best_by: BestBy = "accuracy"  # of the settings
@@ -55,20 +55,21 @@ class TrainState:
     def digest(self) -> str:
         """SHA-256 over the little-endian float32 bytes of all parameters, then all buffers, in network order.
 
-        Behind them follows their running mean, likewise, where the run keeps one.
+        The EMA, where there is one, follows in the same order.
         """
         return weights_digest(*self._vectors)
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[Vector]:
-        """The weights that are evaluated, at the parameters' place in memory, which workers read: the running mean, if
-        there is one, stands there for a while.
+        """Put the EMA weights, if there are any, in place of the parameters while the block runs; yield that array.
+
+        In place, since it is the memory that workers read.
         """
-        if self.average is None:
+        if self.ema is None:
             yield self.parameters
             return
         trained = self.parameters.copy()
-        self.parameters[:] = self.average
+        self.parameters[:] = self.ema
         try:
             yield self.parameters
         finally:
@@ -76,32 +77,32 @@ class TrainState:
 
     @property
     def _vectors(self) -> list[Vector]:
-        return [self.parameters] if self.average is None else [self.parameters, self.average]
+        return [self.parameters] if self.ema is None else [self.parameters, self.ema]
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch of highest validation accuracy, or of lowest loss, the first of equals; None without such data."""
+        """Record of the epoch that is best by `best_by`, the first of equals; None if none was validated."""
         measured = [(score, record) for record in self.history if (score := self._score(record)) is not None]
         return max(measured, key=lambda pair: pair[0], default=(0.0, None))[1]
 
     def _score(self, record: EpochRecord) -> float | None:
-        """What is highest in the best epoch; None where it was not measured, or is not finite, which JSON lacks."""
+        """Return the number that is highest in the best epoch; None if not measured, or a loss that is not finite."""
         if self.best_by == "accuracy":
             return record.validation_accuracy
         loss = record.validation_loss
         return -loss if loss is not None and math.isfinite(loss) else None
 
     def out_of(self, patience: int) -> bool:
-        """Whether so many epochs, if any, have gone by without a better one."""
+        """Tell whether the last `patience` epochs brought no better one; never if `patience` is 0."""
         return 0 < patience <= self.epoch - (self.best.epoch if self.best else 0)
 
     def advance(self, sums: Sums, seconds: float) -> None:
-        """Count one optimizer step."""
+        """Count one optimizer step and add its sums; `seconds`: of the whole run so far."""
         self._count(sums.count, seconds)
         self.sums = Sums(self.sums.loss + sums.loss, self.sums.correct + sums.correct, self.sums.count + sums.count)
 
     def skip(self, count: int, seconds: float) -> None:
-        """Count one step over that many samples that changed nothing; it is no part of the epoch's means."""
+        """Count one step over `count` samples that changed no weights; the epoch's means leave it out."""
         self._count(count, seconds)
         self.skipped += 1
 
@@ -112,7 +113,10 @@ class TrainState:
         self.seconds = seconds
 
     def finish_epoch(self, validation: Sums | None, seconds: float) -> EpochRecord:
-        """Turn the current epoch, in which not all steps were skipped, into a record, and begin the next one."""
+        """Append the record of the current epoch and begin the next one; `seconds`: of the whole run so far.
+
+        At least one step of the epoch must not have been skipped.
+        """
         record = EpochRecord(
             epoch=self.epoch + 1,
             train_loss=self.sums.loss / self.sums.count,
@@ -130,15 +134,15 @@ class TrainState:
 
 
 def first_state(config: Config, network: Network) -> TrainState:
-    """The state before the first step."""
+    """Return the state before the first step; its weights depend on the seed alone."""
     parameters = network.init(config.train.seed)
-    average = parameters.copy() if config.train.ema_decay else None
+    ema = parameters.copy() if config.train.ema_decay else None
     optimizer = optim.init(config.optimizer, network.layout.trained)
-    return TrainState(parameters, optimizer, average, best_by=config.train.best_by)
+    return TrainState(parameters, optimizer, ema, best_by=config.train.best_by)
 
 
 def weights_digest(*vectors: Vector) -> str:
-    """SHA-256 over the little-endian float32 bytes of vectors, one after the other."""
+    """Return the SHA-256, in hexadecimal, over the little-endian float32 bytes of vectors, one after another."""
     digest = hashlib.sha256()
     for vector in vectors:
         digest.update(np.ascontiguousarray(vector, "<f4").data)

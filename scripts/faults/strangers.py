@@ -22,11 +22,11 @@ _NOTED_SECONDS = 20.0
 
 
 def garbage(run: Run, random: Random) -> None:
-    """Connections that send what no worker would, and must be turned away."""
+    """Connections that send what no worker would, and must be rejected."""
     kinds = random.randbytes(4096), b"\x7f\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n"
     for peer in _knock(run, random, kinds):
         peer.close()
-    run.until(lambda: "turned away" in run.log.read_text(), "turn strangers away", _NOTED_SECONDS, look=0.1)
+    run.until(lambda: "rejected a connection" in run.log.read_text(), "reject strangers", _NOTED_SECONDS, look=0.1)
 
 
 def half_open(run: Run, random: Random) -> None:

@@ -70,7 +70,7 @@ class Workers:
         for share, kind in self._faults.before:
             self.time.plan(share * 0.5, self._come, kind)
 
-    def home(self, parameters: Vector) -> Vector:
+    def adopt(self, parameters: Vector) -> Vector:
         """Where they are."""
         return parameters
 

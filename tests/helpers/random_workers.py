@@ -33,7 +33,7 @@ class RandomWorkers:
     def clock(self) -> float:
         return self.now
 
-    def home(self, parameters: Vector) -> Vector:
+    def adopt(self, parameters: Vector) -> Vector:
         return parameters
 
     def start(self, worker: int) -> None:

@@ -204,13 +204,13 @@ def test_frozen_arrays_and_their_ema_keep_their_bits(optimizer: dict[str, Any]) 
     _, work, data = made_run(settings=settings)
     network = work.network
     state = first_state(settings, network)
-    assert state.average is not None
+    assert state.ema is not None
     for part, _ in network.layout.frozen_segments:
         state.parameters[part.start] = -0.0  # which becomes 0 where a zero is added to it
-    state.average[:] = state.parameters
+    state.ema[:] = state.parameters
     before = state.parameters.copy()
     train(settings, work, in_process(work, data), state, Nobody(), lambda: False)
-    for vector in (state.parameters, state.average):
+    for vector in (state.parameters, state.ema):
         for name, view in network.layout.views(vector).items():
             same = view.tobytes() == network.layout.views(before)[name].tobytes()
             assert same == (name in network.layout.frozen), name

@@ -29,12 +29,12 @@ def test_ema_changes_evaluation_and_leaves_training_unchanged(tmp_path: Path) ->
     plain = train(settings(csv, train={"ema_decay": 0.0}), tmp_path / "plain")
     _, with_mean = unpack(read(kept.checkpoint), "")
     network, without = unpack(read(plain.checkpoint), "")
-    assert without.average is None
-    assert with_mean.average is not None
+    assert without.ema is None
+    assert with_mean.ema is not None
     assert with_mean.parameters.tobytes() == without.parameters.tobytes()
     assert kept.weights_sha256 != plain.weights_sha256  # the mean is part of what a run has come to
     assert with_mean.history[-1].validation_loss != without.history[-1].validation_loss
     with with_mean.evaluation_weights() as weights:
-        assert weights.tobytes() == with_mean.average.tobytes()
+        assert weights.tobytes() == with_mean.ema.tobytes()
     assert with_mean.parameters.tobytes() == without.parameters.tobytes()
-    assert network.layout.size == len(with_mean.average)
+    assert network.layout.size == len(with_mean.ema)

@@ -26,7 +26,7 @@ def test_an_address_that_cannot_be_is_refused_with_a_hint(address: str, words: s
 
 
 def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
-    with pytest.raises(RunError, match=r"--address 127.0.0.1:1: nobody answers there"):
+    with pytest.raises(RunError, match=r"--address 127.0.0.1:1: nothing answers there"):
         _check_address("127.0.0.1:1", given=True)
 
 

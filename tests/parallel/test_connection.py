@@ -222,8 +222,8 @@ def test_whatever_comes_is_refused_or_awaited_or_covers_the_span(
     with theirs:
         theirs.sendall(words[:cut] + put + words[cut + skip :])
         with suppress(ValueError):
-            link.stream.receive()
-    link.stream.close()
+            link.frames.receive()
+    link.frames.close()
     for answer in link.answers:
         assert answer.job == 5
         assert covers([node for node, _, _ in answer.blocks], Span(4, 7), LEAVES)
@@ -240,6 +240,6 @@ def test_an_evaluation_has_no_gradients() -> None:
     with Connection(theirs.detach()) as connection:
         connection.send_bytes(pack_answer(5, 0.1, blocks, True))
         with pytest.raises(ValueError, match="gradients where none belong"):
-            link.stream.receive()
-    link.stream.close()
+            link.frames.receive()
+    link.frames.close()
     assert not link.answers

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.parallel.direct.framing import FrameStream, Reading, announced
+from cnnpar.parallel.direct.framing import FramedSocket, Reader, read_length
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
 MOST = 1000  # bytes in a frame
 
 
-def collecting(frames: list[bytes], most: int = MOST) -> Callable[[], Reading]:
+def collecting(frames: list[bytes], most: int = MOST) -> Callable[[], Reader]:
     """Puts what arrives into the list."""
 
-    def reading() -> Reading:
+    def reading() -> Reader:
         while True:
-            frame = bytearray((yield from announced(most)))
+            frame = bytearray((yield from read_length(most)))
             if frame:
                 yield memoryview(frame)
             frames.append(bytes(frame))
@@ -35,10 +35,10 @@ def collecting(frames: list[bytes], most: int = MOST) -> Callable[[], Reading]:
 
 
 @contextmanager
-def stream_from(reading: Callable[[], Reading]) -> Iterator[tuple[FrameStream, socket.socket]]:
+def stream_from(reading: Callable[[], Reader]) -> Iterator[tuple[FramedSocket, socket.socket]]:
     """A stream, and what its peer writes to."""
     ours, theirs = socket.socketpair()
-    stream = FrameStream(ours, reading)
+    stream = FramedSocket(ours, reading)
     with theirs:
         yield stream, theirs
     stream.close()
@@ -81,9 +81,9 @@ anything = st.one_of(
 def test_whatever_is_announced_no_more_is_read_than_was_agreed(parts: list[bytes]) -> None:
     sizes: list[int] = []
 
-    def reading() -> Reading:
+    def reading() -> Reader:
         while True:
-            size = yield from announced(MOST)
+            size = yield from read_length(MOST)
             sizes.append(size)
             if size:
                 yield memoryview(bytearray(size))

@@ -22,8 +22,9 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.direct import handshake
 from cnnpar.parallel.direct import transport as direct_module
+from cnnpar.parallel.direct.admission import MOST_PENDING
 from cnnpar.parallel.direct.handshake import HELLO, Endpoint, connect
-from cnnpar.parallel.direct.transport import _GREETINGS, DirectTransport
+from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.direct.worker import serve
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Prepared, Step, Work
@@ -127,7 +128,7 @@ def test_a_stranger_is_turned_away_with_a_note_and_changes_nothing(name: str, sh
         step_until(server, lambda: len(warnings) > 0)
         assert server.workers == 2
     (text,) = warnings
-    assert re.fullmatch(r"turned away a connection that is no worker's \(.+\)", text)
+    assert re.fullmatch(r"rejected a connection that is not a worker's \(.+\)", text)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
@@ -141,13 +142,13 @@ def test_hundreds_that_say_nothing_keep_no_worker_out(shared: bool) -> None:
     _, work, data = made_run()
     warnings: list[str] = []
     with closing(running(Threads(work, data, shared, {0: come_last}), warnings.append)) as server:
-        for peer in peers[: 200 - _GREETINGS]:
+        for peer in peers[: 200 - MOST_PENDING]:
             send_off(peer)
         for peer in peers:
             peer.close()
         step_until(server, lambda: len(warnings) == 10)
         assert server.workers == 2
-    assert "others without a word" in warnings[-1]
+    assert "further ones are rejected without a note" in warnings[-1]
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def test_a_worker_that_says_it_is_another_takes_nobodys_place(shared: bool) -> N
         step_until(server, lambda: server.workers == 2 and len(warnings) == 3)
     assert warnings[0] == "worker 0 is lost: RuntimeError: enough"
     assert set(warnings[1:]) == {
-        "turned away a connection that is no worker's (it says that it is worker 1, who is not awaited there)",
+        "rejected a connection that is not a worker's (it claims to be worker 1, which is not expected there)",
         "worker 2 has come",
     }
 

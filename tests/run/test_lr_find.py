@@ -84,9 +84,9 @@ def test_images_stay_as_varied_as_in_the_first_epoch(
 
 def test_the_test_ends_where_a_loss_is_much_worse_or_not_finite() -> None:
     worse = found(RATES)
-    assert worse.hopeless
+    assert worse.diverged
     assert len(worse.rates) < len(RATES)
-    assert not Curve.of(RATES, worse.losses[:-1]).hopeless
+    assert not Curve.of(RATES, worse.losses[:-1]).diverged
     made, work, data = made_run()
     for skip in ("stop", "skip"):
         config = resolve({**to_tables(made), "train": {**to_tables(made)["train"], "on_nonfinite": skip}})

@@ -47,11 +47,11 @@ def test_arrays_of_the_same_name_and_shape_are_taken_as_they_are_judged_and_othe
     state, fresh = first_state(wanted, network), first_state(wanted, network)
     found = transfer(str(source), network, state)
     other, trained = unpack(read(source), "")
-    assert trained.average is not None
+    assert trained.ema is not None
     theirs, here, before = (
         layout.views(vector)
         for layout, vector in (
-            (other.layout, trained.average),
+            (other.layout, trained.ema),
             (network.layout, state.parameters),
             (network.layout, fresh.parameters),
         )
@@ -68,8 +68,8 @@ def test_arrays_of_the_same_name_and_shape_are_taken_as_they_are_judged_and_othe
         "  only in the network: 2 (dense2)",
         "  of another shape: 2 (dense1)",
     ]
-    assert state.average is not None
-    assert state.average.tobytes() == state.parameters.tobytes()
+    assert state.ema is not None
+    assert state.ema.tobytes() == state.parameters.tobytes()
     assert state.initial_sha256 == trained.digest
     assert not any(vector.any() for vector in state.optimizer.values())
     assert (state.epoch, state.step, state.history) == (0, 0, [])

@@ -84,9 +84,9 @@ def test_noise_is_no_fall(steps: int) -> None:
     assert "no suggestion" in as_text(flat)
 
 
-@pytest.mark.parametrize(("last", "hopeless"), [(3.9, False), (4.1, True), (float("nan"), True), (float("inf"), True)])
-def test_a_loss_of_four_times_the_lowest_is_hopeless(last: float, hopeless: bool) -> None:
-    assert Curve.of([0.1] * 20, [1.0] * 19 + [2 * last - 1]).hopeless == hopeless  # half of it is smoothed away
+@pytest.mark.parametrize(("last", "diverged"), [(3.9, False), (4.1, True), (float("nan"), True), (float("inf"), True)])
+def test_a_loss_of_four_times_the_lowest_is_divergence(last: float, diverged: bool) -> None:
+    assert Curve.of([0.1] * 20, [1.0] * 19 + [2 * last - 1]).diverged == diverged  # half of it is smoothed away
 
 
 CURVES = {

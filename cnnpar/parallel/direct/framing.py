@@ -1,8 +1,8 @@
-"""The server's end of a connection: frames that come and go without anybody waiting for a slow peer.
+"""Frames on a socket of the server, which never blocks: a slow peer delays no other.
 
-The frames are those of `multiprocessing.connection`, which the peer uses: a length of four bytes, big-endian, or -1
-and a length of eight, and then so many bytes. What is announced is checked before it is read, so a peer can neither
-have memory taken nor get ahead of what was agreed upon.
+The frames are those of `multiprocessing.connection`, which the worker uses: a length of four bytes, big-endian, then
+so many bytes; for a long frame, -1 in place of the length, and the length in eight bytes. A length is checked before
+memory is reserved for the frame.
 """
 
 import socket
@@ -12,70 +12,74 @@ from collections.abc import Callable, Generator
 
 _LENGTH = struct.Struct("!i")
 _LONG_LENGTH = struct.Struct("!Q")
-_LONGEST_SHORT = 0x7FFFFFFF
+_LONGEST_SHORT = 0x7FFFFFFF  # bytes; a longer frame needs the eight-byte length
+_BUFFERS = 16  # in one system call, which takes 1024 at most (sendmsg(2))
 
-Reading = Generator[memoryview, None, None]  # yields the buffers that are to be filled, one after the other
+Reader = Generator[memoryview, None, None]  # yields the buffers to fill, one after another
 
 
-class FrameStream:
-    """Sends what fits, keeps the rest, and feeds what comes to a reader."""
+class FramedSocket:
+    """A non-blocking socket: sends what the peer takes, keeps the rest, and passes received bytes to a reader."""
 
-    def __init__(self, peer: socket.socket, reading: Callable[[], Reading]) -> None:
-        """Owns the socket; `reading` makes the generator that says where the bytes to come belong."""
+    def __init__(self, peer: socket.socket, read: Callable[[], Reader]) -> None:
+        """Own the socket. `read` makes the generator that yields a buffer for the bytes that come next."""
         peer.setblocking(False)
         self._peer = peer
         self._out: deque[memoryview] = deque()
-        self._reading = reading()
-        self._target = next(self._reading)
+        self._reader = read()
+        self._target = next(self._reader)  # what is left to fill of the current buffer
 
     @property
     def unsent(self) -> bool:
-        """Whether something waits until the peer reads."""
+        """True while some bytes wait until the peer reads."""
         return bool(self._out)
 
     def fileno(self) -> int:
-        """For selectors."""
+        """Return the socket's descriptor, for selectors."""
         return self._peer.fileno()
 
     def send(self, frame: memoryview) -> None:
-        """Put a frame on its way; its memory is read until it is sent. Raises OSError when the connection broke."""
+        """Send a frame, at once or in later calls of `flush`; its memory must not change before that.
+
+        Raises OSError when the connection is broken.
+        """
         size = frame.nbytes
         header = _LENGTH.pack(size) if size <= _LONGEST_SHORT else _LENGTH.pack(-1) + _LONG_LENGTH.pack(size)
         self._out += [memoryview(header), frame.cast("B")]
         self.flush()
 
     def flush(self) -> None:
-        """Send as much as the peer takes. Raises OSError."""
+        """Send as much as the peer takes now. Raises OSError when the connection is broken."""
         try:
             while self._out:
-                sent = self._peer.sendmsg(list(self._out)[:16])
+                sent = self._peer.sendmsg(list(self._out)[:_BUFFERS])
                 while self._out and sent >= len(self._out[0]):
                     sent -= len(self._out.popleft())
                 if sent:
                     self._out[0] = self._out[0][sent:]
-        except BlockingIOError:
+        except BlockingIOError:  # the peer does not read at the moment
             pass
 
     def receive(self) -> None:
-        """Read what has come. Raises EOFError or OSError when the connection broke, ValueError for wrong frames."""
+        """Read what has come. Raises EOFError or OSError for a broken connection, ValueError for wrong frames."""
         try:
             while True:
                 size = self._peer.recv_into(self._target)
                 if size == 0:
                     raise EOFError("it hung up")
                 self._target = self._target[size:]
-                while not self._target:
-                    self._target = next(self._reading)
-        except BlockingIOError:
+                while not self._target:  # a loop, since the next buffer may be empty
+                    self._target = next(self._reader)
+        except BlockingIOError:  # nothing more has come
             pass
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._peer.close()
 
 
-def announced(most: int) -> Generator[memoryview, None, int]:
-    """Read a frame's length. Raises ValueError when it is more than `most` bytes."""
+def read_length(most: int) -> Generator[memoryview, None, int]:
+    """Read the length of a frame in bytes, as a part of a reader. Raises ValueError when it is above `most`."""
     header = bytearray(_LENGTH.size)
     yield memoryview(header)
     (size,) = _LENGTH.unpack(header)

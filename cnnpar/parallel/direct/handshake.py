@@ -1,7 +1,7 @@
-"""Connections of the direct transport, which are open only to peers that prove that they know the key.
+"""Connecting a worker to the server: both sides prove that they know the run's key (HMAC challenges).
 
-A connection is a `multiprocessing.connection.Connection`; only `send_bytes` and `recv_bytes` are used, so nothing that
-arrives is ever unpickled.
+The worker's end is a `multiprocessing.connection.Connection`, of which only `send_bytes` and `recv_bytes` are used:
+nothing that arrives is unpickled.
 """
 
 import os
@@ -14,59 +14,61 @@ from typing import NamedTuple
 
 from cnnpar.errors import RunError
 
-HANDSHAKE_SECONDS = 5.0  # for a peer to prove itself
-_TRIES = 10  # of a worker to be heard
-HELLO = struct.Struct("<I")  # worker
+HANDSHAKE_SECONDS = 5.0  # in which a peer must send each part of the handshake
+_TRIES = 10  # of a worker, whose connection may be ended to make room while many others connect
+HELLO = struct.Struct("<I")  # number of the worker, sent once both sides are authenticated
 
 
 class Endpoint(NamedTuple):
-    """Where a worker finds the server, and whether they share memory."""
+    """Address of a listener, and whether workers that connect there share memory with the server."""
 
-    address: str | tuple[str, int]
+    address: str | tuple[str, int]  # name of a Unix socket, or (host, port)
     shared: bool
 
 
 class Listener:
-    """Where workers come in: a listening socket that is open only while they are awaited."""
+    """A listening socket, for workers of this node or of other nodes."""
 
     def __init__(self, host: str | None) -> None:
-        """`host`: this node's own address, for workers on other nodes; None: a local socket without a file."""
+        """Listen at `host`, this node's address, for workers on other nodes; None: at a Unix socket without a file."""
         if host is None:
             self._socket = socket.socket(socket.AF_UNIX)
+            # A name that begins with NUL is abstract: no file to remove, and the kernel frees it (unix(7)).
             name = f"\0cnnpar-{os.getpid()}-{secrets.token_hex(8)}"
             self._socket.bind(name)
             self.endpoint = Endpoint(name, shared=True)
         else:
             self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-            self._socket.bind((host, 0))
+            self._socket.bind((host, 0))  # this address alone, any free port
             self.endpoint = Endpoint(self._socket.getsockname()[:2], shared=False)
-        self._socket.listen(1024)
+        self._socket.listen(1024)  # connections that wait to be accepted, as at a start of many workers
 
     def fileno(self) -> int:
-        """For selectors."""
+        """Return the socket's descriptor, for selectors."""
         return self._socket.fileno()
 
     def accept(self) -> socket.socket:
-        """Accept one unauthenticated connection. Raises OSError when there is none any more."""
+        """Accept one unauthenticated connection. Raises OSError when the peer has gone."""
         self._socket.setblocking(False)
         peer, _ = self._socket.accept()
         return peer
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop listening; further connections are refused."""
         self._socket.close()
 
 
 def authenticate(peer: socket.socket, key: bytes) -> tuple[socket.socket, int]:
-    """The worker that has come in, and its number, once both sides have shown that they know the key.
+    """Return the socket and the worker's number, after both sides have proved that they know the key.
 
-    Raises ConnectionError when the peer is no worker of ours; no wait is longer than HANDSHAKE_SECONDS.
+    Blocks for at most HANDSHAKE_SECONDS at each read and write. Raises ConnectionError when the peer fails, and closes
+    the socket.
     """
     peer.setblocking(True)
     if peer.family != socket.AF_UNIX:
         _tune(peer)
     _limit(peer, HANDSHAKE_SECONDS)
-    with Connection(os.dup(peer.fileno())) as connection:
+    with Connection(os.dup(peer.fileno())) as connection:  # of a copy, as it closes its descriptor
         try:
             deliver_challenge(connection, key)
             answer_challenge(connection, key)
@@ -79,14 +81,14 @@ def authenticate(peer: socket.socket, key: bytes) -> tuple[socket.socket, int]:
 
 
 def connect(endpoint: Endpoint, key: bytes, worker: int) -> Connection:
-    """A worker's end of a connection to the server. Raises RunError when the server cannot be reached."""
+    """Return the worker's end of a connection to the server. Raises RunError when the server cannot be reached."""
     for left in reversed(range(_TRIES)):
         try:
             connection: Connection = Client(endpoint.address, authkey=key)
             break
         except (OSError, EOFError, AuthenticationError) as error:
             if left and isinstance(error, EOFError | ConnectionResetError):
-                continue  # there was a crowd before the door
+                continue  # the server ended this handshake, as too many were pending
             raise RunError(
                 f"worker {worker} on {socket.gethostname()} cannot reach the server at {endpoint.address}: {error}; "
                 f"open its ports to this host, or use --transport ray"
@@ -99,16 +101,17 @@ def connect(endpoint: Endpoint, key: bytes, worker: int) -> Connection:
 
 
 def _limit(peer: socket.socket, seconds: float) -> None:
-    """Let no read or write of a socket wait longer than that; it fails with BlockingIOError."""
+    """Set the longest time of a read or write in seconds; after it they raise BlockingIOError."""
     timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
 
 def _tune(peer: socket.socket) -> None:
-    """Headers at once, and a host that vanished without a word found out within half a minute."""
+    """Send small frames at once, and notice within half a minute that the other host is unreachable."""
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # After 10 idle seconds, probe every 5 s, four times (tcp(7)).
     for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, name):
             peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,4 +1,4 @@
-"""Who brings the worker processes: the interface between the direct transport and Ray, or plain processes in tests."""
+"""The interface through which the direct transport starts and ends worker processes: of Ray, or plain ones in tests."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,38 +10,38 @@ from cnnpar.parallel.transport import Lost, Note
 
 @dataclass(frozen=True)
 class Started:
-    """A worker process is up, and waits to be told what to serve."""
+    """A worker process is up, and waits for the call of `Launcher.serve`."""
 
-    worker: int
-    here: bool  # on the server's node
-    exact: bool = True  # computes the same bits as the server's process
+    worker: int  # its number
+    here: bool  # it runs on the server's node
+    exact: bool = True  # its fingerprint is that of the server's process
 
 
 class Launcher(Protocol):
-    """Whoever brings the worker processes."""
+    """Starts and ends worker processes. Only `why_ended` waits, and only as long as it is told to."""
 
     @property
     def host(self) -> str:
-        """The server's address on its own network."""
+        """Address of the server's node that other nodes can reach."""
 
     @property
     def news(self) -> Mailbox[Started | Lost | Note]:
-        """What becomes of workers that were asked for."""
+        """Mailbox of events: workers that are up or cannot be had, and notes to the user."""
 
     def start(self, worker: int) -> None:
-        """Begin to bring a worker; does not wait for it."""
+        """Start a worker process; `news` reports when it is up."""
 
     def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
-        """Have the worker call `worker.serve`; does not wait for it."""
+        """Have the process of a worker that is up call `worker.serve`."""
 
     def why_ended(self, worker: int, seconds: float) -> str | None:
-        """Why the worker's `serve` is over; None when it goes on after that many seconds."""
+        """Return the reason why the worker's `serve` ended, within so many seconds; None while it goes on."""
 
     def kill(self, worker: int) -> None:
-        """End the worker's process, also one that is stopped."""
+        """End the worker's process, even if it is stopped (SIGSTOP)."""
 
     def shortage(self) -> str:
-        """What keeps workers from coming, and what to do; empty if nothing is known."""
+        """Return the reason why workers are missing, and what to do about it; empty if none is known."""
 
     def close(self) -> None:
-        """End all of them."""
+        """End all worker processes. May be called twice."""

@@ -1,4 +1,4 @@
-"""Messages of the direct transport: jobs and answers as frames of a few bytes; nothing is ever unpickled."""
+"""Messages of the direct transport: jobs and answers as frames of a few bytes, without pickle."""
 
 import math
 import struct
@@ -10,17 +10,17 @@ from cnnpar.parallel.work import Block, Kind, Step
 JOB = struct.Struct("<QBIIII?")  # job, kind, epoch, number, start, stop, whether new parameters follow
 _ANSWER = struct.Struct("<QdI?")  # job, seconds of computing, number of blocks, whether their vectors follow
 _BLOCK = struct.Struct("<BIIdqq")  # level, number, slot, loss, correct, count
-_MAXIMUM_BLOCKS = 256
+_MAXIMUM_BLOCKS = 256  # of one answer; a span has at most two of each level of the tree
 MAXIMUM_ANSWER = _ANSWER.size + _MAXIMUM_BLOCKS * _BLOCK.size
 
 
 def pack_job(job: int, step: Step, span: Span, fresh: bool) -> bytes:
-    """A job as the frame that the worker gets; `fresh` says that the next frame has new parameters."""
+    """Pack a job into the frame for the worker; `fresh`: the next frame holds new parameters."""
     return JOB.pack(job, step.kind, step.epoch, step.number, *span, fresh)
 
 
 def unpack_job(frame: bytes) -> tuple[int, Step, Span, bool]:
-    """The opposite of `pack_job`. Raises ValueError on anything else."""
+    """Unpack a frame of `pack_job`. Raises ValueError for anything else."""
     try:
         job, kind, epoch, number, start, stop, fresh = JOB.unpack(frame)
         return job, Step(Kind(kind), epoch, number), Span(start, stop), fresh
@@ -29,14 +29,15 @@ def unpack_job(frame: bytes) -> tuple[int, Step, Span, bool]:
 
 
 def pack_answer(job: int, seconds: float, blocks: list[Block], vectors: bool) -> bytes:
-    """A worker's answer; `vectors` says that one more frame follows for each block."""
+    """Pack a worker's answer; `vectors`: one more frame follows for each block, with its float32 vector."""
     parts = [_ANSWER.pack(job, seconds, len(blocks), vectors)]
     parts += [_BLOCK.pack(*node, slot, *sums) for node, slot, sums in blocks]
     return b"".join(parts)
 
 
 def unpack_answer(frame: bytes) -> tuple[int, float, list[Block], bool]:
-    """The opposite of `pack_answer`. Raises ValueError on anything else."""
+    """Unpack a frame of `pack_answer`. Raises ValueError for anything else."""
+    # The frame is from a worker that knows the key, and may still be wrong: check before using.
     try:
         job, seconds, count, vectors = _ANSWER.unpack_from(frame)
         fields = list(_BLOCK.iter_unpack(frame[_ANSWER.size :]))

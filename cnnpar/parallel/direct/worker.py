@@ -1,4 +1,4 @@
-"""The worker's end of the direct transport: one long call, in which jobs come and answers go."""
+"""The worker's end of the direct transport: one long call that answers jobs."""
 
 import time
 
@@ -12,10 +12,11 @@ from cnnpar.parallel.work import Work
 
 
 def serve(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
-    """A worker's life: connect to the server, then answer jobs until it hangs up."""
+    """Connect to the server, then answer its jobs until it closes the connection. Raises RunError as `connect`."""
     with connect(endpoint, key, worker) as connection:
         shapes = (work.size,), slots_shape(work)
         if endpoint.shared:
+            # Mapped: the server writes parameters in place, and reads gradients from the slots.
             parameters, slots = receive_memory(connection, *shapes)
         else:
             parameters, slots = (np.empty(shape, np.float32) for shape in shapes)
@@ -26,7 +27,7 @@ def serve(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
             except (EOFError, ConnectionError):
                 return
             job, step, span, fresh = unpack_job(frame)
-            if fresh:
+            if fresh:  # (size,) float32, the next frame
                 connection.recv_bytes_into(parameters.data)
             began = time.perf_counter()
             blocks = computer.compute(step, span, parameters)

@@ -1,4 +1,4 @@
-"""The worker as a Ray actor: it holds the work and the samples, and computes spans for either transport."""
+"""The worker as a Ray actor, which holds the work and the samples, and computes spans for either transport."""
 
 import os
 import socket
@@ -24,29 +24,29 @@ Stored = tuple["ray.ObjectRef[Vector]", "ray.ObjectRef[Vector]", tuple[str, ...]
 
 
 class Description(NamedTuple):
-    """Where a worker runs, and what decides its bits."""
+    """Place of a worker, and the fingerprint that decides its bits."""
 
     host: str
     pid: int
-    node: str
+    node: str  # Ray's id of it
     fingerprint: Fingerprint
 
 
 class Worker:
-    """One actor, one core. Samples are read from the node's object store without a copy."""
+    """An actor on one core. It reads the samples from the node's object store, without a copy."""
 
-    def __init__(self, number: int, wrapped: bytes, stored: Mapping[Kind, Stored]) -> None:
-        """`stored`: references to the arrays of each data set; the work that was `wrapped` gets them as its data."""
-        use_one_thread()
+    def __init__(self, number: int, pickled: bytes, stored: Mapping[Kind, Stored]) -> None:
+        """Hold the work, as `pickle_work` pickled it; `stored`: references to the arrays of its data."""
+        use_one_thread()  # in each worker: how a product is summed depends on the number of threads
         self._number = number
-        self._wrapped = wrapped
+        self._pickled = pickled
         self._stored = stored
-        self._computer: Computer | None = None
+        self._computer: Computer | None = None  # made by the first `compute`; `serve` has its own
 
     @cached_property
     def _work(self) -> Work:
-        """Unwrapped by a call: of an error in `__init__`, Ray tells no more than that the process died."""
-        return unpickle_work(self._wrapped).with_data(
+        """The work with its data, unpickled by the first call: of errors in `__init__`, Ray reports no reason."""
+        return unpickle_work(self._pickled).with_data(
             {
                 kind: Dataset(ray.get(images), ray.get(labels), names)
                 for kind, (images, labels, names) in self._stored.items()
@@ -54,25 +54,29 @@ class Worker:
         )
 
     def describe(self) -> Description:
-        """Called first; answers as soon as the worker is ready."""
-        _ = self._work
+        """Return the worker's description, as its first call, once the worker is ready."""
+        _ = self._work  # unpickles it, and maps the samples
         return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
 
     def serve(self, endpoint: Endpoint, key: bytes, number: int) -> None:
-        """The direct transport's one long call, as that worker of it."""
+        """Serve the direct transport, as the worker of that number, until the server closes the connection."""
         worker.serve(self._work, endpoint, key, number)
 
     def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[float, list[Block], Vector]:
-        """The ray transport's call: seconds, blocks, and their vectors as one array (blocks, length)."""
+        """Compute a span for the ray transport.
+
+        Return seconds of computing, blocks, and their vectors as one array, (blocks, length) float32; (0, length)
+        where a step has none.
+        """
         if self._computer is None:
-            self._slots = np.empty(slots_shape(self._work), np.float32)
+            self._slots = np.empty(slots_shape(self._work), np.float32)  # (slots, size)
             self._computer = Computer(self._work, self._slots)
         began = time.perf_counter()
         blocks = self._computer.compute(step, span, parameters)
         length = self._work.length(step)
         rows = [block.slot for block in blocks] if length else []
-        return time.perf_counter() - began, blocks, self._slots[rows, :length]
+        return time.perf_counter() - began, blocks, self._slots[rows, :length]  # a copy: rows is a list
 
     def __repr__(self) -> str:
-        """How Ray's own messages name the worker."""
+        """Return the name of the worker in Ray's own messages."""
         return f"cnnpar worker {self._number}"

@@ -1,4 +1,4 @@
-"""Which Ray cluster to use: the one that is meant, checked before Ray waits for it, or one of our own."""
+"""Attaching to the Ray cluster of the settings, whose address is checked first, or starting one of our own."""
 
 import os
 import re
@@ -13,14 +13,14 @@ from cnnpar.config.sections import Engine
 from cnnpar.errors import InputError, RunError, reason
 from cnnpar.parallel.on_ray.environment import meant_address
 
-# The first words of an HTTP/2 client, which is what Ray's head expects of whoever connects (RFC 9113, section 3.4).
-_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+# The first bytes of an HTTP/2 client, which Ray's head expects (RFC 9113, section 3.4): preface, and empty settings.
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
-_STORE_BYTES = 256 << 20  # of Ray's object store besides the samples
+_STORE_BYTES = 256 << 20  # of Ray's object store, besides those for the samples
 
 
 def first_line(error: BaseException) -> str:
-    """What happened, in one line: the cause that Ray wrapped and where it arose, or Ray's own first sentence."""
+    """Return an error of Ray in one line: the cause in the worker and its place, or the first line of Ray's text."""
     cause, place = getattr(error, "cause", None), ""
     if isinstance(error, ray.exceptions.RayTaskError) and cause is not None:
         frames = re.findall(r'File "([^"\n]+)", (line [0-9]+)', str(error))
@@ -34,11 +34,11 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Have signals wait, and put their handlers back before they come.
+def _signals_blocked() -> Iterator[None]:
+    """Block SIGINT, SIGTERM and SIGHUP while the block runs, and restore their handlers before they are delivered.
 
-    Ray's start has handlers of its own for a while, in C++: they end the process with a dump of its stack. And an
-    exception out of one of ours would leave Ray half started, to crash when it is shut down.
+    While Ray starts, it installs handlers of its own, in C++, which end the process with a dump of its stack. And an
+    exception from one of our handlers would leave Ray half started, and it would crash when it is shut down.
     """
     numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     handlers = {number: signal.getsignal(number) for number in numbers}
@@ -49,22 +49,23 @@ def _undisturbed() -> Iterator[None]:
     finally:
         _BLOCKED.clear()
         for number, handler in handlers.items():
-            if handler is not None:  # else it was none of Python's
+            if handler is not None:  # None: it was not set from Python
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_BLOCKED: list[set[int | signal.Signals]] = []  # what was blocked before, while that is in force
-# The processes that Ray starts meanwhile must not inherit it: they could not be ended.
+_BLOCKED: list[set[int | signal.Signals]] = []  # the signals blocked before, while `_signals_blocked` runs
+# The processes that Ray starts meanwhile must not inherit the blocked signals: they could not be ended.
 os.register_at_fork(after_in_child=lambda: [signal.pthread_sigmask(signal.SIG_SETMASK, mask) for mask in _BLOCKED])
 
 
 def attach(settings: Engine, data_bytes: int) -> bool:
-    """Connect to the cluster that is meant, or start one on this machine. True: it was started here.
+    """Attach to the cluster of the settings, or start one on this machine; tell whether it was started.
 
-    SIGINT, SIGTERM and SIGHUP wait meanwhile.
+    `data_bytes`: size of all samples. SIGINT, SIGTERM and SIGHUP are delivered afterwards. Raises InputError for an
+    address that cannot be one, RunError when there is no cluster.
     """
-    with _undisturbed():
+    with _signals_blocked():
         return _attach(settings, data_bytes)
 
 
@@ -96,7 +97,10 @@ def _attach(settings: Engine, data_bytes: int) -> bool:
 
 
 def _check_address(address: str, given: bool) -> None:
-    """Find out early what Ray would wait for, or crash on."""
+    """Check in seconds that a Ray cluster is at the address, where Ray would wait for minutes or crash.
+
+    Raises InputError, or RunError where there is no answer.
+    """
     source = "--address" if given else "RAY_ADDRESS"
     if address.startswith("ray://"):
         raise InputError(
@@ -109,17 +113,17 @@ def _check_address(address: str, given: bool) -> None:
     if match is None or int(match[2]) > 65535:
         raise InputError(f"{source} {address}: expected `auto` or HOST:PORT")
     if os.environ.get("RAY_USE_TLS") == "1":
-        return
+        return  # the probe below speaks no TLS
     try:
         with socket.create_connection((match[1], int(match[2])), timeout=5) as probe:
-            probe.sendall(_HTTP2_HELLO)
-            answer = probe.recv(9)
+            probe.sendall(_HTTP2_PREFACE)
+            answer = probe.recv(9)  # the header of a frame: length (3 bytes), type, flags, stream
     except OSError as error:
         raise RunError(
-            f"{source} {address}: nobody answers there ({reason(error)}); "
+            f"{source} {address}: nothing answers there ({reason(error)}); "
             f"start a cluster with `ray start --head`, or leave --address out"
         ) from error
-    if answer[3:4] != b"\4":  # a server of Ray's protocol begins with its settings
+    if answer[3:4] != b"\4":  # an HTTP/2 server begins with a SETTINGS frame
         raise InputError(
             f"{source} {address}: something answers there, but not Ray's head; "
             f"`ray start --head` prints its address, mostly with port 6379"
@@ -127,8 +131,8 @@ def _check_address(address: str, given: bool) -> None:
 
 
 def _silence() -> None:
-    """Keep Ray from telling of each dead worker on standard output, which is ours; the server tells in one line."""
+    """Keep Ray from printing about each dead worker on standard output: the server reports it in one line."""
     from ray._private import worker
 
-    if hasattr(worker, "print_to_stdstream"):  # Ray has no setting for it
+    if hasattr(worker, "print_to_stdstream"):  # Ray has no setting for this
         worker.print_to_stdstream = lambda *_, **__: None

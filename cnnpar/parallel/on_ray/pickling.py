@@ -1,8 +1,8 @@
-"""A work as bytes for workers, which need none of the files that its layers may come from.
+"""Pickling of a work for workers that do not have the files in which its layers may be defined.
 
-What cnnpar itself defines goes by its name, as in any pickle. Structs that a script or its modules define, as layers
-of one's own, go by value, with the functions of the same module that they call: workers on other machines have no
-such files, and cloudpickle would make a class of theirs that is no struct.
+Classes of cnnpar are pickled by name, as usual. Struct classes of the user's script or modules, such as layers, are
+pickled by value, with the functions of their module that they call: other machines do not have those files, and the
+class that cloudpickle alone would make of them is not a struct.
 """
 
 import io
@@ -25,11 +25,11 @@ _OPTIONS = (
     *("frozen", "order", "eq", "array_like", "omit_defaults", "repr_omit_defaults", "forbid_unknown_fields"),
     *("dict", "weakref", "gc", "cache_hash", "tag", "tag_field"),
 )
-_Field = tuple[str, Any, Any]  # name, default, and what makes one; NODEFAULT where there is none
+_Field = tuple[str, Any, Any]  # name, default, default factory; NODEFAULT where there is none
 
 
 def pickle_work(work: Work) -> bytes:
-    """The work without its data. Raises InputError that says what of a layer of one's own cannot be sent."""
+    """Pickle a work without its data. Raises InputError that names what cannot be pickled of a user's layer."""
     buffer = io.BytesIO()
     with ExitStack() as by_value:
         try:
@@ -40,51 +40,55 @@ def pickle_work(work: Work) -> bytes:
     return buffer.getvalue()
 
 
-def unpickle_work(parcel: bytes) -> Work:
-    """The work that was wrapped by this run's own driver."""
-    work: Work = pickle.loads(parcel)
+def unpickle_work(pickled: bytes) -> Work:
+    """Return a work that this run's own driver has pickled."""
+    work: Work = pickle.loads(pickled)
     return work
 
 
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray has no types
-    """cloudpickle, which also knows structs by value."""
+    """cloudpickle that also pickles struct classes by value."""
 
     def __init__(self, file: io.BytesIO, by_value: ExitStack) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._by_value = by_value
 
     def reducer_override(self, obj: Any) -> Any:
-        """How the pickler takes apart an object that is no plain number, text or container."""
+        """Return how to rebuild an object, as `__reduce__` does; called for all but numbers, texts and containers."""
         if not isinstance(obj, _StructMeta) or not is_users(obj):
             return super().reducer_override(obj)
         self._send_functions_of(obj.__module__)
+        # Fields that a base class has are left to it.
         fields = [(f.name, f.default, f.default_factory) for f in msgspec.structs.fields(obj)]
         own = [field for field in fields if field[0] in vars(obj).get("__annotations__", ())]
         options = {name: getattr(obj.__struct_config__, name) for name in _OPTIONS}
+        # What `_bare` makes is subtracted; `_complete` sets the rest, methods and constants, on the other side.
         bare = obj.__qualname__, obj.__module__, obj.__bases__, own, options
         rest = {name: value for name, value in vars(obj).items() if name not in vars(_bare(*bare))}
         return _bare, bare, rest, None, None, _complete  # in two steps, since methods may know their class
 
     def _send_functions_of(self, name: str) -> None:
-        """Have the functions of a module, until all is pickled, go by value too, as those of a script always do."""
+        """Pickle functions of a module by value too, until the work is pickled, as those of a script always are."""
         if name in sys.modules and name not in {*cloudpickle.list_registry_pickle_by_value(), "__main__"}:
             cloudpickle.register_pickle_by_value(sys.modules[name])
+            # Undone when the work is pickled: other users of Ray in this process see no difference.
             self._by_value.callback(cloudpickle.unregister_pickle_by_value, sys.modules[name])
 
 
 def _bare(
     name: str, module: str, bases: tuple[type, ...], fields: Iterable[_Field], options: dict[str, Any]
 ) -> type[msgspec.Struct]:
-    """A struct class with nothing but its fields, all of which are given by name, as pickles of its instances do."""
+    """Make a struct class that has only its fields; all of them keyword arguments, as pickled instances give them."""
     namespace: dict[str, Any] = {"__module__": module, "__qualname__": name, "__annotations__": {}}
     for field, default, factory in fields:
         namespace["__annotations__"][field] = Any
         namespace[field] = _field(default=default, default_factory=factory)
+    # Of a nested class, the qualified name has dots.
     made: type[msgspec.Struct] = _StructMeta(name.rpartition(".")[2], bases, namespace, kw_only=True, **options)
     return made
 
 
 def _complete(cls: type[msgspec.Struct], rest: dict[str, Any]) -> None:
-    """Give a bare class its methods and constants."""
+    """Set the methods and constants of a class that `_bare` made."""
     for name, value in rest.items():
         setattr(cls, name, value)

@@ -1,4 +1,4 @@
-"""The ray transport: parameters through Ray's object store, one actor call per span. Slower, and works everywhere."""
+"""The ray transport: parameters in Ray's object store, one actor call for each span. Slower, without connections."""
 
 import numpy as np
 import ray
@@ -11,38 +11,38 @@ from cnnpar.parallel.transport import Answer, Event, Joined, Lost
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Step
 
-_LOOK = 0.1  # seconds between looks at the cluster's news
+_LOOK = 0.1  # seconds in one wait for news or for calls: Ray cannot wait for both
 
 
 class RayTransport:
-    """Workers reached by actor calls."""
+    """A transport that reaches workers by calls of their Ray actors."""
 
     def __init__(self, cluster: Cluster) -> None:
-        """The cluster's workers; ends them when it is closed."""
+        """Use the workers of the cluster, which is closed with the transport."""
         self._cluster = cluster
         self._parameters: ray.ObjectRef[Vector] | None = None
-        self._calls: dict[ray.ObjectRef[object], tuple[int, int]] = {}
+        self._calls: dict[ray.ObjectRef[object], tuple[int, int]] = {}  # (worker, job) of calls that are not answered
 
-    def home(self, parameters: Vector) -> Vector:
-        """Where they are."""
+    def adopt(self, parameters: Vector) -> Vector:
+        """Return the array itself: each `publish` copies it."""
         return parameters
 
     def start(self, worker: int) -> None:
-        """Have the cluster bring it."""
+        """Have the cluster start a worker."""
         self._cluster.start(worker)
 
     def publish(self, parameters: Vector) -> None:
-        """Put the parameters into the store, from where each node fetches them once."""
+        """Put the parameters into the object store, from which each node fetches them once."""
         self._parameters = ray.put(parameters)
 
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
-        """Call the actor."""
+        """Call the worker's actor; does not wait for it."""
         actor = self._cluster.actors.get(worker)
         if actor is not None:  # else its loss is among the events already
             self._calls[actor.compute.remote(step, span, self._parameters)] = worker, job
 
     def wait(self, seconds: float) -> list[Event]:
-        """What the calls under way gave back within `seconds`, and what the cluster tells."""
+        """Return answers and losses of calls within `seconds`, and the cluster's news."""
         events: list[Event] = [
             Joined(news.worker, news.exact) if isinstance(news, Started) else news
             for news in self._cluster.news.take(0.0 if self._calls else min(seconds, _LOOK))
@@ -58,23 +58,23 @@ class RayTransport:
                 events.append(Lost(worker, first_line(error)))
                 self._cluster.kill(worker)
                 continue
-            vectors = np.array(stored)  # what comes out of the store cannot be written to
+            vectors = np.array(stored)  # (blocks, length) float32; a copy, as arrays in the store are read-only
             rows = vectors if len(vectors) else [np.empty(0, np.float32)] * len(blocks)
             values = [(block.node, row, block.sums) for block, row in zip(blocks, rows, strict=True)]
             events.append(Answer(worker, job, taken, values))
         return events
 
     def drop(self, worker: int) -> None:
-        """End the actor and forget its call."""
+        """End the worker's actor and forget its call."""
         self._calls = {call: place for call, place in self._calls.items() if place[0] != worker}
         self._cluster.kill(worker)
 
     def shortage(self) -> str:
-        """What the cluster knows."""
+        """Return the cluster's reason why workers are missing."""
         return self._cluster.shortage()
 
     def close(self) -> None:
-        """End the actors."""
+        """Close the cluster, which ends the actors."""
         self._calls.clear()
         self._parameters = None
         self._cluster.close()

@@ -1,4 +1,4 @@
-"""What the schedule wants done."""
+"""The actions of the scheduler, which the server performs."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from cnnpar.parallel.tree import Span
 
 @dataclass(frozen=True)
 class Start:
-    """Have a new worker come, under a number that was never used before."""
+    """Start a new worker, under a number that was never used before."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class Assign:
-    """Have `worker` compute `span`; its answer carries `job`, a number that is never used again."""
+    """Have a worker compute a span; its answer carries `job`, a number that was never used before."""
 
     worker: int
     job: int
@@ -23,7 +23,7 @@ class Assign:
 
 @dataclass(frozen=True)
 class Drop:
-    """Give the worker up: nothing it says counts any more."""
+    """End a worker; the scheduler ignores all further events of it."""
 
     worker: int
     reason: str
@@ -31,15 +31,15 @@ class Drop:
 
 @dataclass(frozen=True)
 class Finish:
-    """Every microbatch of the step has been answered."""
+    """End the step: every microbatch of it is answered."""
 
 
 @dataclass(frozen=True)
 class Fail:
-    """The run cannot go on."""
+    """End the run: it cannot go on."""
 
     reason: str
-    starved: bool = False  # for want of workers
+    starved: bool = False  # because there are too few workers
 
 
 Action = Start | Assign | Drop | Finish | Fail

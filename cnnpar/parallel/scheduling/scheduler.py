@@ -1,9 +1,8 @@
-"""Who computes what: a state machine of events in and actions out.
+"""The scheduler assigns microbatches to workers. It is a state machine: events and the time go in, actions come out.
 
-It opens no socket and reads no clock: transports turn its actions into facts and facts into its events, and the
-time is handed in. A span is a pure function of (parameters, step, microbatches), so death, silence and slowness have
-one cure: have another worker compute what is missing. The first answer for a microbatch counts; whatever overlaps
-it later is void. So of each microbatch exactly one value is added, whoever computed it.
+It opens no socket and reads no clock. A span is a pure function of (parameters, step, microbatches), so dead, silent
+and slow workers have one remedy: another worker computes what is missing. The first answer for a microbatch counts,
+and all other jobs that overlap it are void. So exactly one value of each microbatch is added.
 """
 
 from collections.abc import Hashable
@@ -16,12 +15,13 @@ from cnnpar.parallel.scheduling.speeds import Speeds
 from cnnpar.parallel.tree import Span, first_run
 
 _PATIENCE = 5  # deadlines until a late worker is given up
-_LONGEST_PAUSE = 60.0  # seconds between tries to start a worker
+_LONGEST_PAUSE = 60.0  # seconds between attempts to start a worker
+_NEVER = float("inf")
 
 
 @dataclass
 class _Task:
-    """What a worker is at."""
+    """A job that a worker has; times are in seconds, on the clock of the events."""
 
     job: int
     kind: Hashable
@@ -29,15 +29,15 @@ class _Task:
     sent: float
     late_at: float = 0.0
     give_up_at: float = 0.0
-    late: bool = False  # others may compute the span too
-    void: bool = False  # nobody needs the answer, but for what it tells of the worker's speed
+    late: bool = False  # past its deadline: other workers may compute the span too
+    void: bool = False  # its answer will not be used, except to measure the worker's speed
 
 
 class Scheduler:
-    """Deals the microbatches of one step after the other to the workers that are there, and asks for new ones."""
+    """Assigns the microbatches of one step after another to the workers that are there, and asks for new workers."""
 
     def __init__(self, engine: Engine) -> None:
-        """Limits and timeouts are those of the settings."""
+        """Take numbers of workers, limits and timeouts from the settings."""
         self._engine = engine
         self._most = max(engine.most, 1)
         self._speeds = Speeds()
@@ -45,73 +45,74 @@ class Scheduler:
         self._jobs = count(1)
         self._starting: set[int] = set()
         self._alive: set[int] = set()
-        self._proved: set[int] = set()  # workers that have answered once
-        self._tasks: dict[int, _Task] = {}  # by worker; one that is not in it is free
+        self._proved: set[int] = set()  # workers that have answered at least once
+        self._tasks: dict[int, _Task] = {}  # by worker; a worker that is not in it is free
         self._kind: Hashable = None
-        self._open: set[int] = set()  # microbatches of the step that nobody has answered
-        self._loose = False  # whether some of them may be computed by nobody, or by late ones only
-        self._opened = False  # whether there were once as many workers as a run begins with
-        self._starved_at = float("inf")  # when to fail, unless enough workers have come
-        self._required = 0  # workers without which nothing is dealt now
-        self._pause = 0.0  # seconds until the next try, after workers that were of no use
-        self._try_at = 0.0
-        self._lost = self._lost_now = 0  # workers, in all and in this step
-        self._not_started = 0
+        self._unanswered: set[int] = set()  # microbatches of the step
+        self._uncovered = False  # some of those may have no worker, or only late ones
+        self._ready = False  # there were, at some time, as many workers as a run begins with
+        self._starved_at = _NEVER  # when the run fails, unless enough workers have joined
+        self._required = 0  # with fewer workers than this nothing is assigned now
+        self._pause = 0.0  # seconds until the next start, after workers that were lost before their first answer
+        self._start_at = 0.0  # no worker is started before
+        self._lost = self._lost_in_step = 0  # numbers of workers
+        self._failed_starts = 0
         self._last_loss = "none was started"
 
     @property
     def alive(self) -> int:
-        """Workers that are there."""
+        """Number of workers that have joined and are not lost."""
         return len(self._alive)
 
     @property
     def ready(self) -> bool:
-        """Whether there are as many workers as a run begins with."""
-        return self._opened
+        """True once there were as many workers as a run begins with."""
+        return self._ready
 
     @property
     def deadline(self) -> float:
-        """The latest moment to call `expire`; infinity when nothing is awaited."""
-        due = [self._try_at] if self._missing else []
+        """Latest time to call `expire`; infinity when nothing can expire."""
+        due = [self._start_at] if self._missing else []
         due += [task.give_up_at if task.late or task.void else task.late_at for task in self._tasks.values()]
         return min([*due, self._starved_at])
 
     def open(self, now: float) -> list[Action]:
-        """Ask for the first workers."""
+        """Start the first workers."""
         self._starved_at = now + self._engine.start_timeout
-        return self._ask(now)
+        return self._start_missing(now)
 
     def begin(self, kind: Hashable, microbatches: int, now: float) -> list[Action]:
-        """Start a step; the one before must be finished. Steps of one kind cost about the same."""
+        """Begin a step, once the one before is finished. Steps of the same kind should cost about the same."""
         for task in self._tasks.values():
             task.void = True
         self._kind = kind
-        self._open = set(range(microbatches))
-        self._loose = True
-        self._lost_now = 0
+        self._unanswered = set(range(microbatches))
+        self._uncovered = True
+        self._lost_in_step = 0
         self._required = self._engine.minimum
-        self._look_at_numbers(now)
+        self._check_numbers(now)
         actions = self._deal(now)
-        if actions and microbatches >= self.alive:  # who got none was too slow: see if it still is; nobody waits for it
+        # Workers that got nothing were too slow to help. Measure them again, with a job that no step waits for.
+        if actions and microbatches >= self.alive:
             free = sorted(self._alive - self._tasks.keys())
             actions += [self._assign(worker, Span(0, 1), now, void=True) for worker in free]
         return actions
 
     def sent(self, worker: int, now: float) -> None:
-        """The worker's job is on its way only now: its time counts from here."""
+        """Restart the clock of the worker's job, which was sent only now."""
         self._tasks[worker].sent = now
         self._set_deadlines(self._tasks[worker])
 
     def holds(self, worker: int, job: int) -> bool:
-        """Whether that job is still this worker's."""
+        """Tell whether the worker still has that job."""
         return worker in self._tasks and self._tasks[worker].job == job
 
     def knows(self, worker: int) -> bool:
-        """Whether the worker is there, or on its way."""
+        """Tell whether the worker has joined or is being started, and is not lost."""
         return worker in self._alive or worker in self._starting
 
     def held_up(self, seconds: float) -> None:
-        """The server itself did nothing for so long, be it stopped or paused: nobody is late for that."""
+        """Move all deadlines by the time that the server was suspended: no worker is late because of it."""
         for task in self._tasks.values():
             task.sent += seconds
             task.late_at += seconds
@@ -119,28 +120,31 @@ class Scheduler:
         self._starved_at += seconds
 
     def joined(self, worker: int, now: float) -> list[Action]:
-        """A worker that was asked for is there."""
+        """Use a worker that was started, from now on; one that was not started is ignored."""
         if worker not in self._starting:
             return []
         self._starting.discard(worker)
         self._alive.add(worker)
-        self._look_at_numbers(now)
+        self._check_numbers(now)
         return self._deal(now)
 
     def not_started(self, worker: int, reason: str, now: float, hopeless: bool = False) -> list[Action]:
-        """A worker that was asked for will not come. At first that is tried again a few times, if there is hope."""
+        """Plan another start in place of one that failed.
+
+        Before the run is ready, too many failed starts end it, and so does a single hopeless one.
+        """
         if worker not in self._starting:
             return []
         self._starting.discard(worker)
         self._last_loss = reason
-        self._not_started += 1
-        if not self._opened and (hopeless or self._not_started > self._tolerable):
+        self._failed_starts += 1
+        if not self._ready and (hopeless or self._failed_starts > self._tolerable):
             return [Fail(f"worker {worker} did not start: {reason}")]
         self._wait_longer(now)
         return []
 
     def answer(self, worker: int, job: int, seconds: float, now: float) -> tuple[bool, list[Action]]:
-        """A worker has answered, after `seconds` of computing. False: the answer must not be used."""
+        """Take a worker's answer, which took `seconds` of computing. False: the answer must not be used."""
         task = self._tasks.get(worker)
         if task is None or task.job != job:
             return False, []
@@ -150,108 +154,114 @@ class Scheduler:
             self._pause = 0.0
         first = self._speeds.usual(task.kind) is None
         self._speeds.measured(worker, task.kind, task.span.length, seconds, now - task.sent)
-        if first:
+        if first:  # until now the others' deadlines were guesses
             for other in self._tasks.values():
                 self._set_deadlines(other)
         if task.void:
             return False, self._deal(now)
-        self._open.difference_update(range(*task.span))
+        self._unanswered.difference_update(range(*task.span))
+        # A job that overlaps the answer is void as a whole; the rest of its span has no worker now.
         for other in self._tasks.values():
             if not other.void and other.span.start < task.span.stop and task.span.start < other.span.stop:
-                other.void = self._loose = True
-        return True, self._deal(now) if self._open else [Finish()]
+                other.void = self._uncovered = True
+        return True, self._deal(now) if self._unanswered else [Finish()]
 
     def lost(self, worker: int, reason: str, now: float, hopeless: bool = False) -> list[Action]:
-        """A worker is dead; others take over what it had not answered, and a new one is asked for."""
+        """Assign what a lost worker has not answered to others, and start a replacement.
+
+        Too many losses, in all or in one step, end the run.
+        """
         if worker not in self._alive:
             return self.not_started(worker, reason, now, hopeless)
         self._alive.discard(worker)
         self._tasks.pop(worker, None)
         self._speeds.forget(worker)
-        self._loose = True
+        self._uncovered = True
         self._last_loss = reason
         self._lost += 1
-        self._lost_now += 1
+        self._lost_in_step += 1
         if worker not in self._proved:
             self._wait_longer(now)
         limit = self._engine.max_worker_failures
         if 0 <= limit < self._lost:
             return [Fail(f"{self._lost} workers were lost (engine.max_worker_failures {limit}); the last: {reason}")]
-        if self._lost_now > self._tolerable:
-            return [Fail(f"one step has cost {self._lost_now} workers; the last was lost because: {reason}")]
-        self._look_at_numbers(now)
-        return [*self._ask(now), *self._deal(now)]
+        if self._lost_in_step > self._tolerable:
+            return [Fail(f"one step has cost {self._lost_in_step} workers; the last was lost because: {reason}")]
+        self._check_numbers(now)
+        return [*self._start_missing(now), *self._deal(now)]
 
     def expire(self, now: float) -> list[Action]:
-        """What is to be done because time has passed."""
+        """Give up silent workers, let others compute the spans of late ones, and start workers that are due."""
         actions: list[Action] = []
         for worker, task in list(self._tasks.items()):
             if task.give_up_at <= now:
                 reason = f"no answer for {now - task.sent:.3g} s"
                 actions += [Drop(worker, reason), *self.lost(worker, reason, now)]
             elif task.late_at <= now and not (task.late or task.void):
-                task.late = self._loose = True
+                task.late = self._uncovered = True
         if self._starved_at <= now:
             return [*actions, Fail(self._shortage(), starved=True)]
-        return [*actions, *self._ask(now), *self._deal(now)]
+        return [*actions, *self._start_missing(now), *self._deal(now)]
 
     @property
     def _tolerable(self) -> int:
-        """Losses in one step, or of first workers, that may be bad luck."""
+        """Number of losses in one step, or of failed first starts, that may be bad luck."""
         return max(3, 2 * self._most)
 
     @property
     def _missing(self) -> int:
         return self._most - len(self._alive) - len(self._starting)
 
-    def _ask(self, now: float) -> list[Action]:
-        """Have as many workers come as there should be."""
-        if self._try_at > now:
+    def _start_missing(self, now: float) -> list[Action]:
+        """Start as many workers as are missing, unless it is too early."""
+        if self._start_at > now:
             return []
         new = [next(self._numbers) for _ in range(self._missing)]
         self._starting.update(new)
         return [Start(worker) for worker in new]
 
     def _wait_longer(self, now: float) -> None:
-        if self._try_at <= now:  # or else it was lost with others, and they are one try
+        """Put the next start off, for about twice as long each time."""
+        if self._start_at <= now:  # else the worker was lost together with others, which count as one attempt
             self._pause = min(2 * self._pause + 0.5, _LONGEST_PAUSE)
-            self._try_at = now + self._pause
+            self._start_at = now + self._pause
 
-    def _look_at_numbers(self, now: float) -> None:
-        """Whether there are workers enough to go on, and until when to wait for them."""
-        if not self._opened:
-            self._opened = len(self._alive) >= max(self._engine.fewest, 1)
-            if self._opened:
-                self._starved_at = float("inf")
+    def _check_numbers(self, now: float) -> None:
+        """Find out if there are enough workers to go on, and set the time to wait for them if not."""
+        if not self._ready:
+            self._ready = len(self._alive) >= max(self._engine.fewest, 1)
+            if self._ready:
+                self._starved_at = _NEVER
         elif len(self._alive) >= max(self._required, 1):
-            self._required = 0  # what has begun goes on with those that remain
-            self._starved_at = float("inf")
-        elif self._starved_at == float("inf"):
+            self._required = 0  # a step that has begun goes on with the workers that remain
+            self._starved_at = _NEVER
+        elif self._starved_at == _NEVER:
             self._starved_at = now + self._engine.start_timeout
 
     def _shortage(self) -> str:
         seconds = f"{self._engine.start_timeout:g} s (engine.start_timeout)"
-        if not self._opened:
+        if not self._ready:
             return f"only {self.alive} of {self._engine.fewest} workers started within {seconds}"
         left = f"only {self.alive} of at least {self._required} workers are" if self._alive else "no worker is"
         return f"{left} left, and no new ones came within {seconds}; the last was lost because: {self._last_loss}"
 
     def _deal(self, now: float) -> list[Action]:
-        """Have every open microbatch computed by somebody who is not late, as far as there are free workers."""
+        """Assign each unanswered microbatch that has no worker in time, as far as there are free workers."""
         free = sorted(self._alive - self._tasks.keys())
-        if not (free and self._loose and self._open) or len(self._alive) < self._required:
+        if not (free and self._uncovered and self._unanswered) or len(self._alive) < self._required:
             return []
         timely = [range(*task.span) for task in self._tasks.values() if not (task.late or task.void)]
-        wanted = sorted(self._open.difference(*timely))
+        wanted = sorted(self._unanswered.difference(*timely))
         actions: list[Action] = []
         taken = 0
         for worker, size in zip(free, self._speeds.shares(free, self._kind, len(wanted)), strict=True):
-            part = first_run(wanted[taken : taken + size])
+            part = first_run(wanted[taken : taken + size])  # a span has no gaps, so it may be shorter than the share
             if part.length:
                 actions.append(self._assign(worker, part, now))
                 taken += part.length
-        self._loose = taken < len(wanted)
-        return actions + self._deal(now) if actions and self._loose else actions
+        self._uncovered = taken < len(wanted)
+        # Gaps may have left both microbatches and workers over: deal these too.
+        return actions + self._deal(now) if actions and self._uncovered else actions
 
     def _assign(self, worker: int, span: Span, now: float, void: bool = False) -> Assign:
         task = _Task(next(self._jobs), self._kind, span, now, void=void)
@@ -260,6 +270,7 @@ class Scheduler:
         return Assign(worker, task.job, span)
 
     def _set_deadlines(self, task: _Task) -> None:
+        """Set the times at which a job is late and at which its worker is given up, from measured speeds if any."""
         engine = self._engine
         expected = self._speeds.expected(task.kind, task.span.length)
         wait = engine.step_timeout if expected is None else engine.deadline_factor * expected
