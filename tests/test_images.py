@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnpar.data import npz
+from scripts import make_images
 from tests.test_cli import call
 
 ROOT = Path(__file__).parents[1]
@@ -18,8 +19,6 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes images of such options in both forms, into the folders `npz` and `folders` of the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNPAR_CACHE", "off")
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    import make_images
 
     def make(**options: int) -> Any:
         parts = make_images.made(**options)

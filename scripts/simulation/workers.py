@@ -16,10 +16,10 @@ from cnnpar.config import Engine
 from cnnpar.parallel.plan import Node, Span
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Note
 from cnnpar.parallel.work import Kind, Step, Sums, Vector
-from simulation.faults import Faults
-from simulation.timeline import Timeline
-from simulation.watch import Broken, Job, Watch
-from simulation.work import SimulatedWork
+from scripts.simulation.faults import Faults
+from scripts.simulation.timeline import Timeline
+from scripts.simulation.watch import Broken, Job, Watch
+from scripts.simulation.work import SimulatedWork
 
 Trace = Callable[[float, str], None]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from faults.kinds import Kind
+from scripts.chaos.kinds import Kind
 
 _CLUSTER_SHARE = 0.3  # of the faults that are possible both on a run's own Ray and on a cluster
 

@@ -32,15 +32,14 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from bench_networks import TASKS, make_data, make_network
-from faults.nodes import NODE_CPUS, QUICK, Nodes
-from faults.processes import slow_down, workers
-
 from cnnpar.config import Engine
 from cnnpar.parallel.ray_settings import prepare_ray
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.settings import resolve
+from scripts.bench.networks import TASKS, make_data, make_network
+from scripts.chaos.nodes import NODE_CPUS, QUICK, Nodes
+from scripts.chaos.processes import slow_down, workers
 
 BATCH, MICROBATCH = 256, 16
 USUAL_STEPS = 30  # whose median is the usual time

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
 
-from faults.processes import Door, Process, doors
-from faults.run import Run, Skipped
+from scripts.chaos.processes import Door, Process, doors
+from scripts.chaos.training_run import Run, Skipped
 
 _KNOCKS = 20
 _TRIES = 3  # to have a worker come

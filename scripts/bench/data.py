@@ -24,7 +24,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from bench_networks import TASKS
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
@@ -35,6 +34,7 @@ from cnnpar.data.sources import load
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.parallel.work import Kind, Step, Training
+from scripts.bench.networks import TASKS
 
 FIRST_TARGET, SECOND_TARGET = 1.5, 0.2  # times numpy.loadtxt; seconds
 MICROBATCH = 16

@@ -11,10 +11,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
-
-from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
 
 from cnnpar import config, optim
 from cnnpar.data.dataset import Dataset
@@ -25,6 +22,7 @@ from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.state import EpochRecord, TrainState
 from cnnpar.training import train
+from scripts.bench.networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
 
 WARM_UP_SECONDS = 4.0  # besides caches and pages: Ray goes on starting helpers of its own for a while
 
@@ -131,10 +129,9 @@ class Peers:
         }
         self.idle = 0.0  # CPU seconds spent between jobs
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        script = Path(__file__).with_name("peer_ddp.py")
         self._processes = [
             subprocess.Popen(
-                [sys.executable, str(script), "--rank", str(rank), "--processes", str(processes)],
+                [sys.executable, "-m", "scripts.bench.peer_ddp", "--rank", str(rank), "--processes", str(processes)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

@@ -28,13 +28,12 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from faults.disk import mount
-from faults.kinds import KINDS
-from faults.nodes import QUICK, Nodes
-from faults.plan import Fault, Plan, schedule
-from faults.run import ENVIRONMENT, Broken, Run, Skipped
-
 import cnnpar
+from scripts.chaos.disk import mount
+from scripts.chaos.kinds import KINDS
+from scripts.chaos.nodes import QUICK, Nodes
+from scripts.chaos.plan import Fault, Plan, schedule
+from scripts.chaos.training_run import ENVIRONMENT, Broken, Run, Skipped
 
 FAULTS_OF_A_RUN = 5
 SPACING = 250  # steps from fault to fault: four seconds or more

@@ -70,7 +70,7 @@ def _band(axes: "Axes", curves: list[Any], colour: str, style: str, name: str) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("curves", type=Path)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / ".images" / "accuracy-time.png")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / ".images" / "accuracy-time.png")
     options = parser.parse_args()
     draw(json.loads(options.curves.read_text()), options.out)
     print(options.out)

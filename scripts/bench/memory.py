@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 import tomli_w
-from bench_networks import TASKS
+
+from scripts.bench.networks import TASKS
 
 SAMPLES, SHAPE, CLASSES = 60_000, (28, 28), 10
 FEWER = SAMPLES // 10

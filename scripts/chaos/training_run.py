@@ -19,8 +19,8 @@ from typing import Any
 
 import tomli_w
 
-from faults.nodes import Nodes
-from faults.processes import Process, descendants, left_in_shm, marked, workers
+from scripts.chaos.nodes import Nodes
+from scripts.chaos.processes import Process, descendants, left_in_shm, marked, workers
 
 ENVIRONMENT = dict(os.environ)  # of all runs; as it was before any cluster was started from here
 _LOOK = 0.005  # seconds between looks at how far a run is

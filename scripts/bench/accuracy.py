@@ -18,9 +18,6 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from bench_contestants import Peers, Silent
-from bench_throughput import VARIANTS
-
 from cnnpar import settings
 from cnnpar.config import Config
 from cnnpar.data.dataset import Splits
@@ -33,6 +30,8 @@ from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Training
 from cnnpar.state import TrainState, first_state
 from cnnpar.training import train
+from scripts.bench.contestants import Peers, Silent
+from scripts.bench.throughput import VARIANTS
 
 MARKS = (0.961, 0.99, 0.9936, 0.995, 0.997)
 
@@ -117,7 +116,7 @@ def row(who: str, curves: list[Curve]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", type=Path, default=Path(__file__).parents[1] / "configs" / "mnist-fast.toml")
+    parser.add_argument("--config", type=Path, default=Path(__file__).parents[2] / "configs" / "mnist-fast.toml")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peer-seeds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)

@@ -28,11 +28,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench_contestants import Peers, cnnpar_rate, side_by_side
-from bench_networks import TASKS
-
 from cnnpar.config import Train
 from cnnpar.parallel.fingerprint import fingerprint
+from scripts.bench.contestants import Peers, cnnpar_rate, side_by_side
+from scripts.bench.networks import TASKS
 
 NONE, ONE, TWO = "cnnpar, in process", "cnnpar, 1 worker", "cnnpar, 2 workers"
 DEFAULT = "cnnpar, 2 workers, default microbatch"

@@ -9,11 +9,17 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from faults.disk import directory_away, disk_full, disk_full_and_driver_killed, disk_read_only, metrics_a_directory
-from faults.nodes import NODE_CPUS
-from faults.processes import Process, descendants, slow_down, starve
-from faults.run import Run, Skipped
-from faults.strangers import garbage, half_open
+from scripts.chaos.disk import (
+    directory_away,
+    disk_full,
+    disk_full_and_driver_killed,
+    disk_read_only,
+    metrics_a_directory,
+)
+from scripts.chaos.nodes import NODE_CPUS
+from scripts.chaos.processes import Process, descendants, slow_down, starve
+from scripts.chaos.strangers import garbage, half_open
+from scripts.chaos.training_run import Run, Skipped
 
 _REPLACED_SECONDS = 60.0  # for another worker to be there
 

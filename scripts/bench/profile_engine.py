@@ -8,8 +8,6 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from bench_contestants import Silent, open_run
-
 import cnnpar.parallel.server
 import cnnpar.training
 from cnnpar import optim
@@ -21,6 +19,7 @@ from cnnpar.parallel.schedule import Schedule
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Answer, Event
 from cnnpar.parallel.work import Kind, Step, Training
+from scripts.bench.contestants import Silent, open_run
 
 PHASES = {  # of a step, in its order
     "publish": "parameters where workers see them",

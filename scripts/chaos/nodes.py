@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faults.processes import Process, descendants, workers
+from scripts.chaos.processes import Process, descendants, workers
 
 # What makes Ray notice a dead node within a second or two, and a frozen one in four; its own settings take 15 and 65.
 # They must be in the environment of the head when it starts.

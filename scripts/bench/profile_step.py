@@ -20,8 +20,6 @@ from statistics import mean
 from typing import Any, cast
 
 import numpy as np
-from bench_networks import TASKS, make_network, noise
-from profile_engine import profile, show
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cnnpar.config import Config
@@ -29,6 +27,8 @@ from cnnpar.nn.chain import Run
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
 from cnnpar.settings import read, resolve
+from scripts.bench.networks import TASKS, make_network, noise
+from scripts.bench.profile_engine import profile, show
 
 
 class Timed:

@@ -33,7 +33,7 @@ from typing import Any
 
 atheris: Any = importlib.import_module("atheris") if importlib.util.find_spec("atheris") else None
 with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(["cnnpar"]) if atheris else nullcontext():
-    import forged
+    from scripts.fuzz import forged
 
 MOST_SECONDS = 1.0  # of CPU time
 PATIENCE = 20  # seconds without an answer that are a hang

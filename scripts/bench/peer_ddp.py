@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
-from peer_recipe import Recipe, train
 from torch import nn
 
 from cnnpar.nn.kernels import Array, pair
 from cnnpar.nn.network import Network
+from scripts.bench.networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
+from scripts.bench.peer_recipe import Recipe, train
 
 FORMATS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
 WARM_UP_SECONDS = 0.5

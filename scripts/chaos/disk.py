@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
-from faults.run import Run, Skipped
+from scripts.chaos.training_run import Run, Skipped
 
 _DISK_SIZE = "16m"
 _BLOCK = b"\0" * 65536

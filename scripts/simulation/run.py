@@ -19,13 +19,12 @@ from random import Random
 from time import perf_counter
 from typing import NamedTuple
 
-from simulation.faults import KINDS, settings
-from simulation.watch import Broken, Watch
-from simulation.work import SHAPES, beginning, made, trained
-from simulation.workers import Trace, Workers
-
 from cnnpar.errors import RunError, Stopped
 from cnnpar.parallel.server import Server
+from scripts.simulation.faults import KINDS, settings
+from scripts.simulation.watch import Broken, Watch
+from scripts.simulation.work import SHAPES, beginning, made, trained
+from scripts.simulation.workers import Trace, Workers
 
 BATCH = 500  # schedules that a process takes at a time
 
