@@ -112,7 +112,7 @@ def stall(run: Run) -> tuple[float, float]:
 
 
 def saving(run: Run) -> float:
-    """Measure seconds of a save while nothing else is done; a step before it makes the state another than the file's."""
+    """Measure seconds of a save while nothing else is done; a step before it changes the state."""
     run.step()
     began = time.perf_counter()
     run.save()

@@ -135,7 +135,7 @@ def main() -> int:
     try:
         data = load(config.Data(name="mnist", validation=0.0)).train
     except InputError as error:
-        raise SystemExit(str(error)) from error
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         sources = loading(Path(name), data, options.pictures, options.repeat)
     worker = preparing(data)

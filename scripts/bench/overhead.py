@@ -12,8 +12,9 @@ Both transports run at once and take turns, so that a machine that is busy for a
 median and 95th percentile; and the speed, in GB/s read and written, of a plain copy, of one addition of the reduction,
 and of the update.
 
-Aims, direct transport, median: 250,000 parameters at most 0.3 ms with 1 worker, 0.5 ms with 2, 2.0 ms with 8; 2,500,000
-parameters at most 4.0 ms with 2. The Ray transport at 250,000 parameters and 2 workers: at least 5 times the direct one.
+Aims, direct transport, median: with 250,000 parameters at most 0.3 ms for 1 worker, 0.5 ms for 2, 2.0 ms for 8; with
+2,500,000 parameters at most 4.0 ms for 2 workers. The Ray transport, with 250,000 parameters and 2 workers: at least 5
+times the direct one.
 """
 
 import sys

@@ -1,16 +1,18 @@
-"""How long a command takes to begin: help, a run in this process, and the first optimizer step of a run on Ray.
+"""Measure how long a command takes to begin: help, a run in this process, and the first step of a run on Ray.
 
-    python scripts/bench_start.py [--json] [--repeat 5] [--workers 2]
+    python -m scripts.bench.start [--json] [--repeat 5] [--workers 2]
 
-Wall-clock medians, with the processor time of the command's own process beside them, which a busy machine disturbs
-less. The run on Ray is compared with a process that only imports ray and starts it with the same settings; the two
-take turns. The first step counts as done when its line stands in metrics.jsonl. Below, where the time of imports goes:
-`-X importtime`, each package's own share, without what it imports in turn; tracing makes all of them slower.
+Printed: medians of wall-clock time, and beside them the processor time of the command's processes, which a busy machine
+disturbs less. The run on Ray is compared with a process that only imports ray and starts it with the same settings; the
+two take turns. The first step counts as done when its line is in metrics.jsonl.
+
+Below, where the time of imports goes, by `-X importtime`: each package's own modules, without what they import in turn.
+Tracing makes all of them slower.
+
+Aims: `cnnpar --help` at most 0.3 s; a run of one epoch in this process at most 1 s; the first step on Ray at most 1.5 s
+later than Ray alone.
 """
 
-import argparse
-import json
-import os
 import re
 import resource
 import subprocess
@@ -24,13 +26,18 @@ from typing import Any
 
 from cnnpar.config import Engine
 from cnnpar.parallel.ray_settings import prepare_ray
+from scripts.harness import Report, Table, make_parser
 
-TARGETS = {"start_over_ray_s": 1.5, "in_process_s": 1.0, "help_s": 0.3}
+AIMS = {  # seconds at most, and what is measured
+    "help_s": (0.3, "cnnpar --help"),
+    "in_process_s": (1.0, "cnnpar train --workers 0 --epochs 1"),
+    "start_over_ray_s": (1.5, "first step on Ray, over Ray alone"),
+}
 CNNPAR = [sys.executable, "-m", "cnnpar"]
 LISTED = 12  # packages of each table
 POLL = 0.002  # seconds
 LONGEST = 120.0  # seconds that anything may take
-# As cnnpar.parallel.attach does; what it sets in the environment, this script has set.
+# As cnnpar starts Ray; this script has set the same environment.
 RAY_ALONE = """
 import os, ray
 ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, object_store_memory=256 << 20,
@@ -41,7 +48,7 @@ ray.shutdown()
 
 
 def whole(*command: str) -> tuple[float, float]:
-    """Seconds from a command's start to its end, and processor seconds of its processes."""
+    """Measure seconds from a command's start to its end, and processor seconds of its processes."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=LONGEST)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -49,7 +56,7 @@ def whole(*command: str) -> tuple[float, float]:
 
 
 def ray_alone() -> float:
-    """Seconds from a command that only starts Ray to Ray being there."""
+    """Measure seconds from a command that only starts Ray until Ray is there."""
     with subprocess.Popen([sys.executable, "-c", RAY_ALONE], stdout=subprocess.PIPE) as process:
         began = time.perf_counter()
         assert process.stdout is not None
@@ -58,7 +65,7 @@ def ray_alone() -> float:
 
 
 def first_step(folder: Path, workers: int) -> float:
-    """Seconds from the command to the first optimizer step of a run on Ray."""
+    """Measure seconds from the command to the first optimizer step of a run on Ray."""
     metrics = folder / "metrics.jsonl"
     with subprocess.Popen([*training(folder, workers), "--set", "report.every_steps=1"]) as process:
         began = time.perf_counter()
@@ -70,12 +77,12 @@ def first_step(folder: Path, workers: int) -> float:
 
 
 def training(folder: Path, workers: int) -> list[str]:
-    """The command of one epoch on the digits."""
+    """Make the command of one epoch on the digits."""
     return [*CNNPAR, "train", "--workers", str(workers), "--epochs", "1", "--run-dir", str(folder), "--quiet"]
 
 
 def imports(command: list[str]) -> dict[str, float]:
-    """Milliseconds that each package's own modules take to be imported, the slowest first."""
+    """Measure milliseconds that each package's own modules take to be imported, the slowest first."""
     done = subprocess.run(
         [command[0], "-X", "importtime", *command[1:]], capture_output=True, text=True, check=True, timeout=LONGEST
     )
@@ -87,65 +94,64 @@ def imports(command: list[str]) -> dict[str, float]:
     return {package: total / 1e3 for package, total in own.most_common()}
 
 
-def print_table(what: str, table: dict[str, float]) -> None:
-    """The slowest packages, and the rest as one."""
-    total = sum(table.values())
-    rows = list(table.items())[:LISTED]
-    print(f"\nimports of {what}: {total:.0f} ms")
+def print_imports(what: str, packages: dict[str, float]) -> None:
+    """Print the slowest packages, and the rest as one."""
+    total = sum(packages.values())
+    rows = list(packages.items())[:LISTED]
     rows.append(("the rest", total - sum(own for _, own in rows)))
+    print(f"\nimports of {what}: {total:.0f} ms")
+    table = Table(f"{'package':<20}", "     ms", " share")
     for package, milliseconds in rows:
-        print(f"  {package:<20} {milliseconds:7.1f} ms {milliseconds / total:6.1%}")
+        table.row(package, f"{milliseconds:.1f}", f"{milliseconds / total:.1%}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
+def measure(folder: Path, repeat: int, workers: int) -> dict[str, list[float]]:
+    """Start all commands in turns; seconds of each start. The first round only fills the caches of the disk."""
+    names = ("help", "help_cpu", "in_process", "in_process_cpu", "ray_alone", "first_step")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(repeat + 1):
+        own = folder / str(number)
+        shown, alone = whole(*CNNPAR, "--help"), whole(*training(own / "alone", 0))
+        ray, first = ray_alone(), first_step(own / "ray", workers)
+        for seconds, so_far in zip((*shown, *alone, ray, first), times.values(), strict=True):
+            if number:
+                so_far.append(seconds)
+    return times
+
+
+def main() -> int:
+    parser = make_parser(__doc__)
     parser.add_argument("--repeat", type=int, default=5, help="times that each command is started")
     parser.add_argument("--workers", type=int, default=2, help="of the run on Ray")
     options = parser.parse_args()
-    prepare_ray(Engine())  # for this script's children
-    load = os.getloadavg()[0]
 
-    times: dict[str, list[float]] = {
-        name: [] for name in ("help", "help_cpu", "in_process", "in_process_cpu", "ray_alone", "first_step")
-    }
+    report = Report()
+    prepare_ray(Engine())  # for this script's children
     with tempfile.TemporaryDirectory() as name:
-        for number in range(options.repeat + 1):
-            folder = Path(name) / str(number)
-            shown, alone = whole(*CNNPAR, "--help"), whole(*training(folder / "alone", 0))
-            ray, first = ray_alone(), first_step(folder / "ray", options.workers)
-            for seconds, all_seconds in zip((*shown, *alone, ray, first), times.values(), strict=True):
-                if number:  # the first round fills the caches of the disk
-                    all_seconds.append(seconds)
-        tables = {
+        times = measure(Path(name), options.repeat, options.workers)
+        imported = {
             "--help": imports([*CNNPAR, "--help"]),
             "a run in this process": imports(training(Path(name) / "imports", 0)),
             f"a run of {options.workers} workers": imports(training(Path(name) / "imports-ray", options.workers)),
         }
-    result: dict[str, Any] = {f"{name}_s": median(seconds) for name, seconds in times.items()}
+    results: dict[str, Any] = {f"{name}_s": median(seconds) for name, seconds in times.items()}
     over = [first - ray for first, ray in zip(times["first_step"], times["ray_alone"], strict=True)]
-    result["start_over_ray_s"] = median(over)
+    results["start_over_ray_s"] = median(over)
 
-    print(f"{len(os.sched_getaffinity(0))} cores, load {load:.1f}; medians of {options.repeat}, seconds\n")
-    rows = {
-        "cnnpar --help": ("help_s", "help_cpu_s"),
-        "cnnpar train --workers 0 --epochs 1": ("in_process_s", "in_process_cpu_s"),
-        "ray alone": ("ray_alone_s", None),
-        f"first step of {options.workers} workers": ("first_step_s", None),
-        "  over ray alone": ("start_over_ray_s", None),
-    }
-    print(f"{'':<36} {'wall':>6} {'cpu':>6}")
-    for what, (wall, cpu) in rows.items():
-        line = f"{what:<36} {result[wall]:6.2f} {f'{result[cpu]:.2f}' if cpu else '':>6}"
-        if wall in TARGETS:
-            line += f"  target {TARGETS[wall]:g}: {'met' if result[wall] <= TARGETS[wall] else 'MISSED'}"
-        print(line.rstrip())
-    for what, table in tables.items():
-        print_table(what, table)
-    if options.json:
-        imported = {what: dict(list(table.items())[:LISTED]) for what, table in tables.items()}
-        print(json.dumps({**result, "repeat": options.repeat, "load_before": load, "imports_ms": imported}))
+    print(f"seconds, medians of {options.repeat}")
+    table = Table(f"{'command':<36}", "wall clock", "processor")
+    for name in ("help", "in_process"):
+        table.row(AIMS[f"{name}_s"][1], f"{results[f'{name}_s']:.2f}", f"{results[f'{name}_cpu_s']:.2f}")
+    table.row("Ray alone", f"{results['ray_alone_s']:.2f}", "")
+    table.row(f"first step of {options.workers} workers", f"{results['first_step_s']:.2f}", "")
+    table.row("  over Ray alone", f"{results['start_over_ray_s']:.2f}", "")
+    for what, packages in imported.items():
+        print_imports(what, packages)
+    for name, (most, what) in AIMS.items():
+        report.check(what, results[name], "at most", most, "s")
+    slowest = {what: dict(list(packages.items())[:LISTED]) for what, packages in imported.items()}
+    return report.end({**results, "repeat": options.repeat, "imports_ms": slowest}, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
