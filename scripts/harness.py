@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from cnnpar import optim
 from cnnpar.config import Config
@@ -31,7 +31,7 @@ from cnnpar.data.dataset import Dataset
 from cnnpar.parallel.fingerprint import fingerprint
 from cnnpar.parallel.server import Value
 from cnnpar.parallel.start import start
-from cnnpar.parallel.work import Kind, Work
+from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from cnnpar.state import TrainState
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
@@ -155,6 +155,24 @@ class Table:
 def to_stderr(text: str) -> None:
     """Show a message of the engine's."""
     print(text, file=sys.stderr)
+
+
+class WithoutInputs:
+    """The half of a `Work` that has neither data nor inputs to prepare: for works that compute something else."""
+
+    def with_data(self, data: Mapping[Kind, Dataset]) -> Self:
+        """Return this work."""
+        del data
+        return self
+
+    def following(self, step: Step) -> Step | None:
+        """Return no step to prepare for."""
+        del step
+        return None
+
+    def prepare(self, step: Step, microbatch: int) -> Prepared:
+        """Prepare nothing."""
+        del step, microbatch
 
 
 class Stepper:

@@ -19,7 +19,7 @@ times the direct one.
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import product
 from statistics import median
 from typing import Any
@@ -27,12 +27,11 @@ from typing import Any
 import numpy as np
 
 from cnnpar import config, optim
-from cnnpar.data.dataset import Dataset
 from cnnpar.parallel.ray_settings import prepare_ray
-from cnnpar.parallel.work import Kind, Prepared, Step, Sums, Vector, Work
+from cnnpar.parallel.work import Prepared, Step, Sums, Vector
 from cnnpar.settings import resolve
 from cnnpar.state import TrainState
-from scripts.harness import Report, Stepper, Table, integers, make_parser
+from scripts.harness import Report, Stepper, Table, WithoutInputs, integers, make_parser
 
 TRANSPORTS = ("direct", "ray")
 WARM_UP_STEPS = 20
@@ -43,18 +42,13 @@ AIMS = {(250_000, 1): 0.3, (250_000, 2): 0.5, (250_000, 8): 2.0, (2_500_000, 2):
 COMPARED, LEAST_FACTOR = (250_000, 2), 5.0  # parameters and workers; Ray over direct
 
 
-class Nothing:
+class Nothing(WithoutInputs):
     """A work that computes nothing: only its gradient's size is left."""
 
     def __init__(self, size: int, workers: int) -> None:
         self.size = size
         self._workers = workers
         self._filled = False
-
-    def with_data(self, data: Mapping[Kind, Dataset]) -> Work:
-        """Return this work: it has no data."""
-        del data
-        return self
 
     def microbatches(self, step: Step) -> int:
         """Return one for each worker."""
@@ -65,15 +59,6 @@ class Nothing:
         """Return the gradient's size, for every step."""
         del step
         return self.size
-
-    def following(self, step: Step) -> Step | None:
-        """Return no step to prepare for."""
-        del step
-        return None
-
-    def prepare(self, step: Step, microbatch: int) -> Prepared:
-        """Prepare nothing."""
-        del step, microbatch
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         """Leave a gradient of zeros in `out` the first time; from then on touch it, page by page."""
