@@ -142,7 +142,7 @@ class Watch:
         self._count(now)
 
     def held_up(self, looked_at: float, since: float, now: float) -> float:
-        """Note that the server has not read the clock since `looked_at`; up to `since` the time is accounted for already.
+        """Note that the server has not read the clock since `looked_at`; the time until `since` is accounted for.
 
         Returns up to when it is accounted for now. The server takes a long time for a pause, which makes no worker
         late; after a short one answers seem to come late.
