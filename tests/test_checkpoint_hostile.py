@@ -195,7 +195,7 @@ def test_weights_of_any_size_are_tested_without_a_traceback(tmp_path: Path) -> N
 
 
 def test_the_fuzzer_reports_what_it_has_done(tmp_path: Path) -> None:
-    options = ["--runs", "30", "--failures", tmp_path / "failures", "--json"]
+    options = ["--runs", "30", "--failures", str(tmp_path / "failures"), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "scripts.fuzz.checkpoint", *options],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,

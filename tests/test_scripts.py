@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from cnnpar.nn.network import Network
+from scripts.harness import Report
 from tests.tiny import ROOT
 
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
-WITH_OPTIONS = [path for path in SCRIPTS if "ArgumentParser" in path.read_text(encoding="utf-8")]
+WITH_OPTIONS = [path for path in SCRIPTS if "def main(" in path.read_text(encoding="utf-8")]
 
 
 def module_of(path: Path) -> str:
@@ -46,6 +48,21 @@ def test_every_script_with_options_explains_them(path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"usage: python -m {module_of(path)} " in done.stdout
+
+
+@pytest.mark.parametrize(("measured", "code", "verdict"), [(1.0, 0, "all aims met"), (1.5, 1, "1 of 2 aims MISSED")])
+def test_a_missed_aim_is_exit_code_1(
+    measured: float, code: int, verdict: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report()
+    report.check("a ratio", 2.0, "at least", 2.0)
+    report.check("a time", measured, "at most", 1.0, "s")
+    assert report.end({"time_s": measured}, True) == code
+    *_, said, last = capsys.readouterr().out.splitlines()
+    assert said == verdict
+    found = json.loads(last)
+    assert (found["time_s"], [aim["met"] for aim in found["aims"]]) == (measured, [True, not code])
+    assert found["machine"]["processor"]
 
 
 def test_the_peer_of_the_benchmark_computes_the_same_loss_and_gradient() -> None:

@@ -9,6 +9,7 @@ from cnnpar.parallel.plan import Span, Tree
 from cnnpar.parallel.schedule import Schedule
 from cnnpar.parallel.speeds import Speeds
 from scripts.simulation import run as script
+from scripts.simulation.faults import KINDS
 from scripts.simulation.run import Tally
 from tests.tiny import ROOT
 
@@ -32,7 +33,7 @@ def test_most_schedules_reach_their_end_and_each_other_way_to_end_occurs(tally: 
 
 
 def test_each_kind_of_fault_has_really_happened(tally: Tally) -> None:
-    assert [kind for kind in script.KINDS if tally.kinds[kind] < 10] == []
+    assert [kind for kind in KINDS if tally.kinds[kind] < 10] == []
 
 
 def test_a_seed_alone_makes_the_same_schedule_in_any_process(capsys: pytest.CaptureFixture[str]) -> None:
