@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_every_script_with_options_explains_them(path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"usage: python -m {module_of(path)} " in done.stdout
+
+
+def test_commands_and_links_of_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
+    modules = {f"scripts.{name}" for name in re.findall(r"scripts\.([a-z_.]+)", text)}
+    assert {module_of(path) for path in WITH_OPTIONS if "peer" not in path.name} == modules
+    headings = {line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        found = target[1:] in headings if target.startswith("#") else (ROOT / "scripts" / target).exists()
+        assert found, target
 
 
 @pytest.mark.parametrize(("measured", "code", "verdict"), [(1.0, 0, "all aims met"), (1.5, 1, "1 of 2 aims MISSED")])

@@ -87,7 +87,7 @@ class Run:
         return time.perf_counter() - began
 
     def saved(self) -> bool:
-        """Whether the file is in place."""
+        """Tell whether the file is in place."""
         return self._present() != self._inode
 
     def close(self) -> None:

@@ -96,7 +96,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The furthest step that it has reached."""
+        """Return the furthest step that it has reached."""
         return self.steps[-1][1] if self.steps else 0
 
     @property
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def cluster(self) -> Nodes:
-        """The cluster that it runs on. Raises Skipped when that is a Ray of its own."""
+        """Return the cluster that it runs on. Raises Skipped when that is a Ray of its own."""
         if self._nodes is None:
             raise Skipped("it is on no cluster of several nodes")
         return self._nodes

@@ -32,7 +32,7 @@ class Scheduled(Protocol):
 
     @property
     def deadline(self) -> float:
-        """The time at which it wants to be asked again."""
+        """Return the time at which it wants to be asked again."""
 
 
 class Job:
