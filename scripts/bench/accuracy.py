@@ -95,7 +95,7 @@ def train_and_test(config: Config, splits: Splits, every: int) -> tuple[Curve, s
 
 
 def best_variant(peers: Peers, tables: dict[str, Any]) -> str:
-    """Find PyTorch's variant that is fastest over one epoch; one that fails is left out."""
+    """Find PyTorch's variant that is fastest over one epoch; variants that fail are left out."""
     short = {**tables, "train": {**tables["train"], "epochs": 1}}
     seconds = {}
     for variant in VARIANTS:
@@ -105,6 +105,8 @@ def best_variant(peers: Peers, tables: dict[str, Any]) -> str:
             print(f"PyTorch {variant}: an epoch in {seconds[variant]:.2f} s", flush=True)
         else:
             print(f"PyTorch {variant}: {answer['error']}", flush=True)
+    if not seconds:
+        raise SystemExit("PyTorch cannot train this recipe, see above; --peer-seeds 0 does without it")
     return min(seconds, key=lambda variant: seconds[variant])
 
 
