@@ -279,7 +279,7 @@ def main() -> int:
     options = parser.parse_args()
 
     report = Report()
-    print(f"batches of {BATCH}, medians of {options.repeats}")
+    print(f"batches of {BATCH}; medians of {options.repeats} repeats, of the loss of nodes {options.node_repeats}")
     results: dict[str, Any] = {"repeats": options.repeats}
     for part in options.parts:
         print()
