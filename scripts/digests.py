@@ -1,13 +1,15 @@
-"""Whether checkouts of cnnpar compute the same bits: digests of short runs of each, side by side.
+"""Compare the bits that checkouts of cnnpar compute: digests of short runs of each, side by side.
 
-    python scripts/digests.py [--trees BEFORE AFTER] [--mnist] [--json]
+    python -m scripts.digests [--trees BEFORE AFTER] [--mnist] [--json]
 
-Without `--trees` it is this checkout alone, whose digests must agree among themselves: in this process and with two
-workers, on either transport, stopped in mid-epoch and resumed with other workers. `--mnist` adds an epoch of MNIST,
-from $CNNPAR_DATA. Each run is a process of its own. Exits with 1 where digests differ that should not.
+Without `--trees` it is this checkout alone. Printed: a row for each run, with the first letters of its digest in each
+checkout. Every case is trained in this process and with two workers, on either transport; one is stopped in the middle
+of an epoch and resumed with other workers. `--mnist` adds an epoch of MNIST, from $CNNPAR_DATA. Each run is a process
+of its own.
+
+Aim: no case whose digests differ, among ways of running or among checkouts.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -17,7 +19,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]
+from scripts.harness import ROOT, Report, Table, make_parser
+
 STOP_AT = 9  # steps, of 21 in an epoch
 EVERYTHING = """
 [model]
@@ -49,6 +52,7 @@ clip_norm = 5.0
 [report]
 every_steps = 1
 """
+SHOWN = 16  # letters of a digest
 WAYS = {
     "in process": ("--workers", "0"),
     "2 workers, direct": ("--workers", "2"),
@@ -57,9 +61,10 @@ WAYS = {
 
 
 def train(tree: Path, options: Sequence[str]) -> str:
-    """Run `cnnpar train` of a checkout to its end; the digest of its weights."""
+    """Train with a checkout's package to the end; the digest of the weights."""
     done = subprocess.run(
         [sys.executable, "-m", "cnnpar", "train", "--json", "--quiet", *options],
+        cwd=tree,  # python -m looks for the package here first
         env=environment(tree),
         stdout=subprocess.PIPE,
         text=True,
@@ -69,10 +74,10 @@ def train(tree: Path, options: Sequence[str]) -> str:
 
 
 def train_in_two_parts(tree: Path, options: Sequence[str], folder: Path) -> str:
-    """The same, stopped in the middle of its first epoch and resumed with two workers."""
+    """Train, stop in the middle of the first epoch, and resume with two workers; the digest."""
     run = folder / "run"
     line = [sys.executable, "-m", "cnnpar", "train", "--quiet", *options, "--run-dir", str(run)]
-    with subprocess.Popen(line, env=environment(tree)) as process:
+    with subprocess.Popen(line, cwd=tree, env=environment(tree)) as process:
         metrics = run / "metrics.jsonl"
         while process.poll() is None and not (metrics.exists() and f'"step":{STOP_AT},' in metrics.read_text()):
             os.sched_yield()
@@ -83,12 +88,12 @@ def train_in_two_parts(tree: Path, options: Sequence[str], folder: Path) -> str:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """That of this process, with the package of a checkout."""
+    """Make the environment of this process, with a checkout's package for Ray's workers."""
     return {**os.environ, "PYTHONPATH": str(tree), "CNNPAR_CACHE": "off"}
 
 
 def digests(tree: Path, mnist: bool) -> dict[str, str]:
-    """The digest of every run, by what it is."""
+    """Train every case in every way; the digests by case and way."""
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         settings = Path(name) / "everything.toml"
@@ -100,7 +105,7 @@ def digests(tree: Path, mnist: bool) -> dict[str, str]:
             "resnet8": ("--epochs", "1", "--set", "model.preset=resnet8"),
         }
         if mnist:
-            cases |= {"mnist": ("--data", "mnist", "--config", str(HERE / "configs/mnist.toml"), "--epochs", "1")}
+            cases |= {"mnist": ("--data", "mnist", "--config", str(ROOT / "configs/mnist.toml"), "--epochs", "1")}
         for case, options in cases.items():
             for number, (way, more) in enumerate(WAYS.items()):
                 place = ("--run-dir", str(Path(name) / f"{case} {number}"))
@@ -111,26 +116,24 @@ def digests(tree: Path, mnist: bool) -> dict[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trees", nargs="+", type=Path, default=[HERE], help="checkouts to compare")
+    parser = make_parser(__doc__)
+    parser.add_argument("--trees", nargs="+", type=Path, default=[ROOT], help="checkouts to compare")
     parser.add_argument("--mnist", action="store_true", help="an epoch of MNIST too, from $CNNPAR_DATA")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    columns = [digests(tree.resolve(), options.mnist) for tree in options.trees]
-    if options.json:
-        print(json.dumps(dict(zip(map(str, options.trees), columns, strict=True)), indent=1))
-    else:
-        print("| run | " + " | ".join(map(str, options.trees)) + " |")
-        print("| --- " * (1 + len(columns)) + "|")
-        for case in columns[0]:
-            print(f"| {case} | " + " | ".join(column[case][:16] for column in columns) + " |")
+
+    report = Report()
+    columns = {str(tree): digests(tree.resolve(), options.mnist) for tree in options.trees}
+    table = Table(f"{'run':<40}", *(f"{tree:>{SHOWN}}" for tree in columns))
     by_case: dict[str, set[str]] = {}
-    for column in columns:
-        for name, digest in column.items():
-            by_case.setdefault(name.partition(";")[0], set()).add(digest)
-    differing = [case for case, found in by_case.items() if len(found) > 1]
-    print(f"differ: {', '.join(differing)}" if differing else "equal for every number of workers and every checkout")
-    return bool(differing)
+    for name in next(iter(columns.values())):
+        found = [column[name] for column in columns.values()]
+        table.row(name, *(digest[:SHOWN] for digest in found))
+        by_case.setdefault(name.partition(";")[0], set()).update(found)
+    differing = [case for case, values in by_case.items() if len(values) > 1]
+    if differing:
+        print(f"differ: {', '.join(differing)}")
+    report.check("cases whose digests differ", len(differing), "at most", 0)
+    return report.end(columns, options.json)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""Makes cnnpar/data/digits.npz from scikit-learn's copy of the UCI digits.
+"""Make cnnpar/data/digits.npz from scikit-learn's copy of the UCI digits.
 
-    python scripts/make_digits.py [FILE]
+    python -m scripts.make_digits [FILE]
 
-writes the same bytes each time; source and licence: cnnpar/data/digits.md.
+It needs scikit-learn, and writes the same bytes each time. Source and licence: cnnpar/data/digits.md.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-TARGET = Path(__file__).parents[1] / "cnnpar" / "data" / "digits.npz"
+from scripts.harness import ROOT, make_parser
+
+TARGET = ROOT / "cnnpar" / "data" / "digits.npz"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__, json=False)
     parser.add_argument("file", nargs="?", type=Path, default=TARGET, help="default: the file in the package")
     target: Path = parser.parse_args().file
     from sklearn.datasets import load_digits

@@ -1,6 +1,6 @@
-"""Makes a data set of the shape of CIFAR-10 that a convolutional network can learn, and a linear model cannot.
+"""Make a data set of the shape of CIFAR-10 that a convolutional network can learn, and a linear model cannot.
 
-    python scripts/make_images.py OUT [--classes 10] [--samples 6000] [--side 32] [--seed 0] [--folders]
+    python -m scripts.make_images OUT [--classes 10] [--samples 6000] [--side 32] [--seed 0] [--folders]
     cnnpar-train --config configs/cifar10-resnet.toml --train-data OUT/train.npz --test-data OUT/test.npz
 
 It writes OUT/train.npz and OUT/test.npz, or with --folders OUT/train and OUT/test, folders of class folders with PNG
@@ -12,12 +12,13 @@ somewhat turned, on a background of softer colours, with specks and bars before 
 the class.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from scripts.harness import make_parser
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]
@@ -31,7 +32,7 @@ BEHIND, BEFORE = 5, 2  # specks and bars
 
 
 def inside(outline: str, u: Floats, v: Floats) -> Floats:
-    """How far inside of an outline of radius about 1 points are; below 0 outside."""
+    """Return how far inside of an outline of radius about 1 points are; below 0 outside."""
     radius, across, down = np.hypot(u, v), np.abs(u), np.abs(v)
     how_far: dict[str, Floats] = {
         "disc": 0.8 - radius,
@@ -44,7 +45,7 @@ def inside(outline: str, u: Floats, v: Floats) -> Floats:
 
 
 def second_colour(pattern: str, u: Floats, v: Floats) -> NDArray[np.bool_]:
-    """Where a pattern has its second colour."""
+    """Return where a pattern has its second colour."""
     stripe, other = np.sin(10 * u) > 0, np.sin(10 * v) > 0
     if pattern == "striped":
         return stripe
@@ -52,9 +53,10 @@ def second_colour(pattern: str, u: Floats, v: Floats) -> NDArray[np.bool_]:
 
 
 def placed(random: np.random.Generator, count: int, side: int, smallest: float, largest: float, turn: float) -> Place:
-    """Coordinates (count, side, side) of the pixels, as seen from `count` things of random place, size and angle.
+    """Return coordinates (count, side, side) of the pixels, relative to `count` things of random place, size and angle.
 
-    And the sizes (count, 1, 1), in pixels. Centres are `smallest` away from every edge; angles are up to `turn`.
+    Behind them come the sizes (count, 1, 1), in pixels. Centres are `smallest` away from every edge; angles are up to
+    `turn`.
     """
     size = side * random.uniform(smallest, largest, (count, 1, 1))
     x, y = side * random.uniform(smallest, 1 - smallest, (2, count, 1, 1))
@@ -72,7 +74,7 @@ def painted(images: Floats, how_far: Floats, size: Floats, colours: Floats) -> N
 
 
 def background(random: np.random.Generator, count: int, side: int) -> Floats:
-    """Soft blotches of colour (count, side, side, 3): grids of 5 x 5 colours, with what is between them."""
+    """Make soft blotches of colour (count, side, side, 3): grids of 5 x 5 colours, interpolated."""
     at = np.linspace(0, 4, side)
     weights = np.maximum(0, 1 - np.abs(at[:, np.newaxis] - np.arange(5)))  # (side, 5)
     grid = random.uniform(40, 216, (count, 5, 5, 3))
@@ -81,7 +83,7 @@ def background(random: np.random.Generator, count: int, side: int) -> Floats:
 
 
 def clutter(random: np.random.Generator, images: Floats, how_many: int) -> None:
-    """Specks and bars of any colours, in place."""
+    """Paint specks and bars of any colours, in place."""
     count, side = images.shape[:2]
     for number in range(how_many):
         u, v, size = placed(random, count, side, 0.03, 0.09, np.pi)
@@ -90,7 +92,7 @@ def clutter(random: np.random.Generator, images: Floats, how_many: int) -> None:
 
 
 def drawn(label: int, count: int, side: int, seed: int) -> Images:
-    """Images of a class, uint8 (count, side, side, 3)."""
+    """Draw images of a class, uint8 (count, side, side, 3)."""
     pattern, outline = NAMES[label].split("-")
     random = np.random.Generator(np.random.Philox(key=[seed, label]))
     images = background(random, count, side)
@@ -105,7 +107,7 @@ def drawn(label: int, count: int, side: int, seed: int) -> Images:
 
 
 def made(classes: int, samples: int, side: int, seed: int) -> dict[str, Part]:
-    """Images (N, side, side, 3) and labels (N,) of the parts train and test, class after class."""
+    """Draw images (N, side, side, 3) and labels (N,) of the parts train and test, class after class."""
     parts: dict[str, list[Images]] = {"train": [], "test": []}
     for label in range(classes):
         count = samples // classes
@@ -132,7 +134,7 @@ def write(out: Path, parts: dict[str, Part], folders: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__, json=False)
     parser.add_argument("out", type=Path, help="folder; made if it is not there")
     parser.add_argument("--classes", type=int, choices=range(2, len(NAMES) + 1), default=10, metavar=f"2..{len(NAMES)}")
     parser.add_argument("--samples", type=int, default=6000, help="in all, a sixth of them for the test")

@@ -1,1 +1,1 @@
-"""Simulation of the engine in virtual time: the real server and schedule, and workers that suffer by the seed."""
+"""Simulation of the engine in virtual time: the real server and scheduler, workers with seeded faults."""

@@ -1,11 +1,11 @@
-"""What happens to the workers of one schedule: kinds of faults, how often each comes, and when."""
+"""The faults of one schedule: their kinds, how often each comes, and when."""
 
 from random import Random
 from typing import NamedTuple
 
 from cnnpar.config.sections import Engine
 
-# What may happen to a job, or to a worker that was asked for: each with a probability of its own in each schedule.
+# Faults of a job, or of a worker that was asked for: each has a probability of its own in each schedule.
 OF_JOBS = (
     "loss before a job",
     "loss during a job",
@@ -18,7 +18,7 @@ OF_JOBS = (
 )
 OF_STARTS = ("refused start", "loss while starting", "start without end", "slow from the start")
 
-# What happens at some moment.
+# Faults at a moment.
 MOMENTS = (
     "slow worker",
     "fast again",
@@ -34,7 +34,7 @@ MOMENTS = (
     "stop",
 )
 
-# What follows from it.
+# Consequences, which are counted too.
 CONSEQUENCES = (
     "answer to an earlier job",
     "answer to an earlier step",
@@ -58,7 +58,7 @@ class Faults(NamedTuple):
 
     @classmethod
     def drawn(cls, random: Random) -> "Faults":
-        """Few kinds in a schedule, so that each is seen alone and with others."""
+        """Draw a few kinds for a schedule, so that each comes alone and with others."""
         jobs = random.sample(OF_JOBS, random.choice((0, 1, 1, 1, 2, 3)))
         starts = random.sample(OF_STARTS, random.choice((0, 0, 0, 1, 1, 2)))
         before = random.choices(MOMENTS, k=random.choice((0, 0, 0, 0, 1)))
@@ -71,16 +71,16 @@ class Faults(NamedTuple):
         )
 
     def of_job(self, random: Random) -> str:
-        """What will become of a job; empty if nothing special."""
+        """Draw the fault of a job; empty for none."""
         return _drawn(self.jobs, random)
 
     def of_start(self, random: Random) -> str:
-        """What will become of a worker that was asked for; empty if nothing special."""
+        """Draw the fault of a worker that was asked for; empty for none."""
         return _drawn(self.starts, random)
 
 
 def settings(random: Random) -> Engine:
-    """Limits and timeouts: short ones, as the server looks around every 0.2 s of virtual time too."""
+    """Draw limits and timeouts: short ones, as the server looks at its scheduler every 0.2 s of virtual time."""
     most = random.randint(1, 8)
     fewest = most if random.random() < 0.6 else random.randint(1, most)
     return Engine(

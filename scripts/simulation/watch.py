@@ -1,8 +1,8 @@
-"""What must hold in every schedule at every moment, and when a run may fail: an account of its own of what goes on.
+"""The promises that must hold at every moment of every schedule, checked by an account apart from the scheduler's own.
 
 While a step is under way and there are workers enough,
-- nobody who is free looks on while some microbatch is with nobody, or only with workers that are late;
-- nobody is waited for without a deadline, nor longer than the settings say;
+- no worker is idle while some microbatch is with no worker, or only with workers that are late;
+- no worker is waited for without a deadline, nor longer than the settings say;
 - the step takes at most, for each job that was dealt in it or was under way when it began, the time after which a
   silent worker is given up: min(max(5 p, give_up_after), step_timeout) for
   p = min(max(deadline_factor (longest delay + slowest pace * microbatches), deadline_floor), step_timeout)
@@ -24,15 +24,15 @@ _EPSILON = 1e-6  # seconds that rounding may cost
 
 
 class Broken(AssertionError):  # noqa: N818  # the promise is what is broken
-    """A promise that was not kept."""
+    """A promise was not kept."""
 
 
 class Scheduled(Protocol):
-    """What is asked of the schedule under test."""
+    """The part of the scheduler under test that is asked."""
 
     @property
     def deadline(self) -> float:
-        """When it wants to be asked again."""
+        """Return the time at which it wants to be asked again."""
 
 
 class Job:
@@ -44,13 +44,13 @@ class Job:
         self.span = span
         self.sent = sent
         self.version = version  # of the parameters
-        self.probe = False  # nobody waits for it
-        self.unmeasured = False  # how long it takes was not known when it was given
+        self.probe = False  # the step does not need its answer
+        self.unmeasured = False  # when it was given, no worker had been measured
         self.mask = (1 << span.stop) - (1 << span.start)
 
 
 class Watch:
-    """Keeps account of workers, jobs and open microbatches, apart from the schedule's own."""
+    """An account of workers, jobs and open microbatches, apart from the scheduler's own."""
 
     def __init__(self, engine: Engine) -> None:
         self.schedule: Scheduled
@@ -58,16 +58,16 @@ class Watch:
         self.running: dict[int, Job] = {}
         self.turn = 0
         self.losses = 0
-        self.opened = False  # whether there were once as many workers as a run begins with
-        self.refused = False  # whether a worker was, before there were enough
-        self.not_started = 0  # workers, before there were enough
+        self.opened = False  # there were once as many workers as a run begins with
+        self.refused = False  # a worker was, before there were enough
+        self.not_started = 0  # so many workers, before there were enough
         self.stopped_at = inf
         self._engine = engine
         self._fewest, self._minimum, self._most = engine.fewest, engine.minimum, engine.most
         self._soonest = min(engine.deadline_floor, engine.step_timeout)  # seconds until a worker is late, at least
         self._started = False
-        self._short_since = 0.0  # when there began to be too few workers; infinity while there are enough
-        self._open = 0  # a bit for each microbatch that is not answered
+        self._short_since = 0.0  # since when there are too few workers; infinity while there are enough
+        self._open = 0  # a bit for each microbatch without an answer
         self._began = self._first_jobs_at = 0.0
         self._jobs: list[Job] = []  # of this step, or under way when it began
         self._losses_of_step = 0
@@ -76,7 +76,7 @@ class Watch:
         self._looked_at = 0.0
 
     def begin(self, microbatches: int, now: float) -> None:
-        """The server has begun a step, so the one before is over."""
+        """Note that the server has begun a step, so that the one before is over."""
         self.end(now)
         self.turn += 1
         self._open = (1 << microbatches) - 1
@@ -87,21 +87,21 @@ class Watch:
         self._count(now)
 
     def end(self, now: float) -> None:
-        """A step is over, if one was under way."""
+        """Check the end of the step that was under way, if any."""
         if self._open:
-            raise Broken("a step ended with microbatches that nobody has answered")
+            raise Broken("a step ended with microbatches that no worker has answered")
         longest = self._engine.step_timeout
         bound = sum(longest if job.unmeasured else self._give_up(self._patience(job)) for job in self._jobs)
         if self.turn and now - self._began > bound + _LOOKS:
             raise Broken(f"a step took {now - self._began:.3g} s, more than the {bound:.3g} s of its jobs")
 
     def joined(self, worker: int, now: float) -> None:
-        """The server is told of a worker."""
+        """Note that the server is told of a worker."""
         self.here.add(worker)
         self._count(now)
 
     def assigned(self, worker: int, job: Job) -> str:
-        """The server has given a job, as it may; what kind of a job that is."""
+        """Check a job that the server has given. Returns its kind: a probe, a race, or neither."""
         if worker not in self.here or worker in self.running:
             raise Broken(f"worker {worker} has got a job that it cannot do now")
         others = [other for other in self.running.values() if self._counts(other) and other.mask & job.mask]
@@ -115,7 +115,7 @@ class Watch:
         return "probe" if job.probe else "race" if others else ""
 
     def answered(self, worker: int, job: Job, seconds: float, now: float) -> None:
-        """The server is told of an answer."""
+        """Note that the server is told of an answer."""
         del self.running[worker]
         self._proved.add(worker)
         self._pace = max(self._pace, seconds / len(job.span))
@@ -124,14 +124,14 @@ class Watch:
             self._open &= ~job.mask
 
     def given_up(self, worker: int, now: float) -> None:
-        """The server waits no longer."""
+        """Check that the server may wait for a worker no longer."""
         job = self.running.get(worker)
         if job is None or now - job.sent < min(self._engine.give_up_after, self._engine.step_timeout) - _EPSILON:
             raise Broken(f"worker {worker} is given up too early")
         self.lost(worker, now)
 
     def lost(self, worker: int, now: float) -> None:
-        """The server is told of a loss."""
+        """Note that the server is told of a loss."""
         if worker not in self.here:
             return
         self.here.discard(worker)
@@ -142,9 +142,10 @@ class Watch:
         self._count(now)
 
     def held_up(self, looked_at: float, since: float, now: float) -> float:
-        """The server has not looked at the clock since then, which is told up to `since`. Up to when it is told now.
+        """Note that the server has not read the clock since `looked_at`; the time until `since` is accounted for.
 
-        It takes a long time for a pause, and nobody is late for a pause. After a short one answers seem to come late.
+        Returns up to when it is accounted for now. The server takes a long time for a pause, which makes no worker
+        late; after a short one answers seem to come late.
         """
         seconds = now - since
         self._began = min(self._began + seconds, now)
@@ -159,7 +160,7 @@ class Watch:
         return now
 
     def look(self, now: float, seconds: float) -> None:
-        """The server is about to wait for so long."""
+        """Check all promises as the server is about to wait for so many seconds."""
         if not self._started or not self.here:
             self._began += now - self._looked_at
         self._looked_at = now
@@ -177,10 +178,10 @@ class Watch:
             elif now - job.sent > self._give_up(patience) + _EPSILON:
                 raise Broken(f"worker {worker} is still waited for after {now - job.sent:.3g} s")
         if self._started and self._open & ~timely and len(self.here) > len(self.running):
-            raise Broken("a free worker looks on while microbatches are left")
+            raise Broken("a worker is idle while microbatches are left")
 
     def judge(self, reason: str, now: float) -> str:
-        """The run has failed, and says why. Returns the words that say it; they must be true."""
+        """Check that a run has failed for a true reason. Returns the words that name the reason."""
         engine = self._engine
         starved = now - self._short_since >= engine.start_timeout - _EPSILON
         causes = {
@@ -194,10 +195,10 @@ class Watch:
         for words, true in causes.items():
             if true and words in reason:
                 return words
-        raise Broken(f"the run failed without need: {reason}")
+        raise Broken(f"the run failed for no reason: {reason}")
 
     def _overdue(self, now: float) -> str:
-        """Why the run cannot go on any more; empty if it can."""
+        """Return the reason why the run should have failed by now; empty for none."""
         engine = self._engine
         if now - self._short_since > engine.start_timeout + 5 * _LOOKS:
             return "too few workers for too long"
@@ -208,11 +209,11 @@ class Watch:
         return "a step has cost too much" if self._losses_of_step > max(3, 2 * self._most) else ""
 
     def _counts(self, job: Job) -> bool:
-        """Whether an answer to the job would be used."""
+        """Tell whether an answer to the job would be used."""
         return job.turn == self.turn and not job.probe and not job.mask & ~self._open
 
     def _count(self, now: float) -> None:
-        """Whether there are workers enough."""
+        """Note whether there are workers enough."""
         needed = self._fewest if not self.opened else 1 if self._started else self._minimum
         if len(self.here) >= max(needed, 1):
             self.opened = self._started = True
@@ -221,7 +222,7 @@ class Watch:
             self._short_since = now
 
     def _patience(self, job: Job) -> float:
-        """Seconds after which a job is late, at most."""
+        """Return the seconds after which a job is late, at most."""
         engine = self._engine
         if not self._proved:
             return engine.step_timeout
@@ -229,5 +230,5 @@ class Watch:
         return min(max(usual, engine.deadline_floor), engine.step_timeout)
 
     def _give_up(self, patience: float) -> float:
-        """Seconds after which a worker that is late by then is given up."""
+        """Return the seconds after which a worker that is late is given up."""
         return min(max(5 * patience, self._engine.give_up_after), self._engine.step_timeout)

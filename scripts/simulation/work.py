@@ -1,11 +1,11 @@
-"""What the simulated workers compute: sums that show any microbatch that is missing, twice, out of order or outdated.
+"""The work of the simulated workers: sums that differ when a microbatch is missing, twice, out of order or outdated.
 
 The gradient sum of a microbatch depends on the parameters, the epoch, the step and the microbatch, and its numbers are
 such that float32 additions in another order give other bits. The hits of a microbatch are a number that has a digit
 for each sample of the data set, so the hits of an epoch are all ones if every sample was seen exactly once.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from random import Random
 from typing import NamedTuple, Protocol
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.data.batches import batch_indices, steps_per_epoch
-from cnnpar.data.dataset import Dataset
 from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums, add_sums
 from cnnpar.parallel.compute import slots_shape
 from cnnpar.parallel.server import Evaluation, Value
 from cnnpar.parallel.tree import Node, Tree, microbatch_count
-from cnnpar.parallel.work import Kind, Prepared, Step, Work
+from cnnpar.parallel.work import Kind, Prepared, Step
+from scripts.harness import WithoutInputs
 
 SHAPES = 500  # works that differ in batch size, microbatch, steps and samples
 PIECE = 6  # microbatches in one step of an evaluation
@@ -29,14 +29,14 @@ _BASE = 16  # of the number of hits: a sample may be seen 15 times before its di
 
 
 class Levels(NamedTuple):
-    """The values of all nodes of a step's tree, by level and number."""
+    """The values of all nodes of a step's reduction tree, by level and number."""
 
     vectors: list[NDArray[np.float32]]  # (nodes, size) for each level
     sums: list[list[Sums]]
 
 
 class Record(NamedTuple):
-    """What is left of a step or an evaluation; the serial run and every schedule must agree in all of it."""
+    """The result of a step or an evaluation; the serial run and every schedule must agree in all of it."""
 
     gradient: bytes
     sums: Sums
@@ -44,16 +44,16 @@ class Record(NamedTuple):
 
 
 class Engine(Protocol):
-    """What a run needs of a server."""
+    """The part of a server that a run needs."""
 
     def gradient(self, parameters: Vector, epoch: int, number: int) -> Value:
-        """The sums of one batch."""
+        """Compute the sums of one batch."""
 
     def evaluate(self, parameters: Vector, kind: Kind) -> Evaluation:
-        """The sums of a data set."""
+        """Compute the sums of a data set."""
 
 
-class SimulatedWork:
+class SimulatedWork(WithoutInputs):
     """A work of 1 to 40 microbatches a batch and 2 to 6 steps, in epochs with a ragged end and an evaluation."""
 
     size = len(_BEGINNING)
@@ -68,49 +68,35 @@ class SimulatedWork:
         self.samples = self.batch * self.steps - random.randrange(self.batch)
         self.validation = random.choice([0, random.randint(1, 13)])
         self.slots, _ = slots_shape(self)
-        self.asked = Step(Kind.TRAIN, 0, -1)  # the step that the server asked about last: the one under way
+        self.asked = Step(Kind.TRAIN, 0, -1)  # the step that the server asked about last, which is under way
         self._seed = shape
         self._levels: dict[tuple[bytes, Step], Levels] = {}
 
-    def with_data(self, data: Mapping[Kind, Dataset]) -> Work:
-        """There are no data."""
-        del data
-        return self
-
     def microbatches(self, step: Step) -> int:
-        """Leaves of the step; the server asks when it begins one."""
+        """Return the leaves of the step; the server asks when it begins one."""
         self.asked = step
         return microbatch_count(len(self._samples_of(step)), self.microbatch)
 
     def length(self, step: Step) -> int:
-        """Gradients in training, nothing in an evaluation."""
+        """Return the gradient's size in training, 0 in an evaluation."""
         return self.size if step.kind is Kind.TRAIN else 0
 
-    def following(self, step: Step) -> Step | None:
-        """Nothing is prepared."""
-        del step
-        return None
-
-    def prepare(self, step: Step, microbatch: int) -> Prepared:
-        """Nothing is prepared."""
-        del step, microbatch
-
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
-        """The values of one leaf."""
+        """Compute the values of one leaf."""
         del prepared
         levels = self.levels(step, parameters)
         out[:] = levels.vectors[0][microbatch]
         return levels.sums[0][microbatch]
 
     def levels(self, step: Step, parameters: Vector) -> Levels:
-        """The step's tree as its definition says it, level by level; remembered, as it is a pure function."""
+        """Compute the step's tree by its definition, level by level; kept, as it is a pure function."""
         key = parameters.tobytes(), step
         if key not in self._levels:
             self._levels[key] = self._compute(step, parameters)
         return self._levels[key]
 
     def blocks(self, step: Step, span: range, parameters: Vector, slots: Vector) -> list[tuple[Node, Vector, Sums]]:
-        """What a worker returns for a span; the vectors of a training step come to lie in its slots."""
+        """Compute what a worker returns for a span; the vectors of a training step are written to its slots."""
         levels = self.levels(step, parameters)
         nodes = _nodes(span, len(levels.sums[0]))
         if step.kind is not Kind.TRAIN:
@@ -148,18 +134,18 @@ class SimulatedWork:
 
 
 class Serial:
-    """The run without workers, by the tree's definition."""
+    """A run without workers, by the tree's definition."""
 
     def __init__(self, work: SimulatedWork) -> None:
         self._work = work
 
     def gradient(self, parameters: Vector, epoch: int, number: int) -> Value:
-        """The root of one batch."""
+        """Compute the root of one batch."""
         levels = self._work.levels(Step(Kind.TRAIN, epoch, number), parameters)
         return Value(levels.vectors[-1][0].copy(), levels.sums[-1][0])
 
     def evaluate(self, parameters: Vector, kind: Kind) -> Evaluation:
-        """The sum of the roots of an evaluation's pieces."""
+        """Add the roots of an evaluation's pieces."""
         total = Sums(0.0, 0, 0)
         for piece in range(-(-self._work.validation // PIECE)):
             total = add_sums(total, self._work.levels(Step(kind, 0, piece), parameters).sums[-1][0])
@@ -167,12 +153,12 @@ class Serial:
 
 
 def beginning() -> Vector:
-    """The parameters that a run begins with."""
+    """Return the parameters that a run begins with."""
     return _BEGINNING.copy()
 
 
 def trained(work: SimulatedWork, engine: Engine, parameters: Vector) -> Iterator[Record]:
-    """A run, step by step; the parameters change in place. Every epoch is checked for its samples."""
+    """Train step by step; the parameters change in place. Raises AssertionError when an epoch lacks a sample."""
     for epoch in range(work.epochs):
         seen = 0
         for number in range(work.steps):
@@ -194,7 +180,7 @@ def trained(work: SimulatedWork, engine: Engine, parameters: Vector) -> Iterator
 
 @cache
 def made(shape: int) -> tuple[SimulatedWork, list[Record]]:
-    """A work, and what its serial run leaves."""
+    """Make a work, and the records of its serial run."""
     work = SimulatedWork(shape)
     if work.steps != steps_per_epoch(work.samples, work.batch):
         raise AssertionError(f"work {shape} has other steps than its epochs")
@@ -203,7 +189,7 @@ def made(shape: int) -> tuple[SimulatedWork, list[Record]]:
 
 @cache
 def _nodes(span: range, leaves: int) -> list[Node]:
-    """The maximal aligned blocks of a span."""
+    """Find the maximal aligned blocks of a span."""
     tree: Tree[None] = Tree(leaves, lambda _left, _right: None)
     for leaf in span:
         tree.put(Node(0, leaf), None)

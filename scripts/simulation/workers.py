@@ -1,8 +1,8 @@
-"""A transport whose workers exist in virtual time only, and suffer whatever the seed has in store for them.
+"""A transport whose workers exist in virtual time only, with faults that follow from the seed.
 
-It is as strict as it is cruel: it checks each call of the server (`start`, `assign`, `drop`, `wait`) against what the
-interface promises. Values that were computed from parameters which have changed meanwhile are not numbers, and so are
-a worker's buffers from the moment when it has a new job.
+It checks each call of the server (`start`, `assign`, `drop`, `wait`) against what the interface promises. Values that
+were computed from parameters which have changed meanwhile are NaN, and so are a worker's buffers from the moment when
+it has a new job.
 """
 
 from collections import Counter
@@ -18,10 +18,10 @@ from cnnpar.nn.sums import Sums
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Note
 from cnnpar.parallel.tree import Node, Span
 from cnnpar.parallel.work import Kind, Step
-from simulation.faults import Faults
-from simulation.timeline import Timeline
-from simulation.watch import Broken, Job, Watch
-from simulation.work import SimulatedWork
+from scripts.simulation.faults import Faults
+from scripts.simulation.timeline import Timeline
+from scripts.simulation.watch import Broken, Job, Watch
+from scripts.simulation.work import SimulatedWork
 
 Trace = Callable[[float, str], None]
 
@@ -40,10 +40,10 @@ class Worker:
 
 
 class Workers:
-    """The transport, its clock, and the fate of its workers."""
+    """The transport, its clock, and the faults of its workers."""
 
     def __init__(self, work: SimulatedWork, engine: Engine, random: Random, watch: Watch, trace: Trace | None) -> None:
-        """`trace` is told the time and what happens."""
+        """`trace` is called with the time and what happens."""
         self.time = Timeline(random)
         self.kinds: Counter[str] = Counter()
         self._work = work
@@ -71,11 +71,11 @@ class Workers:
             self.time.plan(share * 0.5, self._come, kind)
 
     def adopt(self, parameters: Vector) -> Vector:
-        """Where they are."""
+        """Leave them where they are."""
         return parameters
 
     def publish(self, parameters: Vector) -> None:
-        """The update has taken a moment, or long; what is still under way becomes worthless."""
+        """Take new parameters, after the time of an update; answers of jobs under way become NaN."""
         self.time.now += self._update_seconds * self._random.uniform(0.5, 1.0)
         if self._update_seconds > _UPDATE:
             self._hold_up()
@@ -85,14 +85,14 @@ class Workers:
         self._version += 1
 
     def shortage(self) -> str:
-        """Nothing is known of."""
+        """Know of none."""
         return ""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """End nothing."""
 
     def start(self, worker: int) -> None:
-        """Have a worker come, or not."""
+        """Ask for a worker, which may come."""
         if worker in self._used or len(self._workers) >= self._engine.most:
             raise Broken(f"worker {worker} was asked for, which is one too many")
         self._tell("worker %d is asked for", worker)
@@ -102,10 +102,10 @@ class Workers:
         self._place()
 
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
-        """Have a worker compute, and draw what will become of that."""
+        """Have a worker compute, and draw the fault of that."""
         self._notice_step()
         if job <= self._last_job or step is not self._step or not 0 <= span.start < span.stop <= self._leaves:
-            raise Broken(f"job {job} is none: {step}, {span}")
+            raise Broken(f"job {job} is not valid: {step}, {span}")
         self._last_job = job
         task = Job(job, self._watch.turn, range(*span), self.time.now, self._version)
         kind = self._watch.assigned(worker, task)
@@ -114,36 +114,36 @@ class Workers:
         hand.job = task
         if step.kind is Kind.TRAIN:
             hand.slots.fill(nan)
-        fate = self._faults.of_job(self._random) if self.time.now >= self._deadly_until else "loss during a job"
-        self._tell("worker %d gets job %d: microbatches %d to %d %s; %s", worker, job, *span, kind, fate)
+        fault = self._faults.of_job(self._random) if self.time.now >= self._deadly_until else "loss during a job"
+        self._tell("worker %d gets job %d: microbatches %d to %d %s; %s", worker, job, *span, kind, fault)
         random = self._random.random
         seconds = self._pace * hand.times_slower * span.length * (0.7 + 0.6 * random())
         ready = 0.002 * random() + seconds
-        match fate:
+        match fault:
             case "loss before a job":
-                self.time.plan(0.0, self._lose, worker, fate)
+                self.time.plan(0.0, self._lose, worker, fault)
             case "loss during a job" | "loss, and then its answer":
-                self.time.plan(seconds * random(), self._lose, worker, fate)
+                self.time.plan(seconds * random(), self._lose, worker, fault)
             case "endless silence":
-                self.kinds[fate] += 1
+                self.kinds[fault] += 1
                 return
             case "stall":
-                self.kinds[fate] += 1
+                self.kinds[fault] += 1
                 pause = 1.5 * self._engine.step_timeout * random()
                 ready += pause
                 seconds += random() * pause
             case "long delay":
-                self.kinds[fate] += 1
+                self.kinds[fault] += 1
                 ready += min(0.001 * self._random.paretovariate(0.5), 3.0)
         self.time.plan(ready, self._answer, worker, task, seconds)
-        if fate == "loss after a job":
-            self.time.plan(ready + random() * 0.005 * self._random.randrange(2), self._lose, worker, fate)
-        elif fate in ("answer twice", "loss, and then its answer"):
+        if fault == "loss after a job":
+            self.time.plan(ready + random() * 0.005 * self._random.randrange(2), self._lose, worker, fault)
+        elif fault in ("answer twice", "loss, and then its answer"):
             ready += random() * 0.1 * self._random.randrange(2)
-            self.time.plan(ready, self._repeat, worker, task, seconds, fate)
+            self.time.plan(ready, self._repeat, worker, task, seconds, fault)
 
     def drop(self, worker: int) -> None:
-        """The server gives a worker up."""
+        """Give a worker up."""
         if worker not in self._workers:
             raise Broken(f"worker {worker} is given up, which is not there")
         self._tell("worker %d is given up", worker)
@@ -167,7 +167,7 @@ class Workers:
         return events
 
     def _notice_step(self) -> None:
-        """The server asks for a step's microbatches when it begins one."""
+        """Note when the server has begun a step: it has asked for its microbatches."""
         if self._work.asked is not self._step:
             self._step = self._work.asked
             self._leaves = self._work.microbatches(self._step)
@@ -180,7 +180,7 @@ class Workers:
             self._watch.begin(self._leaves, self.time.now)
 
     def _hold_up(self) -> None:
-        """The clock has moved without the server."""
+        """Account for a clock that has moved while the server did not read it."""
         time = self.time
         self._told_until = self._watch.held_up(time.read_at, max(time.read_at, self._told_until), time.now)
 
@@ -189,19 +189,19 @@ class Workers:
             self._trace(self.time.now, text % values)
 
     def _place(self) -> None:
-        """Let those come for whom there is room."""
+        """Place workers that wait, as far as there is room."""
         while self._waiting and len(self._workers) - len(self._waiting) < self._room:
             worker = self._waiting.pop(0)
-            fate = self._faults.of_start(self._random)
+            fault = self._faults.of_start(self._random)
             if not self._watch.opened and self._random.random() < 0.9:
-                fate = ""  # or else few runs would begin
+                fault = ""  # or else few runs would begin
             ready = self._random.choice((0.05, 0.5)) * self._random.random()
-            if fate in ("refused start", "loss while starting"):
-                self.time.plan(0.0 if fate == "refused start" else ready, self._lose, worker, fate)
-            elif fate == "start without end":
-                self.kinds[fate] += 1
+            if fault in ("refused start", "loss while starting"):
+                self.time.plan(0.0 if fault == "refused start" else ready, self._lose, worker, fault)
+            elif fault == "start without end":
+                self.kinds[fault] += 1
             else:
-                self.time.plan(ready, self._join, worker, fate)
+                self.time.plan(ready, self._join, worker, fault)
 
     def _leave(self, worker: int) -> None:
         del self._workers[worker]
@@ -209,12 +209,12 @@ class Workers:
             self._waiting.remove(worker)
         self._place()
 
-    def _join(self, worker: int, fate: str) -> None:
+    def _join(self, worker: int, fault: str) -> None:
         if worker not in self._workers:
             return
         self._tell("worker %d is there", worker)
-        if fate == "slow from the start":
-            self.kinds[fate] += 1
+        if fault == "slow from the start":
+            self.kinds[fault] += 1
             self._workers[worker].times_slower = 2 * 50 ** self._random.random()
         self.kinds["join in mid-step"] += self._watch.opened
         self.kinds["worker replaced"] += worker >= self._engine.most
@@ -253,7 +253,7 @@ class Workers:
         self._events.append(Answer(worker, job.number, seconds, blocks))
 
     def _repeat(self, worker: int, job: Job, seconds: float, kind: str) -> None:
-        """An answer that was given, or whose worker is lost; what it tells of is not there any more."""
+        """Send an answer again, or after its worker was lost; its values are NaN."""
         hand = self._workers.get(worker)
         self._tell("worker %d answers job %d again", worker, job.number)
         self.kinds[kind if kind == "answer twice" else ""] += 1
@@ -262,7 +262,7 @@ class Workers:
         self._events.append(Answer(worker, job.number, seconds, [(Node(0, job.span.start), nonsense, _NONSENSE)]))
 
     def _come(self, kind: str) -> None:
-        """One of the moments."""
+        """Do a fault that comes at a moment."""
         here = sorted(self._watch.here)
         lost: list[int] = []
         random = self._random

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnpar.data.readers import npz
+from scripts import make_images as script
 from tests.cli.test_cli import call
 
 ROOT = Path(__file__).parents[2]
@@ -18,8 +19,6 @@ def make_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that writes synthetic images as `npz/` and as `folders/` into the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNPAR_CACHE", "off")
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    import make_images as script
 
     def make(**options: int) -> Any:
         parts = script.made(**options)

@@ -197,7 +197,7 @@ def test_a_step_that_costs_too_many_workers_ends_the_run_and_many_steps_may_cost
     ]
 
 
-# All of it at once; `scripts/simulate.py` does the same with the server, and much more of it.
+# All of it at once; `scripts/simulation/run.py` does the same with the server, and much more of it.
 
 
 @given(workers=st.integers(1, 6), steps=st.integers(1, 4), microbatches=st.integers(1, 20), data=st.data())

@@ -1,13 +1,13 @@
-"""The short form of scripts/chaos.py: ten real faults, done to real runs, and the weights of an undisturbed one."""
+"""The short form of scripts/chaos/run.py: ten real faults, done to real runs, and the weights of an undisturbed one."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.tiny_runs import ROOT
+
 KINDS = [
     "worker killed",
     "worker terminated",
@@ -26,8 +26,8 @@ KINDS = [
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
 def test_real_runs_end_with_the_same_weights_whatever_is_done_to_them() -> None:
     only = [word for kind in KINDS for word in ("--only", kind)]
-    script = [sys.executable, ROOT / "scripts" / "chaos.py", "--faults", len(KINDS), "--spacing", 150, *only, "--json"]
-    done = subprocess.run(list(map(str, script)), capture_output=True, text=True, check=False, timeout=500)
+    script = [sys.executable, "-m", "scripts.chaos.run", "--faults", len(KINDS), "--spacing", 150, *only, "--json"]
+    done = subprocess.run(list(map(str, script)), cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
     assert results["wrong"] == []

@@ -2,7 +2,8 @@
 
 import ast
 import importlib.util
-import os
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,16 @@ import numpy as np
 import pytest
 
 from cnnpar.nn.network import Network
+from scripts.harness import Report
+from tests.helpers.tiny_runs import ROOT
 
-FOLDER = Path(__file__).parents[2] / "scripts"
-SCRIPTS = sorted(FOLDER.glob("*.py"))
-WITH_OPTIONS = [path for path in SCRIPTS if "ArgumentParser" in path.read_text(encoding="utf-8")]
+SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
+WITH_OPTIONS = [path for path in SCRIPTS if "def main(" in path.read_text(encoding="utf-8")]
+
+
+def module_of(path: Path) -> str:
+    """As `python -m` takes it."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def skip_without_torch(path: Path) -> None:
@@ -23,44 +30,59 @@ def skip_without_torch(path: Path) -> None:
         pytest.skip("needs torch")
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=module_of)
 def test_every_script_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", WITH_OPTIONS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WITH_OPTIONS, ids=module_of)
 def test_every_script_with_options_explains_them(path: Path) -> None:
     skip_without_torch(path)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]),
-    }
     done = subprocess.run(
-        [sys.executable, str(path), "--help"],
+        [sys.executable, "-m", module_of(path), "--help"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
-        env=environment,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert f"usage: {path.name}" in done.stdout
+    assert f"usage: python -m {module_of(path)} " in done.stdout
 
 
-@pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a test import scripts as they import each other."""
-    monkeypatch.syspath_prepend(FOLDER)
+def test_commands_and_links_of_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
+    modules = {f"scripts.{name}" for name in re.findall(r"scripts\.([a-z_.]+)", text)}
+    assert {module_of(path) for path in WITH_OPTIONS if "peer" not in path.name} == modules
+    headings = {line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        found = target[1:] in headings if target.startswith("#") else (ROOT / "scripts" / target).exists()
+        assert found, target
 
 
-def test_the_peer_of_the_benchmark_computes_the_same_loss_and_gradient(scripts: None) -> None:
+@pytest.mark.parametrize(("measured", "code", "verdict"), [(1.0, 0, "all aims met"), (1.5, 1, "1 of 2 aims MISSED")])
+def test_a_missed_aim_is_exit_code_1(
+    measured: float, code: int, verdict: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report()
+    report.check("a ratio", 2.0, "at least", 2.0)
+    report.check("a time", measured, "at most", 1.0, "s")
+    assert report.end({"time_s": measured}, True) == code
+    *_, said, last = capsys.readouterr().out.splitlines()
+    assert said == verdict
+    found = json.loads(last)
+    assert (found["time_s"], [aim["met"] for aim in found["aims"]]) == (measured, [True, not code])
+    assert found["machine"]["processor"]
+
+
+def test_the_peer_of_the_benchmark_computes_the_same_loss_and_gradient() -> None:
     torch: Any = pytest.importorskip("torch")
-    import bench_networks
-    import peer_ddp
+    from scripts.bench import peer_ddp
+    from scripts.bench.networks import TASKS
 
     random = np.random.default_rng(0)
-    for task in bench_networks.TASKS.values():  # in float64: rounding then turns no comparison around
+    for task in TASKS.values():  # in float64: rounding then turns no comparison around
         network = Network.from_tables(task.layers, task.shape, task.classes, np.float64)
         parameters = network.init(0)
         images = random.standard_normal((8, *task.shape))

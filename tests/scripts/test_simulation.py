@@ -1,59 +1,50 @@
-"""Thousands of runs under random faults, in virtual time: `scripts/simulate.py` says what is checked in each."""
+"""Thousands of runs under random faults, in virtual time: `scripts/simulation/run.py` says what is checked in each."""
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cnnpar.parallel.scheduling.scheduler import Scheduler
 from cnnpar.parallel.scheduling.speeds import Speeds
 from cnnpar.parallel.tree import Span, Tree
+from scripts.simulation import run as script
+from scripts.simulation.faults import KINDS
+from scripts.simulation.run import Tally
+from tests.helpers.tiny_runs import ROOT
 
-if TYPE_CHECKING:
-    from simulate import Tally
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate.py"
 SCHEDULES = 2000
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)
-        import simulate
-
-        yield simulate
+def tally() -> Tally:
+    return script.simulate_all(range(SCHEDULES))
 
 
-@pytest.fixture(scope="module")
-def tally(script: Any) -> "Tally":
-    result: Tally = script.simulate_all(range(SCHEDULES))
-    return result
-
-
-def test_every_schedule_of_faults_leaves_the_bits_of_a_serial_run_or_fails_for_a_reason(tally: "Tally") -> None:
+def test_every_schedule_of_faults_leaves_the_bits_of_a_serial_run_or_fails_for_a_reason(tally: Tally) -> None:
     assert tally.broken == []
     assert tally.endings.total() == SCHEDULES
 
 
-def test_most_schedules_reach_their_end_and_each_other_way_to_end_occurs(tally: "Tally") -> None:
+def test_most_schedules_reach_their_end_and_each_other_way_to_end_occurs(tally: Tally) -> None:
     assert tally.endings["done"] > SCHEDULES / 2
     assert tally.endings["stopped"]
     assert len([ending for ending in tally.endings if ending.startswith("failed: ")]) == 6
 
 
-def test_each_kind_of_fault_has_really_happened(script: Any, tally: "Tally") -> None:
-    assert [kind for kind in script.KINDS if tally.kinds[kind] < 10] == []
+def test_each_kind_of_fault_has_really_happened(tally: Tally) -> None:
+    assert [kind for kind in KINDS if tally.kinds[kind] < 10] == []
 
 
-def test_a_seed_alone_makes_the_same_schedule_in_any_process(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_seed_alone_makes_the_same_schedule_in_any_process(capsys: pytest.CaptureFixture[str]) -> None:
     assert script.replay(5) == 0
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--seed", "5", "--replay"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "scripts.simulation.run", "--seed", "5", "--replay"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert done.stdout == capsys.readouterr().out
     assert "gets job 1: microbatches" in done.stdout
@@ -71,7 +62,6 @@ def test_a_seed_alone_makes_the_same_schedule_in_any_process(script: Any, capsys
     ids=["buffers not saved", "held up", "lost workers", "no shares", "length of spans"],
 )
 def test_a_broken_engine_is_found_out_and_the_seed_shows_it_alone(
-    script: Any,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     where: type,
@@ -79,7 +69,7 @@ def test_a_broken_engine_is_found_out_and_the_seed_shows_it_alone(
     broken: object,
 ) -> None:
     monkeypatch.setattr(where, name, broken)
-    found: list[tuple[int, str]] = script.simulate_all(range(200)).broken
+    found = script.simulate_all(range(200)).broken
     assert found
     seed, what = found[0]
     assert script.replay(seed) == 1

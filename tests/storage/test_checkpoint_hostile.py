@@ -1,13 +1,10 @@
 """Checkpoints from anybody: refused in one line or as good as genuine, in time and memory in proportion to the file."""
 
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,34 +17,22 @@ from cnnpar.errors import InputError
 from cnnpar.storage.checkpoint import decode, read
 from cnnpar.storage.packing import unpack
 from cnnpar.training.state import weights_digest
+from scripts.fuzz import forged
 from tests.helpers.tiny_runs import ROOT
 from tests.storage.test_checkpoint import file_of, refusal, tree
 from tests.storage.test_checkpoint_claims import CLAIMS
 from tests.storage.test_checkpoint_faults import change
 
-SCRIPTS = ROOT / "scripts"
 Tree = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def forged() -> Iterator[ModuleType]:
-    """scripts/forged.py, which the fuzzer uses too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPTS)
-        yield importlib.import_module("forged")
 
 
 @given(chance=st.randoms(use_true_random=False))
 @settings(max_examples=150)
-def test_a_forged_checkpoint_is_refused_in_one_line_or_as_good_as_a_genuine_one(
-    forged: ModuleType, chance: Random
-) -> None:
+def test_a_forged_checkpoint_is_refused_in_one_line_or_as_good_as_a_genuine_one(chance: Random) -> None:
     forged.judge(forged.forge(chance))
 
 
-def test_the_judge_accepts_what_is_genuine_and_notices_a_reader_at_fault(
-    forged: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_judge_accepts_what_is_genuine_and_notices_a_reader_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = forged.genuine()
     assert all(map(forged.judge, genuine))
     twice = genuine[0].replace(b'{"sha256"', b'{"sha256":"","sha256"')
@@ -61,7 +46,7 @@ def test_the_judge_accepts_what_is_genuine_and_notices_a_reader_at_fault(
             forged.judge(genuine[0])
 
 
-def test_a_key_that_stands_twice_is_refused_in_every_object_and_however_it_is_spelled(forged: ModuleType) -> None:
+def test_a_key_that_stands_twice_is_refused_in_every_object_and_however_it_is_spelled() -> None:
     """Readers of JSON differ in which of the two they take: one file must not hold two models."""
     counted = 0
 
@@ -113,7 +98,7 @@ def test_quotes_and_brackets_in_texts_mislead_nobody() -> None:
     assert "$.payload.fingerprint: the key" in refusal(file_of(payload, b'"@"', rb'"a\\\""'))
 
 
-def test_epochs_have_as_many_steps_each(forged: ModuleType) -> None:
+def test_epochs_have_as_many_steps_each() -> None:
     payload = json.loads(forged.genuine()[0])["payload"]
     assert (payload["state"]["epoch"], payload["state"]["step"], payload["state"]["index"]) == (2, 5, 1)
     unpack(decode(file_of(payload), ""), "")
@@ -172,7 +157,7 @@ def test_what_is_accepted_does_not_drive_the_terminal_when_it_is_shown(
         assert (out + err).replace("\n", "").isprintable(), out + err
 
 
-def test_the_file_and_the_settings_in_it_mean_one_network(forged: ModuleType) -> None:
+def test_the_file_and_the_settings_in_it_mean_one_network() -> None:
     for content in forged.genuine():  # whose kernels are pairs: tuples when they are made, lists when they are read
         payload = decode(content, "")
         assert payload.network == unpack(payload, "")[0].tables()
@@ -211,9 +196,10 @@ def test_weights_of_any_size_are_tested_without_a_traceback(tmp_path: Path) -> N
 
 
 def test_the_fuzzer_reports_what_it_has_done(tmp_path: Path) -> None:
+    options = ["--runs", "30", "--failures", str(tmp_path / "failures"), "--json"]
     done = subprocess.run(
-        [sys.executable, SCRIPTS / "fuzz_checkpoint.py", "--runs", "30", "--json"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
+        [sys.executable, "-m", "scripts.fuzz.checkpoint", *options],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["mutations"], result["failures"]) == (30, 0)

@@ -1,21 +1,23 @@
-"""How long data take to be ready: MNIST as CSV and as pictures, first and second start; and a worker's inputs.
+"""Measure how long data take to be ready: MNIST as CSV and as PNG files, first and second start; and a worker's inputs.
 
-    python scripts/bench_data.py [--json] [--repeat 5] [--pictures 6000]
+    python -m scripts.bench.data [--json] [--repeat 5] [--pictures 6000]
 
 MNIST comes from `$CNNPAR_DATA/mnist`, or is downloaded once, and is written as CSV, as CSV.GZ and as PNG files into a
-temporary folder. Ready means `cnnpar.data.load.load_splits`: read, checked, held out. The first start fills an empty
-cache, the second finds it filled; `off` is without one. `numpy.loadtxt` takes turns with them on the same CSV file.
+temporary folder. Ready means `cnnpar.data.load.load_splits`: read, checked, a part held out. The first start fills an
+empty cache, the second finds it filled, `off` has none. `numpy.loadtxt` takes turns with them on the same CSV file.
+Printed: seconds of wall clock and of processor, medians.
 
-Then, on MNIST with every variation there is (one-pixel copies and random shifts): what a worker needs to prepare the
-inputs of a microbatch, which it does while the server updates, beside computing it with the small network of the
-benchmarks; and what drawing up an epoch takes, once an epoch.
+Then, on MNIST with every variation (one-pixel copies and random shifts): how long a worker takes to prepare the inputs
+of a microbatch, which it does while the server updates, beside computing it with the small network of the benchmarks;
+and how long drawing up an epoch takes, once an epoch.
+
+Aims, for the CSV file: the first start at most 1.5 times `numpy.loadtxt`, the second at most 0.2 s.
 """
 
-import argparse
 import gzip
-import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,7 +26,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from bench_networks import TASKS
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
@@ -36,14 +37,18 @@ from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.parallel.work import Kind, Step
 from cnnpar.training.microbatch import Training
+from scripts.bench.networks import TASKS
+from scripts.harness import Report, Table, make_parser
 
-FIRST_TARGET, SECOND_TARGET = 1.5, 0.2  # times numpy.loadtxt; seconds
+MOST_FIRST, MOST_SECOND = 1.5, 0.2  # the aims: times numpy.loadtxt; seconds
 MICROBATCH = 16
 STEPS = 50
 
+Times = tuple[float, float]  # seconds of wall clock, and of processor
+
 
 def write_csv(path: Path, data: Dataset) -> None:
-    """Label first, then the pixels, below a header; as a packed file too."""
+    """Write label and pixels of each sample below a header; and the same packed, as .gz."""
     table = np.column_stack([data.labels, data.images.reshape(len(data), -1)])
     header = ",".join(["label", *(f"pixel{number}" for number in range(table.shape[1] - 1))])
     rows = (",".join(map(str, row)) for row in table.tolist())
@@ -53,22 +58,22 @@ def write_csv(path: Path, data: Dataset) -> None:
 
 
 def write_pictures(folder: Path, data: Dataset, count: int) -> None:
-    """The first images as PNG files in a folder for each class."""
+    """Write the first images as PNG files, in a folder for each class."""
     for number, (image, label) in enumerate(zip(data.images[:count], data.labels[:count], strict=True)):
         picture = folder / data.class_names[label] / f"{number:05}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.squeeze(-1)).save(picture)
 
 
-def timed(action: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of wall clock and of processor that something takes."""
+def timed(action: Callable[[], object]) -> Times:
+    """Measure an action."""
     wall, processor = time.perf_counter(), time.process_time()
     action()
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def starts(source: Path, cache: Path) -> dict[str, tuple[float, float]]:
-    """Times without a cache, of the first start with one, and of the second."""
+def starts(source: Path, cache: Path) -> dict[str, Times]:
+    """Measure reading without a cache, and the first and second start with one."""
 
     def read() -> None:
         load_splits(Data(train=str(source)))
@@ -80,8 +85,8 @@ def starts(source: Path, cache: Path) -> dict[str, tuple[float, float]]:
     return {"off": off, "first": timed(read), "second": timed(read)}
 
 
-def loading(folder: Path, data: Dataset, pictures: int, repeat: int) -> dict[str, dict[str, tuple[float, float]]]:
-    """Medians of seconds and of processor seconds, by source and start."""
+def loading(folder: Path, data: Dataset, pictures: int, repeat: int) -> dict[str, dict[str, Times]]:
+    """Measure each source and start in turns; medians."""
     csv = folder / "mnist.csv"
     write_csv(csv, data)
     write_pictures(folder / "pictures", data, pictures)
@@ -89,19 +94,18 @@ def loading(folder: Path, data: Dataset, pictures: int, repeat: int) -> dict[str
     rounds = []
     for _ in range(repeat):
         alone = timed(lambda: np.loadtxt(csv, np.uint8, delimiter=",", skiprows=1))
-        rounds.append(
-            {"loadtxt": {"alone": alone}} | {k: starts(path, folder / "cache") for k, path in sources.items()}
-        )
+        own = {source: starts(path, folder / "cache") for source, path in sources.items()}
+        rounds.append({"loadtxt": {"alone": alone}} | own)
 
-    def middle(source: str, start: str) -> tuple[float, float]:
+    def middle(source: str, start: str) -> Times:
         walls, processors = zip(*(times[source][start] for times in rounds), strict=True)
         return median(walls), median(processors)
 
-    return {source: {start: middle(source, start) for start in starts} for source, starts in rounds[0].items()}
+    return {source: {start: middle(source, start) for start in found} for source, found in rounds[0].items()}
 
 
 def preparing(data: Dataset) -> dict[str, float]:
-    """Milliseconds for a microbatch to be prepared and computed, and for an epoch to be drawn up."""
+    """Measure milliseconds to prepare and to compute a microbatch, and to draw up an epoch."""
     network = Network.from_tables(TASKS["small"].layers, data.image_shape, len(data.class_names))
     augment = Augment(ratio=4, shift=2)
     train = Train(microbatch=MICROBATCH)
@@ -122,41 +126,37 @@ def preparing(data: Dataset) -> dict[str, float]:
     return {"epoch_ms": 1e3 * epoch, "prepare_ms": prepare, "compute_ms": compute}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
+def main() -> int:
+    parser = make_parser(__doc__)
     parser.add_argument("--repeat", type=int, default=5, help="times that each source is read in each way")
     parser.add_argument("--pictures", type=int, default=6_000, help="number of PNG files")
     options = parser.parse_args()
 
+    report = Report()
     try:
         data = load_splits(Data(name="mnist", validation=0.0)).train
     except InputError as error:
-        raise SystemExit(str(error)) from error
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
-        table = loading(Path(name), data, options.pictures, options.repeat)
+        sources = loading(Path(name), data, options.pictures, options.repeat)
     worker = preparing(data)
 
-    print(
-        f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; medians of {options.repeat}, seconds\n"
-    )
-    print(f"{'':<18} {'wall':>6} {'cpu':>6}")
-    for source, rows in table.items():
+    print(f"seconds, medians of {options.repeat}")
+    table = Table("source  ", "start ", "wall clock", "processor")
+    for source, rows in sources.items():
         for start, (wall, processor) in rows.items():
-            print(f"{source:<10}{start:<8} {wall:6.2f} {processor:6.2f}")
-    first, second = table["csv"]["first"][0] / table["loadtxt"]["alone"][0], table["csv"]["second"][0]
-    met = "met" if first <= FIRST_TARGET else "MISSED"
-    print(f"\nCSV, first start: {first:.2f} times loadtxt alone, target at most {FIRST_TARGET:g}: {met}")
-    met = "met" if second <= SECOND_TARGET else "MISSED"
-    print(f"CSV, second start: {second:.2f} s, target at most {SECOND_TARGET:g}: {met}")
+            table.row(source, start, f"{wall:.2f}", f"{processor:.2f}")
     share = worker["prepare_ms"] / (worker["prepare_ms"] + worker["compute_ms"])
     print(f"\na microbatch of {MICROBATCH}: prepared in {worker['prepare_ms']:.3f} ms, ", end="")
     print(f"computed in {worker['compute_ms']:.2f} ms: {share:.1%} of a worker's time, most of it while it would wait")
     print(f"an epoch of {5 * len(data):,} samples: drawn up in {worker['epoch_ms']:.0f} ms")
-    if options.json:
-        summary = {"first_over_loadtxt": first, "second_s": second, "prepare_share": share, **worker}
-        print(json.dumps({**summary, "seconds_wall_cpu": table, "repeat": options.repeat}))
+
+    first, second = sources["csv"]["first"][0] / sources["loadtxt"]["alone"][0], sources["csv"]["second"][0]
+    report.check("CSV, first start over numpy.loadtxt", first, "at most", MOST_FIRST)
+    report.check("CSV, second start", second, "at most", MOST_SECOND, "s")
+    summary = {"first_over_loadtxt": first, "second_s": second, "prepare_share": share, **worker}
+    return report.end({**summary, "seconds_wall_cpu": sources, "repeat": options.repeat}, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

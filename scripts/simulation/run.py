@@ -1,16 +1,17 @@
-"""Simulates runs under random faults in virtual time, and checks what must hold in each.
+"""Simulate runs under random faults in virtual time, and check the engine's promises in each.
 
-    python scripts/simulate.py [--schedules 10000] [--seed 0] [--processes 1] [--json]
-    python scripts/simulate.py --seed 4711 --replay
+    python -m scripts.simulation.run [--schedules 10000] [--seed 0] [--processes 1] [--json]
+    python -m scripts.simulation.run --seed 4711 --replay
 
-The server, its schedule, the measured speeds and the reduction tree are the real ones; the workers are simulated, and
-what happens to them follows from the seed: --replay prints it for one seed. After each schedule: every step has left
-the same bits as a serial run, every epoch has seen each sample exactly once, and what `simulation/watch.py` says has
-held at every moment.
+The server, its scheduler, the measured speeds and the reduction tree are the real ones; the workers are simulated, and
+what happens to them follows from the seed: delays, deaths, stalls, duplicates, rescalings. Checked in each schedule:
+every step has left the same bits as a serial run, every epoch has seen each sample exactly once, and the promises of
+scripts/simulation/watch.py, such as no wait without a deadline, and progress while a worker lives.
+
+Printed: how often each kind of fault came, and how the runs ended. A schedule that breaks a promise is printed with its
+seed; `--replay` prints all that happens in that one. Aim: no broken promise.
 """
 
-import argparse
-import json
 import sys
 import traceback
 from collections import Counter
@@ -19,26 +20,27 @@ from random import Random
 from time import perf_counter
 from typing import NamedTuple
 
-from simulation.faults import KINDS, settings
-from simulation.watch import Broken, Watch
-from simulation.work import SHAPES, beginning, made, trained
-from simulation.workers import Trace, Workers
-
 from cnnpar.errors import RunError, Stopped
 from cnnpar.parallel.server import Server
+from scripts.harness import Report, make_parser
+from scripts.simulation.faults import KINDS, settings
+from scripts.simulation.watch import Broken, Watch
+from scripts.simulation.work import SHAPES, beginning, made, trained
+from scripts.simulation.workers import Trace, Workers
 
 BATCH = 500  # schedules that a process takes at a time
+SHOWN = 20  # broken schedules
 
 
 class Outcome(NamedTuple):
-    """One schedule."""
+    """What came of one schedule."""
 
     ending: str  # done, stopped, or failed and why
     kinds: Counter[str]  # what happened, and how often
 
 
 def simulate(seed: int, trace: Trace | None = None) -> Outcome:
-    """Raises an error of any kind when something is wrong."""
+    """Simulate one schedule. Raises an error of any kind when a promise is broken."""
     random = Random(seed)
     work, records = made(random.randrange(SHAPES))
     engine = settings(random)
@@ -72,15 +74,15 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
 
 
 class Tally(NamedTuple):
-    """Many schedules."""
+    """What came of many schedules."""
 
     endings: Counter[str]
     kinds: Counter[str]
-    broken: list[tuple[int, str]]  # seed, what is wrong
+    broken: list[tuple[int, str]]  # seed, and the promise
 
 
 def simulate_all(seeds: range) -> Tally:
-    """Counts of what happened."""
+    """Simulate many schedules, and count what happened."""
     tally = Tally(Counter(), Counter(), [])
     for seed in seeds:
         try:
@@ -93,8 +95,20 @@ def simulate_all(seeds: range) -> Tally:
     return tally
 
 
+def simulate_in_processes(seeds: range, processes: int) -> Tally:
+    """Simulate many schedules, shared among processes."""
+    total = Tally(Counter(), Counter(), [])
+    parts = [seeds[start : start + BATCH] for start in range(0, len(seeds), BATCH)]
+    with ProcessPoolExecutor(processes) as pool:
+        for tally in pool.map(simulate_all, parts):
+            total.endings.update(tally.endings)
+            total.kinds.update(tally.kinds)
+            total.broken.extend(tally.broken)
+    return total
+
+
 def replay(seed: int) -> int:
-    """Print what happens in one schedule."""
+    """Print what happens in one schedule. Returns the exit code."""
     try:
         outcome = simulate(seed, lambda now, text: print(f"{now:10.5f}  {text}"))
     except Exception:
@@ -105,40 +119,33 @@ def replay(seed: int) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--schedules", type=int, default=10_000, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="of the first one; the others follow")
     parser.add_argument("--processes", type=int, default=1, help="that share the work")
-    parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
     parser.add_argument("--replay", action="store_true", help="print what happens in the schedule of --seed")
     options = parser.parse_args()
     if options.replay:
         return replay(options.seed)
 
+    report = Report()
     began = perf_counter()
-    seeds = range(options.seed, options.seed + options.schedules)
-    total = Tally(Counter(), Counter(), [])
-    with ProcessPoolExecutor(options.processes) as pool:
-        for tally in pool.map(simulate_all, [seeds[start : start + BATCH] for start in range(0, len(seeds), BATCH)]):
-            total.endings.update(tally.endings)
-            total.kinds.update(tally.kinds)
-            total.broken.extend(tally.broken)
+    total = simulate_in_processes(range(options.seed, options.seed + options.schedules), options.processes)
     seconds = perf_counter() - began
+    per_second = options.schedules / seconds
 
     for kind in KINDS:
         print(f"{kind:<64} {total.kinds[kind]:>12,}")
     print()
     for ending, count in sorted(total.endings.items()):
         print(f"{ending:<64} {count:>12,}")
-    print(f"\n{len(seeds):,} schedules in {seconds:,.0f} s, {len(seeds) / seconds:,.0f} a second")
-    for seed, what in total.broken[:20]:
-        print(f"BROKEN: {what}; python scripts/simulate.py --seed {seed} --replay")
-    print(f"{len(total.broken):,} of them broke a promise")
-    if options.json:
-        numbers = {"schedules": len(seeds), "seconds": seconds, "per_second": len(seeds) / seconds}
-        kinds = {kind: total.kinds[kind] for kind in KINDS}
-        print(json.dumps(numbers | total._asdict() | {"kinds": kinds}))
-    return 1 if total.broken else 0
+    print(f"\n{options.schedules:,} schedules in {seconds:,.0f} s, {per_second:,.0f} a second")
+    for seed, promise in total.broken[:SHOWN]:
+        print(f"BROKEN: {promise}; python -m scripts.simulation.run --seed {seed} --replay")
+    report.check("schedules that broke a promise", len(total.broken), "at most", 0)
+    numbers = {"schedules": options.schedules, "seconds": seconds, "per_second": per_second}
+    kinds = {kind: total.kinds[kind] for kind in KINDS}
+    return report.end({**numbers, **total._asdict(), "kinds": kinds}, options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A training as real processes, which is followed from outside, and started again whenever it was ended."""
+"""A training as real processes: followed from outside, and started again whenever its driver has ended."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from typing import Any
 
 import tomli_w
 
-from faults.nodes import Nodes
-from faults.processes import Process, descendants, left_in_shm, marked, workers
+from scripts.chaos.nodes import Nodes
+from scripts.chaos.processes import Process, descendants, left_in_shm, marked, workers
 
 ENVIRONMENT = dict(os.environ)  # of all runs; as it was before any cluster was started from here
 _LOOK = 0.005  # seconds between looks at how far a run is
@@ -32,15 +32,15 @@ _DUMPS = re.compile(r"Traceback \(most recent|^\*\*\* SIG|Fatal Python error", r
 
 
 class Broken(Exception):  # noqa: N818
-    """A run has not survived what was done to it."""
+    """The run has not survived a fault."""
 
 
 class Skipped(Exception):  # noqa: N818
-    """This fault is not possible here, or not now."""
+    """A fault is not possible here, or not now."""
 
 
 class Run:
-    """One training, however many processes it takes."""
+    """A training with all of its processes, and what was observed of it."""
 
     def __init__(
         self,
@@ -52,8 +52,8 @@ class Run:
         nodes: Nodes | None = None,
         disk: Path | None = None,
     ) -> None:
-        """`folder` is all this run's own; `settings` make a run of so many steps; `nodes`: not on a Ray of its own;
-        `disk`: a mounted one, for its files.
+        """Start it. `folder` is this run's alone; `settings` make a run of so many steps; `nodes` is the cluster that
+        it runs on, or None for a Ray of its own; `disk` is a mounted one for its files, or None.
         """
         self.folder = folder
         self.disk = disk
@@ -62,11 +62,11 @@ class Run:
         self.workers, self.transport = workers, transport
         self._last_step = steps
         self._nodes = nodes
-        self.steps: list[tuple[float, int]] = []  # when it had come how far, each time farther than ever before
-        self.wrong: list[str] = []  # what was not as it should be, besides deaths
-        self._began = self._stepped = time.monotonic()  # when its driver was started last; when it did a step last
-        self._before: list[Process] = []  # what there was of it when its driver was struck
-        self._dead: list[tuple[float, list[Process]]] = []  # that, and when the driver ended
+        self.steps: list[tuple[float, int]] = []  # moments, and the step that was reached first then
+        self.wrong: list[str] = []  # what should not have happened, besides deaths
+        self._began = self._stepped = time.monotonic()  # moments of the last start of its driver, and of its last step
+        self._before: list[Process] = []  # its processes when a fault was done to its driver
+        self._dead: list[tuple[float, list[Process]]] = []  # these, and when the driver ended
         self._in_shm = {path.name for path in Path("/dev/shm").iterdir()}
         self.directory.mkdir(parents=True)
         (folder / "config.toml").write_text(tomli_w.dumps(settings))
@@ -76,7 +76,7 @@ class Run:
         self._thread.start()
 
     def begin(self) -> None:
-        """Start it, or go on with it."""
+        """Start it, or resume it."""
         options = ["--resume", "auto", "--run-dir", self.directory, "--config", self.folder / "config.toml", "--json"]
         options += ["--workers", self.workers, "--transport", self.transport]
         options += ["--address", self._nodes.address] if self._nodes else []
@@ -96,31 +96,31 @@ class Run:
 
     @property
     def step(self) -> int:
-        """How far it has ever come."""
+        """Return the furthest step that it has reached."""
         return self.steps[-1][1] if self.steps else 0
 
     @property
-    def crew(self) -> list[Process]:
-        """Its workers, oldest first."""
+    def all_workers(self) -> list[Process]:
+        """List its workers, oldest first."""
         return workers(self._nodes.raylets if self._nodes else [self.driver.pid])
 
     @property
     def cluster(self) -> Nodes:
-        """The cluster that it is on. Raises Skipped when that is a Ray of its own."""
+        """Return the cluster that it runs on. Raises Skipped when that is a Ray of its own."""
         if self._nodes is None:
             raise Skipped("it is on no cluster of several nodes")
         return self._nodes
 
     def reach(self, step: int) -> None:
-        """Wait until it has come so far. Raises Broken when it ends before, or hangs."""
+        """Wait until it has reached a step. Raises Broken when it ends before, or hangs."""
         self.until(lambda: self.step >= step, f"reach step {step}")
 
     def until(
         self, happened: Callable[[], bool], what: str, seconds: float = _HANG_SECONDS, look: float = _LOOK
     ) -> None:
-        """Wait for something, and look for it every `look` seconds.
+        """Wait until `happened` returns true; ask it every `look` seconds.
 
-        Raises Broken when the run ends before, or that many seconds pass without a step; Skipped when it is done.
+        Raises Broken when the run ends before, or `seconds` pass without a step; Skipped when the run is done.
         """
         step, since = self.step, time.monotonic()
         while not happened():
@@ -135,33 +135,39 @@ class Run:
             time.sleep(look)
 
     def train(self) -> None:
-        """Wait until it trains: not while it starts, or looks for what it is to go on with."""
+        """Wait until it does a step after its last start."""
         self.until(lambda: self._stepped > self._began, "do a step")
 
     def some_worker(self, random: Random) -> Process:
-        """Any of its workers, once it trains with them."""
+        """Choose one of its workers, once it trains with them."""
         self.train()
-        while not (crew := self.crew):
-            self.until(lambda: bool(self.crew), "have a worker", _REPLACED_SECONDS, look=0.05)
-        return random.choice(crew)
+        while not (found := self.all_workers):
+            self.until(lambda: bool(self.all_workers), "have a worker", _REPLACED_SECONDS, look=0.05)
+        return random.choice(found)
 
     def newcomer(self, random: Random) -> Process:
-        """The process that comes for a worker that is killed for it, as soon as it is one of ours."""
+        """Kill a worker, and return the process that replaces it as soon as Ray has started it."""
         victim = self.some_worker(random)
-        before = set(self.crew)
+        before = set(self.all_workers)
         victim.send(signal.SIGKILL)
-        while not (new := set(self.crew) - before):
-            self.until(lambda: bool(set(self.crew) - before), "replace a worker", _REPLACED_SECONDS, look=0.02)
+        while not (new := set(self.all_workers) - before):
+            self.until(lambda: bool(set(self.all_workers) - before), "replace a worker", _REPLACED_SECONDS, look=0.02)
         return min(new)
 
     def strike(self, *signals: signal.Signals) -> None:
-        """Send signals to the driver; or none, when it is about to end for another reason."""
-        self._before = [Process.of(self.driver.pid), *(self.crew if self._nodes else descendants(self.driver.pid))]
+        """Note the run's processes, and send signals to the driver; none when it is to end for another reason."""
+        self._before = [
+            Process.of(self.driver.pid),
+            *(self.all_workers if self._nodes else descendants(self.driver.pid)),
+        ]
         for number in signals:
             self.driver.send_signal(number)
 
     def end(self, *codes: int) -> int:
-        """Wait for the driver's end. Raises Broken unless it is one of these exit codes, Skipped when all was done."""
+        """Wait for the driver's end, and return its exit code.
+
+        Raises Broken when it is none of `codes`, Skipped when the run was done before.
+        """
         try:
             code = self.driver.wait(_HANG_SECONDS)
         except subprocess.TimeoutExpired:
@@ -173,9 +179,9 @@ class Run:
         return code
 
     def recover(self) -> None:
-        """See it do a step again, now that it can; or go on with it, when its own end fell into the fault.
+        """Wait until it does a step after a fault that has ended, or resume it when it ended during the fault.
 
-        That end has exit code 1: its last checkpoint could not be saved. Raises Broken when nothing comes.
+        Then its exit code is 1, as its last checkpoint could not be saved. Raises Broken when it does no step.
         """
         since = time.monotonic()
         while self._stepped < since and self.driver.poll() is None:
@@ -186,15 +192,15 @@ class Run:
             self.begin()
 
     def result(self) -> dict[str, Any]:
-        """Its summary, once it has ended well."""
+        """Return its summary, once it has ended with exit code 0."""
         summary: dict[str, Any] = json.loads((self.folder / "out").read_text().splitlines()[-1])
         return summary
 
     def lost(self, moments: list[float], epoch: int) -> list[float]:
-        """Seconds that each of the faults at those moments has cost, up to the next one or the end.
+        """Compute the seconds that each of the faults at these moments has cost, up to the next one or the end.
 
-        That is the time that passed, less that which as many steps take when nothing is in the way: so many as one of
-        this run's epochs of `epoch` steps takes in the median. Steps that are done again do not count.
+        That is the time that passed, less what as many steps take at the run's usual pace: the median over its
+        stretches of `epoch` steps. Steps that are done again do not count.
         """
         epochs = zip(self.steps, self.steps[epoch:], strict=False)
         pace = median((late - early) / (high - low) for (early, low), (late, high) in epochs)
@@ -205,7 +211,7 @@ class Run:
         return costs
 
     def check_leftovers(self) -> None:
-        """See that nothing of it is left some seconds after its end, and that it has not said what it should not."""
+        """Note in `wrong` what is left of it some seconds after its end, and tracebacks in its log."""
         ended = time.monotonic()
         while time.monotonic() - ended < _GONE_SECONDS and (self._left() or left_in_shm(self._in_shm)):
             time.sleep(0.1)
@@ -216,9 +222,9 @@ class Run:
         self.wrong += [f"in {self.log}: {dump}" for dump in _DUMPS.findall(self.log.read_text(errors="replace"))]
 
     def clear(self) -> None:
-        """End all that is left of it."""
+        """End all that is left of it, and copy its files from its disk."""
         self._over.set()
-        for one in {*marked(self.folder), *(self.crew if self._nodes else [])}:
+        for one in {*marked(self.folder), *(self.all_workers if self._nodes else [])}:
             one.send(signal.SIGKILL)
         self.driver.wait()
         if self.disk:
@@ -226,10 +232,10 @@ class Run:
             subprocess.run(["umount", "-l", self.disk], check=False, capture_output=True)
 
     def _left(self) -> list[Process]:
-        """What there still is of it."""
+        """List its processes that still run."""
         found = {one for _, left in self._dead for one in left} | {
             *marked(self.folder),
-            *(self.crew if self._nodes else []),
+            *(self.all_workers if self._nodes else []),
         }
         return [one for one in found if one.alive and not one.title.startswith(_AGENTS)]
 
@@ -241,7 +247,7 @@ class Run:
         return max((step for when, step in self.steps if when <= moment), default=0)
 
     def _follow(self) -> None:
-        """The thread: look how far it is, and at what killed drivers leave."""
+        """Follow its steps, and check what killed drivers leave; runs in a thread of its own."""
         metrics = self.directory / "metrics.jsonl"
         last = b""
         while not self._over.wait(_LOOK):

@@ -1,6 +1,6 @@
-"""Forged checkpoints: small real ones, mutations of them signed as an attacker would sign them, and a judge.
+"""Forged checkpoints: small genuine ones, mutations of them with the digests made right, and a check of the reader.
 
-Used by `fuzz_checkpoint.py` and by the tests.
+Used by scripts/fuzz/checkpoint.py and by the tests.
 """
 
 import base64
@@ -37,14 +37,14 @@ LONGEST_MESSAGE = 1000
 
 
 class Object(list[list[Any]]):
-    """A JSON object as its pairs, in which a key may stand more than once."""
+    """A JSON object as its pairs, in which a key may come more than once."""
 
 
 class Literal(str):
-    """JSON text as it stands, right or wrong."""
+    """JSON text as it is, valid or not."""
 
 
-# What has broken readers of JSON before.
+# Values that have broken readers of JSON before.
 LITERALS = [
     *("null", "true", "false", "[]", "{}", '""', "0", "-0", "-0.0", "1", "-1", "1.0", "1e0", "0.1", "01", "+1", "0x1"),
     *("2147483648", "9007199254740992", "9007199254740993", "9223372036854775808", "18446744073709551616", "1" * 30),
@@ -78,7 +78,7 @@ KEYS = ["", "type", "data", "name", "x" * 500, Literal('"na\\u006de"'), Literal(
 
 @cache
 def genuine() -> tuple[bytes, ...]:
-    """Checkpoints as the program writes them: each kind of arrays, with and without an optimizer's state."""
+    """Make checkpoints as the program writes them: each kind of arrays, with and without an optimizer's state."""
     return tuple(
         _encoded(tables)
         for tables in (
@@ -90,7 +90,7 @@ def genuine() -> tuple[bytes, ...]:
 
 
 def _encoded(tables: dict[str, Any]) -> bytes:
-    """The checkpoint of a run in the middle of its third epoch."""
+    """Encode the checkpoint of a run in the middle of its third epoch."""
     config: Config = resolve({"model": {"layers": LAYERS}, "train": {"seed": 7, "batch_size": 8}, **tables})
     preprocessing = Preprocessing((4, 4, 1), (100.0,), (50.0,), ("no", "y\u00e4"))
     network = Network.from_tables(config.model.layers, (4, 4, 1), 2)
@@ -105,12 +105,12 @@ def _encoded(tables: dict[str, Any]) -> bytes:
 
 
 def signed(body: bytes) -> bytes:
-    """A file of that payload whose digest is right."""
+    """Make a file of a payload, with the right digest."""
     return b'{"sha256":"%s","payload":%s}' % (hashlib.sha256(body).hexdigest().encode(), body)
 
 
 def forge(chance: random.Random, content: bytes = b"") -> bytes:
-    """A mutation, usually with the right digests, of a file; of a genuine one where it cannot be read."""
+    """Mutate a file, or a genuine one if it cannot be read; usually with the right digests."""
     payload = payload_of(content) or payload_of(chance.choice(genuine()))
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         _mutate(payload, chance)
@@ -130,7 +130,7 @@ def forge(chance: random.Random, content: bytes = b"") -> bytes:
 
 
 def damaged(chance: random.Random, content: bytes) -> bytes:
-    """The content with some bytes cut out, changed, put in, or doubled."""
+    """Cut out, change, put in or double some bytes."""
     start, length = chance.randrange(len(content) + 1), chance.choice((1, 1, 2, 8, 300))
     cut = content[start : start + length]
     put = chance.choice(
@@ -141,7 +141,7 @@ def damaged(chance: random.Random, content: bytes) -> bytes:
 
 
 def judge(content: bytes) -> bool:
-    """Whether the reader accepts the file. Raises AssertionError, or what the reader raises, where it is at fault."""
+    """Tell whether the reader accepts a file. Raises AssertionError, or the reader's error, where that is wrong."""
     loaded = read(content)
     if loaded is not None:
         check(content, loaded)
@@ -149,7 +149,7 @@ def judge(content: bytes) -> bool:
 
 
 def read(content: bytes) -> Payload | None:
-    """What the reader makes of a file; None where it refuses it, as it should: by an InputError of one plain line."""
+    """Read a file; None where it is refused as it should be, by an InputError of one plain line."""
     try:
         payload = decode(content, "f")
         unpack(payload, "f")
@@ -164,9 +164,9 @@ def read(content: bytes) -> Payload | None:
 
 
 def check(content: bytes, payload: Payload) -> None:
-    """Raises AssertionError unless what was accepted is a checkpoint that the program could have written.
+    """Raise AssertionError unless an accepted file is a checkpoint that the program could have written.
 
-    That is: saved again and read again it is the same, each reader of JSON sees the same in it, and it can be shown.
+    That is: saved and read again it is the same, every reader of JSON finds the same in it, and it can be shown.
     """
     json.loads(content, object_pairs_hook=_unique)
     network, state = unpack(payload, "f")
@@ -182,7 +182,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 def payload_of(content: bytes) -> Object | None:
-    """The payload of a file, if there is one with something in it."""
+    """Find the payload of a file; None when there is none, or it is empty."""
     try:
         file = json.loads(content, object_pairs_hook=lambda pairs: Object(map(list, pairs)))
     except (ValueError, RecursionError):
@@ -192,7 +192,7 @@ def payload_of(content: bytes) -> Object | None:
 
 
 def text_of(node: Any) -> str:
-    """The node as JSON, or as what a forger takes for it."""
+    """Write a node as JSON, or as something like it."""
     if isinstance(node, Literal):
         return node
     if isinstance(node, Object):
@@ -203,7 +203,7 @@ def text_of(node: Any) -> str:
 
 
 def _mutate(tree: Any, chance: random.Random) -> None:
-    """Change one place of a tree; deep ones are as likely as shallow ones."""
+    """Change one place of a tree, a deep one as likely as a shallow one."""
     node = tree
     while inner := [part for part in _parts(node) if isinstance(part, list) and part]:
         if chance.random() < 0.3:
@@ -219,7 +219,7 @@ def _mutate(tree: Any, chance: random.Random) -> None:
         case "delete":
             del node[place]
             return
-        case "double":  # the same once more, or under the same key something else
+        case "double":  # the same value again, or another one under the same key
             again = value if chance.random() < 0.4 else Literal(chance.choice(LITERALS))
             most = 500 if len(text_of(again)) < 200 else 1
             copies = [[node[place][0], again] if is_object else again] * chance.choice((1, 1, 2, most))
@@ -253,7 +253,7 @@ def _put(node: Any, place: int, value: Any) -> None:
 
 
 def _piece(tree: Any, chance: random.Random) -> Literal:
-    """Anything out of the tree, or all of it."""
+    """Copy some part of the tree, or all of it."""
     node = tree
     while isinstance(node, list) and node and chance.random() < 0.8:
         node = chance.choice(_parts(node))
@@ -261,7 +261,7 @@ def _piece(tree: Any, chance: random.Random) -> Literal:
 
 
 def _varied(value: Any, chance: random.Random) -> Any:
-    """A little more or less: what is most like the genuine."""
+    """Change a value a little."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -276,7 +276,7 @@ def _varied(value: Any, chance: random.Random) -> Any:
 
 
 def _sign_weights(payload: Any) -> None:
-    """Make `weights_sha256` that of the parameters, where those can be read."""
+    """Set `weights_sha256` to the parameters' digest, where they can be read."""
     try:
         tree: Any = msgspec.json.decode(text_of(payload))
         data = [array["data"] for array in tree["parameters"]]

@@ -1,17 +1,18 @@
-"""One process of the peer that bench_throughput.py measures cnnpar against: PyTorch, alone or under DDP with gloo.
+"""Train in PyTorch, alone or under DDP with gloo: one process of the peer that cnnpar is measured against.
 
-    MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 python scripts/peer_ddp.py --rank 0 --processes 1
+    MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 python -m scripts.bench.peer_ddp --rank 0 --processes 1
 
-It says {"ready": true} once the group is complete. Then it reads one JSON object a line, such as
-{"action": "measure", "task": "small", "batch": 128, "variant": "channels-last eager", "seconds": 4}, and answers with
-one: samples per second of all processes together, or why the variant cannot be had ("train": see peer_recipe.py).
-Between jobs it waits in a read, and does not spin. Every process of a group must get the same lines.
+throughput.py and accuracy.py start these processes. Each prints {"ready": true} once the group is complete. Then it
+reads one JSON object a line, such as
+{"action": "measure", "task": "small", "batch": 128, "variant": "channels-last eager", "seconds": 4}, and prints one:
+samples per second of all processes together, or the error that the variant raised. {"action": "train", ...} is a whole
+training (peer_recipe.py). Between jobs it waits in a read, and does not spin. Every process of a group must get the
+same lines.
 
-The peer has what makes it fast: normalised float32 images prepared ahead, one thread per process, buckets as
-views, a static graph, gradients set to None, the faster one of fused and foreach SGD, no loss read before the end.
+The peer has what makes it fast: normalised float32 images prepared ahead, one thread per process, buckets as views, a
+static graph, gradients set to None, the faster one of fused and foreach SGD, no loss read before the end.
 """
 
-import argparse
 import gc
 import json
 import os
@@ -23,19 +24,20 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from bench_networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
-from peer_recipe import Recipe, train
 from torch import nn
 
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array, pair
+from scripts.bench.networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
+from scripts.bench.peer_recipe import Recipe, train
+from scripts.harness import make_parser
 
 FORMATS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
 WARM_UP_SECONDS = 0.5
 
 
 def build(network: Network) -> nn.Sequential:
-    """The torch twin of a cnnpar network, made from its complete tables. Raises KeyError for a layer it lacks."""
+    """Make the torch twin of a cnnpar network from its complete tables. Raises KeyError for a layer it lacks."""
     shape: tuple[int, ...] = network.input_shape  # (H, W, C) or (features,)
     modules = []
     for layer, table in zip(network.layers, network.tables(), strict=True):
@@ -65,7 +67,7 @@ _NORM_NAMES = {"weight": "scale", "bias": "shift"}
 
 
 def load(twin: nn.Sequential, network: Network, parameters: Array) -> None:
-    """Give the twin cnnpar's parameters (size,), turned into torch's order of axes."""
+    """Copy cnnpar's parameters (size,) to the twin, in torch's order of axes."""
     views = network.layout.views(parameters)
     shape: tuple[int, ...] = network.input_shape
     flattened: tuple[int, ...] = ()  # (H, W, C) of the image whose pixels are the next dense layer's features
@@ -94,12 +96,12 @@ class WithLoss(nn.Module):  # type: ignore[misc, unused-ignore]
         self.network = network
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of images (n, C, H, W)."""
+        """Compute the mean cross-entropy of images (n, C, H, W)."""
         return nn.functional.cross_entropy(self.network(images), labels)
 
 
 class Peer:
-    """The models of this process, each made when it is first asked for, and kept."""
+    """The models of this process; each is made when a job first needs it, and kept."""
 
     def __init__(self, rank: int, processes: int) -> None:
         self.rank, self.processes = rank, processes
@@ -107,7 +109,7 @@ class Peer:
         self._steps: dict[tuple[str, int, str], tuple[Callable[[], torch.Tensor], str]] = {}
 
     def measure(self, task: str, batch: int, variant: str, seconds: float) -> dict[str, Any]:
-        """Samples per second of the whole group over about that many seconds, and the update rule's kind."""
+        """Measure samples per second of the whole group for about so many seconds; and name the update rule's kind."""
         place = task, batch, variant
         if place not in self._steps:
             self._steps[place] = self._prepare(*place)
@@ -122,7 +124,7 @@ class Peer:
         return {"rate": steps * batch / spent, "rule": rule}
 
     def train(self, tables: dict[str, Any], variant: str, every: int) -> dict[str, Any]:
-        """The course of a whole training by a configuration: seconds, samples and test accuracy."""
+        """Train by a configuration to the end; the curve of seconds, samples and test accuracy."""
         layout, mode = variant.split()
         recipe = Recipe(tables, FORMATS[layout], self.rank, self.processes)
         twin = build(recipe.network)
@@ -130,7 +132,7 @@ class Peer:
         return {"curve": train(recipe, twin, mode == "compiled", every)}
 
     def _agree(self, seconds: float) -> float:
-        """The longest time that any process took; all of them get the same number, and go on together."""
+        """Return the longest time that any process took, the same number in all of them."""
         if self.processes == 1:
             return seconds
         value = torch.tensor([seconds], dtype=torch.float64)
@@ -138,7 +140,7 @@ class Peer:
         return float(value)
 
     def _prepare(self, task: str, batch: int, variant: str) -> tuple[Callable[[], torch.Tensor], str]:
-        """One training step as a function, and which SGD it uses."""
+        """Make one training step as a function, and name the SGD that it uses."""
         layout, mode = variant.split()
         network = make_network(TASKS[task])
         twin = build(network)
@@ -161,7 +163,7 @@ class Peer:
             return pixels.view(-1, channels, height, width), labels[chosen]
 
         if mode == "compiled":
-            # Gradients must be there once before DDP comes in: a compiler that fails should fail alone.
+            # Compute gradients once before DDP wraps the model: a compiler that fails should fail alone.
             model = torch.compile(model, fullgraph=True, dynamic=False)
         model(*draw()).backward()
         rule, optimizer = _faster_sgd(model)
@@ -180,7 +182,7 @@ class Peer:
         return step, rule
 
     def _images(self, task: str, layout: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """All images, normalised, each a row of pixels (N, H * W * C) in the order of the layout, and labels (N,)."""
+        """Make all images, normalised, as rows of pixels (N, H * W * C) in the layout's order, and labels (N,)."""
         if (task, layout) not in self._data:
             data, preprocessing = make_data(TASKS[task])
             images = torch.from_numpy(preprocessing.normalise(data.images))
@@ -191,7 +193,7 @@ class Peer:
 
 
 def _faster_sgd(model: nn.Module) -> tuple[str, torch.optim.Optimizer]:
-    """Fused or foreach, by a trial at rate 0 on the gradients that are there."""
+    """Choose fused or foreach by a trial at rate 0 on the gradients of one step."""
 
     def make(rule: str, rate: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), rate, MOMENTUM, nesterov=True, **{rule: True})
@@ -204,7 +206,7 @@ def _faster_sgd(model: nn.Module) -> tuple[str, torch.optim.Optimizer]:
 
 
 def _time(action: Callable[[], object], times: int) -> float:
-    """Seconds that so many calls take."""
+    """Measure the seconds of so many calls."""
     began = time.perf_counter()
     for _ in range(times):
         action()
@@ -212,12 +214,12 @@ def _time(action: Callable[[], object], times: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__, json=False)
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--processes", type=int, required=True)
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever libraries print is no answer
+    os.dup2(2, 1)  # what libraries print must not look like an answer
     torch.set_num_threads(1)
     if options.processes > 1:
         dist.init_process_group("gloo", rank=options.rank, world_size=options.processes, timeout=timedelta(seconds=300))

@@ -1,19 +1,19 @@
-"""Test accuracy against training time: the picture of the README, from what bench_accuracy.py wrote with --curves.
+"""Draw test accuracy against training time: .images/accuracy-time.png, from what accuracy.py wrote with `--curves`.
 
-    python scripts/draw_accuracy.py CURVES.json [--out .images/accuracy-time.png]
+    python -m scripts.bench.draw_accuracy CURVES.json [--out .images/accuracy-time.png]
 
 Each recipe is a band over its seeds, with the median as a line; beside them stand the two figures of the seed project,
-of which cnnpar grew: 96.1 % in an hour and 99.36 % in 20 hours, on one CPU. Both axes are logarithmic: seconds, and the
-share that is not recognised.
+from which cnnpar grew: 96.1 % in an hour and 99.36 % in 20 hours, on one CPU. Both axes are logarithmic: seconds, and
+the share of the test images that is classified wrongly.
 """
 
-import argparse
 import json
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cnnpar.report.plots import TRAINING, VALIDATION, dress
+from scripts.harness import ROOT, make_parser
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ MARKS = (0.90, 0.961, 0.98, 0.99, 0.9936, 0.995, 0.997)
 
 
 def draw(recipes: dict[str, dict[str, list[Any]]], path: Path) -> None:
-    """Write the picture."""
+    """Draw the recipes' curves and write the picture."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -59,7 +59,7 @@ def draw(recipes: dict[str, dict[str, list[Any]]], path: Path) -> None:
 
 
 def _band(axes: "Axes", curves: list[Any], colour: str, style: str, name: str) -> None:
-    """A line at the median of the seeds, and what lies between the lowest and the highest."""
+    """Draw a line at the median of the seeds, and shade what lies between the lowest and the highest."""
     points = list(zip(*curves, strict=True))  # all seeds at the same number of samples
     seconds = [median(point[0] for point in seeds) for seeds in points]
     errors = [[100 * (1 - point[2]) for point in seeds] for seeds in points]
@@ -68,9 +68,9 @@ def _band(axes: "Axes", curves: list[Any], colour: str, style: str, name: str) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__, json=False)
     parser.add_argument("curves", type=Path)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / ".images" / "accuracy-time.png")
+    parser.add_argument("--out", type=Path, default=ROOT / ".images" / "accuracy-time.png")
     options = parser.parse_args()
     draw(json.loads(options.curves.read_text()), options.out)
     print(options.out)

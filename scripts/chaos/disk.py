@@ -1,4 +1,4 @@
-"""What a disk can do to a run."""
+"""Faults of the disk, and of the run's directory."""
 
 import signal
 import subprocess
@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
-from faults.run import Run, Skipped
+from scripts.chaos.training_run import Run, Skipped
 
 _DISK_SIZE = "16m"
 _BLOCK = b"\0" * 65536
 
 
 def directory_away(run: Run, random: Random) -> None:
-    """The run's directory is moved, and later moved back."""
+    """Move the run's directory away, and back later."""
     run.train()
     away = run.directory.with_name("away")
     run.directory.rename(away)
@@ -25,7 +25,7 @@ def directory_away(run: Run, random: Random) -> None:
 
 
 def metrics_a_directory(run: Run, random: Random) -> None:
-    """A directory takes the place of metrics.jsonl for a while."""
+    """Put a directory in the place of metrics.jsonl for a while."""
     run.train()
     metrics, kept = run.directory / "metrics.jsonl", run.directory / "metrics.kept"
     metrics.rename(kept)
@@ -39,7 +39,7 @@ def metrics_a_directory(run: Run, random: Random) -> None:
 
 
 def disk_full(run: Run, random: Random) -> None:
-    """Not a byte can be written for a while."""
+    """Fill the disk for a while."""
     run.train()
     with _full(run):
         time.sleep(random.uniform(0.5, 3.0))
@@ -47,7 +47,7 @@ def disk_full(run: Run, random: Random) -> None:
 
 
 def disk_full_and_driver_killed(run: Run, random: Random) -> None:
-    """The same, and kill -9 for the driver meanwhile: the last checkpoint must be good."""
+    """Fill the disk, and send the driver SIGKILL meanwhile: the last checkpoint must be good."""
     with _full(run):
         time.sleep(random.uniform(0.2, 1.5))
         run.strike(signal.SIGKILL)
@@ -56,19 +56,19 @@ def disk_full_and_driver_killed(run: Run, random: Random) -> None:
 
 
 def disk_read_only(run: Run, random: Random) -> None:
-    """The file system lets nobody write for a while."""
+    """Make the file system read-only for a while."""
     disk = _disk(run)
     run.train()
-    run.until(lambda: _mounted(disk, "ro"), "close its files for a moment", 30.0)
+    run.until(lambda: _remount(disk, "ro"), "close its files for a moment", 30.0)
     try:
         time.sleep(random.uniform(0.5, 3.0))
     finally:
-        _mounted(disk, "rw")
+        _remount(disk, "rw")
     run.recover()
 
 
 def mount(place: Path) -> Path | None:
-    """A small disk at a place, which is made; None where mounting is not allowed."""
+    """Mount a small disk at a place, which is made; None where mounting is not allowed."""
     place.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_SIZE}", "cnnpar-chaos", str(place)]
     try:
@@ -84,15 +84,15 @@ def _disk(run: Run) -> Path:
     return run.disk
 
 
-def _mounted(disk: Path, how: str) -> bool:
-    """Whether the disk is so now; it cannot become read-only while somebody writes to a file."""
+def _remount(disk: Path, how: str) -> bool:
+    """Try to remount the disk "rw" or "ro"; it cannot become read-only while a file is open for writing."""
     command = ["mount", "-o", f"remount,{how}", str(disk)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
 def _full(run: Run) -> Iterator[None]:
-    """Fill the disk, and keep it full: what the run gives back is taken too."""
+    """Fill the disk while the block runs, also the room that the run frees."""
     filler = _disk(run) / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         for _ in range(4):  # more than once: a checkpoint that could not be written leaves room again
@@ -107,7 +107,7 @@ def _full(run: Run) -> Iterator[None]:
 
 
 def _move_back(away: Path, directory: Path) -> None:
-    """Also over a directory that has been made anew meanwhile: its files are newer."""
+    """Move the directory back; files of one that was made anew meanwhile are newer, and replace its own."""
     if directory.exists():
         for file in directory.iterdir():
             with suppress(OSError):

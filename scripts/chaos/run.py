@@ -1,22 +1,21 @@
-"""Does everything bad to real runs that they must survive, and compares their weights with those of a quiet one.
+"""Do real faults to real runs, and compare their weights with those of an undisturbed one.
 
-    python scripts/chaos.py [--faults 100] [--runs N] [--seed 0] [--only KIND]... [--keep DIR] [--json]
+    python -m scripts.chaos.run [--faults 100] [--runs N] [--seed 0] [--only KIND]... [--keep DIR] [--json]
 
 A reference is trained in one process, without Ray. Then the same is trained again and again by real commands on real
-Ray workers, on a Ray of its own or on several nodes, while faults of all kinds hit it, and is resumed whenever its
-driver has died. Kinds, order, places and pauses follow from the seed; each fault comes when the run has reached a step.
+Ray workers, on a Ray of its own or on several nodes, while faults of all kinds are done to it; whenever its driver has
+died, it is resumed. Kinds, order, places and pauses follow from the seed; each fault comes when the run has reached a
+step.
 
-The table says of each kind how often it was done, how often the run went on (or could be resumed, after the exit code
-that belongs to it), and how often it ended with the reference's digest. The time lost by a fault is that up to the next
-one, less what as many steps take when nothing is in the way (the median epoch of the same run). Nothing of a run may be
-left ten seconds after any of its ends, no process and no file in /dev/shm; but for Ray's two agents, which take a
-minute to notice that their head is dead.
+Printed for each kind: how often it was done, how often the run went on (or could be resumed, after the exit code that
+belongs to it), how often it ended with the reference's digest, and the seconds lost. These are the time until the next
+fault or the end, less what as many steps take when nothing is in the way (the median epoch of the same run).
 
-Exit code 1 if anything was not as it must be; the files of such a run are kept, and named. Linux only.
+Aim: nothing wrong. Ten seconds after any end of a run, no process and no file in /dev/shm may be left of it, but for
+Ray's two agents, which take a minute to notice that their head is dead. The files of a run with anything wrong are
+kept, and named. Linux only.
 """
 
-import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -28,13 +27,13 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from faults.disk import mount
-from faults.kinds import KINDS
-from faults.nodes import QUICK, Nodes
-from faults.plan import Fault, Plan, schedule
-from faults.run import ENVIRONMENT, Broken, Run, Skipped
-
 import cnnpar
+from scripts.chaos.disk import mount
+from scripts.chaos.kinds import KINDS
+from scripts.chaos.nodes import QUICK, Nodes
+from scripts.chaos.plan import Fault, Plan, schedule
+from scripts.chaos.training_run import ENVIRONMENT, Broken, Run, Skipped
+from scripts.harness import Report, Table, make_parser
 
 FAULTS_OF_A_RUN = 5
 SPACING = 250  # steps from fault to fault: four seconds or more
@@ -62,8 +61,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def play(plan: Plan, folder: Path, settings: dict[str, Any], steps: int, nodes: Nodes | None) -> None:
-    """Have a run suffer its faults, and note what comes of it."""
+def disturb(plan: Plan, folder: Path, settings: dict[str, Any], steps: int, nodes: Nodes | None) -> None:
+    """Train a run, do its faults to it, and note in the plan what came of them."""
     disk = mount(folder / "disk") if any(fault.kind.disk for fault in plan.faults) else None
     run = Run(folder, settings, steps, plan.workers, plan.transport, nodes, disk)
     last: Fault | None = None
@@ -95,7 +94,7 @@ def play(plan: Plan, folder: Path, settings: dict[str, Any], steps: int, nodes: 
 
 
 def go_on(run: Run, last: Fault | None, wait: Callable[[], object]) -> None:
-    """Wait for a run; if it does not survive what was done to it last, start it again, once."""
+    """Wait for a run; if it did not survive the fault before, start it again, once."""
     try:
         wait()
     except Broken as trouble:
@@ -109,13 +108,13 @@ def go_on(run: Run, last: Fault | None, wait: Callable[[], object]) -> None:
 
 
 def snapshot(folder: Path) -> Path:
-    """A folder with the package as it is now: somebody may work on it meanwhile, and other code gives other bits."""
+    """Copy the package as it is now to a folder: a change to it meanwhile could change bits."""
     shutil.copytree(Path(cnnpar.__file__).parent, folder / "cnnpar", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
 def reference(folder: Path, settings: dict[str, Any], steps: int) -> str:
-    """The digest of a run that nobody disturbs, in one process."""
+    """Train an undisturbed run in one process; its digest."""
     run = Run(folder, settings, steps, "0", "direct")
     try:
         run.end(0)
@@ -124,8 +123,38 @@ def reference(folder: Path, settings: dict[str, Any], steps: int) -> str:
         run.clear()
 
 
+def disturb_all(plans: Sequence[Plan], root: Path, settings: dict[str, Any], steps: int, keep: Path | None) -> str:
+    """Train the reference and all runs; the reference's digest. What is wrong with a run is added to its plan."""
+    began = time.monotonic()
+    nodes: Nodes | None = None
+    try:
+        digest = reference(root / "reference", settings, steps)
+        print(f"{len(plans)} runs; the reference of {steps} steps has {digest}", flush=True)
+        for number, plan in enumerate(plans, 1):
+            if plan.cluster:
+                nodes = nodes or Nodes(root / "nodes", 1, {**QUICK, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]})
+                nodes.restore()
+            where = "on several nodes" if plan.cluster else "on its own Ray"
+            print(f"[{time.monotonic() - began:3.0f} s] run {number}: {plan.workers} {plan.transport} workers {where}")
+            folder = root / f"{number:03}"
+            disturb(plan, folder, settings, steps, nodes if plan.cluster else None)
+            if keep:
+                folder = Path(shutil.move(folder, keep / folder.name))
+            plan.wrong += [f"{fault.kind.name}: {fault.trouble}" for fault in plan.faults if fault.trouble]
+            if plan.digest != digest:
+                plan.wrong.append(f"its digest is {plan.digest or 'unknown'}")
+            plan.wrong = [f"run {number}: {line}; its files: {folder}" for line in plan.wrong]
+            print("".join(f"  WRONG: {line}\n" for line in plan.wrong), end="", flush=True)
+            if not (plan.wrong or keep):
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if nodes:
+            nodes.close()
+    return digest
+
+
 def row(name: str, plans: Sequence[Plan], digest: str) -> dict[str, Any]:
-    """What there is to say of one kind."""
+    """Sum up what came of one kind of faults."""
     planned = [(fault, plan) for plan in plans for fault in plan.faults if fault.kind.name == name]
     done = [(fault, plan) for fault, plan in planned if fault.moment and not fault.skipped]
     lost = [fault.lost for fault, _ in done if fault.lost is not None]
@@ -141,77 +170,49 @@ def row(name: str, plans: Sequence[Plan], digest: str) -> dict[str, Any]:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """The table, as it stands in the README."""
-    print("\n| fault | times | survived | same digest | seconds lost, median | most |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    """Print the table, and why faults were not done."""
+    print()
+    table = Table(f"{'fault':<34}", "times", "survived", "same digest", "seconds lost, median", "most")
     counts = "count", "survived", "same_digest"
     for one in rows:
         lost = ["" if one[key] is None else f"{one[key]:.1f}" for key in ("lost_median_s", "lost_max_s")]
-        print("|", " | ".join([one["kind"], *(str(one[key]) for key in counts), *lost]), "|")
-    print("|", " | ".join(["**all**", *(str(sum(one[key] for one in rows)) for key in counts)]), "| | |")
+        table.row(one["kind"], *(one[key] for key in counts), *lost)
+    table.row("**all**", *(sum(one[key] for one in rows) for key in counts), "", "")
     for one in rows:
         for reason in sorted(set(one["skipped"])):
             print(f"{one['kind']}: {one['skipped'].count(reason)} times not done, because {reason}")
 
 
-def faults_of(plan: Plan, digest: str) -> list[str]:
-    """What was not as it must be."""
-    bad = [*plan.wrong, *(f"{fault.kind.name}: {fault.trouble}" for fault in plan.faults if fault.trouble)]
-    return bad if plan.digest == digest else [*bad, f"its digest is {plan.digest or 'unknown'}"]
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--faults", type=int, default=100, help="in all")
     parser.add_argument("--runs", type=int, help=f"that they are dealt out to (default: one for {FAULTS_OF_A_RUN})")
     parser.add_argument("--seed", type=int, default=0, help="decides kinds, order, steps and pauses")
     parser.add_argument("--only", action="append", choices=KINDS, metavar="KIND", help="; ".join(KINDS))
     parser.add_argument("--spacing", type=int, default=SPACING, help="steps from one fault to the next")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="put the files of all runs there")
-    parser.add_argument("--json", action="store_true", help="print all results as one object, on the last line")
     options = parser.parse_args()
 
     began = time.monotonic()
+    report = Report()
     kinds = [KINDS[name] for name in options.only or KINDS]
     runs = options.runs or -(-options.faults // FAULTS_OF_A_RUN)
     plans = schedule(options.faults, runs, options.seed, kinds, options.spacing)
     epochs = -(-options.spacing * max(len(plan.faults) for plan in plans) // EPOCH)
-    steps = epochs * EPOCH
     settings = {**SETTINGS, "train": {**SETTINGS["train"], "epochs": epochs}}
     root = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))  # Ray's sockets need short names
     ENVIRONMENT["PYTHONPATH"] = str(snapshot(root / "code"))
-    nodes: Nodes | None = None
-    bad: list[str] = []
-    try:
-        digest = reference(root / "reference", settings, steps)
-        print(f"{len(plans)} runs, seed {options.seed}; the reference of {steps} steps has {digest}", flush=True)
-        for number, plan in enumerate(plans, 1):
-            if plan.cluster:
-                nodes = nodes or Nodes(root / "nodes", 1, {**QUICK, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]})
-                nodes.restore()
-            where = "on several nodes" if plan.cluster else "on its own Ray"
-            print(f"[{time.monotonic() - began:3.0f} s] run {number}: {plan.workers} {plan.transport} workers {where}")
-            folder = root / f"{number:03}"
-            play(plan, folder, settings, steps, nodes if plan.cluster else None)
-            if options.keep:
-                folder = Path(shutil.move(folder, options.keep / folder.name))
-            found = [f"run {number}: {line}; its files: {folder}" for line in faults_of(plan, digest)]
-            print("\n".join(f"  WRONG: {line}" for line in found), end="\n" if found else "", flush=True)
-            if not (found or options.keep):
-                shutil.rmtree(folder, ignore_errors=True)
-            bad += found
-    finally:
-        if nodes:
-            nodes.close()
-    if not bad:
+    digest = disturb_all(plans, root, settings, epochs * EPOCH, options.keep)
+    wrong = [line for plan in plans for line in plan.wrong]
+    if not wrong:
         shutil.rmtree(root, ignore_errors=True)
     rows = [row(kind.name, plans, digest) for kind in kinds]
     show(rows)
     seconds = round(time.monotonic() - began)
-    print(f"{seconds} s; {'all as it must be' if not bad else f'{len(bad)} things WRONG, see above'}")
-    if options.json:
-        print(json.dumps({"seed": options.seed, "digest": digest, "seconds": seconds, "wrong": bad, "table": rows}))
-    return 1 if bad else 0
+    print(f"seed {options.seed}, {seconds} s")
+    report.check("things that were wrong", len(wrong), "at most", 0)
+    results = {"seed": options.seed, "digest": digest, "seconds": seconds, "wrong": wrong, "table": rows}
+    return report.end(results, options.json)
 
 
 if __name__ == "__main__":

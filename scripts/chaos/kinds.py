@@ -1,4 +1,4 @@
-"""The kinds of faults: each a function that does something bad to a run, and comes back when the run has taken it.
+"""The kinds of faults: each is a function that does it to a run, and returns when the run has survived it.
 
 They raise Broken when the run has not survived, and Skipped where the fault is not possible.
 """
@@ -9,84 +9,90 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from faults.disk import directory_away, disk_full, disk_full_and_driver_killed, disk_read_only, metrics_a_directory
-from faults.nodes import NODE_CPUS
-from faults.processes import Process, descendants, slow_down, starve
-from faults.run import Run, Skipped
-from faults.strangers import garbage, half_open
+from scripts.chaos.connections import garbage, half_open
+from scripts.chaos.disk import (
+    directory_away,
+    disk_full,
+    disk_full_and_driver_killed,
+    disk_read_only,
+    metrics_a_directory,
+)
+from scripts.chaos.nodes import NODE_CPUS
+from scripts.chaos.processes import Process, descendants, slow_down, starve
+from scripts.chaos.training_run import Run, Skipped
 
 _REPLACED_SECONDS = 60.0  # for another worker to be there
 
 
 def worker_killed(run: Run, random: Random) -> None:
-    """Kill -9."""
+    """Send SIGKILL to a worker."""
     run.some_worker(random).send(signal.SIGKILL)
 
 
 def worker_terminated(run: Run, random: Random) -> None:
-    """SIGTERM, which makes it exit."""
+    """Send SIGTERM to a worker, which ends it."""
     run.some_worker(random).send(signal.SIGTERM)
 
 
 def worker_stopped(run: Run, random: Random) -> None:
-    """SIGSTOP, and nothing more."""
+    """Send SIGSTOP to a worker, and nothing more."""
     run.some_worker(random).send(signal.SIGSTOP)
 
 
 def worker_paused(run: Run, random: Random) -> None:
-    """SIGSTOP, SIGCONT a little later."""
+    """Send SIGSTOP to a worker, and SIGCONT a little later."""
     _pause([run.some_worker(random)], random.uniform(0.1, 3.0))
 
 
 def workers_paused(run: Run, random: Random) -> None:
-    """The same for all at once."""
+    """Send SIGSTOP to all workers at once, and SIGCONT a little later."""
     run.some_worker(random)
-    _pause(run.crew, random.uniform(0.1, 2.0))
+    _pause(run.all_workers, random.uniform(0.1, 2.0))
 
 
 def worker_slow(run: Run, random: Random) -> None:
-    """Let one run for a tenth of the time."""
+    """Let a worker run for a tenth of the time, for a while."""
     slow_down(run.some_worker(random), random.uniform(1.0, 3.0))
 
 
 def workers_killed(run: Run, random: Random) -> None:
-    """Kill -9 for all at once."""
+    """Send SIGKILL to all workers at once."""
     run.some_worker(random)
-    for worker in run.crew:
+    for worker in run.all_workers:
         worker.send(signal.SIGKILL)
 
 
 def worker_without_memory(run: Run, random: Random) -> None:
-    """Let no memory be had by the worker that comes for one that died: it fails with an exception, by itself."""
+    """Kill a worker, and limit the memory of its replacement, which fails with an exception."""
     newcomer = run.newcomer(random)
-    run.until(lambda: newcomer.computes or not newcomer.alive, "call in its new worker", look=0.0003)
+    run.until(lambda: newcomer.computes or not newcomer.alive, "have its new worker compute", look=0.0003)
     starve(newcomer)
 
 
 def worker_killed_as_it_comes(run: Run, random: Random) -> None:
-    """Kill -9, and then for the one that comes in its place."""
+    """Send SIGKILL to a worker, and then to its replacement."""
     newcomer = run.newcomer(random)
     time.sleep(random.uniform(0.0, 1.0))
     newcomer.send(signal.SIGKILL)
 
 
 def driver_killed(run: Run, random: Random) -> None:
-    """Kill -9 at any moment, now and then of one that is about to start."""
+    """Send SIGKILL to the driver, and sometimes once more while it starts again."""
     _strike(run, random, [-signal.SIGKILL], signal.SIGKILL)
 
 
 def driver_interrupted(run: Run, random: Random) -> None:
-    """SIGINT."""
+    """Send SIGINT to the driver, and sometimes once more while it starts again."""
     _strike(run, random, [130, -signal.SIGINT], signal.SIGINT)
 
 
 def driver_terminated(run: Run, random: Random) -> None:
-    """SIGTERM."""
+    """Send SIGTERM to the driver, and sometimes once more while it starts again."""
     _strike(run, random, [143, -signal.SIGTERM], signal.SIGTERM)
 
 
 def driver_interrupted_twice(run: Run, random: Random) -> None:
-    """SIGINT and, before it can have ended, another."""
+    """Send SIGINT to the driver, and another before it can have ended."""
     run.strike(signal.SIGINT)
     time.sleep(random.uniform(0.0, 0.3))
     run.driver.send_signal(signal.SIGINT)
@@ -95,7 +101,7 @@ def driver_interrupted_twice(run: Run, random: Random) -> None:
 
 
 def driver_killed_as_it_saves(run: Run, _: Random) -> None:
-    """Kill -9 while half a checkpoint is on the disk."""
+    """Send SIGKILL to the driver while half a checkpoint is on the disk."""
     half = run.directory / ".model.json.tmp"
 
     def caught() -> bool:
@@ -113,24 +119,24 @@ def driver_killed_as_it_saves(run: Run, _: Random) -> None:
 
 
 def driver_paused(run: Run, random: Random) -> None:
-    """SIGSTOP, SIGCONT a little later."""
+    """Send SIGSTOP to the driver, and SIGCONT a little later."""
     run.driver.send_signal(signal.SIGSTOP)
     time.sleep(random.uniform(0.2, 4.0))
     run.driver.send_signal(signal.SIGCONT)
 
 
 def raylet_killed(run: Run, _: Random) -> None:
-    """Kill -9 for the process that is the run's own Ray on this node; Ray ends the driver for that."""
+    """Send SIGKILL to the raylet of the run's own Ray, which may end the driver."""
     _kill_service(run, "/raylet/raylet ")
 
 
 def gcs_killed(run: Run, _: Random) -> None:
-    """Kill -9 for the head of the run's own Ray; a minute later Ray ends the driver for that."""
+    """Send SIGKILL to the head's server of the run's own Ray, which may end the driver a minute later."""
     _kill_service(run, "/gcs/gcs_server ")
 
 
 def rescaled_on_resume(run: Run, random: Random) -> None:
-    """SIGTERM, and another number of workers, and perhaps another transport, from then on."""
+    """Stop the driver with SIGTERM, and resume with other workers, and perhaps another transport."""
     run.strike(signal.SIGTERM)
     run.end(143)
     run.workers = random.choice([number for number in ("1", "2", "3") if number != run.workers])
@@ -139,17 +145,17 @@ def rescaled_on_resume(run: Run, random: Random) -> None:
 
 
 def node_killed(run: Run, random: Random) -> None:
-    """Kill -9 for all processes of a node; another one comes some seconds later."""
+    """Send SIGKILL to all processes of a node, and add another node some seconds later."""
     _lose_node(run, random, signal.SIGKILL)
 
 
 def node_frozen(run: Run, random: Random) -> None:
-    """SIGSTOP for all processes of a node: as if the network to it were gone. Another one comes some seconds later."""
+    """Stop all processes of a node, as if the network to it were gone, and add another some seconds later."""
     _lose_node(run, random, signal.SIGSTOP)
 
 
 def node_added(run: Run, random: Random) -> None:
-    """A node comes, and must be used; it goes again later."""
+    """Add a node, which must be used, and kill it later."""
     nodes = run.cluster
     added = nodes.add(1)
     run.until(lambda: any(one.computes for one in descendants(added.pid)), "use the new node", _REPLACED_SECONDS)
@@ -159,7 +165,7 @@ def node_added(run: Run, random: Random) -> None:
 
 
 class Kind(NamedTuple):
-    """A fault: what it is called, how it is done, and to which runs."""
+    """A kind of faults: its name, the function that does it, and the runs that it is possible for."""
 
     name: str
     act: Callable[[Run, Random], None]
@@ -189,7 +195,7 @@ KINDS = {
         Kind("Ray's raylet killed", raylet_killed, order=1),
         Kind("Ray's head killed", gcs_killed, order=1),
         Kind("resumed with other workers", rescaled_on_resume),
-        Kind("garbage at the door", garbage, "both", order=-1),
+        Kind("garbage sent to the server", garbage, "both", order=-1),
         Kind("half-open connections", half_open, "both", order=-1),
         Kind("run directory away for a while", directory_away),
         Kind("metrics.jsonl a directory", metrics_a_directory),
@@ -223,7 +229,7 @@ def _pause(workers: list[Process], seconds: float) -> None:
 
 
 def _kill_service(run: Run, program: str) -> None:
-    """Kill a part of the run's own Ray, and go on with the run if that has ended it."""
+    """Kill a process of the run's own Ray, and resume the run if that has ended it."""
     run.strike()
     services = [one for one in descendants(run.driver.pid) if program in one.title]
     if not services:

@@ -1,9 +1,9 @@
-"""A whole training by a recipe in PyTorch, for bench_accuracy.py: what peer_ddp.py does with {"action": "train"}.
+"""Train by a recipe in PyTorch, for accuracy.py: what peer_ddp.py does for {"action": "train"}.
 
 Network, starting weights, order of samples, augmentation, learning rates and batch are cnnpar's own, made by the same
 code; each process takes its share of a batch. Batch normalisation is PyTorch's, over the share of a process. The
-clock stands still while the test images are looked at, and starts after a first step, so that nothing is compiled
-under it.
+clock stands still while the test accuracy is measured, and starts after a first step, so that compiling does not
+count.
 """
 
 import copy
@@ -31,7 +31,7 @@ EVALUATED = 1000  # images at a time
 
 
 class Recipe:
-    """A configuration of cnnpar, as PyTorch trains by it: SGD and cross-entropy."""
+    """A configuration of cnnpar that PyTorch can train by: SGD and cross-entropy."""
 
     def __init__(self, tables: dict[str, Any], layout: torch.memory_format, rank: int, processes: int) -> None:
         config = resolve(tables)
@@ -54,7 +54,7 @@ class Recipe:
         self.layout, self.rank, self.processes = layout, rank, processes
 
     def batch(self, epoch: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """This process' share of a batch."""
+        """Make this process's share of a batch."""
         train = self.config.train
         whole = batch_indices(train.seed, epoch, number, self.size, train.batch_size)
         own = np.array_split(whole, self.processes)[self.rank]
@@ -64,12 +64,15 @@ class Recipe:
 
     @staticmethod
     def _tensor(images: Any, layout: torch.memory_format) -> torch.Tensor:
-        """Images (n, H, W, C) as (n, C, H, W) in the layout."""
+        """Turn images (n, H, W, C) into (n, C, H, W) in the layout."""
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
 
 def train(recipe: Recipe, twin: nn.Module, compiled: bool, every: int) -> list[tuple[float, int, float]]:
-    """Seconds, samples and test accuracy after every so many samples, and at the end. All processes do it together."""
+    """Train together with the other processes.
+
+    Returns seconds, samples and test accuracy after every so many samples, and at the end.
+    """
     config, rule = recipe.config, recipe.rule
     twin = twin.to(memory_format=recipe.layout)
     model: nn.Module = torch.compile(twin, dynamic=False) if compiled else twin  # type: ignore[assignment, unused-ignore]
@@ -111,7 +114,7 @@ def train(recipe: Recipe, twin: nn.Module, compiled: bool, every: int) -> list[t
 
 
 def _follow(averaged: nn.Module, twin: nn.Module, decay: float) -> None:
-    """Move the running means of parameters and buffers."""
+    """Move the exponential moving averages of parameters and buffers."""
     for kept in (nn.Module.parameters, nn.Module.buffers):
         pairs = [(a, b) for a, b in zip(kept(averaged), kept(twin), strict=True) if a.is_floating_point()]
         with torch.no_grad():
@@ -119,7 +122,7 @@ def _follow(averaged: nn.Module, twin: nn.Module, decay: float) -> None:
 
 
 def _accuracy(twin: nn.Module, recipe: Recipe) -> float:
-    """The share of the test images that is recognised."""
+    """Measure the share of the test images that is classified correctly."""
     twin.eval()
     parts = zip(recipe.test.split(EVALUATED), recipe.test_labels.split(EVALUATED), strict=True)
     with torch.no_grad():

@@ -1,8 +1,7 @@
-"""Processes of a run, found in /proc and treated badly: for scripts that show what a run survives. Linux only.
+"""The processes of a run: found in /proc, signalled, slowed down. Linux only.
 
 A run is started with RAY_TMPDIR set to a folder of its own. All that Ray starts for it inherits that, or has log files
-open in there, so its processes can be told from those of everybody else on this machine, also when their parents
-are dead.
+open in there, so its processes can be told from all others on this machine, also when their parents are dead.
 """
 
 import os
@@ -15,47 +14,47 @@ from pathlib import Path
 from typing import NamedTuple
 
 _PROC = Path("/proc")
-_TITLES = "ray::Worker", "ray::cnnpar worker"  # of the processes of our actors, as Ray sets them
+_TITLES = "ray::Worker", "ray::cnnpar worker"  # of the processes of cnnpar's actors, as Ray sets them
 _LISTENS = 0x10000  # a flag in net/unix; accepted connections have the same name
-_BUSY = ".serve", ".compute"  # and while they are in a call in which they compute
+_BUSY = ".serve", ".compute"  # how their titles end during a call in which they compute
 
-Door = str | tuple[str, int]  # an address: of a local socket, or host and port
+Address = str | tuple[str, int]  # of a local socket, or host and port
 
 
 class Process(NamedTuple):
-    """A process; its start tells it from a later one of the same number."""
+    """A process; its start distinguishes it from a later one of the same number."""
 
     pid: int
     started: int  # clock ticks after boot
 
     @classmethod
     def of(cls, pid: int) -> "Process":
-        """The process of that number."""
+        """Find the process of a number."""
         return cls(pid, _stat(pid)[2])
 
     @property
     def alive(self) -> bool:
-        """Whether it is still there, and not just waiting for its parent to notice its end."""
+        """Tell whether it still runs: a zombie does not."""
         state, _, started = _stat(self.pid)
         return started == self.started and state not in "ZX"
 
     @property
     def title(self) -> str:
-        """Its command line, or what it calls itself; empty when it is gone."""
+        """Read its command line, or the title that it has set; empty when it has ended."""
         return _read(self.pid, "cmdline").replace("\0", " ").strip()
 
     @property
     def is_worker(self) -> bool:
-        """Whether it is the process of one of our actors."""
+        """Tell whether it is the process of one of cnnpar's actors."""
         return self.title.startswith(_TITLES)
 
     @property
     def computes(self) -> bool:
-        """Whether it is a worker that has been called in."""
+        """Tell whether it is a worker in a call in which it computes."""
         return self.is_worker and self.title.endswith(_BUSY)
 
     def send(self, *numbers: signal.Signals) -> None:
-        """Signals, if it is still there."""
+        """Send signals, if it still runs."""
         for number in numbers:
             with suppress(ProcessLookupError):
                 if self.alive:
@@ -63,12 +62,12 @@ class Process(NamedTuple):
 
 
 def marked(folder: Path) -> list[Process]:
-    """All processes but this one that know of a folder: from their environment, command line or open files."""
-    return [Process.of(pid) for pid in _pids() if pid != os.getpid() and _knows(pid, str(folder))]
+    """List all processes but this one that have a folder in their environment, command line or open files."""
+    return [Process.of(pid) for pid in _pids() if pid != os.getpid() and _refers(pid, str(folder))]
 
 
 def descendants(pid: int) -> list[Process]:
-    """The children of a process, their children, and so on."""
+    """List the children of a process, their children, and so on."""
     parents = {other: _stat(other)[1] for other in _pids()}
     found: list[Process] = []
     last = {pid}
@@ -78,19 +77,19 @@ def descendants(pid: int) -> list[Process]:
 
 
 def workers(roots: Iterable[int]) -> list[Process]:
-    """The workers among the descendants of those processes, oldest first."""
+    """List the workers among the descendants of these processes, oldest first."""
     found = [one for root in roots for one in descendants(root) if one.is_worker]
     return sorted(found, key=lambda one: (one.started, one.pid))
 
 
 def starve(victim: Process) -> None:
-    """Let a process have no more memory than it has: what it asks for next fails."""
+    """Limit a process to the memory that it has: its next allocation fails."""
     with suppress(ProcessLookupError):
         resource.prlimit(victim.pid, resource.RLIMIT_AS, (1 << 20, 1 << 20))
 
 
 def slow_down(victim: Process, seconds: float, factor: float = 10.0, period: float = 0.02) -> None:
-    """Let a process run for one part in `factor` of the time, as on a machine that is far too busy."""
+    """Let a process run for one part in `factor` of the time, as on an overloaded machine."""
     until = time.monotonic() + seconds
     while victim.alive and time.monotonic() < until:
         victim.send(signal.SIGSTOP)
@@ -99,9 +98,9 @@ def slow_down(victim: Process, seconds: float, factor: float = 10.0, period: flo
         time.sleep(period / factor)
 
 
-def doors(pid: int) -> list[Door]:
-    """Addresses at which a process listens now: local ones of our server's, and all of its network's."""
-    found: list[Door] = []
+def listening(pid: int) -> list[Address]:
+    """List the addresses at which a process listens now: local ones of cnnpar's server, and all of the network's."""
+    found: list[Address] = []
     for line in _read(pid, "net/unix").splitlines()[1:]:
         flags, name = line.split()[3], line.partition("@")[2]
         if int(flags, 16) & _LISTENS and name.startswith(f"cnnpar-{pid}-"):
@@ -116,7 +115,7 @@ def doors(pid: int) -> list[Door]:
 
 
 def left_in_shm(before: Iterable[str]) -> list[str]:
-    """Files in /dev/shm that were not there before, and that no living process has open."""
+    """List files in /dev/shm that were not there before, and that no process has open."""
     new = {path.name for path in Path("/dev/shm").iterdir()} - set(before)
     for pid in _pids() if new else []:
         held = "\n".join(_open_files(pid)) + _read(pid, "maps")
@@ -135,7 +134,7 @@ def _read(pid: int, name: str) -> str:
 
 
 def _stat(pid: int) -> tuple[str, int, int]:
-    """State, parent and start; "X", -1 and -1 of one that is gone."""
+    """Read state, parent and start of a process; "X", -1 and -1 when it has ended."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return (fields[0], int(fields[1]), int(fields[19])) if fields else ("X", -1, -1)
 
@@ -149,5 +148,5 @@ def _open_files(pid: int) -> list[str]:
     return links
 
 
-def _knows(pid: int, mark: str) -> bool:
+def _refers(pid: int, mark: str) -> bool:
     return any(mark in text for text in (_read(pid, "environ"), _read(pid, "cmdline"), *_open_files(pid)))

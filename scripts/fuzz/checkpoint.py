@@ -1,22 +1,20 @@
-"""Feeds forged and damaged checkpoints to their reader: each must be refused, or be as good as a genuine one.
+"""Read forged and damaged checkpoints: each must be refused, or be as good as a genuine one.
 
-    python scripts/fuzz_checkpoint.py [--runs 100000] [--seed 0] [--failures DIR] [--json]
+    python -m scripts.fuzz.checkpoint [--runs 100000] [--seed 0] [--failures DIR] [--json]
 
-Guided by which of cnnpar's code they reach, after `pip install '.[fuzz]'` (atheris, that is libFuzzer); without it the
-same mutations are drawn blindly. Most change the JSON tree and make all digests right again, as an attacker would (see
-`forged.py`), the others change bytes.
+After `pip install '.[fuzz]'` (atheris, which is libFuzzer) the mutations are guided by the code of cnnpar that they
+reach; without it the same mutations are drawn blindly. Most change the JSON tree and make all digests right again, as
+an attacker would (scripts/fuzz/forged.py), the others change bytes. A run is repeated by its seed.
 
 A failure is a file that is refused otherwise than by an InputError of one line, or accepted and not the same when saved
-again, or that costs more than a second of CPU time or more memory than `allowed` says, or at which the reader's process
-ends or hangs. It is kept in DIR, and its reason printed; the exit code is then 1. A run is repeated by its seed.
+again, or that costs more than a second of CPU time or more memory than 1 MiB and 32 times its size, or at which the
+reader's process ends or hangs. It is kept in DIR, and its reason printed. Aim: no failure.
 """
 
-import argparse
 import contextlib
 import hashlib
 import importlib.util
 import io
-import json
 import mmap
 import os
 import random
@@ -33,7 +31,8 @@ from typing import Any
 
 atheris: Any = importlib.import_module("atheris") if importlib.util.find_spec("atheris") else None
 with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(["cnnpar"]) if atheris else nullcontext():
-    import forged
+    from scripts.fuzz import forged
+    from scripts.harness import Report, Table, make_parser
 
 MOST_SECONDS = 1.0  # of CPU time
 PATIENCE = 20  # seconds without an answer that are a hang
@@ -43,12 +42,12 @@ NUMBERS = struct.Struct("<qqqddq")  # mutations, accepted, failures, slowest, la
 
 
 def allowed(size: int) -> int:
-    """Bytes of memory that the reading of a file of `size` bytes may take."""
+    """Return the bytes of memory that reading a file of `size` bytes may take."""
     return (1 << 20) + 32 * size
 
 
 class Record:
-    """What the fuzzing process has counted and what it is at, in memory that outlives it."""
+    """The counts of the fuzzing process and the file that it reads now, in memory that outlives it."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, NUMBERS.size + LONGEST)
@@ -56,27 +55,27 @@ class Record:
         self.slowest = self.largest = 0.0  # CPU seconds; bytes
 
     def write(self, under_way: bytes = b"") -> None:
-        """Keep the numbers, and the file that is read now."""
+        """Keep the counts, and the file that is read now."""
         numbers = (self.runs, self.accepted, self.failures, self.slowest, self.largest, len(under_way))
         NUMBERS.pack_into(self._memory, 0, *numbers)
         self._memory[NUMBERS.size : NUMBERS.size + len(under_way)] = under_way
 
     def read(self) -> bytes:
-        """Take the numbers from the other process; the file that it was at when it ended, if it was at one."""
+        """Take the counts from the other process; the file that it was reading when it ended, or nothing."""
         numbers = NUMBERS.unpack_from(self._memory)
         self.runs, self.accepted, self.failures, self.slowest, self.largest, length = numbers
         return self._memory[NUMBERS.size : NUMBERS.size + length]
 
 
 class Target:
-    """Has files read and judged, one after another."""
+    """The target of the fuzzer: reads files, and checks what comes of each."""
 
     def __init__(self, record: Record, folder: Path) -> None:
         self._record = record
         self._folder = folder
 
     def __call__(self, content: bytes) -> None:
-        """Read a file, and count what comes of it."""
+        """Read a file, count it, and keep it if it is a failure."""
         record = self._record
         record.runs += 1
         record.write(content)
@@ -93,7 +92,7 @@ class Target:
             elif payload is not None:
                 forged.check(content, payload)
                 record.accepted += 1
-        except Exception as error:  # whatever it is, it is what was looked for
+        except Exception as error:  # any error but a refusal is a failure
             reason = f"{type(error).__name__}: {error}"
         if reason:
             record.failures += 1
@@ -102,7 +101,7 @@ class Target:
 
 
 def peak_memory(content: bytes) -> int:
-    """Bytes of memory that reading the file takes at most; found by reading it once more, slowly."""
+    """Measure the bytes of memory that reading a file takes at most, by reading it once more."""
     tracemalloc.start()
     try:
         forged.read(content)
@@ -112,7 +111,7 @@ def peak_memory(content: bytes) -> int:
 
 
 def keep(folder: Path, content: bytes, reason: str) -> None:
-    """Put a file that shows a fault where it can be looked at."""
+    """Keep a file that is a failure, and print the reason."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
     path.write_bytes(content)
@@ -120,15 +119,15 @@ def keep(folder: Path, content: bytes, reason: str) -> None:
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
-    """A forgery of a file, or now and then the same with other bytes."""
-    if chance.random() < 0.5:  # most of what has led to new places is refused early
+    """Forge a file or, one time in ten, change its bytes."""
+    if chance.random() < 0.5:  # most files that have led to new code are refused early
         content = chance.choice(forged.genuine())
     forgery = forged.forge(chance, content) if chance.random() < 0.9 else forged.damaged(chance, content)
     return forgery if len(forgery) <= LONGEST else content
 
 
 def fuzz(target: Target, runs: int, seed: int, corpus: Path) -> None:
-    """Read that many mutations: of what led to new places in the code or, without atheris, of the genuine ones."""
+    """Read so many mutations: of files that led to new code or, without atheris, of genuine ones."""
     if not atheris:
         for number in range(runs):
             signal.alarm(PATIENCE)
@@ -156,7 +155,7 @@ def fuzz(target: Target, runs: int, seed: int, corpus: Path) -> None:
 
 
 def in_another_process(record: Record, runs: int, seed: int, folder: Path) -> None:
-    """Fuzz in a child, so that whatever becomes of it can be told."""
+    """Fuzz in a child process, so that its end or hanging is noticed."""
     with tempfile.TemporaryDirectory() as corpus:
         child = os.fork()
         if not child:
@@ -172,16 +171,15 @@ def in_another_process(record: Record, runs: int, seed: int, folder: Path) -> No
         keep(folder, under_way, f"the reader's process ended with {code}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main() -> int:
+    parser = make_parser(__doc__)
     parser.add_argument("--runs", type=int, default=100_000, help="mutations")
     parser.add_argument("--seed", type=int, default=0, help="decides which")
     parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="folder for files that show one")
-    parser.add_argument("--json", action="store_true", help="print all numbers as one object, on the last line")
     options = parser.parse_args()
+    report = Report()
     if not atheris:
-        print("without atheris, blindly; `pip install '.[fuzz]'` lets the code's coverage guide", file=sys.stderr)
-
+        print("atheris is not installed, so mutations are drawn blindly: `pip install '.[fuzz]'`", flush=True)
     record = Record()
     in_another_process(record, options.runs, options.seed, options.failures)
     result = {
@@ -192,13 +190,11 @@ def main() -> None:
         "peak_mb": round(record.largest / 1e6, 2),
         "failures": record.failures,
     }
-    print("| mutations | accepted as equal | refused | slowest load, ms | peak memory, MB | failures |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    print("| " + " | ".join(f"{number:,}" for number in result.values()) + " |")
-    if options.json:
-        print(json.dumps({**result, "seed": options.seed, "guided": bool(atheris)}))
-    sys.exit(record.failures > 0)
+    table = Table("mutations", "accepted as equal", "refused", "slowest load, ms", "peak memory, MB", "failures")
+    table.row(*(f"{number:,}" for number in result.values()))
+    report.check("failures", record.failures, "at most", 0)
+    return report.end({**result, "seed": options.seed, "guided": bool(atheris)}, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faults.processes import Process, descendants, workers
+from scripts.chaos.processes import Process, descendants
 
-# What makes Ray notice a dead node within a second or two, and a frozen one in four; its own settings take 15 and 65.
+# With these Ray notices a dead node within two seconds and a stopped one in four; with its own settings in 15 and 65.
 # They must be in the environment of the head when it starts.
 QUICK = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -23,10 +23,10 @@ _STORE_BYTES = 80 << 20
 
 
 class Nodes:
-    """A head, to which drivers attach, and nodes that come and go."""
+    """A head, to which drivers attach, and nodes that are added and lost."""
 
     def __init__(self, folder: Path, head_cpus: int, environment: Mapping[str, str]) -> None:
-        """Starts the head; `environment` is for all nodes, and for drivers that attach. `folder` is for Ray."""
+        """Start the head; `environment` is for all nodes, and for drivers that attach. `folder` is for Ray."""
         folder.mkdir(parents=True, exist_ok=True)
         self.environment = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         os.environ.update({**self.environment, "RAY_TMPDIR": str(folder)})
@@ -40,16 +40,16 @@ class Nodes:
 
     @property
     def raylets(self) -> list[int]:
-        """The process of each node, the head's first."""
+        """List the process number of each node's raylet, the head's first."""
         return [self._head.pid, *(raylet.pid for raylet in self._others)]
 
     @property
     def others(self) -> list[Process]:
-        """The process of each node but the head, oldest first."""
+        """List the raylet of each node but the head, oldest first."""
         return list(self._others)
 
     def restore(self) -> None:
-        """Have one whole node besides the head."""
+        """Leave exactly one whole node besides the head."""
         for raylet in self.others:
             if not raylet.alive or len(self._others) > 1:
                 self.forget(raylet)
@@ -57,21 +57,19 @@ class Nodes:
             self.add(NODE_CPUS)
 
     def add(self, cpus: int) -> Process:
-        """Have a node come."""
+        """Add a node; its raylet."""
         node = self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES)
         raylet = self._raylet(node)
         self._others[raylet] = node
         return raylet
 
-    def strike(self, raylet: Process, number: signal.Signals) -> list[Process]:
-        """Send a signal to all processes of a node at once; those of its workers are returned."""
-        busy = workers([raylet.pid])
+    def strike(self, raylet: Process, number: signal.Signals) -> None:
+        """Send a signal to all processes of a node at once."""
         for one in [raylet, *descendants(raylet.pid)]:
             one.send(number)
-        return busy
 
     def forget(self, raylet: Process) -> None:
-        """End what is left of a node that was struck."""
+        """End what is left of a node, and have Ray's cluster forget it."""
         children = descendants(raylet.pid)
         for one in [raylet, *children]:
             one.send(signal.SIGKILL)
@@ -80,7 +78,7 @@ class Nodes:
             self._cluster.remove_node(node, allow_graceful=False)
 
     def close(self) -> None:
-        """End all of it."""
+        """End the whole cluster."""
         for raylet in self.others:
             self.forget(raylet)
         self._cluster.shutdown()

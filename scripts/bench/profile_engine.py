@@ -1,4 +1,4 @@
-"""Where a whole training step's time goes, as the server sees it: a part of profile_step.py."""
+"""The second table of profile.py: where a whole training step's time goes, measured in the server's process."""
 
 import time
 from collections import defaultdict
@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
 from unittest.mock import patch
-
-from bench_contestants import Silent, open_run
 
 import cnnpar.parallel.server
 import cnnpar.training.loop
@@ -22,23 +20,25 @@ from cnnpar.parallel.transport import Answer, Event
 from cnnpar.parallel.tree import Tree
 from cnnpar.parallel.work import Kind, Step
 from cnnpar.training.microbatch import Training
+from scripts.bench.contestants import Loop, Silent
+from scripts.harness import Table
 
 PHASES = {  # of a step, in its order
-    "publish": "parameters where workers see them",
-    "cut": "spans for the workers",
+    "publish": "the parameters made visible to the workers",
+    "cut": "spans cut for the workers",
     "send": "jobs written to sockets",
-    "compute": "in the mean of the workers: their own clocks",
+    "compute": "the mean of the workers, by their own clocks",
     "slowest": "how much longer the slowest worker computes",
-    "wait": "waiting beyond that: ways there and back, waking up",
+    "wait": "waiting beyond that: messages both ways, waking up",
     "reduce": "the upper part of the tree",
     "check": "whether loss and gradient are finite",
-    "update": "division, optimizer, in one pass",
+    "update": "division and optimizer, in one pass",
     "the rest": "the loop, events, the clocks of this table",
 }
 
 
 class Phases(Silent):
-    """Milliseconds of each phase, step by step."""
+    """An observer that keeps the milliseconds of each phase, step by step."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -48,7 +48,7 @@ class Phases(Silent):
 
     @contextmanager
     def installed(self, server: Server) -> Iterator[None]:
-        """With a clock at every phase."""
+        """Put a clock at every phase while the block runs."""
         transport = server._transport
         places = [
             (transport, "publish", "publish"),
@@ -70,7 +70,7 @@ class Phases(Silent):
             yield
 
     def step_done(self, *_: object) -> None:
-        """Close the books of a step."""
+        """Close the account of a step."""
         now = time.perf_counter()
         step, whole = dict(self._now), now - self._began
         step["compute"] = sum(self._computed) / max(len(self._computed), 1)
@@ -105,19 +105,18 @@ class Phases(Silent):
 def profile(
     network: Network, data: Dataset, preprocessing: Preprocessing, batch: int, microbatch: int, workers: int, steps: int
 ) -> dict[str, float]:
-    """Medians of the phases of a step, in ms, and of a worker's preparing of its next inputs."""
-    settings, work, server, state = open_run(network, data, preprocessing, batch, microbatch, workers)
+    """Measure the phases of a step, and a worker's preparing of its next inputs; medians in ms."""
+    loop = Loop(network, data, preprocessing, batch, microbatch, workers)
     phases = Phases()
     try:
-        with phases.installed(server):
-            total = 2 * steps  # the first half warms up
-            cnnpar.training.loop.train(settings, work, server, state, phases, lambda: state.step >= total)
+        with phases.installed(loop.server):
+            loop.train(phases, lambda: loop.state.step >= 2 * steps)  # the first half warms up
     finally:
-        server.close()
+        loop.close()
     kept = phases.steps[steps:]
     medians = {phase: median(step[phase] for step in kept) for phase in ("step", *PHASES)}
-    whole = work.with_data({Kind.TRAIN: data})
-    share = -(-work.microbatches(Step(Kind.TRAIN, 0, 0)) // max(workers, 1))
+    whole = loop.work.with_data({Kind.TRAIN: data})
+    share = -(-loop.work.microbatches(Step(Kind.TRAIN, 0, 0)) // max(workers, 1))
     return {**medians, "prepare": median(_preparing(whole, number, share) for number in range(50))}
 
 
@@ -129,11 +128,12 @@ def _preparing(work: Training, number: int, microbatches: int) -> float:
 
 
 def show(medians: dict[str, float], batch: int, workers: int) -> None:
-    """The table."""
+    """Print the table."""
     whole = medians["step"]
-    print(f"\n{'engine phase':<27} {'ms':>10} {'share':>11}   a step of {batch} samples, {workers} workers, medians")
+    print(f"a step of {batch} samples, {workers} workers: {1e3 * batch / whole:,.0f} samples/s")
+    table = Table(f"{'phase of the engine':<19}", "     ms", " share", f"{'what it is':>50}")
     for phase, meaning in PHASES.items():
-        print(f"{phase:<27} {medians[phase]:10.3f} {medians[phase] / whole:11.1%}   {meaning}")
-    print(f"{'a whole step':<27} {whole:10.3f} {'':11}   {1e3 * batch / whole:,.0f} samples/s")
-    print(f"{'prepare, ahead':<27} {medians['prepare']:10.3f} {medians['prepare'] / whole:11.1%}   ", end="")
-    print("a worker's next inputs, while the server reduces and updates")
+        table.row(phase, f"{medians[phase]:.3f}", f"{medians[phase] / whole:.1%}", meaning)
+    table.row("a whole step", f"{whole:.3f}", "", "")
+    ahead = "a worker's next inputs, meanwhile"
+    table.row("prepare, ahead", f"{medians['prepare']:.3f}", f"{medians['prepare'] / whole:.1%}", ahead)

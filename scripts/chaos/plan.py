@@ -1,24 +1,24 @@
-"""Which faults hit which runs, and when: drawn from a seed, before anything begins."""
+"""The plan of all runs: which faults are done to which, and when; drawn from a seed before anything begins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from faults.kinds import Kind
+from scripts.chaos.kinds import Kind
 
 _CLUSTER_SHARE = 0.3  # of the faults that are possible both on a run's own Ray and on a cluster
 
 
 @dataclass
 class Fault:
-    """One thing to be done to a run, and what came of it."""
+    """One fault to be done to a run, and what came of it."""
 
     kind: Kind
-    step: int  # when the run has come so far
-    pause: float  # and so many seconds more have passed
-    seed: int  # of all that is left to chance in it
-    moment: float = 0.0  # when it was done
-    trouble: str = ""  # how the run did not survive it
+    step: int  # that the run must have reached
+    pause: float  # seconds from then
+    seed: int  # of its own random choices
+    moment: float = 0.0  # at which it was done
+    trouble: str = ""  # in what way the run did not survive it
     skipped: str = ""  # why it was not done
     lost: float | None = None  # seconds
 
@@ -36,7 +36,7 @@ class Plan:
 
 
 def schedule(faults: int, runs: int, seed: int, kinds: Sequence[Kind], spacing: int) -> list[Plan]:
-    """So many faults, of each kind about as many, `spacing` steps apart in the mean, dealt out to so many runs."""
+    """Deal out faults, about as many of each kind, to runs, `spacing` steps apart in the mean."""
     random = Random(seed)
     wanted: list[Kind] = []
     while len(wanted) < faults:
@@ -56,7 +56,7 @@ def schedule(faults: int, runs: int, seed: int, kinds: Sequence[Kind], spacing: 
 
 
 def _plan(kinds: Sequence[Kind], cluster: bool, spacing: int, random: Random) -> Plan:
-    """A run with one fault of each of these kinds, those first and last that have to be."""
+    """Plan a run with one fault of each of these kinds, in random order where a kind allows it."""
     kinds = sorted(random.sample(kinds, len(kinds)), key=lambda kind: kind.order)
     direct = cluster or kinds[0].order < 0
     return Plan(

@@ -1,6 +1,6 @@
-"""What the throughput benchmark trains: each network once, as the layer tables of a configuration, and made-up data.
+"""The networks that the benchmarks train, each once, as the layer tables of a configuration; and data for them.
 
-Both sides read the same table: cnnpar directly, the peer through `peer_ddp.build`. A new network is one more row.
+cnnpar and its peer read the same table: cnnpar directly, PyTorch through `peer_ddp.build`. A new network is one row.
 """
 
 from typing import Any, NamedTuple
@@ -11,16 +11,16 @@ from cnnpar.data.dataset import Dataset, ImageShape
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
 
-SAMPLES = 32_768  # beyond every cache as float32, and a whole number of batches
+SAMPLES = 32_768  # more than fits a cache as float32, and a whole number of batches
 LEARNING_RATE, MOMENTUM = 0.01, 0.9  # Nesterov's, without weight decay, at a constant rate
 
 
 class Task(NamedTuple):
-    """A network and the kind of images it sees."""
+    """A network and the kind of images it is trained on."""
 
     layers: tuple[dict[str, Any], ...]
     shape: ImageShape
-    microbatch: int  # that two cores with 2 MB of cache each are fastest with; the default is measured beside it
+    microbatch: int  # fastest on two cores with 2 MB of cache each; the default is measured beside it
     classes: int = 10
 
 
@@ -53,12 +53,12 @@ TASKS: dict[str, Task] = {
 
 
 def make_data(task: Task) -> tuple[Dataset, Preprocessing]:
-    """The same samples for both sides."""
+    """Make the samples that both sides train on."""
     return noise(task.shape, task.classes)
 
 
 def noise(shape: ImageShape, classes: int) -> tuple[Dataset, Preprocessing]:
-    """uint8 images (SAMPLES, H, W, C) and labels, and how they are normalised; speed knows no content."""
+    """Make random uint8 images (SAMPLES, H, W, C) with labels, and their normalisation: speed depends on no content."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (SAMPLES, *shape), np.uint8)
     labels = random.integers(0, classes, SAMPLES)
@@ -67,5 +67,5 @@ def noise(shape: ImageShape, classes: int) -> tuple[Dataset, Preprocessing]:
 
 
 def make_network(task: Task) -> Network:
-    """cnnpar's network; its `tables()` spell out every default, which the peer's is built from."""
+    """Make cnnpar's network; the peer's is built from its `tables()`, which spell out every default."""
     return Network.from_tables(task.layers, task.shape, task.classes)

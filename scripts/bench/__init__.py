@@ -1,0 +1,1 @@
+"""Benchmarks: speed, memory and accuracy, each number beside its aim."""

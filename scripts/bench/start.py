@@ -1,0 +1,157 @@
+"""Measure how long a command takes to begin: help, a run in this process, and the first step of a run on Ray.
+
+    python -m scripts.bench.start [--json] [--repeat 5] [--workers 2]
+
+Printed: medians of wall-clock time, and beside them the processor time of the command's processes, which a busy machine
+disturbs less. The run on Ray is compared with a process that only imports ray and starts it with the same settings; the
+two take turns. The first step counts as done when its line is in metrics.jsonl.
+
+Below, where the time of imports goes, by `-X importtime`: each package's own modules, without what they import in turn.
+Tracing makes all of them slower.
+
+Aims: `cnnpar --help` at most 0.3 s; a run of one epoch in this process at most 1 s; the first step on Ray at most 1.5 s
+later than Ray alone.
+"""
+
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cnnpar.config.sections import Engine
+from cnnpar.parallel.on_ray.environment import prepare_ray
+from scripts.harness import Report, Table, make_parser
+
+AIMS = {  # seconds at most, and what is measured
+    "help_s": (0.3, "cnnpar --help"),
+    "in_process_s": (1.0, "cnnpar train --workers 0 --epochs 1"),
+    "start_over_ray_s": (1.5, "first step on Ray, over Ray alone"),
+}
+CNNPAR = [sys.executable, "-m", "cnnpar"]
+LISTED = 12  # packages of each table
+POLL = 0.002  # seconds
+LONGEST = 120.0  # seconds that anything may take
+# As cnnpar starts Ray; this script has set the same environment.
+RAY_ALONE = """
+import os, ray
+ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, object_store_memory=256 << 20,
+         logging_level="error", log_to_driver=False)
+print(flush=True)
+ray.shutdown()
+"""
+
+
+def whole(*command: str) -> tuple[float, float]:
+    """Measure seconds from a command's start to its end, and processor seconds of its processes."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=LONGEST)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def ray_alone() -> float:
+    """Measure seconds from a command that only starts Ray until Ray is there."""
+    with subprocess.Popen([sys.executable, "-c", RAY_ALONE], stdout=subprocess.PIPE) as process:
+        began = time.perf_counter()
+        assert process.stdout is not None
+        process.stdout.readline()
+        return time.perf_counter() - began
+
+
+def first_step(folder: Path, workers: int) -> float:
+    """Measure seconds from the command to the first optimizer step of a run on Ray."""
+    metrics = folder / "metrics.jsonl"
+    with subprocess.Popen([*training(folder, workers), "--set", "report.every_steps=1"]) as process:
+        began = time.perf_counter()
+        while not metrics.exists() or not metrics.stat().st_size:
+            if process.poll() is not None:
+                raise SystemExit("the run ended before its first step")
+            time.sleep(POLL)
+        return time.perf_counter() - began
+
+
+def training(folder: Path, workers: int) -> list[str]:
+    """Make the command of one epoch on the digits."""
+    return [*CNNPAR, "train", "--workers", str(workers), "--epochs", "1", "--run-dir", str(folder), "--quiet"]
+
+
+def imports(command: list[str]) -> dict[str, float]:
+    """Measure milliseconds that each package's own modules take to be imported, the slowest first."""
+    done = subprocess.run(
+        [command[0], "-X", "importtime", *command[1:]], capture_output=True, text=True, check=True, timeout=LONGEST
+    )
+    own: Counter[str] = Counter()
+    standard = {*sys.stdlib_module_names, "sitecustomize"}
+    for microseconds, module in re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)$", done.stderr, re.MULTILINE):
+        package = module.partition(".")[0]
+        own["standard library" if package in standard else package] += int(microseconds)
+    return {package: total / 1e3 for package, total in own.most_common()}
+
+
+def print_imports(what: str, packages: dict[str, float]) -> None:
+    """Print the slowest packages, and the rest as one."""
+    total = sum(packages.values())
+    rows = list(packages.items())[:LISTED]
+    rows.append(("the rest", total - sum(own for _, own in rows)))
+    print(f"\nimports of {what}: {total:.0f} ms")
+    table = Table(f"{'package':<20}", "     ms", " share")
+    for package, milliseconds in rows:
+        table.row(package, f"{milliseconds:.1f}", f"{milliseconds / total:.1%}")
+
+
+def measure(folder: Path, repeat: int, workers: int) -> dict[str, list[float]]:
+    """Start all commands in turns; seconds of each start. The first round only fills the caches of the disk."""
+    names = ("help", "help_cpu", "in_process", "in_process_cpu", "ray_alone", "first_step")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(repeat + 1):
+        own = folder / str(number)
+        shown, alone = whole(*CNNPAR, "--help"), whole(*training(own / "alone", 0))
+        ray, first = ray_alone(), first_step(own / "ray", workers)
+        for seconds, so_far in zip((*shown, *alone, ray, first), times.values(), strict=True):
+            if number:
+                so_far.append(seconds)
+    return times
+
+
+def main() -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--repeat", type=int, default=5, help="times that each command is started")
+    parser.add_argument("--workers", type=int, default=2, help="of the run on Ray")
+    options = parser.parse_args()
+
+    report = Report()
+    prepare_ray(Engine())  # for this script's children
+    with tempfile.TemporaryDirectory() as name:
+        times = measure(Path(name), options.repeat, options.workers)
+        imported = {
+            "--help": imports([*CNNPAR, "--help"]),
+            "a run in this process": imports(training(Path(name) / "imports", 0)),
+            f"a run of {options.workers} workers": imports(training(Path(name) / "imports-ray", options.workers)),
+        }
+    results: dict[str, Any] = {f"{name}_s": median(seconds) for name, seconds in times.items()}
+    over = [first - ray for first, ray in zip(times["first_step"], times["ray_alone"], strict=True)]
+    results["start_over_ray_s"] = median(over)
+
+    print(f"seconds, medians of {options.repeat}")
+    table = Table(f"{'command':<36}", "wall clock", "processor")
+    for name in ("help", "in_process"):
+        table.row(AIMS[f"{name}_s"][1], f"{results[f'{name}_s']:.2f}", f"{results[f'{name}_cpu_s']:.2f}")
+    table.row("Ray alone", f"{results['ray_alone_s']:.2f}", "")
+    table.row(f"first step of {options.workers} workers", f"{results['first_step_s']:.2f}", "")
+    table.row("  over Ray alone", f"{results['start_over_ray_s']:.2f}", "")
+    for what, packages in imported.items():
+        print_imports(what, packages)
+    for name, (most, what) in AIMS.items():
+        report.check(what, results[name], "at most", most, "s")
+    slowest = {what: dict(list(packages.items())[:LISTED]) for what, packages in imported.items()}
+    return report.end({**results, "repeat": options.repeat, "imports_ms": slowest}, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Real faults for real runs: killed processes, full disks, lost nodes."""
