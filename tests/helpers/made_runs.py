@@ -269,8 +269,8 @@ class Processes:
 class Watched(DirectTransport):
     """Remembers who was given what, and who answered."""
 
-    def __init__(self, work: Work, crew: Launcher) -> None:
-        super().__init__(work, crew, 60.0)
+    def __init__(self, work: Work, launcher: Launcher) -> None:
+        super().__init__(work, launcher, 60.0)
         self.given: dict[int, Span] = {}
         self.answered: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Several workers in this process, in virtual time, that answer in an order and die at moments which chance decides."""
+"""Workers in this process and in virtual time that answer in a random order and die at random moments."""
 
 from collections.abc import Mapping
 from random import Random
@@ -14,10 +14,10 @@ from cnnpar.parallel.work import Kind, Step, Work
 
 
 class RandomWorkers:
-    """The transport, and the clock of its server."""
+    """A transport and the clock of its server; what chance decides comes from `random`."""
 
     def __init__(self, work: Work, data: Mapping[Kind, Dataset], random: Random, deaths: int = 0) -> None:
-        """`deaths` of workers at most, in all; each is replaced."""
+        """Let at most `deaths` workers die in all."""
         self.now = 0.0
         self.started: list[int] = []
         self.jobs: dict[int, tuple[int, Step, Span]] = {}  # under way, by worker
@@ -67,7 +67,7 @@ class RandomWorkers:
         return [self.answer(worker)]
 
     def answer(self, worker: int) -> Answer:
-        """What a worker says when it has done its job; nonsense if the parameters have changed meanwhile."""
+        """Compute the worker's job and return its answer; NaN if the parameters have changed meanwhile."""
         job, step, span = self.jobs.pop(worker)
         slots = self.slots[worker]
         parameters = np.full_like(self._parameters, np.nan) if worker in self._outdated else self._parameters
@@ -78,7 +78,7 @@ class RandomWorkers:
         return self._answered[-1]
 
     def lose(self, worker: int, reason: str = "killed") -> Lost:
-        """A worker dies, in the middle of a job or without one."""
+        """Let a worker die, in the middle of a job or without one."""
         self.jobs.pop(worker, None)
         self._outdated.discard(worker)
         del self.slots[worker]
