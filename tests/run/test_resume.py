@@ -210,7 +210,7 @@ def test_more_epochs_go_on_from_a_finished_run(tmp_path: Path, csv: Path) -> Non
         ({"schedule": {"type": "piecewise"}, "augment": {"plain_epochs": 3}}, "the schedule and augment.plain_epochs"),
     ],
 )
-def test_more_epochs_say_so_where_the_weights_depend_on_their_number(
+def test_more_epochs_are_noted_if_the_weights_depend_on_them(
     tmp_path: Path, csv: Path, changes: dict[str, Any], moved: str
 ) -> None:
     train(settings(csv, **changes), tmp_path)

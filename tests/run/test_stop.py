@@ -110,7 +110,7 @@ def test_a_signal_saves_and_prints_the_command_that_resumes(here: Path, capsys: 
 @pytest.mark.parametrize(
     ("number", "code", "told"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_signals_before_the_training_end_the_command_in_one_line(
+def test_signals_before_training_end_the_command_in_one_line(
     here: Path, number: signal.Signals, code: int, told: str
 ) -> None:
     os.mkfifo("slow.csv")  # nobody writes into it: loading waits

@@ -1,4 +1,4 @@
-"""Checkpoints: exact to the bit, and nothing but a whole, unchanged, fitting file is accepted."""
+"""Checkpoints: exact to the bit; only a whole and unchanged file is accepted."""
 
 import ast
 import base64
@@ -133,7 +133,7 @@ def test_a_packed_state_does_not_follow_later_steps() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["parameters", "optimizer"])
-def test_what_is_not_finite_is_never_packed_and_its_layer_is_named(value: float, where: str) -> None:
+def test_nonfinite_arrays_are_refused_by_pack_with_their_name(value: float, where: str) -> None:
     state = made_state()
     vector = state.parameters if where == "parameters" else list(state.optimizer.values())[-1]
     NETWORK.layout.views(vector)["dense1.bias"][1] = value
@@ -147,7 +147,7 @@ def test_a_truncated_file_is_refused(share: int) -> None:
     refusal(content[: len(content) * share // 20])
 
 
-def test_any_changed_byte_is_noticed() -> None:
+def test_any_changed_byte_is_refused() -> None:
     content = encode(packed(made_state())).rstrip()
     for place in range(0, len(content), 37):
         changed = bytearray(content)
@@ -171,11 +171,11 @@ def test_any_changed_byte_is_noticed() -> None:
     ],
     ids=lambda content: repr(content[:8]),
 )
-def test_what_is_no_checkpoint_at_all_is_refused(content: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(content: bytes) -> None:
     refusal(content)
 
 
-def test_faults_of_the_envelope_are_named_there() -> None:
+def test_errors_of_the_envelope_name_its_field() -> None:
     body = json.dumps(tree())
     assert "$.sha256" in refusal(f'{{"sha256":"{"0" * 64}","payload":{body}}}'.encode())
     assert "`$.sha256`" in refusal(f'{{"sha256":5,"payload":{body}}}'.encode())
@@ -183,7 +183,7 @@ def test_faults_of_the_envelope_are_named_there() -> None:
     assert "`more`" in refusal(b'{"sha256":"","payload":{},"more":1}')
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_paths_that_are_no_regular_file_are_refused_at_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (tmp_path, tmp_path / "absent", pipe, Path("/dev/zero"), tmp_path / ("x" * 300)):

@@ -1,4 +1,4 @@
-"""What a checkpoint may claim: within reason, and reading it costs what the file has, not what it says."""
+"""Absurd sizes in a checkpoint: refused, at a cost in proportion to the file and not to what it claims."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ Tree = dict[str, Any]
 
 
 def many_classes(count: int) -> bytes:
-    """A genuine checkpoint of a network that tells so many classes apart."""
+    """Return a genuine checkpoint of a network with `count` classes."""
     config = resolve({"model": {"layers": [{"type": "flatten"}, {"type": "dense"}]}})
     network = Network.from_tables(config.model.layers, (1, 1, 1), count)
     names = Preprocessing((1, 1, 1), (1.0,), (1.0,), tuple(map(str, range(count))))
@@ -35,12 +35,12 @@ def many_classes(count: int) -> bytes:
     return encode(pack(config, network, names, state, {}, ""))
 
 
-def test_a_hundred_thousand_classes_are_read_and_shown_on_a_screen() -> None:
+def test_100000_classes_are_described_in_under_24_lines() -> None:
     payload = decode(many_classes(100_000), "")
     assert len(describe(payload, *unpack(payload, "")).splitlines()) < 24
 
 
-def test_many_names_are_compared_at_once() -> None:
+def test_20000_names_are_compared_within_half_a_second() -> None:
     arrays = [Array(str(number), "float32", (), b"") for number in range(20_000)]
     began = time.process_time()
     with pytest.raises(ValueError, match="unexpected '19999'"):
@@ -48,7 +48,7 @@ def test_many_names_are_compared_at_once() -> None:
     assert time.process_time() - began < 0.5
 
 
-def test_a_network_of_many_layers_is_read_and_one_of_too_many_refused() -> None:
+def test_1000_layers_are_accepted_and_1001_are_refused() -> None:
     layers = [{"type": "flatten"}, *[{"type": "relu"}] * 998, {"type": "dense"}]
     assert len(Network.from_tables(layers, (2, 2, 1), 2).layers) == 1000
     with pytest.raises(InputError, match="1,001 layers, and 1,000 are the most"):
@@ -66,21 +66,21 @@ def test_a_network_of_many_layers_is_read_and_one_of_too_many_refused() -> None:
         ({"type": "relu", "name": "relu\n"}, "layer 1 (relu): `name`"),
     ],
 )
-def test_a_layer_beyond_all_reason_is_refused_by_its_place(layer: Tree, words: str) -> None:
+def test_an_absurd_layer_is_refused_with_its_place(layer: Tree, words: str) -> None:
     with pytest.raises(InputError) as caught:
         Network.from_tables([layer, {"type": "flatten"}, {"type": "dense"}], (8, 8, 1), 2)
     assert words in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_images_beyond_all_reason_are_refused() -> None:
+def test_absurd_image_shapes_are_refused() -> None:
     payload = tree()
     change("preprocessing.image_shape", [10**4, 10**4, 1])(payload)
     assert "an image is (10000, 10000, 1): more than" in refusal(file_of(payload))
 
 
 @pytest.mark.parametrize("part", ["network", "config"])
-def test_parts_of_free_form_have_a_limit_before_they_are_read(part: str) -> None:
+def test_network_and_config_of_over_1_mib_are_refused(part: str) -> None:
     content = raw(part, "[" + " " * 2**20 + "]")(tree())
     assert f"$.payload.{part}: 1,048,578 bytes, more than" in refusal(content)
 
@@ -93,7 +93,7 @@ def both(layers: list[Tree]) -> Callable[[Tree], None]:
 
 
 def raw(path: str, text: str) -> Callable[[Tree], bytes]:
-    """A file in which that text stands at that place."""
+    """Return a function that makes a file with that text at that place."""
 
     def make(payload: Tree) -> bytes:
         change(path, "@")(payload)
@@ -103,7 +103,7 @@ def raw(path: str, text: str) -> Callable[[Tree], bytes]:
 
 
 def claimed(payload: Tree) -> None:
-    """Parameters and shapes of 2 GB, within all limits."""
+    """Claim parameters and shapes of 2 GB, within all limits."""
     both([*payload["network"][:5], {**payload["network"][5], "units": 2**25}, {"type": "dense"}])(payload)
     change("parameters.2.shape", [8, 2**25])(payload)
 
@@ -164,7 +164,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 
 
 @pytest.mark.slow
-def test_whatever_a_file_claims_it_costs_time_and_memory_in_proportion_to_its_size(tmp_path: Path) -> None:
+def test_reading_costs_time_and_memory_in_proportion_to_size(tmp_path: Path) -> None:
     for name, claim in CLAIMS.items():
         payload = tree()
         content = claim(payload)

@@ -74,7 +74,7 @@ def test_skipped_steps_are_counted_and_left_out_of_the_means(tmp_path: Path, csv
     assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, "")
 
 
-def test_stopping_after_every_step_changes_nothing_where_steps_are_skipped(tmp_path: Path, csv: Path) -> None:
+def test_stops_change_nothing_in_a_run_with_skipped_steps(tmp_path: Path, csv: Path) -> None:
     wanted = steep(csv, 2e37)
     whole = train(wanted, tmp_path / "whole")
     model = tmp_path / "cut" / "model.json"
