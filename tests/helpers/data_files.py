@@ -1,4 +1,4 @@
-"""Small good data files, and how loading a bad one must fail."""
+"""Contents of small data files, and the error of loading a bad one."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ X, Y = np.zeros((4, 3, 3), dtype=np.uint8), np.array([0, 1, 0, 1])
 
 
 def complaint(path: Path, **others: Any) -> str:
-    """The error of loading a path: one line, beginning with the path."""
+    """Return the error of loading a path: one line, beginning with the path."""
     with pytest.raises(InputError) as caught:
         load_splits(Data(train=str(path), **{"validation": 0.0} | others))
     message = str(caught.value)

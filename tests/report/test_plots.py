@@ -1,4 +1,4 @@
-"""The picture: its file, and what can be measured of how it looks."""
+"""`accuracy.png`: its curves and its frame, and how the file is replaced."""
 
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ TRAINING, VALIDATION = (0x8F, 0xA3, 0xB5), (0xC8, 0x10, 0x2E)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30, 1000])
-def test_both_curves_are_in_the_picture_for_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
+def test_both_curves_are_drawn_for_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
     path = tmp_path / "accuracy.png"
     draw_accuracy(learning(epochs), path, "digits")
     image = pixels(path)[80:]  # below the legend
@@ -83,7 +83,7 @@ def test_a_title_may_hold_anything(tmp_path: Path) -> None:
     draw_accuracy(learning(2), tmp_path / "accuracy.png", "$\\frac{$ 5 _^ 中文 & <b>")
 
 
-def test_a_run_draws_it_with_both_curves(tmp_path: Path) -> None:
+def test_a_run_draws_both_curves(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(to_toml(settings(write_csv(tmp_path / "train.csv"))))
     done = command("cnnpar-train", "--config", "tiny.toml", "--run-dir", "run", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -102,7 +102,7 @@ def test_the_old_picture_is_replaced_and_nothing_else_is_left(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_picture_that_cannot_be_put_in_place_leaves_no_temporary_file(tmp_path: Path) -> None:
+def test_a_failed_replacement_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "accuracy.png").mkdir()
     with pytest.raises(OSError, match="accuracy"):
         draw_accuracy(learning(2), tmp_path / "accuracy.png", "digits")
@@ -128,9 +128,7 @@ percents = st.lists(st.floats(0, 100), min_size=1, max_size=30)
 
 
 @given(percents, percents)
-def test_the_frame_holds_the_later_epochs_and_no_impossible_percentages(
-    training: list[float], validation: list[float]
-) -> None:
+def test_the_frame_holds_later_epochs_and_ends_near_0_and_100(training: list[float], validation: list[float]) -> None:
     low, high = _frame(list(enumerate(training, 1)), list(enumerate(validation, 1)))
     later = training[len(training) // 4 :] + validation[len(validation) // 4 :]
     assert low < min(later)

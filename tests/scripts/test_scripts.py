@@ -24,13 +24,13 @@ def skip_without_torch(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_every_script_says_what_it_is_for(path: Path) -> None:
+def test_every_script_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", WITH_OPTIONS, ids=lambda path: path.name)
-def test_every_script_with_options_explains_them(path: Path) -> None:
+def test_every_script_with_options_answers_help(path: Path) -> None:
     skip_without_torch(path)
     environment = {
         **os.environ,
@@ -54,7 +54,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FOLDER)
 
 
-def test_the_peer_of_the_benchmark_computes_the_same_loss_and_gradient(scripts: None) -> None:
+def test_the_peer_computes_the_same_loss_and_gradient(scripts: None) -> None:
     torch: Any = pytest.importorskip("torch")
     import bench_networks
     import peer_ddp
