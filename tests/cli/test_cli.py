@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.cli import commands, console
 from cnnpar.config.resolve import read_toml, resolve, to_toml
 from cnnpar.config.sections import Config
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
-from tests.helpers.tiny_runs import ENTRY, ROOT, command, settings, write_csv
+from tests.helpers.checkpoints import NETWORK
+from tests.helpers.commands import ENTRY, call, command
+from tests.helpers.tiny_runs import ROOT, settings, write_csv
 
 FIELDS = {
     "epochs", "steps", "samples", "train_loss", "validation_accuracy", "test_accuracy", "weights_sha256", "exact",
@@ -30,12 +31,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wanted = settings(write_csv(Path("train.csv")), data={"test": str(write_csv(Path("test.csv"), 12, seed=1))})
     Path("tiny.toml").write_text(to_toml(wanted))
     return tmp_path
-
-
-def call(program: str, *arguments: object) -> int:
-    """A command in this process: like the real one, without the second that a process takes to start."""
-    app = {"cnnpar": commands.app, "cnnpar-train": commands.train_app, "cnnpar-test": commands.test_app}[program]
-    return console.run(app, [str(argument) for argument in arguments])
 
 
 def everything() -> set[str]:
@@ -312,7 +307,6 @@ def test_a_run_works_with_closed_standard_streams(here: Path, monkeypatch: pytes
 def test_the_headline_names_the_workers_and_their_transport(workers: object, words: str) -> None:
     from cnnpar.parallel.work import Kind
     from cnnpar.run.headline import facts
-    from tests.storage.test_checkpoint import NETWORK
 
     wanted = resolve({"engine": {"workers": workers, "transport": "ray"}})
     lines = facts(wanted, NETWORK, {Kind.TRAIN: 5})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnpar.data.readers import npz
-from tests.cli.test_cli import call
+from tests.helpers.commands import call
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,16 +1,20 @@
 """Workers in this process and in virtual time that answer in a random order and die at random moments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
 
 import numpy as np
 
+from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import Computer, slots_shape
+from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Kind, Step, Work
+from tests.helpers.made_runs import fail, opened
 
 
 class RandomWorkers:
@@ -93,3 +97,9 @@ class RandomWorkers:
 
     def close(self) -> None:
         pass
+
+
+def served(transport: RandomWorkers, workers: int, warn: Callable[[str], None] = fail, **limits: Any) -> Server:
+    """Return a server with these workers, opened, on the transport's clock."""
+    engine = Engine(workers=workers, **limits)
+    return opened(Server(transport.work, transport, engine, warn, clock=transport.clock))

@@ -1,8 +1,5 @@
-"""Runs small enough for tests: 40 images of 8 x 8 in 3 classes, a network of 300 parameters, real commands."""
+"""Tiny runs with real files: 40 images of 8 x 8 in 3 classes, and a network of 300 parameters."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ from cnnpar.storage.checkpoint import read
 from cnnpar.storage.rundir import Place
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = {"cnnpar": "main", "cnnpar-train": "main_train", "cnnpar-test": "main_test"}
 
 LAYERS: list[dict[str, Any]] = [
     {"type": "conv2d", "channels": 2, "kernel": 3},
@@ -81,24 +77,3 @@ class Lines(Progress):
 
     def start(self, lines: Any, *rest: Any) -> None:
         self.lines += lines
-
-
-def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.Popen[str]":
-    """Start one of the package's commands as a process of its own."""
-    code = f"import sys; from cnnpar.cli import commands; sys.argv[0] = {program!r}; commands.{ENTRY[program]}()"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "error,ignore::ResourceWarning",
-        "COLUMNS": "80",
-    }
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen}
-    line = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(line, cwd=cwd, env=environment, text=True, **streams)
-
-
-def command(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.CompletedProcess[str]":
-    """Run one of the package's commands as a process of its own, to its end."""
-    with start(program, *arguments, cwd=cwd, **popen) as process:
-        out, err = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)

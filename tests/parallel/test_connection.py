@@ -27,7 +27,8 @@ from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.tree import Node, Span, covers
 from cnnpar.parallel.work import Block, Kind, Step, Work
-from tests.helpers.made_runs import Serve, Threads, made_run, opened, step_until
+from tests.helpers.made_runs import made_run, opened, step_until
+from tests.helpers.plain_workers import Serve, Threads
 
 pytestmark = pytest.mark.usefixtures("in_time")
 

@@ -25,20 +25,8 @@ from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Lost
 from cnnpar.parallel.work import Kind, Prepared, Step, Work
-from tests.helpers.made_runs import (
-    Around,
-    At,
-    Cursed,
-    Processes,
-    Watched,
-    fail,
-    in_process,
-    made_run,
-    opened,
-    rich_run,
-    step_until,
-    trained,
-)
+from tests.helpers.made_runs import Around, At, fail, in_process, made_run, opened, rich_run, step_until, trained
+from tests.helpers.plain_workers import Cursed, Processes, Watched
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
@@ -70,7 +58,7 @@ def test_worker_processes_give_the_same_bits_as_in_process(alone: str, shared: l
         assert server.workers == 2
 
 
-def test_all_that_a_run_may_have_leaves_the_weights_unchanged() -> None:
+def test_a_run_with_all_features_gives_the_same_weights() -> None:
     settings, work, data = rich_run()
     expected = trained(settings, work, in_process(work, data))
     with closing(serving(DirectTransport(work, Processes(work, data, [True, False]), 60.0), work)) as server:

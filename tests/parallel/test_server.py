@@ -1,6 +1,6 @@
 """The server's sums of a step: the same for any number, order and failure of workers, and those of one process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -21,12 +21,7 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.tree import Node, Span, Tree, microbatch_count
 from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from tests.helpers.made_runs import fail, in_process, made_run, opened, rich_run
-from tests.helpers.random_workers import RandomWorkers
-
-
-def served(transport: RandomWorkers, workers: int, warn: Callable[[str], None] = fail, **limits: Any) -> Server:
-    engine = Engine(workers=workers, **limits)
-    return opened(Server(transport.work, transport, engine, warn, clock=transport.clock))
+from tests.helpers.random_workers import RandomWorkers, served
 
 
 def sums_of_run(server: Server, parameters: Vector) -> list[object]:

@@ -27,7 +27,8 @@ from cnnpar.parallel.direct.transport import _GREETINGS, DirectTransport
 from cnnpar.parallel.direct.worker import serve
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Prepared, Step, Work
-from tests.helpers.made_runs import Around, Threads, fail, made_run, opened, step_until
+from tests.helpers.made_runs import Around, fail, made_run, opened, step_until
+from tests.helpers.plain_workers import Threads
 
 pytestmark = pytest.mark.usefixtures("in_time")
 

@@ -11,9 +11,9 @@ from cnnpar.config.sections import Config
 from cnnpar.report.inspection import describe, outline, outlined
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
-from tests.cli.test_cli import call
+from tests.helpers.checkpoints import NETWORK, made_state, packed
+from tests.helpers.commands import call
 from tests.helpers.tiny_runs import settings, train, write_csv
-from tests.storage.test_checkpoint import NETWORK, made_state, packed
 
 
 def test_inspect_shows_a_run_and_its_network(

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from PIL import Image
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.report.plots import _frame, draw_accuracy
 from cnnpar.training.state import EpochRecord
-from tests.helpers.tiny_runs import command, settings, write_csv
+from tests.helpers.commands import command
+from tests.helpers.pictures import TRAINING, VALIDATION, has_colour, pixels
+from tests.helpers.tiny_runs import settings, write_csv
 
 
 def record(epoch: int, train_accuracy: float, validation_accuracy: float | None = None) -> EpochRecord:
@@ -22,19 +22,6 @@ def record(epoch: int, train_accuracy: float, validation_accuracy: float | None 
 
 def learning(epochs: int) -> list[EpochRecord]:
     return [record(n, 1 - 0.7 * 0.8**n, 0.98 - 0.7 * 0.8**n) for n in range(1, epochs + 1)]
-
-
-def pixels(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        return np.asarray(image.convert("RGB"))  # (height, width, 3)
-
-
-def has_colour(image: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:
-    return bool((np.abs(image.astype(int) - colour) <= 3).all(axis=2).any())
-
-
-TRAINING, VALIDATION = (0x8F, 0xA3, 0xB5), (0xC8, 0x10, 0x2E)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30, 1000])

@@ -13,8 +13,8 @@ from cnnpar.nn import confusion
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Evaluation
 from cnnpar.report.scores import as_text, scores
-from tests.cli.test_cli import call
 from tests.helpers import tiny_runs
+from tests.helpers.commands import call
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 2**32 - 1))

@@ -17,10 +17,10 @@ from cnnpar.report.progress import Progress
 from cnnpar.run.lr_find import losses_by_rate
 from cnnpar.training.lr_curve import Curve, Range
 from cnnpar.training.state import TrainState, first_state
+from tests.helpers.commands import read_until, start
 from tests.helpers.made_runs import Nobody, fail, in_process, made_run, opened, trained
 from tests.helpers.random_workers import RandomWorkers
-from tests.helpers.tiny_runs import settings, start, write_csv
-from tests.run.test_stop import read_until
+from tests.helpers.tiny_runs import settings, write_csv
 
 RATES = Range(1e-6, 10.0, 60).rates(1)
 

@@ -11,14 +11,16 @@ import pytest
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.errors import InputError
-from cnnpar.report.progress import Progress
 from cnnpar.run.summary import Summary
 from cnnpar.storage.checkpoint import encode, read
 from cnnpar.storage.packing import unpack
-from tests.helpers.tiny_runs import LAYERS, Lines, settings, start, train, write_csv
+from tests.helpers.checkpoints import file_of
+from tests.helpers.commands import start
+from tests.helpers.observers import Patient, Stopping, wait_for_step
+from tests.helpers.run_files import assert_same_run, metrics
+from tests.helpers.tiny_runs import LAYERS, Lines, settings, train, write_csv
 
 STEPS = 15  # of the whole run; 5 make an epoch
-TIMES = {"seconds", "samples_per_second"}
 OPTIMIZERS: list[dict[str, Any]] = [
     {"type": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": False},
     {"type": "adam", "learning_rate": 0.01},
@@ -28,52 +30,9 @@ OPTIMIZERS: list[dict[str, Any]] = [
 ARRAYS = ["base64", "decimal", "base64", "decimal"]
 
 
-class Stopping(Progress):
-    """Raise a signal during one step, which asks the run to stop."""
-
-    def __init__(self, at: int, number: signal.Signals = signal.SIGTERM) -> None:
-        super().__init__("quiet")
-        self.at, self.number = at, number
-
-    def step(self, epoch: int, step: int, *rest: Any) -> None:
-        if step == self.at:
-            signal.raise_signal(self.number)
-
-
-class Patient(Progress):
-    """Begin an epoch only when the checkpoint of the one before is written, as fast runs skip some."""
-
-    def __init__(self, model: Path) -> None:
-        super().__init__("quiet")
-        self.model = model
-
-    def step(self, epoch: int, step: int, *rest: Any) -> None:
-        if step % 5 == 1 and step > 1:
-            wait_for_step(self.model, step - 1, lambda: None)
-
-
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv")
-
-
-def untimed(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in TIMES}
-
-
-def metrics(directory: Path) -> list[dict[str, Any]]:
-    return [untimed(json.loads(line)) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-
-
-def history(path: Path) -> list[dict[str, Any]]:
-    return [untimed(record) for record in json.loads(path.read_text())["payload"]["history"]]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    digests = [unpack(read(path / name), "")[1].digest for path in (one, other) for name in ("model.json", "best.json")]
-    assert digests[:2] == digests[2:]
-    assert history(one / "model.json") == history(other / "model.json")
-    assert metrics(one) == metrics(other)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +231,6 @@ def test_resume_from_another_name_says_where_it_writes(tmp_path: Path, csv: Path
 
 
 def test_counters_that_do_not_fit_the_data_are_refused(tmp_path: Path, csv: Path, stopped: Path) -> None:
-    from tests.storage.test_checkpoint import file_of
-
     for name, value in (("index", 3), ("step", 8), ("index", 10**9)):
         tree = json.loads(stopped.read_bytes())["payload"]
         tree["state"][name] = value
@@ -285,8 +242,6 @@ def test_counters_that_do_not_fit_the_data_are_refused(tmp_path: Path, csv: Path
 
 
 def test_resume_with_another_fingerprint_is_inexact_if_allowed(tmp_path: Path, csv: Path, stopped: Path) -> None:
-    from tests.storage.test_checkpoint import file_of
-
     tree = json.loads(stopped.read_bytes())["payload"]
     tree["fingerprint"]["numpy"] = "1.0"
     stopped.write_bytes(file_of(tree))
@@ -337,13 +292,6 @@ def test_after_kills_each_step_is_recorded_once(tmp_path: Path, csv: Path) -> No
     train(wanted, None, model)
     train(wanted, tmp_path / "whole")
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-
-
-def wait_for_step(path: Path, step: int, finished: Any) -> None:
-    """Wait until the checkpoint has reached a step."""
-    while not (path.exists() and read(path).state.step >= step):
-        assert finished() is None, "the run ended before it was killed"
-        os.sched_yield()
 
 
 def test_resume_from_an_older_checkpoint_overwrites_no_newer(tmp_path: Path, csv: Path) -> None:

@@ -13,9 +13,9 @@ from cnnpar.config.sections import Config
 from cnnpar.report.progress import Progress
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.lock import locked
-from tests.cli.test_cli import call
+from tests.helpers.commands import call
+from tests.helpers.observers import Patient, Stopping
 from tests.helpers.tiny_runs import settings, train, write_csv
-from tests.run.test_resume import Patient, Stopping
 
 AGAIN = ["--config", "tiny.toml", "--resume", "auto", "--run-dir", "run"]
 

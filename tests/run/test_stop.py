@@ -18,9 +18,9 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
-from tests.cli.test_cli import call
-from tests.helpers.tiny_runs import ROOT, settings, start, train, write_csv
-from tests.run.test_resume import assert_same_run
+from tests.helpers.commands import call, read_until, start
+from tests.helpers.run_files import assert_same_run
+from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
 
 # The process signals itself, from a moment of the run on, whenever it opens, renames or removes a file or imports a
 # module, in whatever thread, and once more when Python itself ends.
@@ -72,14 +72,6 @@ def test_a_storm_of_signals_leaves_a_good_checkpoint(
     assert {path.name for path in Path("run").iterdir()} <= {
         *("model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml", "accuracy.png")
     }
-
-
-def read_until(process: "subprocess.Popen[str]", text: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    pytest.fail(f"the output ended without {text!r}")
 
 
 def test_a_signal_saves_and_prints_the_command_that_resumes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,11 @@ from cnnpar.run.transfer import transfer
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.training.state import first_state
-from tests.cli.test_cli import call
+from tests.helpers.checkpoints import file_of
+from tests.helpers.commands import call
+from tests.helpers.observers import Stopping
+from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import LAYERS, Lines, settings, train, write_csv
-from tests.run.test_resume import Stopping, assert_same_run
-from tests.storage.test_checkpoint import file_of
 
 NORMALISED: list[dict[str, Any]] = [LAYERS[0], {"type": "batchnorm2d"}, *LAYERS[1:]]
 WIDER: list[dict[str, Any]] = [*NORMALISED[:-1], {"type": "dense", "units": 5}, {"type": "relu"}, {"type": "dense"}]

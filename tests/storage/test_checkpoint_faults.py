@@ -10,22 +10,7 @@ import pytest
 
 from cnnpar.storage.checkpoint import decode
 from cnnpar.storage.packing import unpack
-from tests.storage.test_checkpoint import file_of, refusal, tree
-
-
-def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """Sets `a.0.b` of a tree to a value; `...` deletes it."""
-
-    def apply(payload: Any) -> None:
-        *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
-        for step in steps:
-            payload = payload[step]
-        if value is ...:
-            del payload[last]
-        else:
-            payload[last] = value
-
-    return apply
+from tests.helpers.checkpoints import change, file_of, refusal, tree
 
 
 def swap(payload: dict[str, Any]) -> None:

@@ -20,10 +20,9 @@ from cnnpar.errors import InputError
 from cnnpar.storage.checkpoint import decode, read
 from cnnpar.storage.packing import unpack
 from cnnpar.training.state import weights_digest
+from tests.helpers.checkpoint_claims import CLAIMS
+from tests.helpers.checkpoints import change, file_of, refusal, tree
 from tests.helpers.tiny_runs import ROOT
-from tests.storage.test_checkpoint import file_of, refusal, tree
-from tests.storage.test_checkpoint_claims import CLAIMS
-from tests.storage.test_checkpoint_faults import change
 
 SCRIPTS = ROOT / "scripts"
 Tree = dict[str, Any]

@@ -22,9 +22,10 @@ from cnnpar.run.recorder import Recorder
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import RunFiles
+from tests.helpers.checkpoints import made_state, packed
+from tests.helpers.observers import wait_for_step
+from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
-from tests.run.test_resume import assert_same_run, wait_for_step
-from tests.storage.test_checkpoint import made_state, packed
 
 Change = Callable[[Path], contextlib.AbstractContextManager[object]]
 BEGIN, SEEN, END = 6, 8, 12  # steps of 15: the trouble begins, is noticed, and ends where it ends

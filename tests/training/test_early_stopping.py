@@ -12,10 +12,11 @@ from cnnpar.errors import InputError
 from cnnpar.run.summary import as_text
 from cnnpar.storage.checkpoint import read
 from cnnpar.training.state import EpochRecord, TrainState
-from tests.cli.test_cli import call
+from tests.helpers.commands import call
+from tests.helpers.made_runs import fresh
+from tests.helpers.observers import Stopping
+from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import Lines, settings, train, write_csv
-from tests.run.test_resume import Stopping, assert_same_run
-from tests.training.test_state import fresh
 
 NAN, INFINITE = float("nan"), float("inf")
 

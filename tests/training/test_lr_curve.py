@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cnnpar.errors import InputError
 from cnnpar.report.lr_find import as_text, draw_curve
 from cnnpar.training.lr_curve import Curve, Range, smooth
-from tests.report.test_plots import TRAINING, VALIDATION, has_colour, pixels
+from tests.helpers.pictures import TRAINING, VALIDATION, has_colour, pixels
 
 signal = pytest.importorskip("scipy.signal")
 

@@ -16,9 +16,10 @@ from cnnpar.run.summary import Summary, as_text
 from cnnpar.storage.checkpoint import encode, read
 from cnnpar.storage.packing import pack, unpack
 from cnnpar.storage.rundir import RunFiles
+from tests.helpers.checkpoints import NETWORK, PREPROCESSING, file_of, made_state
+from tests.helpers.observers import Stopping
+from tests.helpers.run_files import assert_same_run, metrics
 from tests.helpers.tiny_runs import LAYERS, settings, train, write_csv
-from tests.run.test_resume import Stopping, assert_same_run, metrics
-from tests.storage.test_checkpoint import NETWORK, PREPROCESSING, file_of, made_state
 
 STEPS = 15
 

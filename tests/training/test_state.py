@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cnnpar.nn.sums import Sums
-from cnnpar.training.state import NOTHING, TrainState, weights_digest
+from cnnpar.training.state import NOTHING, weights_digest
+from tests.helpers.made_runs import fresh
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 vectors = arrays.arrays(np.float32, st.integers(0, 40), elements=finite)
-
-
-def fresh() -> TrainState:
-    return TrainState(np.zeros(3, np.float32), {})
 
 
 @given(vectors, vectors)
