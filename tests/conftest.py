@@ -64,7 +64,7 @@ def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def alone() -> str:
-    """The digest of the run of `toys.made_run` in this process."""
+    """The digest of the run of `made_runs.made_run` in this process."""
     from tests.helpers.made_runs import in_process, made_run, trained
 
     settings, work, data = made_run()

@@ -1,4 +1,4 @@
-"""The interface for scripts: the same runs as the commands', models that predict, layers of one's own."""
+"""`cnnpar.train` and `cnnpar.load`: the same runs as the commands', and models that predict."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def tables(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:
     return to_tables(settings(csv, **changes))
 
 
-def test_a_script_and_a_command_come_to_the_same_weights(tmp_path: Path) -> None:
+def test_cnnpar_train_and_a_run_give_the_same_weights(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     expected = train_in_process(settings(csv), tmp_path / "command").weights_sha256
     (tmp_path / "run.toml").write_text(to_toml(settings(csv)))
@@ -44,7 +44,7 @@ def test_a_run_goes_on_from_where_another_stopped(tmp_path: Path) -> None:
     assert again.weights_sha256 == whole.weights_sha256
 
 
-def test_a_result_has_its_own_model_or_says_that_it_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_of_an_overwritten_result_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     csv = write_csv(tmp_path / "data.csv")
     constant = {"type": "constant"}
     monkeypatch.chdir(tmp_path)
@@ -56,7 +56,7 @@ def test_a_result_has_its_own_model_or_says_that_it_has_gone(tmp_path: Path, mon
         _ = first.model
 
 
-def test_settings_may_be_numbers_of_numpy_and_paths(tmp_path: Path) -> None:
+def test_settings_may_be_numpy_numbers_and_paths(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     plain = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "plain")
     given = tables(csv, train={"epochs": 1})
@@ -102,7 +102,7 @@ def test_images_that_do_not_fit_are_refused_with_both_shapes(tmp_path: Path, ima
         model.predict(images)
 
 
-def test_mistakes_are_the_commands_own_errors(tmp_path: Path) -> None:
+def test_wrong_arguments_raise_the_commands_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\$.train"):
         cnnpar.train({"train": {"epoch": 3}})
     with pytest.raises(InputError, match="cannot read"):
@@ -146,7 +146,7 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
         cnnpar.trian  # noqa: B018
 
 
-def test_threads_share_a_model_in_turns(tmp_path: Path) -> None:
+def test_threads_may_share_a_model(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     model = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "run").model
     images = np.random.default_rng(0).integers(0, 256, (64, 8, 8), np.uint8)

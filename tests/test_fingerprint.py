@@ -1,4 +1,4 @@
-"""What decides the bits is known, handed to workers, pinned when asked for, and compared before a run goes on."""
+"""Fingerprints hold all that decides bits: handed to workers, pinned by `engine.portable`, compared before a resume."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def settings(tmp_path: Path) -> Path:
 
 
 def trained(settings: Path, name: str, *options: str, **environment: str) -> dict[str, Any]:
-    """The checkpoint of a run in a process with these variables."""
+    """Train in a process with these environment variables, and return the checkpoint's payload."""
     arguments = ["--config", str(settings), "--run-dir", name, "--quiet", *options]
     done = run(arguments, settings.parent, **environment)
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,7 @@ def test_a_fingerprint_names_versions_and_kernels() -> None:
     assert differences(own, {**own, "numpy": "1.0"}) == f"numpy: 1.0 instead of {own['numpy']}"
 
 
-def test_what_is_handed_on_gives_another_process_the_same_fingerprint() -> None:
+def test_handed_on_values_give_a_process_the_same_fingerprint() -> None:
     code = "import json; from cnnpar.fingerprint import fingerprint; print(json.dumps(fingerprint()))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -81,8 +81,8 @@ def test_what_is_handed_on_gives_another_process_the_same_fingerprint() -> None:
     assert json.loads(done.stdout) == fingerprint()
 
 
-def test_a_character_in_a_file_that_decides_bits_is_seen(tmp_path: Path) -> None:
-    """And none elsewhere: written down here once more, by what the files are for."""
+def test_only_files_that_decide_bits_change_the_code_digest(tmp_path: Path) -> None:
+    """The files that cannot change bits are listed here a second time, by what they are for."""
     package = tmp_path / "cnnpar"
     shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))
     before = code_digest(package)
@@ -100,14 +100,14 @@ def test_a_character_in_a_file_that_decides_bits_is_seen(tmp_path: Path) -> None
     ways = {name for name in everything if name.startswith(("parallel/direct/", "parallel/on_ray/"))}
     ways |= {name for name in everything if name.startswith(("parallel/scheduling/", "data/readers/"))}
     ways |= {"parallel/start.py", "parallel/transport.py", "data/load.py", "training/lr_curve.py"}
-    door = {"__init__.py", "__main__.py", "api.py", "errors.py", "fingerprint.py", "text.py", "version.py"}
-    assert seen == everything - (people - {"run/transfer.py"}) - ways - door
+    rest = {"__init__.py", "__main__.py", "api.py", "errors.py", "fingerprint.py", "text.py", "version.py"}
+    assert seen == everything - (people - {"run/transfer.py"}) - ways - rest
     assert {"parallel/server.py", "parallel/tree.py", "training/loop.py", "data/balance.py", "optim/sgd.py"} <= seen
 
 
 @pytest.mark.slow
 @x86
-def test_portable_runs_agree_where_the_machines_own_kernels_differ(settings: Path) -> None:
+def test_portable_runs_agree_where_kernels_differ(settings: Path) -> None:
     portable = trained(settings, "here", "--set", "engine.portable=true")
     other = trained(settings, "there", "--set", "engine.portable=true", OPENBLAS_CORETYPE="Sandybridge")
     plain = trained(settings, "plain", OPENBLAS_CORETYPE="Sandybridge")
@@ -120,7 +120,7 @@ def test_portable_runs_agree_where_the_machines_own_kernels_differ(settings: Pat
 
 @pytest.mark.slow
 @x86
-def test_a_run_goes_on_with_other_kernels_only_if_told_to_and_says_so(settings: Path) -> None:
+def test_resume_with_other_kernels_needs_allow_inexact(settings: Path) -> None:
     trained(settings, "run", OPENBLAS_CORETYPE="Haswell")
     arguments = ["--resume", "run", "--epochs", "3", "--quiet"]
     refused = run(arguments, settings.parent, OPENBLAS_CORETYPE="Sandybridge")
@@ -141,7 +141,7 @@ def test_a_run_goes_on_with_other_kernels_only_if_told_to_and_says_so(settings: 
 
 
 @pytest.mark.slow
-def test_a_resume_with_changed_arithmetic_is_refused_and_one_with_other_changes_is_not(settings: Path) -> None:
+def test_only_changed_arithmetic_refuses_a_resume(settings: Path) -> None:
     trained(settings, "run")
     package = settings.parent / "changed" / "cnnpar"
     shutil.copytree(ROOT / "cnnpar", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -155,6 +155,6 @@ def test_a_resume_with_changed_arithmetic_is_refused_and_one_with_other_changes_
     assert "this machine would compute other bits (code: " in done.stderr
 
 
-def test_compiled_loops_make_no_difference() -> None:
+def test_compiled_loops_are_no_difference_of_fingerprints() -> None:
     own = fingerprint()
     assert differences(own, {**own, "loops": "none"}) == ""

@@ -1,4 +1,4 @@
-"""The commands as users and programs meet them: exit codes, words, and what is on the disk afterwards."""
+"""The commands: exit codes, messages, JSON, and the files that they leave."""
 
 import json
 import os
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.cli import commands, console
 from cnnpar.config.resolve import read_toml, resolve, to_toml
 from cnnpar.config.sections import Config
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
-from tests.helpers.tiny_runs import ENTRY, ROOT, command, settings, write_csv
+from tests.helpers.checkpoints import NETWORK
+from tests.helpers.commands import ENTRY, call, command
+from tests.helpers.tiny_runs import ROOT, settings, write_csv
 
 FIELDS = {
     "epochs", "steps", "samples", "train_loss", "validation_accuracy", "test_accuracy", "weights_sha256", "exact",
@@ -25,17 +26,11 @@ FIELDS = {
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with data, settings of a tiny run on them, and nothing else."""
+    """Make a folder with data and settings of a tiny run, and work in it."""
     monkeypatch.chdir(tmp_path)
     wanted = settings(write_csv(Path("train.csv")), data={"test": str(write_csv(Path("test.csv"), 12, seed=1))})
     Path("tiny.toml").write_text(to_toml(wanted))
     return tmp_path
-
-
-def call(program: str, *arguments: object) -> int:
-    """A command in this process: like the real one, without the second that a process takes to start."""
-    app = {"cnnpar": commands.app, "cnnpar-train": commands.train_app, "cnnpar-test": commands.test_app}[program]
-    return console.run(app, [str(argument) for argument in arguments])
 
 
 def everything() -> set[str]:
@@ -106,7 +101,7 @@ BAD: list[tuple[str, str, str]] = [
 @pytest.mark.parametrize(
     ("program", "arguments", "what"), BAD, ids=[f"{program} {args[:60]}" for program, args, _ in BAD]
 )
-def test_wrong_input_is_told_in_two_lines_ends_with_2_and_leaves_nothing(
+def test_wrong_input_exits_with_2_and_leaves_no_file(
     here: Path, capsys: pytest.CaptureFixture[str], program: str, arguments: str, what: str
 ) -> None:
     Path("full").mkdir()
@@ -125,12 +120,12 @@ def test_wrong_input_is_told_in_two_lines_ends_with_2_and_leaves_nothing(
 
 
 def _with_absolute_paths(tables: dict[str, Any]) -> Config:
-    """A run keeps its data's absolute paths, so that it can be resumed from any folder."""
+    """Return settings with absolute paths of the data, as a run keeps them to be resumed from any folder."""
     places = {key: str(Path(tables["data"][key]).absolute()) for key in ("train", "test")}
     return resolve({**tables, "data": {**tables["data"], **places}})
 
 
-def test_json_is_the_last_line_and_has_all_that_programs_need(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_last_line_with_all_promised_fields(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("cnnpar-train", "--config", "tiny.toml", "--json") == 0
     out, err = capsys.readouterr()
     summary = json.loads(out)
@@ -176,17 +171,13 @@ def test_underscores_and_equal_signs_spell_the_same_options(here: Path, capsys: 
     assert (saved.augment.ratio, saved.train.batch_size, saved.data.train) == (4, 32, str(here / "train.csv"))
 
 
-def test_a_path_that_looks_like_the_name_of_a_data_set_is_a_path(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_data_named_like_a_data_set_is_a_path(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("digits").mkdir()
     assert call("cnnpar-train", "--workers", 0, "--train-data", "digits", "--run-dir", "r") == 2
     assert "digits: " in capsys.readouterr().err
 
 
-def test_a_model_is_tested_on_the_test_part_of_the_npz_that_it_was_trained_on(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cnnpar_test_uses_the_test_part_of_the_runs_npz(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = np.loadtxt("train.csv", dtype=np.uint8, delimiter=",")
     images, labels = table[:, 1:].reshape(-1, 8, 8), table[:, 0]
     parts = {"x_train": images, "y_train": labels, "x_test": images[:9], "y_test": labels[:9]}
@@ -200,9 +191,7 @@ def test_a_model_is_tested_on_the_test_part_of_the_npz_that_it_was_trained_on(
     assert "had no test data; give --test-data" in capsys.readouterr().err
 
 
-def test_a_diverging_run_ends_with_1_names_the_place_and_leaves_the_last_good_checkpoint(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_diverging_run_exits_with_1_and_names_the_layer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steady = ["--set", "schedule.type=constant", "--set", "optimizer.nesterov=false", "--set", "train.batch_size=36"]
     arguments = ["--config", "tiny.toml", "--run-dir", "r", *steady, "--set", "optimizer.learning_rate=1e20"]
     assert call("cnnpar-train", *arguments, "--set", "data.validation=0.1") == 1
@@ -225,9 +214,7 @@ def test_a_diverging_run_ends_with_1_names_the_place_and_leaves_the_last_good_ch
         ("cnnpar lr-find --help", "--picture"),
     ],
 )
-def test_help_fits_the_terminal_and_explains_every_option_without_heavy_imports(
-    tmp_path: Path, line: str, needed: str
-) -> None:
+def test_help_fits_80_columns_and_imports_nothing_heavy(tmp_path: Path, line: str, needed: str) -> None:
     program, *arguments = line.split()
     code = (
         "import sys\nfrom cnnpar.cli import commands\nsys.argv = sys.argv[1:]\n"
@@ -268,7 +255,7 @@ def test_every_way_to_say_resume_goes_on_with_the_same_run(
     assert everything() <= {"model.json", "model.prev.json", "best.json", "metrics.jsonl", "config.toml"}
 
 
-def test_nobody_is_connected_to_because_a_checkpoint_says_so(here: Path) -> None:
+def test_resume_does_not_connect_to_the_checkpoints_address(here: Path) -> None:
     nobody = ["--workers", 0, "--address", "127.0.0.1:1"]
     assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--run-dir", "r", "--quiet", *nobody) == 0
     assert read("r/model.json").config.engine.address == "127.0.0.1:1"
@@ -277,14 +264,14 @@ def test_nobody_is_connected_to_because_a_checkpoint_says_so(here: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_test_with_workers_does_not_connect_to_whom_the_checkpoint_names(here: Path) -> None:
+def test_cnnpar_test_ignores_the_checkpoints_address(here: Path) -> None:
     nobody = ["--workers", 0, "--address", "127.0.0.1:1"]
     assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--run-dir", "r", "--quiet", *nobody) == 0
     done = command("cnnpar-test", "--from-path", "r", "--workers", 1, cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_output_that_nobody_takes_is_no_traceback(here: Path) -> None:
+def test_a_broken_standard_output_gives_no_traceback(here: Path) -> None:
     assert call("cnnpar-train", "--config", "tiny.toml", "--run-dir", "r", "--quiet") == 0
     reading, writing = os.pipe()
     os.close(reading)
@@ -298,7 +285,7 @@ def test_output_that_nobody_takes_is_no_traceback(here: Path) -> None:
             assert done.stderr == f"cnnpar: error: {told}: No space left on device\n"
 
 
-def test_a_closed_standard_output_is_no_hindrance(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_works_with_closed_standard_streams(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in ("stdout", "stderr"):  # as Python leaves them when the caller has closed them
         monkeypatch.setattr(sys, stream, None)
     assert call("cnnpar-train", "--config", "tiny.toml", "--run-dir", "r", "--epochs", 1) == 0
@@ -317,10 +304,9 @@ def test_a_closed_standard_output_is_no_hindrance(here: Path, monkeypatch: pytes
         ("3:3", "3 workers, ray"),
     ],
 )
-def test_the_first_lines_say_who_computes(workers: object, words: str) -> None:
+def test_the_headline_names_the_workers_and_their_transport(workers: object, words: str) -> None:
     from cnnpar.parallel.work import Kind
     from cnnpar.run.headline import facts
-    from tests.storage.test_checkpoint import NETWORK
 
     wanted = resolve({"engine": {"workers": workers, "transport": "ray"}})
     lines = facts(wanted, NETWORK, {Kind.TRAIN: 5})

@@ -11,7 +11,7 @@ from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.storage.checkpoint import read
-from tests.cli.test_cli import call
+from tests.helpers.commands import call
 from tests.helpers.tiny_runs import write_csv
 
 SHAPES = ((28, 28, 1), (32, 32, 1), (32, 32, 3))

@@ -20,8 +20,8 @@ from cnnpar.errors import InputError
 from cnnpar.parallel.work import Kind, Step
 from cnnpar.storage.checkpoint import decode
 from tests.helpers import tiny_runs
+from tests.helpers.checkpoints import file_of, tree
 from tests.helpers.made_runs import LAYERS, made_run
-from tests.storage.test_checkpoint import file_of, tree
 
 MEAN = (120.4, 40.6, 99.5)
 EVERYTHING = Augment(

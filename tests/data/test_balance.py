@@ -21,9 +21,9 @@ from cnnpar.errors import InputError
 from cnnpar.parallel.work import Kind, Step
 from tests.helpers import tiny_runs
 from tests.helpers.made_runs import LAYERS, in_process, made_run, trained
-from tests.helpers.random_workers import RandomWorkers
-from tests.parallel.test_server import served
-from tests.run.test_resume import Stopping, assert_same_run
+from tests.helpers.observers import Stopping
+from tests.helpers.random_workers import RandomWorkers, served
+from tests.helpers.run_files import assert_same_run
 
 Labels = NDArray[np.int64]
 seeds = st.integers(0, 2**53)

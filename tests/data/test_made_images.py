@@ -9,7 +9,7 @@ import pytest
 
 from cnnpar.data.readers import npz
 from scripts import make_images as script
-from tests.cli.test_cli import call
+from tests.helpers.commands import call
 
 ROOT = Path(__file__).parents[2]
 

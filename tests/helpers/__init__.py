@@ -1,1 +1,5 @@
-"""What tests of several folders share: made data, tiny runs, workers without Ray, a scheduler in virtual time."""
+"""Helpers of several test files: made data and runs, checkpoints, commands, workers without Ray, virtual time."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.helpers.checkpoints", "tests.helpers.made_runs", "tests.helpers.run_files")

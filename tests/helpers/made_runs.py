@@ -1,13 +1,7 @@
-"""Small made things that several test modules share: data, a run's work, workers in plain processes and threads."""
+"""Made data, works of small runs on them, servers in this process, and observers."""
 
-import multiprocessing
-import os
-import pickle
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +13,8 @@ from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel.direct.handshake import Endpoint
-from cnnpar.parallel.direct.launcher import Launcher, Started
-from cnnpar.parallel.direct.mailbox import Mailbox
-from cnnpar.parallel.direct.transport import DirectTransport
-from cnnpar.parallel.direct.worker import serve
 from cnnpar.parallel.in_process import InProcess
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import Answer, Event, Lost, Note
-from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from cnnpar.training.loop import train
 from cnnpar.training.microbatch import Training
@@ -44,7 +31,7 @@ LAYERS: tuple[dict[str, Any], ...] = (
 
 
 def made_data(samples: int, seed: int = 0, classes: int = 3, side: int = 8) -> Dataset:
-    """Noise with a bright bar whose row is the class: easy to learn, no file needed."""
+    """Return images of noise with a bright bar whose row is the class: easy to learn, no file needed."""
     rng = np.random.default_rng(seed)
     labels = np.arange(samples) % classes
     images = rng.integers(0, 120, (samples, side, side, 1), dtype=np.uint8)
@@ -53,7 +40,7 @@ def made_data(samples: int, seed: int = 0, classes: int = 3, side: int = 8) -> D
 
 
 def made_run(samples: int = 70, settings: Config | None = None) -> tuple[Config, Training, dict[Kind, Dataset]]:
-    """A run with dropout, augmentation, a ragged last batch, and batches that are no multiple of the microbatch."""
+    """Make a run with dropout, augmentation, a short last batch, and batches that are no multiple of the microbatch."""
     settings = settings or resolve(
         {
             "model": {"layers": LAYERS},
@@ -70,7 +57,7 @@ def made_run(samples: int = 70, settings: Config | None = None) -> tuple[Config,
 
 
 def rich_run() -> tuple[Config, Training, dict[Kind, Dataset]]:
-    """A run with all that might make a worker's numbers depend on its place: buffers, streams, mixtures, means."""
+    """Make a run with all features that might tie numbers to a worker: buffers, random streams, mixup, EMA, balance."""
     layers: list[dict[str, Any]] = [
         {"type": "conv2d", "channels": 4, "kernel": 3},
         {"type": "batchnorm2d"},
@@ -113,7 +100,7 @@ def rich_run() -> tuple[Config, Training, dict[Kind, Dataset]]:
 
 
 class Nobody:
-    """An observer that looks away."""
+    """An observer that does nothing, and allows no skipped step."""
 
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
         pass
@@ -126,18 +113,23 @@ class Nobody:
 
 
 class At(Nobody):
-    """Does something after some of a run's steps."""
+    """An observer that calls functions after some of a run's steps."""
 
     def __init__(self, deeds: Mapping[int, Callable[[], object]]) -> None:
-        """By the number of steps that are done."""
+        """Take the functions by the number of steps that are done."""
         self._deeds = deeds
 
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
         self._deeds.get(state.step, lambda: None)()
 
 
+def fresh() -> TrainState:
+    """Return a state of three parameters before its first step."""
+    return TrainState(np.zeros(3, np.float32), {})
+
+
 def trained(settings: Config, work: Training, server: Server, observer: Nobody | None = None) -> TrainState:
-    """The state after a whole run."""
+    """Train a whole run, and return its last state."""
     state = first_state(settings, work.network)
     train(settings, work, server, state, observer or Nobody(), lambda: False)
     return state
@@ -148,7 +140,7 @@ def in_process(work: Work, data: Mapping[Kind, Dataset]) -> Server:
 
 
 def opened(server: Server) -> Server:
-    """The server once its workers are there."""
+    """Open a server, which waits for its workers, and return it."""
     try:
         server.open()
     except BaseException:
@@ -158,7 +150,7 @@ def opened(server: Server) -> Server:
 
 
 def step_until(server: Server, fact: Callable[[], bool]) -> None:
-    """Compute a gradient, once at least; its bits are always those of this process."""
+    """Compute a gradient, once or until `fact` is true; its bits are always those of this process."""
     _, work, data = made_run()
     parameters = work.network.init(0)
     expected = in_process(work, data).gradient(parameters, 0, 0)[0].tobytes()
@@ -173,7 +165,7 @@ def fail(text: str) -> None:
 
 @dataclass(frozen=True)
 class Around:
-    """Another work, to which something may be added."""
+    """A work that passes everything to another work; subclasses add to it."""
 
     work: Work
 
@@ -198,131 +190,3 @@ class Around:
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         return self.work.compute(step, microbatch, prepared, parameters, out)
-
-
-@dataclass(frozen=True)
-class Cursed(Around):
-    """In the middle of it something befalls the process that is at it: once for each time that the curse is laid."""
-
-    curse: Path  # a file; who finds it takes it away, and has to do the deed
-    deed: Callable[[], object]
-
-    def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
-        sums = super().compute(step, microbatch, prepared, parameters, out)
-        try:
-            self.curse.unlink()
-        except FileNotFoundError:
-            return sums
-        self.deed()
-        return sums
-
-
-class Processes:
-    """Workers as plain processes: what `Cluster` is for Ray, without Ray."""
-
-    host = "127.0.0.1"
-
-    def __init__(self, work: Work, data: Mapping[Kind, Dataset], shared: list[bool]) -> None:
-        """`shared`: for each worker whether it is to share memory with the server; later ones do as the last one."""
-        self.news: Mailbox[Started | Lost | Note] = Mailbox()
-        self.processes: dict[int, BaseProcess] = {}
-        self._shared = shared
-        self._work = work.with_data(data)
-        self._context = multiprocessing.get_context("forkserver")  # which has imported what a worker needs, once
-        self._context.set_forkserver_preload(["pytest", "tests.helpers.made_runs"])
-
-    def start(self, worker: int) -> None:
-        self.news.put(Started(worker, self._shared[min(worker, len(self._shared) - 1)]))
-
-    def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
-        process = self._context.Process(target=serve, args=(self._work, endpoint, key, worker), daemon=True)
-        process.start()
-        self.processes[worker] = process
-
-    def signal(self, worker: int, number: int) -> None:
-        os.kill(self.pid(worker), number)
-
-    def pid(self, worker: int) -> int:
-        pid = self.processes[worker].pid
-        assert pid is not None
-        return pid
-
-    def why_ended(self, worker: int, seconds: float) -> str | None:
-        self.processes[worker].join(seconds)
-        code = self.processes[worker].exitcode
-        return None if code is None else f"exit code {code}"
-
-    def kill(self, worker: int) -> None:
-        self.processes[worker].kill()
-
-    def shortage(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        for process in self.processes.values():
-            process.kill()
-            process.join()
-            process.close()
-        self.news.close()
-
-
-class Watched(DirectTransport):
-    """Remembers who was given what, and who answered."""
-
-    def __init__(self, work: Work, crew: Launcher) -> None:
-        super().__init__(work, crew, 60.0)
-        self.given: dict[int, Span] = {}
-        self.answered: list[int] = []
-
-    def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
-        self.given[worker] = span
-        super().assign(worker, job, step, span)
-
-    def wait(self, seconds: float) -> list[Event]:
-        events = super().wait(seconds)
-        self.answered += [event.worker for event in events if isinstance(event, Answer)]
-        return events
-
-
-Serve = Callable[[Work, Endpoint, bytes, int], None]
-
-
-class Threads:
-    """Workers as threads of this process, some of which need not behave as workers do."""
-
-    host = "127.0.0.1"
-
-    def __init__(self, work: Work, data: Mapping[Kind, Dataset], shared: bool, rogues: Mapping[int, Serve]) -> None:
-        """`rogues`: what these workers do instead of `serve`; they must come to an end when the server hangs up."""
-        self.news: Mailbox[Started | Lost | Note] = Mailbox()
-        self.calls: dict[int, Future[None]] = {}
-        self.endpoints: list[Endpoint] = []
-        self._work = work.with_data(data)
-        self._shared = shared
-        self._rogues = rogues
-        self._pool = ThreadPoolExecutor(16)
-
-    def start(self, worker: int) -> None:
-        self.news.put(Started(worker, self._shared))
-
-    def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
-        own = pickle.loads(pickle.dumps(self._work))  # a network serves one thread
-        self.endpoints.append(endpoint)
-        self.calls[worker] = self._pool.submit(self._rogues.get(worker, serve), own, endpoint, key, worker)
-
-    def why_ended(self, worker: int, seconds: float) -> str | None:
-        try:
-            error = self.calls[worker].exception(seconds)
-        except TimeoutError:
-            return None
-        return f"{type(error).__name__}: {error}" if error else "it hung up"
-
-    def kill(self, worker: int) -> None:
-        pass  # it ends by itself when the server has hung up
-
-    def shortage(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        self._pool.shutdown()
-        self.news.close()

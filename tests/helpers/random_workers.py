@@ -1,23 +1,27 @@
-"""Several workers in this process, in virtual time, that answer in an order and die at moments which chance decides."""
+"""Workers in this process and in virtual time that answer in a random order and die at random moments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
 
 import numpy as np
 
+from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import Computer, slots_shape
+from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Kind, Step, Work
+from tests.helpers.made_runs import fail, opened
 
 
 class RandomWorkers:
-    """The transport, and the clock of its server."""
+    """A transport and the clock of its server; what chance decides comes from `random`."""
 
     def __init__(self, work: Work, data: Mapping[Kind, Dataset], random: Random, deaths: int = 0) -> None:
-        """`deaths` of workers at most, in all; each is replaced."""
+        """Let at most `deaths` workers die in all."""
         self.now = 0.0
         self.started: list[int] = []
         self.jobs: dict[int, tuple[int, Step, Span]] = {}  # under way, by worker
@@ -67,7 +71,7 @@ class RandomWorkers:
         return [self.answer(worker)]
 
     def answer(self, worker: int) -> Answer:
-        """What a worker says when it has done its job; nonsense if the parameters have changed meanwhile."""
+        """Compute the worker's job and return its answer; NaN if the parameters have changed meanwhile."""
         job, step, span = self.jobs.pop(worker)
         slots = self.slots[worker]
         parameters = np.full_like(self._parameters, np.nan) if worker in self._outdated else self._parameters
@@ -78,7 +82,7 @@ class RandomWorkers:
         return self._answered[-1]
 
     def lose(self, worker: int, reason: str = "killed") -> Lost:
-        """A worker dies, in the middle of a job or without one."""
+        """Let a worker die, in the middle of a job or without one."""
         self.jobs.pop(worker, None)
         self._outdated.discard(worker)
         del self.slots[worker]
@@ -93,3 +97,9 @@ class RandomWorkers:
 
     def close(self) -> None:
         pass
+
+
+def served(transport: RandomWorkers, workers: int, warn: Callable[[str], None] = fail, **limits: Any) -> Server:
+    """Return a server with these workers, opened, on the transport's clock."""
+    engine = Engine(workers=workers, **limits)
+    return opened(Server(transport.work, transport, engine, warn, clock=transport.clock))

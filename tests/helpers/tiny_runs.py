@@ -1,8 +1,5 @@
-"""Runs small enough for tests: 40 images of 8 x 8 in 3 classes, a network of 300 parameters, real commands."""
+"""Tiny runs with real files: 40 images of 8 x 8 in 3 classes, and a network of 300 parameters."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ from cnnpar.storage.checkpoint import read
 from cnnpar.storage.rundir import Place
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = {"cnnpar": "main", "cnnpar-train": "main_train", "cnnpar-test": "main_test"}
 
 LAYERS: list[dict[str, Any]] = [
     {"type": "conv2d", "channels": 2, "kernel": 3},
@@ -33,7 +29,7 @@ LAYERS: list[dict[str, Any]] = [
 
 
 def write_csv(path: Path, samples: int = 40, seed: int = 0) -> Path:
-    """Images of a bright row each, whose place is the class; label first."""
+    """Write rows of a label and an 8 x 8 image with one bright row, whose place is the class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(samples) % 3
     images = rng.integers(0, 60, (samples, 8, 8))
@@ -43,7 +39,7 @@ def write_csv(path: Path, samples: int = 40, seed: int = 0) -> Path:
 
 
 def settings(csv: Path, /, **changes: dict[str, Any]) -> Config:
-    """A run of 3 epochs of 5 steps with dropout and random shifts; `changes` by section."""
+    """Return settings of a run of 3 epochs of 5 steps with dropout and random shifts; `changes` by section."""
     tables: dict[str, dict[str, Any]] = {
         "data": {"train": str(csv)},
         "augment": {"shift": 1},
@@ -64,7 +60,7 @@ def train(
     progress: Progress | None = None,
     to_path: Path | None = None,
 ) -> Summary:
-    """A run in this process, with real files."""
+    """Train in this process, with real files."""
     resumed = Resume(resume, read(resume)) if resume else None
     with StopSignal() as stop:
         return train_run(
@@ -73,7 +69,7 @@ def train(
 
 
 class Lines(Progress):
-    """Keeps the lines that a run begins with."""
+    """Keep the lines that a run begins with."""
 
     def __init__(self) -> None:
         super().__init__("quiet")
@@ -81,24 +77,3 @@ class Lines(Progress):
 
     def start(self, lines: Any, *rest: Any) -> None:
         self.lines += lines
-
-
-def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.Popen[str]":
-    """One of our commands as a process of its own."""
-    code = f"import sys; from cnnpar.cli import commands; sys.argv[0] = {program!r}; commands.{ENTRY[program]}()"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "error,ignore::ResourceWarning",
-        "COLUMNS": "80",
-    }
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen}
-    line = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(line, cwd=cwd, env=environment, text=True, **streams)
-
-
-def command(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.CompletedProcess[str]":
-    """Such a process, at its end."""
-    with start(program, *arguments, cwd=cwd, **popen) as process:
-        out, err = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)

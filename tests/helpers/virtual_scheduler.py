@@ -1,4 +1,4 @@
-"""A schedule in virtual time, as several test modules need it."""
+"""Schedulers in virtual time, with workers that are up, or up and measured."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,20 +30,20 @@ def started(actions: list[Action]) -> list[int]:
 
 
 def opened(workers: int | str = 2, **limits: Any) -> Scheduler:
-    """A schedule at time 0 whose workers are all there."""
-    schedule = Scheduler(Engine(workers=workers, **{**TIMES, **limits}))
-    for worker in started(schedule.open(0.0)):
-        assert schedule.joined(worker, 0.0) == []
-    assert schedule.ready
-    return schedule
+    """Return a scheduler at time 0 with all its workers up."""
+    scheduler = Scheduler(Engine(workers=workers, **{**TIMES, **limits}))
+    for worker in started(scheduler.open(0.0)):
+        assert scheduler.joined(worker, 0.0) == []
+    assert scheduler.ready
+    return scheduler
 
 
 def paced(*paces: float, **limits: Any) -> Scheduler:
-    """The same, with as many workers, which were measured: seconds for a microbatch. A step has just ended."""
-    schedule = opened(len(paces), **limits)
+    """Return a scheduler whose workers were measured at these seconds for a microbatch; a step has just ended."""
+    scheduler = opened(len(paces), **limits)
     for _ in range(3):
-        for action in schedule.begin("train", len(paces), 0.0):
+        for action in scheduler.begin("train", len(paces), 0.0):
             assert isinstance(action, Assign)
             seconds = paces[action.worker] * action.span.length
-            schedule.answer(action.worker, action.job, seconds, seconds)
-    return schedule
+            scheduler.answer(action.worker, action.job, seconds, seconds)
+    return scheduler

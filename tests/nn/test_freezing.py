@@ -21,11 +21,11 @@ from cnnpar.storage.checkpoint import read
 from cnnpar.training.loop import train
 from cnnpar.training.state import first_state
 from tests.helpers import tiny_runs
+from tests.helpers.checkpoints import NETWORK, made_state, packed
 from tests.helpers.made_runs import Nobody, in_process, made_run, trained
-from tests.helpers.random_workers import RandomWorkers
-from tests.parallel.test_server import served
-from tests.run.test_resume import Stopping, assert_same_run
-from tests.storage.test_checkpoint import NETWORK, made_state, packed
+from tests.helpers.observers import Stopping
+from tests.helpers.random_workers import RandomWorkers, served
+from tests.helpers.run_files import assert_same_run
 
 CONV: dict[str, Any] = {"type": "conv2d", "channels": 4, "kernel": 3, "padding": "same"}
 NORM: dict[str, Any] = {"type": "batchnorm2d"}

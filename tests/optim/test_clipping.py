@@ -15,8 +15,7 @@ from cnnpar.optim.norms import norm
 from cnnpar.training.loop import train
 from cnnpar.training.state import TrainState
 from tests.helpers.made_runs import LAYERS, Nobody, in_process, made_run, trained
-from tests.helpers.random_workers import RandomWorkers
-from tests.parallel.test_server import served
+from tests.helpers.random_workers import RandomWorkers, served
 
 LIMITS: list[dict[str, float]] = [{"clip_value": 0.03}, {"clip_norm": 0.05}, {"clip_value": 0.02, "clip_norm": 0.1}]
 BOTH = pytest.mark.parametrize("limits", LIMITS, ids=["value", "norm", "both"])

@@ -1,4 +1,4 @@
-"""Addresses of Ray clusters: what cannot be, or is not Ray's, is an error at once that says what to do."""
+"""Addresses of Ray clusters: one that cannot be used is an error at once that says what to do."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("in_time")
         ("127.0.0.1:99999", "expected `auto` or HOST:PORT"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused_with_a_hint(address: str, words: str) -> None:
+def test_an_unusable_address_is_refused_with_a_hint(address: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         _check_address(address, given=True)
 
@@ -50,7 +50,7 @@ def test_the_cluster_that_runs_passes_the_check(ray_address: str) -> None:
     _check_address(ray_address, given=True)
 
 
-def test_where_a_remote_error_arose_is_told_with_it(ray_address: str) -> None:
+def test_a_remote_error_is_shown_with_its_file_and_line(ray_address: str) -> None:
     del ray_address
 
     def fail() -> None:
@@ -70,5 +70,5 @@ def test_where_a_remote_error_arose_is_told_with_it(ray_address: str) -> None:
         (ray.exceptions.ActorDiedError(), "its process died"),
     ],
 )
-def test_what_happened_is_told_in_one_line(error: Exception, line: str) -> None:
+def test_an_error_is_shown_in_one_line(error: Exception, line: str) -> None:
     assert first_line(error) == line

@@ -1,4 +1,4 @@
-"""A worker's answers: what is no answer to its job ends the connection, and nothing else."""
+"""Answers on a worker's connection: an invalid one ends that connection, and the run goes on."""
 
 import math
 import os
@@ -27,7 +27,8 @@ from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.tree import Node, Span, covers
 from cnnpar.parallel.work import Block, Kind, Step, Work
-from tests.helpers.made_runs import Serve, Threads, made_run, opened, step_until
+from tests.helpers.made_runs import made_run, opened, step_until
+from tests.helpers.plain_workers import Serve, Threads
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
@@ -38,7 +39,7 @@ def framed(frame: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Honest:
-    """What a worker should answer, and how its answer would look with something changed."""
+    """The right answer to a job, and the same answer with parts of it changed."""
 
     job: int
     blocks: list[Block]
@@ -65,7 +66,7 @@ Lie = Callable[[Honest], bytes | None]
 
 
 def rogue(lie: Lie, hang_up: bool) -> Serve:
-    """Answers honestly at first; whoever lies waits until the server hangs up, unless he does so himself."""
+    """Return a worker whose first answer is right; then it sends what `lie` returns, and hangs up or is hung up on."""
 
     def behave(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         with connect(endpoint, key, worker) as connection:
@@ -93,12 +94,12 @@ def rogue(lie: Lie, hang_up: bool) -> Serve:
 
 
 def check(lie: Lie, words: str, shared: bool, hang_up: bool = False) -> None:
-    """The second worker lies, is lost for that, and is replaced; no bit changes."""
+    """Let the second worker send what `lie` returns: it is lost for that and replaced; no bit changes."""
     _, work, data = made_run()
     warnings: list[str] = []
-    crew = Threads(work, data, shared, {1: rogue(lie, hang_up)})
+    launcher = Threads(work, data, shared, {1: rogue(lie, hang_up)})
     engine = Engine(workers=3, deadline_floor=60.0)  # so that each one's span has several blocks
-    with closing(opened(Server(work, DirectTransport(work, crew, 60.0), engine, warnings.append))) as server:
+    with closing(opened(Server(work, DirectTransport(work, launcher, 60.0), engine, warnings.append))) as server:
         step_until(server, lambda: len(warnings) > 1 and server.workers == 3)
     assert re.fullmatch(f"worker 1 is lost: .*{words}.*", warnings[0])
     assert warnings[1:] == ["worker 3 has come"]
@@ -136,12 +137,12 @@ LIES: dict[str, tuple[Lie, str]] = {
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 @pytest.mark.parametrize("name", LIES)
-def test_a_worker_whose_answer_is_none_is_lost_and_replaced(name: str, shared: bool) -> None:
+def test_worker_with_an_invalid_answer_is_lost_and_replaced(name: str, shared: bool) -> None:
     check(*LIES[name], shared)
 
 
 def in_slot(honest: Honest, slot: int) -> bytes | None:
-    """All blocks in one buffer; a span of one block cannot lie so, unless that buffer does not exist."""
+    """Return an answer with all blocks in one buffer; None where that is right (one block, an existing buffer)."""
     if slot < len(honest.slots) and len(honest.blocks) < 2:
         return None
     return honest.with_blocks([block._replace(slot=slot) for block in honest.blocks])
@@ -157,7 +158,7 @@ def in_slot(honest: Honest, slot: int) -> bytes | None:
     ],
     ids=["a buffer twice", "one buffer too far", "a buffer far away", "gradients on the wire"],
 )
-def test_a_worker_that_lies_about_the_memory_is_lost_and_replaced(lie: Lie, words: str) -> None:
+def test_worker_that_misuses_shared_memory_is_replaced(lie: Lie, words: str) -> None:
     check(lie, words, shared=True)
 
 
@@ -172,13 +173,13 @@ def test_a_worker_that_lies_about_the_memory_is_lost_and_replaced(lie: Lie, word
     ],
     ids=["no gradients", "a short one", "an empty one", "a long one", "a huge one"],
 )
-def test_a_worker_that_sends_no_gradients_of_its_blocks_is_lost_and_replaced(lie: Lie, words: str) -> None:
+def test_worker_whose_gradients_do_not_fit_is_replaced(lie: Lie, words: str) -> None:
     check(lie, words, shared=False)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 @pytest.mark.parametrize("end", [0, 3, 20, -1])
-def test_a_worker_that_hangs_up_in_the_middle_of_its_answer_is_replaced(end: int, shared: bool) -> None:
+def test_worker_that_hangs_up_amid_its_answer_is_replaced(end: int, shared: bool) -> None:
     check(lambda honest: honest.answer[:end], "it hung up", shared, hang_up=True)
 
 
@@ -187,7 +188,7 @@ TRAINING, EVALUATION = Step(Kind.TRAIN, 0, 0), Step(Kind.VALIDATION, 0, 0)
 
 
 class Sevens:
-    """What a link asks of a work."""
+    """As much of a work as a connection asks for: 7 microbatches, 3 parameters."""
 
     def microbatches(self, step: Step) -> int:
         del step
@@ -198,7 +199,7 @@ class Sevens:
 
 
 def link_at(peer: socket.socket, step: Step, shared: bool) -> WorkerConnection:
-    """A link whose worker is at job 5: microbatches 4 to 6."""
+    """Return a connection whose worker is at job 5: microbatches 4 to 6."""
     link = WorkerConnection(0, peer, cast("Work", Sevens()), np.zeros((7, 3), np.float32), shared)
     link.send(5, step, Span(4, 7), np.zeros(3, np.float32))
     return link
@@ -211,7 +212,7 @@ def link_at(peer: socket.socket, step: Step, shared: bool) -> WorkerConnection:
     put=st.binary(max_size=12),
     skip=st.integers(0, 12),
 )
-def test_whatever_comes_is_refused_or_awaited_or_covers_the_span(
+def test_only_answers_that_cover_the_span_are_accepted(
     shared: bool, step: Step, cut: int, put: bytes, skip: int
 ) -> None:
     vectors = step.kind is Kind.TRAIN and not shared
@@ -233,7 +234,7 @@ def test_whatever_comes_is_refused_or_awaited_or_covers_the_span(
     assert len(link.answers) <= 1
 
 
-def test_an_evaluation_has_no_gradients() -> None:
+def test_gradients_in_an_evaluation_answer_are_refused() -> None:
     ours, theirs = socket.socketpair()
     link = link_at(ours, EVALUATION, shared=False)
     blocks = [Block(Node(1, 2), 0, Sums(1.0, 2, 32)), Block(Node(0, 6), 0, Sums(0.5, 1, 9))]

@@ -1,4 +1,4 @@
-"""The direct transport between real processes, without Ray: whatever befalls workers, the bits stay."""
+"""The direct transport with real processes, without Ray: faults of workers leave the weights unchanged to the bit."""
 
 import os
 import resource
@@ -25,38 +25,26 @@ from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Lost
 from cnnpar.parallel.work import Kind, Prepared, Step, Work
-from tests.helpers.made_runs import (
-    Around,
-    At,
-    Cursed,
-    Processes,
-    Watched,
-    fail,
-    in_process,
-    made_run,
-    opened,
-    rich_run,
-    step_until,
-    trained,
-)
+from tests.helpers.made_runs import Around, At, fail, in_process, made_run, opened, rich_run, step_until, trained
+from tests.helpers.plain_workers import Cursed, Processes, Watched
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why a worker is gone is always found out, and soon that it will not come."""
+    """Leave 30 s to find out why a worker is gone, and look every 0.05 s."""
     monkeypatch.setattr(direct_module, "_LOOK", 0.05)
     monkeypatch.setattr(direct_module, "_REASON_SECONDS", 30.0)
 
 
 def serving(transport: DirectTransport, work: Work, warn: Callable[[str], None] = fail, **engine: Any) -> Server:
-    """A server with two workers, of which none is ever late; unless said otherwise."""
+    """Return a server with two workers and a deadline that none of them misses, unless `engine` says otherwise."""
     return opened(Server(work, transport, Engine(**{"workers": 2, "deadline_floor": 60.0, **engine}), warn))
 
 
 @pytest.mark.parametrize("shared", [[True, True], [False, False], [True, False]], ids=["memory", "socket", "both"])
-def test_processes_give_the_same_bits_as_this_one(alone: str, shared: list[bool]) -> None:
+def test_worker_processes_give_the_same_bits_as_in_process(alone: str, shared: list[bool]) -> None:
     settings, work, data = made_run()
     with closing(serving(DirectTransport(work, Processes(work, data, shared), 60.0), work)) as server:
         state = trained(settings, work, server)
@@ -70,7 +58,7 @@ def test_processes_give_the_same_bits_as_this_one(alone: str, shared: list[bool]
         assert server.workers == 2
 
 
-def test_all_that_a_run_may_have_leaves_the_weights_unchanged() -> None:
+def test_a_run_with_all_features_gives_the_same_weights() -> None:
     settings, work, data = rich_run()
     expected = trained(settings, work, in_process(work, data))
     with closing(serving(DirectTransport(work, Processes(work, data, [True, False]), 60.0), work)) as server:
@@ -89,30 +77,28 @@ DEEDS: dict[str, tuple[Callable[[], object], int]] = {  # and the exit code that
 }
 
 
-def starve(crew: Processes) -> None:
-    """From now on, none of the processes can have much more memory than it has."""
-    for worker in crew.processes:
-        pages = int(Path(f"/proc/{crew.pid(worker)}/statm").read_text().split()[0])
+def starve(launcher: Processes) -> None:
+    """Let each of the processes have at most 256 MiB more memory than it has now."""
+    for worker in launcher.processes:
+        pages = int(Path(f"/proc/{launcher.pid(worker)}/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + (256 << 20)
-        resource.prlimit(crew.pid(worker), resource.RLIMIT_AS, (limit, limit))
+        resource.prlimit(launcher.pid(worker), resource.RLIMIT_AS, (limit, limit))
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 @pytest.mark.parametrize("name", DEEDS)
-def test_a_worker_that_dies_at_work_is_replaced_and_changes_nothing(
-    tmp_path: Path, alone: str, name: str, shared: bool
-) -> None:
+def test_worker_that_dies_at_work_leaves_weights_unchanged(tmp_path: Path, alone: str, name: str, shared: bool) -> None:
     settings, work, data = made_run()
     deed, code = DEEDS[name]
     cursed = Cursed(work, tmp_path / "curse", deed)
-    crew = Processes(cursed, data, [shared])
+    launcher = Processes(cursed, data, [shared])
     warnings: list[str] = []
 
     def befall() -> None:
-        starve(crew)
+        starve(launcher)
         cursed.curse.touch()
 
-    with closing(serving(DirectTransport(cursed, crew, 60.0), cursed, warnings.append)) as server:
+    with closing(serving(DirectTransport(cursed, launcher, 60.0), cursed, warnings.append)) as server:
         assert trained(settings, work, server, At({3: befall})).digest == alone
         step_until(server, lambda: server.workers == 2)
     assert len(warnings) == 2
@@ -120,12 +106,12 @@ def test_a_worker_that_dies_at_work_is_replaced_and_changes_nothing(
     assert warnings[1] == "worker 2 has come"
 
 
-def test_a_worker_killed_at_rest_is_replaced_and_changes_nothing(alone: str) -> None:
+def test_worker_killed_between_steps_leaves_weights_unchanged(alone: str) -> None:
     settings, work, data = made_run()
-    crew = Processes(work, data, [True, False, True])
+    launcher = Processes(work, data, [True, False, True])
     warnings: list[str] = []
-    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append, workers=3)) as server:
-        deeds = {2: lambda: crew.signal(1, signal.SIGKILL), 9: lambda: crew.signal(0, signal.SIGKILL)}
+    with closing(serving(DirectTransport(work, launcher, 60.0), work, warnings.append, workers=3)) as server:
+        deeds = {2: lambda: launcher.signal(1, signal.SIGKILL), 9: lambda: launcher.signal(0, signal.SIGKILL)}
         assert trained(settings, work, server, At(deeds)).digest == alone
         step_until(server, lambda: server.workers == 3 and len(warnings) == 4)
     lost = ["worker 1 is lost: exit code -9", "worker 0 is lost: exit code -9"]
@@ -137,14 +123,14 @@ def test_a_worker_killed_at_rest_is_replaced_and_changes_nothing(alone: str) -> 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 def test_when_all_workers_are_killed_at_once_new_ones_take_over(alone: str, shared: bool) -> None:
     settings, work, data = made_run()
-    crew = Processes(work, data, [shared])
+    launcher = Processes(work, data, [shared])
     warnings: list[str] = []
 
     def kill_all() -> None:
-        for worker in list(crew.processes):
-            crew.signal(worker, signal.SIGKILL)
+        for worker in list(launcher.processes):
+            launcher.signal(worker, signal.SIGKILL)
 
-    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append, workers=3)) as server:
+    with closing(serving(DirectTransport(work, launcher, 60.0), work, warnings.append, workers=3)) as server:
         assert trained(settings, work, server, At({4: kill_all})).digest == alone
         step_until(server, lambda: server.workers == 3 and len(warnings) == 6)
     assert sorted(warnings) == sorted(
@@ -154,7 +140,7 @@ def test_when_all_workers_are_killed_at_once_new_ones_take_over(alone: str, shar
 
 
 class Last(Processes):
-    """No room for any worker after the first two."""
+    """Processes with no room for any worker after the first two."""
 
     def start(self, worker: int) -> None:
         if worker < 2:
@@ -163,13 +149,13 @@ class Last(Processes):
             self.news.put(Lost(worker, "no room"))
 
 
-def test_when_all_are_dead_and_none_can_be_started_the_run_ends_in_time_with_the_reason() -> None:
+def test_run_that_can_get_no_workers_ends_with_the_reason() -> None:
     _, work, data = made_run()
-    crew = Last(work, data, [True])
+    launcher = Last(work, data, [True])
     warnings: list[str] = []
-    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append, start_timeout=0.3)) as server:
+    with closing(serving(DirectTransport(work, launcher, 60.0), work, warnings.append, start_timeout=0.3)) as server:
         for worker in (0, 1):
-            crew.signal(worker, signal.SIGKILL)
+            launcher.signal(worker, signal.SIGKILL)
         began = time.monotonic()
         with pytest.raises(RunError, match=r"no worker is left.* within 0\.3 s .* because: (no room|exit code -9)"):
             server.gradient(work.network.init(0), 0, 0)
@@ -178,7 +164,7 @@ def test_when_all_are_dead_and_none_can_be_started_the_run_ends_in_time_with_the
 
 
 class Slow(Processes):
-    """No worker after the first two is ever up."""
+    """Processes of which none after the first two ever comes up."""
 
     def start(self, worker: int) -> None:
         if worker < 2:
@@ -198,18 +184,18 @@ def test_the_step_under_way_waits_for_no_replacement(tmp_path: Path) -> None:
 
 
 class Stillborn(Processes):
-    """The third worker's process ends before it has come."""
+    """Processes of which the third ends before it has come up."""
 
     def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
         super().serve(worker, endpoint, b"a wrong key" if worker == 2 else key)
 
 
-def test_a_replacement_that_dies_before_it_has_come_is_replaced_too() -> None:
+def test_replacement_that_dies_at_its_start_is_replaced_too() -> None:
     _, work, data = made_run()
-    crew = Stillborn(work, data, [True])
+    launcher = Stillborn(work, data, [True])
     warnings: list[str] = []
-    with closing(serving(DirectTransport(work, crew, 60.0), work, warnings.append)) as server:
-        crew.signal(1, signal.SIGKILL)
+    with closing(serving(DirectTransport(work, launcher, 60.0), work, warnings.append)) as server:
+        launcher.signal(1, signal.SIGKILL)
         step_until(server, lambda: server.workers == 2 and len(warnings) > 1)
     told = ["worker 1 is lost: exit code -9", "worker 2 is lost: exit code 1", "worker 3 has come"]
     assert [text for text in warnings if not text.startswith("rejected a connection")] == told
@@ -217,12 +203,12 @@ def test_a_replacement_that_dies_before_it_has_come_is_replaced_too() -> None:
 
 def test_a_stopped_worker_is_raced_then_given_up_and_replaced() -> None:
     _, work, data = made_run()
-    crew = Processes(work, data, [True, False, True])
+    launcher = Processes(work, data, [True, False, True])
     warnings: list[str] = []
-    transport = DirectTransport(work, crew, 60.0)
+    transport = DirectTransport(work, launcher, 60.0)
     with closing(serving(transport, work, warnings.append, deadline_floor=0.05, give_up_after=1.0)) as server:
-        stopped = crew.processes[1]
-        crew.signal(1, signal.SIGSTOP)
+        stopped = launcher.processes[1]
+        launcher.signal(1, signal.SIGSTOP)
         step_until(server, lambda: len(warnings) > 0)
         step_until(server, lambda: server.workers == 2)
         stopped.join()
@@ -231,17 +217,15 @@ def test_a_stopped_worker_is_raced_then_given_up_and_replaced() -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
-def test_a_worker_that_was_stopped_for_a_while_is_kept_and_its_late_answer_changes_nothing(
-    tmp_path: Path, alone: str, shared: bool
-) -> None:
+def test_paused_worker_is_kept_and_its_late_answer_dropped(tmp_path: Path, alone: str, shared: bool) -> None:
     settings, work, data = made_run()
     cursed = Cursed(work, tmp_path / "curse", STOP)
-    crew = Processes(cursed, data, [shared])
-    transport = Watched(cursed, crew)
+    launcher = Processes(cursed, data, [shared])
+    transport = Watched(cursed, launcher)
 
     def resume() -> None:
-        for worker in crew.processes:
-            crew.signal(worker, signal.SIGCONT)
+        for worker in launcher.processes:
+            launcher.signal(worker, signal.SIGCONT)
         transport.answered.clear()
 
     with closing(serving(transport, cursed, workers=3, deadline_floor=0.05, give_up_after=60.0)) as server:
@@ -251,7 +235,7 @@ def test_a_worker_that_was_stopped_for_a_while_is_kept_and_its_late_answer_chang
 
 @dataclass(frozen=True)
 class Laborious(Around):
-    """All is done twenty times, for a worker that is as slow."""
+    """A work that computes everything twenty times, to make a worker slow."""
 
     def compute(self, step: Step, microbatch: int, prepared: Prepared, parameters: Vector, out: Vector) -> Sums:
         for _ in range(19):
@@ -260,7 +244,7 @@ class Laborious(Around):
 
 
 class Uneven(Processes):
-    """The second worker is slow."""
+    """Processes of which the second is slow."""
 
     def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
         quick = self._work
@@ -280,7 +264,7 @@ def test_a_slow_worker_gets_less_to_do() -> None:
 
 @dataclass(frozen=True)
 class Wide:
-    """Many parameters, and next to nothing to do with them."""
+    """A work with 5 million parameters and next to no arithmetic."""
 
     size: int = 5_000_000
 
@@ -304,10 +288,10 @@ class Wide:
         return Sums(0.0, 0, 1)
 
 
-def test_a_frozen_remote_worker_that_reads_no_parameters_holds_nobody_up() -> None:
+def test_stopped_remote_worker_does_not_hold_up_the_steps() -> None:
     work = Wide()
-    crew = Processes(work, {}, [False])
-    transport = Watched(work, crew)
+    launcher = Processes(work, {}, [False])
+    transport = Watched(work, launcher)
     parameters = np.arange(work.size, dtype=np.float32)
     reference = in_process(work, {})
     with closing(serving(transport, work, deadline_floor=0.05, give_up_after=60.0)) as server:
@@ -317,11 +301,11 @@ def test_a_frozen_remote_worker_that_reads_no_parameters_holds_nobody_up() -> No
             expected = reference.gradient(parameters, 0, 0)[0]
             assert np.array_equal(server.gradient(parameters, 0, 0)[0], expected)
 
-        crew.signal(1, signal.SIGSTOP)
+        launcher.signal(1, signal.SIGSTOP)
         for _ in range(2):
             compute()
             assert transport._connections[1].frames.unsent
         assert not transport.answered.count(1)
-        crew.signal(1, signal.SIGCONT)
+        launcher.signal(1, signal.SIGCONT)
         while transport.answered.count(1) < 2:  # what it had not read, and something new
             compute()

@@ -1,4 +1,4 @@
-"""Frames on a connection that waits for nobody: the same however the bytes come, and never more than was agreed."""
+"""Framing on a socket that never blocks: the same frames however the bytes come, and no longer ones than agreed."""
 
 import select
 import socket
@@ -22,7 +22,7 @@ MOST = 1000  # bytes in a frame
 
 
 def collecting(frames: list[bytes], most: int = MOST) -> Callable[[], Reader]:
-    """Puts what arrives into the list."""
+    """Return a reader that appends each frame to the list."""
 
     def reading() -> Reader:
         while True:
@@ -35,8 +35,8 @@ def collecting(frames: list[bytes], most: int = MOST) -> Callable[[], Reader]:
 
 
 @contextmanager
-def stream_from(reading: Callable[[], Reader]) -> Iterator[tuple[FramedSocket, socket.socket]]:
-    """A stream, and what its peer writes to."""
+def socket_from(reading: Callable[[], Reader]) -> Iterator[tuple[FramedSocket, socket.socket]]:
+    """Give a framed socket and the socket of its peer."""
     ours, theirs = socket.socketpair()
     stream = FramedSocket(ours, reading)
     with theirs:
@@ -45,7 +45,7 @@ def stream_from(reading: Callable[[], Reader]) -> Iterator[tuple[FramedSocket, s
 
 
 def framed(frame: bytes, long: bool) -> bytes:
-    """As `multiprocessing.connection` sends it; `long`: as it would if it had more than 2 GB."""
+    """Return the frame as `multiprocessing.connection` sends it; `long`: as it does above 2 GB."""
     return (struct.pack("!iQ", -1, len(frame)) if long else struct.pack("!i", len(frame))) + frame
 
 
@@ -58,7 +58,7 @@ def test_the_same_frames_are_read_however_the_bytes_are_chopped(
 ) -> None:
     wire = b"".join(framed(frame, long) for frame, long in frames)
     found: list[bytes] = []
-    with stream_from(collecting(found)) as (stream, peer):
+    with socket_from(collecting(found)) as (stream, peer):
         place = turn = 0
         while place < len(wire):
             size = cuts[turn % len(cuts)]
@@ -78,7 +78,7 @@ anything = st.one_of(
 
 
 @given(st.lists(anything, max_size=10))
-def test_whatever_is_announced_no_more_is_read_than_was_agreed(parts: list[bytes]) -> None:
+def test_no_more_is_read_than_agreed_whatever_is_announced(parts: list[bytes]) -> None:
     sizes: list[int] = []
 
     def reading() -> Reader:
@@ -88,7 +88,7 @@ def test_whatever_is_announced_no_more_is_read_than_was_agreed(parts: list[bytes
             if size:
                 yield memoryview(bytearray(size))
 
-    with stream_from(reading) as (stream, peer):
+    with socket_from(reading) as (stream, peer):
         peer.sendall(b"".join(parts))
         with suppress(ValueError):
             stream.receive()
@@ -96,8 +96,8 @@ def test_whatever_is_announced_no_more_is_read_than_was_agreed(parts: list[bytes
 
 
 @pytest.mark.parametrize("header", [struct.pack("!i", MOST + 1), struct.pack("!i", -2), struct.pack("!iQ", -1, 2**60)])
-def test_a_frame_longer_than_agreed_is_refused_before_any_memory_is_taken(header: bytes) -> None:
-    with stream_from(collecting([])) as (stream, peer):
+def test_too_long_frame_is_refused_before_memory_is_taken(header: bytes) -> None:
+    with socket_from(collecting([])) as (stream, peer):
         peer.sendall(header)
         tracemalloc.start()
         with pytest.raises(ValueError, match="where at most 1000 were expected"):
@@ -107,9 +107,9 @@ def test_a_frame_longer_than_agreed_is_refused_before_any_memory_is_taken(header
     assert peak < 100_000
 
 
-def test_frames_that_the_peer_does_not_read_are_kept_and_cost_no_wait() -> None:
+def test_unread_frames_are_kept_and_sending_does_not_block() -> None:
     vector = np.arange(3_000_000, dtype=np.float32)  # more than any socket holds
-    with stream_from(collecting([])) as (stream, peer):
+    with socket_from(collecting([])) as (stream, peer):
         stream.send(memoryview(b"header"))
         stream.send(vector.data)
         stream.send(memoryview(b""))
@@ -131,10 +131,10 @@ def test_frames_that_the_peer_does_not_read_are_kept_and_cost_no_wait() -> None:
     assert found == [b"header", vector.tobytes(), b""]
 
 
-def test_what_multiprocessing_sends_is_read() -> None:
+def test_frames_of_a_multiprocessing_connection_are_read() -> None:
     sent = [b"", b"short", bytes(range(256)) * 400]
     found: list[bytes] = []
-    with stream_from(collecting(found, 1 << 20)) as (stream, peer):
+    with socket_from(collecting(found, 1 << 20)) as (stream, peer):
         with Connection(peer.detach()) as connection:
             for frame in sent:
                 connection.send_bytes(frame)
@@ -143,9 +143,9 @@ def test_what_multiprocessing_sends_is_read() -> None:
     assert found == sent
 
 
-def test_a_peer_that_hangs_up_in_the_middle_of_a_frame_has_sent_the_frames_before() -> None:
+def test_frames_before_a_hang_up_amid_a_frame_are_read() -> None:
     found: list[bytes] = []
-    with stream_from(collecting(found)) as (stream, peer):
+    with socket_from(collecting(found)) as (stream, peer):
         peer.sendall(framed(b"whole", False) + framed(b"a part", False)[:-1])
         peer.shutdown(socket.SHUT_WR)
         with pytest.raises(EOFError):
@@ -154,7 +154,7 @@ def test_a_peer_that_hangs_up_in_the_middle_of_a_frame_has_sent_the_frames_befor
 
 
 def test_sending_to_a_peer_that_is_gone_is_an_error() -> None:
-    with stream_from(collecting([])) as (stream, peer):
+    with socket_from(collecting([])) as (stream, peer):
         peer.close()
         with pytest.raises(OSError, match="Broken pipe"):
             stream.send(memoryview(b"anybody there?"))

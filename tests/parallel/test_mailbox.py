@@ -1,4 +1,4 @@
-"""The mailbox between threads: nothing is lost, nobody waits in vain, and closing it harms nobody."""
+"""The mailbox between threads: no item is lost, `take` waits no longer than its timeout, closing does no harm."""
 
 import select
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from cnnpar.parallel.direct.mailbox import Mailbox
 pytestmark = pytest.mark.usefixtures("in_time")
 
 
-def test_what_threads_put_is_taken_once_and_in_each_ones_order() -> None:
+def test_each_item_is_taken_once_in_the_order_of_its_thread() -> None:
     taken: list[tuple[int, int]] = []
 
     def put(thread: int) -> None:
@@ -28,7 +28,7 @@ def test_what_threads_put_is_taken_once_and_in_each_ones_order() -> None:
         assert [number for who, number in taken if who == thread] == list(range(2000))
 
 
-def test_a_taker_waits_until_something_is_put_and_no_longer_than_it_says() -> None:
+def test_take_waits_for_an_item_or_until_its_timeout() -> None:
     with closing(Mailbox[str]()) as box, ThreadPoolExecutor(1) as pool:
         assert box.take(0.01) == []
         taken = pool.submit(box.take, 60.0)
@@ -37,7 +37,7 @@ def test_a_taker_waits_until_something_is_put_and_no_longer_than_it_says() -> No
         assert select.select([box], [], [], 0.0)[0] == []
 
 
-def test_a_closed_mailbox_takes_letters_and_may_be_closed_again() -> None:
+def test_a_closed_mailbox_accepts_put_and_close() -> None:
     box: Mailbox[str] = Mailbox()
     box.close()
     box.put("too late")

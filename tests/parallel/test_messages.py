@@ -1,4 +1,4 @@
-"""The wire: frames, memory that is shared, and how both sides prove that they know the key."""
+"""The direct transport's messages, its shared memory, and its handshake, which proves that both sides know the key."""
 
 import select
 import socket
@@ -26,14 +26,14 @@ rows = st.tuples(st.integers(0, 255), u32, u32, st.floats(allow_nan=False), st.i
 
 
 @given(jobs)
-def test_a_job_comes_out_of_the_wire_as_it_went_in(fields: tuple[int, Kind, int, int, int, int, bool]) -> None:
+def test_a_job_is_unpacked_as_it_was_packed(fields: tuple[int, Kind, int, int, int, int, bool]) -> None:
     job, kind, epoch, number, start, stop, fresh = fields
     frame = pack_job(job, Step(kind, epoch, number), Span(start, stop), fresh)
     assert unpack_job(frame) == (job, Step(kind, epoch, number), Span(start, stop), fresh)
 
 
 @given(st.floats(0, 1e9), st.lists(rows, max_size=9), st.booleans())
-def test_an_answer_comes_out_of_the_wire_as_it_went_in(
+def test_an_answer_is_unpacked_as_it_was_packed(
     seconds: float, fields: list[tuple[int, int, int, float, int]], vectors: bool
 ) -> None:
     blocks = [Block(Node(level, number), slot, Sums(loss, hits, hits)) for level, number, slot, loss, hits in fields]
@@ -41,7 +41,7 @@ def test_an_answer_comes_out_of_the_wire_as_it_went_in(
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_refused_as_a_frame(frame: bytes) -> None:
+def test_garbage_raises_nothing_but_value_error(frame: bytes) -> None:
     for unpack in (unpack_job, unpack_answer):
         try:
             unpack(frame)
@@ -57,12 +57,12 @@ def test_shared_memory_has_no_name_and_outlives_its_descriptor() -> None:
     assert memory.array.sum() == 84
 
 
-def first_knock(door: Listener) -> socket.socket:
-    select.select([door], [], [])
-    return door.accept()
+def first_peer(listener: Listener) -> socket.socket:
+    select.select([listener], [], [])
+    return listener.accept()
 
 
-def test_a_peer_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_peer_is_refused_after_the_handshake_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.05)
     ours, theirs = socket.socketpair()
     with theirs, pytest.raises(ConnectionError, match=r"no word for 0.05 s"):
@@ -70,18 +70,18 @@ def test_a_peer_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     assert ours.fileno() == -1
 
 
-def test_a_peer_that_hangs_up_is_told_of_in_plain_words() -> None:
+def test_a_hang_up_amid_the_handshake_is_named_in_the_error() -> None:
     ours, theirs = socket.socketpair()
     theirs.shutdown(socket.SHUT_WR)
     with theirs, pytest.raises(ConnectionError, match=r"^it hung up$"):
         authenticate(ours, b"key")
 
 
-def test_a_worker_that_is_sent_away_from_a_crowded_door_tries_again() -> None:
-    with closing(Listener(None)) as door, ThreadPoolExecutor(1) as pool:
-        connected = pool.submit(connect, door.endpoint, b"key", 7)
+def test_worker_turned_away_by_a_full_listener_tries_again() -> None:
+    with closing(Listener(None)) as listener, ThreadPoolExecutor(1) as pool:
+        connected = pool.submit(connect, listener.endpoint, b"key", 7)
         for _ in range(3):
-            first_knock(door).close()
-        peer, worker = authenticate(first_knock(door), b"key")
+            first_peer(listener).close()
+        peer, worker = authenticate(first_peer(listener), b"key")
         with peer, connected.result():
             assert worker == 7

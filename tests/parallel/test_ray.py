@@ -1,4 +1,4 @@
-"""Real Ray workers on two nodes: the same weights as one process, whatever their number, transport and fate."""
+"""Ray workers on two nodes: the weights of one process, for any number, transport and failure of the workers."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from cnnpar.errors import RunError
 from cnnpar.fingerprint import fingerprint
 from cnnpar.parallel.direct.handshake import Endpoint
 from cnnpar.parallel.direct.transport import DirectTransport
-from cnnpar.parallel.on_ray import cluster as crew_module
+from cnnpar.parallel.on_ray import cluster as cluster_module
 from cnnpar.parallel.on_ray.cluster import Cluster
 from cnnpar.parallel.on_ray.transport import RayTransport
 from cnnpar.parallel.server import Server
@@ -38,12 +38,12 @@ LOST = r"worker {} is lost: (its process died|its connection broke.*)"
 
 
 class Keeping(Cluster):
-    """A cluster whose workers, while they live, are there for the next test: to start one costs Ray a second."""
+    """A cluster that keeps its living workers for the next test, as Ray needs a second to start one."""
 
     kept: ClassVar[list[tuple[str, Any]]] = []  # node and actor
 
     def __init__(self, settings: Engine) -> None:
-        """With the work and the samples of `toys.made_run`."""
+        """Take the work and the samples of `made_run`."""
         _, work, data = made_run()
         self.endpoints: list[Endpoint] = []
         super().__init__(settings, work, data)
@@ -51,7 +51,7 @@ class Keeping(Cluster):
         self._last = ""
 
     def remote(self, *arguments: object) -> Any:
-        """An actor, where Ray's class of actors would make a new one; from all nodes by turns."""
+        """Return a kept actor, from the nodes by turns; without any, what Ray's class of actors makes."""
         if not self.kept:
             return self._new.remote(*arguments)
         other = next((place for place, (node, _) in enumerate(self.kept) if node != self._last), 0)
@@ -75,26 +75,28 @@ class Keeping(Cluster):
 
 @contextmanager
 def serving(transport: str, warn: Callable[[str], None] = fail, **engine: Any) -> Iterator[tuple[Server, Keeping]]:
-    """A server of which no worker is ever late, and the cluster that its workers come from."""
+    """Give a server with a deadline that no worker misses, and the cluster that its workers come from."""
     settings = Engine(**{"deadline_floor": 60.0, **engine})
     _, work, _ = made_run()
-    crew = Keeping(settings)
-    made: Transport = RayTransport(crew) if transport == "ray" else DirectTransport(work, crew, settings.start_timeout)
+    cluster = Keeping(settings)
+    made: Transport = (
+        RayTransport(cluster) if transport == "ray" else DirectTransport(work, cluster, settings.start_timeout)
+    )
     with closing(opened(Server(work, made, settings, warn))) as server:
-        yield server, crew
+        yield server, cluster
 
 
 @pytest.fixture(scope="session")
 def kept_workers(ray_address: str) -> None:
-    """Eight workers on both nodes, holding the work and the samples of `toys.made_run`."""
+    """Start eight workers, on both nodes, with the work and the samples of `made_run`."""
     with serving("direct", workers=8):
         pass
 
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room in the cluster is found soon."""
-    monkeypatch.setattr(crew_module, "_LONGEST_LOOK", crew_module._LOOK)
+    """Look for room in the cluster often."""
+    monkeypatch.setattr(cluster_module, "_LONGEST_LOOK", cluster_module._LOOK)
 
 
 @TRANSPORTS
@@ -118,37 +120,37 @@ def test_evaluation_over_workers_counts_each_sample_once(transport: str) -> None
         assert expected.count == len(data[Kind.TEST])
 
 
-def test_workers_are_on_both_nodes_and_only_the_drivers_share_its_memory() -> None:
-    with serving("direct", workers=8) as (_, crew):
-        assert len({worker.node for worker in crew.descriptions.values()}) == 2
-        assert {endpoint.shared for endpoint in crew.endpoints} == {False, True}
+def test_only_workers_on_the_drivers_node_share_its_memory() -> None:
+    with serving("direct", workers=8) as (_, cluster):
+        assert len({worker.node for worker in cluster.descriptions.values()}) == 2
+        assert {endpoint.shared for endpoint in cluster.endpoints} == {False, True}
 
 
-def test_one_core_means_one_blas_thread() -> None:
-    with serving("direct", workers=4) as (_, crew):
-        assert {tuple(worker.fingerprint.items()) for worker in crew.descriptions.values()} == {
+def test_workers_have_the_fingerprint_of_the_driver() -> None:
+    with serving("direct", workers=4) as (_, cluster):
+        assert {tuple(worker.fingerprint.items()) for worker in cluster.descriptions.values()} == {
             tuple(fingerprint().items())
         }
 
 
 @TRANSPORTS
-def test_killed_workers_are_replaced_and_leave_the_weights_unchanged(alone: str, transport: str) -> None:
+def test_killed_workers_leave_the_weights_unchanged(alone: str, transport: str) -> None:
     settings, work, _ = made_run()
     warnings: list[str] = []
-    with serving(transport, warnings.append, workers=3) as (server, crew):
+    with serving(transport, warnings.append, workers=3) as (server, cluster):
 
         def kill_all() -> None:
-            for worker in list(crew.descriptions):
-                crew.kill_process(worker)
+            for worker in list(cluster.descriptions):
+                cluster.kill_process(worker)
 
-        deeds = {3: lambda: crew.kill_process(1), 8: kill_all}
+        deeds = {3: lambda: cluster.kill_process(1), 8: kill_all}
         assert trained(settings, work, server, At(deeds)).digest == alone
         lost = [LOST.format(worker) for worker in range(3)]
         step_until(server, lambda: all(any(re.fullmatch(words, text) for text in warnings) for words in lost))
         step_until(server, lambda: server.workers == 3)
 
 
-def test_too_many_workers_for_the_cluster_are_refused_with_what_there_is() -> None:
+def test_more_workers_than_cpus_are_refused_with_both_counts() -> None:
     _, work, data = made_run()
     cpus = 2 * NODE_CPUS
     with pytest.raises(RunError, match=f"100 workers need 100 CPUs, and the Ray cluster has {cpus} in 2 node"):
@@ -157,7 +159,7 @@ def test_too_many_workers_for_the_cluster_are_refused_with_what_there_is() -> No
 
 @contextmanager
 def room(workers: int, *bundles: dict[str, float]) -> Iterator[None]:
-    """All CPUs but those of some kept workers are taken, the first ones as the bundles say."""
+    """Leave only some kept workers and no CPU free: `bundles` say how much of the first free CPUs is taken."""
     free = 2 * NODE_CPUS - len(Keeping.kept) - len(bundles)
     Keeping.kept, rest = Keeping.kept[:workers], Keeping.kept[workers:]
     group = placement_group([*bundles, *[{"CPU": 1.0}] * free])
@@ -169,7 +171,7 @@ def room(workers: int, *bundles: dict[str, float]) -> Iterator[None]:
         Keeping.kept += rest
 
 
-def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free() -> None:
+def test_start_on_a_busy_cluster_fails_with_the_free_cpus() -> None:
     _, work, data = made_run()
     with room(0), pytest.raises(RunError, match=r"only 0 of 2 workers started within 0.5 s .* and 0 are free"):
         start(Engine(workers=2, start_timeout=0.5), work, data, fail, lambda: False)
@@ -179,14 +181,14 @@ def test_a_cluster_that_is_busy_ends_the_wait_with_what_is_free() -> None:
 def test_a_node_that_is_added_is_used_and_its_loss_is_survived(ray_nodes: "Nodes") -> None:
     with (
         room(2),
-        growing("direct") as (direct, direct_crew, direct_warnings),
-        growing("ray") as (stored, stored_crew, stored_warnings),
+        growing("direct") as (direct, direct_cluster, direct_warnings),
+        growing("ray") as (stored, stored_cluster, stored_warnings),
     ):
         node = ray_nodes.add_node(num_cpus=2, object_store_memory=100 << 20)
         step_until(direct, lambda: direct.workers == 2)
         step_until(stored, lambda: stored.workers == 2)
-        for crew in (direct_crew, stored_crew):
-            assert crew.descriptions[1].node != crew.descriptions[0].node
+        for cluster in (direct_cluster, stored_cluster):
+            assert cluster.descriptions[1].node != cluster.descriptions[0].node
         ray_nodes.remove_node(node)
         step_until(direct, lambda: direct.workers == 1)
         step_until(stored, lambda: stored.workers == 1)
@@ -198,35 +200,35 @@ def test_a_node_that_is_added_is_used_and_its_loss_is_survived(ray_nodes: "Nodes
 
 @contextmanager
 def growing(transport: str) -> Iterator[tuple[Server, Keeping, list[str]]]:
-    """A server with one worker or two, as there is room, the cluster, and the warnings."""
+    """Give a server with one worker, or two where there is room, its cluster and its warnings."""
     warnings: list[str] = []
-    with serving(transport, warnings.append, workers="1:2") as (server, crew):
+    with serving(transport, warnings.append, workers="1:2") as (server, cluster):
         assert server.workers == 1
-        yield server, crew, warnings
+        yield server, cluster, warnings
 
 
 @pytest.mark.slow
-def test_an_actor_that_cannot_be_placed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew_module, "_PLACING_SECONDS", 0.3)
+def test_unplaceable_actor_is_retried_while_steps_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "_PLACING_SECONDS", 0.3)
     warnings: list[str] = []
     halves = {"CPU": 0.5, "first": 0.1}, {"CPU": 0.5, "second": 0.1}
     with room(2, *halves):  # half a CPU is free on each node, which looks like one
-        with serving("ray", warnings.append, workers="2:3") as (server, crew):
-            step_until(server, lambda: 2 in crew.actors)
-            tried = crew.actors[2]
-            step_until(server, lambda: crew.actors.get(2, tried) is not tried)
+        with serving("ray", warnings.append, workers="2:3") as (server, cluster):
+            step_until(server, lambda: 2 in cluster.actors)
+            tried = cluster.actors[2]
+            step_until(server, lambda: cluster.actors.get(2, tried) is not tried)
         assert server.workers == 2
     assert not warnings
 
 
 @pytest.mark.slow
-def test_a_worker_of_another_fingerprint_is_refused_by_name_while_the_run_goes_on(
+def test_replacement_of_another_fingerprint_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     warnings: list[str] = []
-    with serving("direct", warnings.append, workers=2) as (server, crew):
+    with serving("direct", warnings.append, workers=2) as (server, cluster):
         monkeypatch.setenv("OPENBLAS_L2_SIZE", "77")  # those who joined before have what they had
-        crew.kill_process(1)
+        cluster.kill_process(1)
         step_until(server, lambda: any("other bits" in text for text in warnings))
         assert server.workers == 1
         monkeypatch.undo()
@@ -238,7 +240,7 @@ def test_a_worker_of_another_fingerprint_is_refused_by_name_while_the_run_goes_o
     )
 
 
-def test_a_worker_of_another_fingerprint_ends_the_start_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_fingerprint_at_the_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_L2_SIZE", "77")
     refusal = (
         r"worker 0 did not start: worker 0 on \S+ would compute other bits \(blas_l2_kb: \d+ instead of 77\); install"
@@ -248,9 +250,7 @@ def test_a_worker_of_another_fingerprint_ends_the_start_by_name(monkeypatch: pyt
 
 
 @TRANSPORTS
-def test_a_worker_of_another_fingerprint_that_is_allowed_makes_the_run_inexact(
-    monkeypatch: pytest.MonkeyPatch, transport: str
-) -> None:
+def test_allowed_other_fingerprint_makes_the_run_inexact(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
     monkeypatch.setenv("OPENBLAS_L2_SIZE", "77")
     warnings: list[str] = []
     with serving(transport, warnings.append, workers=1, allow_inexact=True) as (server, _):
@@ -260,7 +260,7 @@ def test_a_worker_of_another_fingerprint_that_is_allowed_makes_the_run_inexact(
 
 
 class StopAfter(Progress):
-    """Asks its own process to end, as `kill` does, after some steps."""
+    """Send SIGTERM to this process after some steps."""
 
     def __init__(self, steps: int) -> None:
         super().__init__("quiet")
@@ -273,7 +273,7 @@ class StopAfter(Progress):
 
 
 @pytest.mark.slow
-def test_a_run_stopped_and_resumed_with_other_workers_and_transports_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_resume_with_other_workers_gives_the_same_weights(tmp_path: Path) -> None:
     csv = tiny_runs.write_csv(tmp_path / "train.csv")
     whole = tiny_runs.train(tiny_runs.settings(csv), tmp_path / "whole")
     run = tmp_path / "parts"

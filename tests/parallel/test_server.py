@@ -1,6 +1,6 @@
-"""The server and its in-process worker: what a step's sums are, and what they do not depend on."""
+"""The server's sums of a step: the same for any number, order and failure of workers, and those of one process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -21,12 +21,7 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.tree import Node, Span, Tree, microbatch_count
 from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from tests.helpers.made_runs import fail, in_process, made_run, opened, rich_run
-from tests.helpers.random_workers import RandomWorkers
-
-
-def served(transport: RandomWorkers, workers: int, warn: Callable[[str], None] = fail, **limits: Any) -> Server:
-    engine = Engine(workers=workers, **limits)
-    return opened(Server(transport.work, transport, engine, warn, clock=transport.clock))
+from tests.helpers.random_workers import RandomWorkers, served
 
 
 def sums_of_run(server: Server, parameters: Vector) -> list[object]:
@@ -52,7 +47,7 @@ def test_any_number_of_workers_in_any_order_gives_the_same_bits(workers: int, ru
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_workers_that_die_leave_the_bits_as_they_were_and_are_replaced(seed: int) -> None:
+def test_dying_workers_are_replaced_and_leave_the_same_bits(seed: int) -> None:
     _, work, data = made_run()
     parameters = work.network.init(0)
     expected = sums_of_run(in_process(work, data), parameters)
@@ -69,7 +64,7 @@ def test_workers_that_die_leave_the_bits_as_they_were_and_are_replaced(seed: int
 
 @dataclass(frozen=True)
 class Counted:
-    """A work of so many samples: their noise, times a function of the parameters."""
+    """A work of `samples` samples: each one's gradient is its noise times the parameters."""
 
     samples: int
     microbatch: int
@@ -96,7 +91,7 @@ class Counted:
         return Sums(float(prepared.sum()), 1 << microbatch, len(prepared))
 
     def serial(self, step: Step, parameters: Vector) -> tuple[Vector, Sums]:
-        """The sum over a step as the definition of the tree says it, by recursion."""
+        """Sum a step by recursion, as the reduction tree is defined."""
 
         def node(start: int, size: int) -> tuple[Vector, Sums]:
             if size == 1:
@@ -118,7 +113,7 @@ class Counted:
     deaths=st.integers(0, 3),
     random=st.builds(Random, st.integers(0, 2**32)),
 )
-def test_the_reduction_is_the_serial_one_to_the_bit_for_any_spans_order_repeats_and_losses(
+def test_the_reduction_equals_the_serial_one_under_any_faults(
     samples: int, microbatch: int, workers: int, deaths: int, random: Random
 ) -> None:
     work = Counted(samples, microbatch)
@@ -131,7 +126,7 @@ def test_the_reduction_is_the_serial_one_to_the_bit_for_any_spans_order_repeats_
         parameters += got.vector / np.float32(samples)
 
 
-def test_a_step_is_the_sum_over_its_batch_divided_nowhere() -> None:
+def test_a_steps_sums_count_each_sample_of_its_batch() -> None:
     settings, work, data = made_run()
     server = in_process(work, data)
     parameters = work.network.init(0)
@@ -143,7 +138,7 @@ def test_a_step_is_the_sum_over_its_batch_divided_nowhere() -> None:
     assert server.evaluate(parameters, Kind.VALIDATION).sums.count == len(data[Kind.VALIDATION])
 
 
-def test_the_gradient_sum_is_that_of_the_network_on_each_microbatch() -> None:
+def test_gradient_is_the_sum_of_the_microbatches_gradients() -> None:
     _, work, data = made_run()
     ready = work.with_data(data)
     parameters = work.network.init(0)
@@ -157,7 +152,7 @@ def test_the_gradient_sum_is_that_of_the_network_on_each_microbatch() -> None:
     np.testing.assert_allclose(vector, total, rtol=1e-4, atol=1e-4)
 
 
-def test_inputs_prepared_ahead_are_those_prepared_in_time() -> None:
+def test_inputs_prepared_ahead_give_the_same_blocks() -> None:
     _, work, data = made_run()
     ready = work.with_data(data)
     parameters = work.network.init(0)
@@ -178,7 +173,7 @@ def test_the_next_step_is_known_ahead_also_across_epochs() -> None:
     assert work.following(Step(Kind.TEST, 0, 0)) is None
 
 
-def test_buffers_of_earlier_steps_do_not_shine_through() -> None:
+def test_old_contents_of_the_buffers_do_not_enter_a_gradient() -> None:
     _, work, data = made_run()
     parameters = work.network.init(0)
     transport = InProcess(work.with_data(data))
@@ -202,7 +197,7 @@ def test_a_span_returns_the_blocks_of_its_tree() -> None:
         assert len({block.slot for block in blocks}) == len(blocks)
 
 
-def test_a_network_of_fewer_numbers_than_a_test_counts_has_gradients_of_its_own_size() -> None:
+def test_gradient_has_the_size_of_a_network_smaller_than_counts() -> None:
     layers = [{"type": "avgpool2d", "size": 8}, {"type": "flatten"}, {"type": "dense"}]
     _, work, data = made_run(settings=resolve({"model": {"layers": layers}}))
     server = in_process(work, data)

@@ -1,4 +1,4 @@
-"""What the server makes of workers that come, go and are silent, and of its own being held up or stopped."""
+"""Events at the server: workers that come, die or are silent, time in which it was held up, and stops."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ EXPECTED = in_process(WORK, DATA).gradient(PARAMETERS, 0, 0)[0].tobytes()
 
 
 class Scripted(RandomWorkers):
-    """At each wait workers do what the test has written down; after that all answer who are not silent."""
+    """Workers whose events at each wait the script says; after its end all answer but the silent ones."""
 
     def __init__(self, *script: Callable[["Scripted"], list[Event]], silent: set[int] | None = None) -> None:
         super().__init__(WORK, DATA, Random(0))
@@ -53,14 +53,14 @@ class Scripted(RandomWorkers):
 
 
 class Empty(Scripted):
-    """Nobody comes."""
+    """Workers of which none ever comes up."""
 
     def start(self, worker: int) -> None:
         pass
 
 
 def stopping(transport: RandomWorkers) -> Server:
-    """A server, not opened yet, that is to stop half a second after its beginning."""
+    """Return a server, not opened yet, that is asked to stop half a second after its beginning."""
     return Server(WORK, transport, Engine(workers=2), fail, lambda: transport.now >= 0.5, transport.clock)
 
 
@@ -68,42 +68,42 @@ def served(transport: RandomWorkers, workers: int | str, warn: Callable[[str], N
     return opened(Server(WORK, transport, Engine(workers=workers, **limits), warn, clock=transport.clock))
 
 
-def test_first_workers_that_do_not_come_are_an_error_in_time_that_says_what_is_short() -> None:
+def test_first_workers_that_do_not_come_are_an_error_in_time() -> None:
     transport = Empty()
     with pytest.raises(RunError, match=r"^only 0 of 2 workers started within 3 s \(.*\); there is no room$"):
         served(transport, 2, start_timeout=3.0)
     assert transport.now == pytest.approx(3.0)
 
 
-def test_when_all_workers_are_dead_and_no_new_ones_come_the_error_says_why() -> None:
+def test_error_without_workers_has_the_last_ones_reason() -> None:
     class Dying(Scripted):
         def start(self, worker: int) -> None:
             if worker < 2:
                 super().start(worker)
 
-    transport = Dying(lambda crew: [crew.lose(0, "killed"), crew.lose(1, "out of memory")])
+    transport = Dying(lambda workers: [workers.lose(0, "killed"), workers.lose(1, "out of memory")])
     server = served(transport, 2, lambda _: None, start_timeout=3.0)
     with pytest.raises(RunError, match=r"no worker is left.*within 3 s.*out of memory; there is no room$"):
         server.gradient(PARAMETERS, 0, 0)
     assert transport.now == pytest.approx(3.0)
 
 
-def test_answers_lie_in_buffers_that_are_saved_before_their_worker_gets_another_job() -> None:
+def test_answers_are_copied_before_their_worker_gets_a_new_job() -> None:
     warnings: list[str] = []
-    server = served(Scripted(lambda crew: [crew.answer(0), crew.lose(1)]), 2, warnings.append)
+    server = served(Scripted(lambda workers: [workers.answer(0), workers.lose(1)]), 2, warnings.append)
     assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
     assert warnings == ["worker 1 is lost: killed"]
 
 
-def test_a_span_is_not_given_to_a_worker_lost_in_the_same_moment() -> None:
+def test_a_worker_lost_in_the_same_moment_gets_no_span() -> None:
     warnings: list[str] = []
-    server = served(Scripted(lambda crew: [crew.lose(1), crew.answer(0), crew.lose(0)]), 2, warnings.append)
+    server = served(Scripted(lambda workers: [workers.lose(1), workers.answer(0), workers.lose(0)]), 2, warnings.append)
     assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
     assert warnings[:2] == ["worker 1 is lost: killed", "worker 0 is lost: killed"]
     assert "worker 2 has come" in warnings
 
 
-def test_a_silent_worker_is_given_up_and_replaced_and_people_are_told() -> None:
+def test_silent_worker_is_given_up_and_replaced_with_warnings() -> None:
     warnings: list[str] = []
     transport = Scripted(silent={0})
     server = served(transport, 1, warnings.append, step_timeout=5.0)
@@ -125,31 +125,35 @@ def test_a_late_worker_is_raced_and_stays() -> None:
     assert transport.dropped == []
 
 
-def test_a_server_that_was_held_up_reads_the_answers_before_it_looks_at_deadlines() -> None:
-    server = served(Scripted(lambda crew: crew.sleep(1000.0)), 3)
+def test_held_up_server_reads_answers_before_checking_deadlines() -> None:
+    server = served(Scripted(lambda workers: workers.sleep(1000.0)), 3)
     assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
     assert server.workers == 3
 
 
-def test_a_server_that_was_held_up_while_nobody_answered_gives_nobody_up() -> None:
-    transport = Scripted(lambda crew: crew.sleep(1000.0), lambda crew: [], silent={0, 1})
-    transport.script.append(lambda crew: [crew.answer(0), crew.answer(1)])
+def test_held_up_server_gives_no_silent_worker_up() -> None:
+    transport = Scripted(lambda workers: workers.sleep(1000.0), lambda workers: [], silent={0, 1})
+    transport.script.append(lambda workers: [workers.answer(0), workers.answer(1)])
     server = served(transport, 2)
     assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
     assert transport.started == [0, 1]
 
 
-def test_nobody_is_late_with_a_job_that_has_not_been_sent_yet() -> None:
+def test_no_worker_is_late_with_a_job_that_is_not_sent_yet() -> None:
     transport = Scripted()
     server = served(transport, 2, lambda _: None, give_up_after=0.1)
     server.gradient(PARAMETERS, 0, 0)
-    transport.script = [lambda crew: [crew.answer(0)], lambda crew: [crew.lose(1)], lambda crew: crew.sleep(0.9)]
+    transport.script = [
+        lambda workers: [workers.answer(0)],
+        lambda workers: [workers.lose(1)],
+        lambda workers: workers.sleep(0.9),
+    ]
     assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
     assert transport.dropped == []
 
 
-def test_how_long_a_server_was_held_up_says_nothing_of_how_long_workers_take() -> None:
-    transport = Scripted(lambda crew: crew.sleep(30.0))
+def test_time_held_up_does_not_count_as_time_of_workers() -> None:
+    transport = Scripted(lambda workers: workers.sleep(30.0))
     server = served(transport, 2)
     server.gradient(PARAMETERS, 0, 0)
     transport.silent = {1}
@@ -157,7 +161,7 @@ def test_how_long_a_server_was_held_up_says_nothing_of_how_long_workers_take() -
     assert transport.now < 31.0, "the silent one is raced at once, not after several times 30 s"
 
 
-def test_a_long_update_between_two_steps_makes_nobody_late() -> None:
+def test_a_long_update_between_two_steps_makes_no_worker_late() -> None:
     transport = Scripted()
     server = served(transport, 2)
     server.gradient(PARAMETERS, 0, 0)
@@ -169,20 +173,20 @@ def test_a_long_update_between_two_steps_makes_nobody_late() -> None:
     assert transport.started == [0, 1]
 
 
-def test_people_are_told_what_the_transport_notes_and_not_of_workers_that_nobody_knows() -> None:
+def test_notes_are_warnings_and_unknown_workers_losses_are_not() -> None:
     warnings: list[str] = []
     server = served(Scripted(lambda _: [Note("a stranger"), Lost(77, "killed")]), 2, warnings.append)
     server.gradient(PARAMETERS, 0, 0)
     assert warnings == ["a stranger"]
 
 
-def test_one_worker_that_computes_other_bits_makes_the_run_inexact() -> None:
+def test_one_inexact_worker_makes_the_run_inexact() -> None:
     class Other(Scripted):
         def start(self, worker: int) -> None:
             super().start(worker)
             self.events[-1] = Joined(worker, exact=worker < 2)
 
-    transport = Other(lambda crew: [crew.lose(1)])
+    transport = Other(lambda workers: [workers.lose(1)])
     server = served(transport, 2, lambda _: None)
     assert server.exact
     server.gradient(PARAMETERS, 0, 0)
@@ -218,7 +222,7 @@ def test_a_step_that_was_dropped_leaves_nothing_to_the_next_one() -> None:
     assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
 
 
-def test_a_run_that_is_to_stop_before_it_has_begun_does_not_begin() -> None:
+def test_a_stop_ends_the_wait_for_first_workers() -> None:
     transport = Empty()
     with pytest.raises(Stopped):
         stopping(transport).open()

@@ -1,4 +1,4 @@
-"""Whoever knocks at the doors without being a worker that is awaited is turned away, and changes no bit."""
+"""Connections to the server's listeners that are no awaited worker's: they are turned away, and the run goes on."""
 
 import random
 import re
@@ -28,26 +28,27 @@ from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.direct.worker import serve
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Prepared, Step, Work
-from tests.helpers.made_runs import Around, Threads, fail, made_run, opened, step_until
+from tests.helpers.made_runs import Around, fail, made_run, opened, step_until
+from tests.helpers.plain_workers import Threads
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that do not come are soon looked for, and why one is gone is always found out."""
+    """Leave 30 s to find out why a worker is gone, and look every 0.05 s."""
     monkeypatch.setattr(direct_module, "_LOOK", 0.05)
     monkeypatch.setattr(direct_module, "_REASON_SECONDS", 30.0)
 
 
-def running(crew: Threads, warn: Callable[[str], None], **engine: Any) -> Server:
-    """A server with two workers, unless said otherwise, of which none is ever late."""
+def running(launcher: Threads, warn: Callable[[str], None], **engine: Any) -> Server:
+    """Return a server with two workers and a deadline that none of them misses, unless `engine` says otherwise."""
     _, work, _ = made_run()
     settings = Engine(**{"workers": 2, "deadline_floor": 60.0, **engine})
-    return opened(Server(work, DirectTransport(work, crew, settings.start_timeout), settings, warn))
+    return opened(Server(work, DirectTransport(work, launcher, settings.start_timeout), settings, warn))
 
 
-def knock(endpoint: Endpoint) -> socket.socket:
+def connected(endpoint: Endpoint) -> socket.socket:
     peer = socket.socket(socket.AF_UNIX if endpoint.shared else socket.AF_INET)
     peer.settimeout(30)
     try:
@@ -66,10 +67,10 @@ def send_off(peer: socket.socket) -> None:
 
 
 def saying(words: bytes) -> Callable[[Endpoint, bytes], None]:
-    """Somebody who knows no key."""
+    """Return a stranger without the key that sends these bytes."""
 
     def stranger(endpoint: Endpoint, key: bytes) -> None:
-        peer = knock(endpoint)
+        peer = connected(endpoint)
         with suppress(ConnectionError):
             peer.sendall(words)
         send_off(peer)
@@ -78,7 +79,7 @@ def saying(words: bytes) -> Callable[[Endpoint, bytes], None]:
 
 
 def greeting(words: bytes | None) -> Callable[[Endpoint, bytes], None]:
-    """Somebody who proves that he knows the key, and then says what no worker does, or nothing."""
+    """Return a stranger with the key that then sends what no worker sends, or nothing."""
 
     def stranger(endpoint: Endpoint, key: bytes) -> None:
         with Client(endpoint.address, authkey=key) as connection:
@@ -96,7 +97,7 @@ def guess(endpoint: Endpoint, key: bytes) -> None:
 
 
 def leave(endpoint: Endpoint, key: bytes) -> None:
-    knock(endpoint).close()
+    connected(endpoint).close()
 
 
 STRANGERS = {
@@ -117,7 +118,7 @@ STRANGERS = {
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 @pytest.mark.parametrize("name", STRANGERS)
-def test_a_stranger_is_turned_away_with_a_note_and_changes_nothing(name: str, shared: bool) -> None:
+def test_a_stranger_is_turned_away_with_a_warning(name: str, shared: bool) -> None:
     def come_second(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         STRANGERS[name](endpoint, key)
         serve(work, endpoint, key, worker)
@@ -132,11 +133,11 @@ def test_a_stranger_is_turned_away_with_a_note_and_changes_nothing(name: str, sh
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
-def test_hundreds_that_say_nothing_keep_no_worker_out(shared: bool) -> None:
+def test_hundreds_of_silent_connections_keep_no_worker_out(shared: bool) -> None:
     peers: list[socket.socket] = []
 
     def come_last(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
-        peers.extend(knock(endpoint) for _ in range(200))
+        peers.extend(connected(endpoint) for _ in range(200))
         serve(work, endpoint, key, worker)
 
     _, work, data = made_run()
@@ -153,7 +154,7 @@ def test_hundreds_that_say_nothing_keep_no_worker_out(shared: bool) -> None:
 
 @dataclass(frozen=True)
 class Wearisome(Around):
-    """Whoever has answered once, or more often, has enough of it."""
+    """A work that raises once a worker has computed more microbatches than a step has."""
 
     done: list[int] = field(default_factory=list)  # microbatches
 
@@ -169,7 +170,7 @@ def desert(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
-def test_a_worker_that_says_it_is_another_takes_nobodys_place(shared: bool) -> None:
+def test_worker_with_another_ones_number_is_turned_away(shared: bool) -> None:
     def pretend(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         greeting(HELLO.pack(1))(endpoint, key)
         serve(work, endpoint, key, worker)
@@ -185,7 +186,7 @@ def test_a_worker_that_says_it_is_another_takes_nobodys_place(shared: bool) -> N
     }
 
 
-def test_a_worker_that_takes_the_place_of_one_on_its_way_does_not_stay() -> None:
+def test_worker_that_takes_an_awaited_ones_place_does_not_stay() -> None:
     def usurp(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         with connect(endpoint, key, worker + 1) as connection, suppress(EOFError, OSError):
             connection.send_bytes(b"nonsense")
@@ -193,38 +194,38 @@ def test_a_worker_that_takes_the_place_of_one_on_its_way_does_not_stay() -> None
 
     _, work, data = made_run()
     warnings: list[str] = []
-    crew = Threads(work, data, True, {0: desert, 1: desert, 3: usurp})
-    with closing(running(crew, warnings.append, workers=3)) as server:
+    launcher = Threads(work, data, True, {0: desert, 1: desert, 3: usurp})
+    with closing(running(launcher, warnings.append, workers=3)) as server:
         step_until(server, lambda: server.workers == 3)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
-def test_doors_are_open_only_while_somebody_is_awaited(shared: bool) -> None:
+def test_listeners_are_open_only_while_a_worker_is_awaited(shared: bool) -> None:
     _, work, data = made_run()
-    crew = Threads(work, data, shared, {0: desert})
+    launcher = Threads(work, data, shared, {0: desert})
     warnings: list[str] = []
-    with closing(running(crew, warnings.append)) as server:
+    with closing(running(launcher, warnings.append)) as server:
         with pytest.raises(ConnectionRefusedError):
-            knock(crew.endpoints[0])
+            connected(launcher.endpoints[0])
         step_until(server, lambda: server.workers == 2 and len(warnings) == 2)
         assert warnings == ["worker 0 is lost: RuntimeError: enough", "worker 2 has come"]
-        assert len(set(crew.endpoints)) == 2
+        assert len(set(launcher.endpoints)) == 2
         with pytest.raises(ConnectionRefusedError):
-            knock(crew.endpoints[-1])
+            connected(launcher.endpoints[-1])
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
-def test_workers_end_in_peace_when_the_server_hangs_up(shared: bool) -> None:
+def test_workers_end_without_error_when_the_server_hangs_up(shared: bool) -> None:
     _, work, data = made_run()
-    crew = Threads(work, data, shared, {})
-    with closing(running(crew, fail)) as server:
+    launcher = Threads(work, data, shared, {})
+    with closing(running(launcher, fail)) as server:
         step_until(server, lambda: True)
-    assert [call.exception() for call in crew.calls.values()] == [None, None]
+    assert [call.exception() for call in launcher.calls.values()] == [None, None]
 
 
-def test_the_door_for_other_nodes_is_on_the_nodes_own_address_only() -> None:
+def test_listener_for_other_nodes_is_on_the_nodes_address_only() -> None:
     def look_around(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
-        knock(endpoint).close()
+        connected(endpoint).close()
         port = endpoint.address[1]
         with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", int(port)), timeout=30):
             pass
@@ -236,7 +237,7 @@ def test_the_door_for_other_nodes_is_on_the_nodes_own_address_only() -> None:
 
 
 @pytest.mark.slow
-def test_workers_that_cannot_prove_themselves_end_the_start_with_their_reason() -> None:
+def test_workers_with_a_wrong_key_end_the_start_with_the_reason() -> None:
     def forget_the_key(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         serve(work, endpoint, b"a wrong key", worker)
 
@@ -246,7 +247,7 @@ def test_workers_that_cannot_prove_themselves_end_the_start_with_their_reason() 
 
 
 class Waiting(Threads):
-    """The second worker does not come before all is over."""
+    """Threads of which the second does not come before the others are closed."""
 
     def __init__(self, shared: bool) -> None:
         _, work, data = made_run()
@@ -261,7 +262,7 @@ class Waiting(Threads):
         super().close()
 
 
-def test_a_worker_that_never_comes_ends_the_start_at_its_deadline() -> None:
+def test_a_start_without_all_workers_ends_at_start_timeout() -> None:
     began = time.monotonic()
     shortage = r"(only [01] of 2 workers started|worker [01] did not start: .*) within 0\.2 s \(engine.start_timeout\)"
     with pytest.raises(RunError, match=shortage):
@@ -269,13 +270,13 @@ def test_a_worker_that_never_comes_ends_the_start_at_its_deadline() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_a_run_goes_on_while_a_worker_does_not_come_and_its_end_sends_off_who_is_at_the_door(
+def test_end_of_a_run_hangs_up_on_unauthenticated_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 100.0)
-    crew = Waiting(False)
-    with closing(running(crew, fail, workers="1:2")) as server:
-        step_until(server, lambda: len(crew.endpoints) == 2)
-        peer = knock(crew.endpoints[1])
+    launcher = Waiting(False)
+    with closing(running(launcher, fail, workers="1:2")) as server:
+        step_until(server, lambda: len(launcher.endpoints) == 2)
+        peer = connected(launcher.endpoints[1])
         step_until(server, lambda: bool(select.select([peer], [], [], 0)[0]))  # it is asked who it is
     send_off(peer)

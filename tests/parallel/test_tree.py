@@ -13,12 +13,12 @@ leaf_counts = st.integers(1, 70)
 
 
 def paired(left: str, right: str) -> str:
-    """An addition that is neither commutative nor associative, and remembers what it did."""
+    """Add in a way that is neither commutative nor associative: the result shows the order of the additions."""
     return f"({left}+{right})"
 
 
 def serial(leaves: int) -> str:
-    """The tree's sum as its definition says it, by recursion."""
+    """Sum by recursion, as the tree is defined."""
 
     def node(start: int, size: int) -> str | None:
         if start >= leaves:
@@ -42,7 +42,7 @@ def blocks(span: Span, leaves: int) -> list[tuple[Node, str]]:
 
 
 def cuts(leaves: int) -> st.SearchStrategy[list[Span]]:
-    """Any cut of a batch into spans."""
+    """Draw a cut of a batch into spans."""
     edges = st.sets(st.integers(1, leaves - 1)).map(sorted) if leaves > 1 else st.just([])
     return edges.map(lambda edges: [Span(a, b) for a, b in zip([0, *edges], [*edges, leaves], strict=True)])
 
@@ -75,7 +75,7 @@ def test_float32_sums_are_identical_to_the_bit_for_any_cut(leaves: int, seed: in
 
 
 @given(leaf_counts, st.data())
-def test_a_span_never_holds_more_values_than_it_has_slots_for(leaves: int, data: st.DataObject) -> None:
+def test_a_span_never_holds_more_values_than_it_has_slots(leaves: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, leaves - 1))
     span = Span(start, data.draw(st.integers(start + 1, leaves)))
     tree = Tree(leaves, paired)
@@ -93,7 +93,7 @@ def test_a_split_into_a_power_of_two_returns_one_value_a_worker(leaves: int, par
 
 
 @given(st.sets(st.integers(0, 40)))
-def test_runs_of_neighbours_taken_one_after_the_other_hold_each_microbatch_once(microbatches: set[int]) -> None:
+def test_successive_first_runs_hold_each_microbatch_once(microbatches: set[int]) -> None:
     left = sorted(microbatches)
     runs = []
     while left:
@@ -103,12 +103,12 @@ def test_runs_of_neighbours_taken_one_after_the_other_hold_each_microbatch_once(
     assert all(one.stop < other.start for one, other in pairwise(runs)), "a run ends only where a neighbour is missing"
 
 
-def test_nothing_has_an_empty_first_run() -> None:
+def test_the_first_run_of_no_microbatches_is_empty() -> None:
     assert first_run([]).length == 0
 
 
 @given(leaf_counts, st.data())
-def test_what_a_worker_returns_for_a_span_covers_it_and_no_other_span(leaves: int, data: st.DataObject) -> None:
+def test_the_blocks_of_a_span_cover_it_and_no_other_span(leaves: int, data: st.DataObject) -> None:
     span = data.draw(cuts(leaves).flatmap(st.sampled_from))
     nodes = [node for node, _ in blocks(span, leaves)]
     assert covers(data.draw(st.permutations(nodes)), span, leaves)
@@ -119,7 +119,7 @@ def test_what_a_worker_returns_for_a_span_covers_it_and_no_other_span(leaves: in
 
 
 @given(leaf_counts, st.integers(1, 8), st.integers(0, 70))
-def test_only_nodes_of_the_tree_cover_anything(leaves: int, above: int, number: int) -> None:
+def test_a_node_above_the_root_covers_nothing(leaves: int, above: int, number: int) -> None:
     node = Node(top_level(leaves) + above, number)
     assert not covers([node], Span(0, leaves), leaves), "the tree would hold it, but never reach its root"
 
@@ -133,6 +133,6 @@ def test_the_root_is_missing_while_a_leaf_is() -> None:
 
 
 @given(st.integers(1, 1000), st.integers(1, 100))
-def test_microbatches_hold_all_samples_and_only_the_last_may_be_short(samples: int, microbatch: int) -> None:
+def test_microbatch_count_is_the_least_that_holds_all_samples(samples: int, microbatch: int) -> None:
     count = microbatch_count(samples, microbatch)
     assert (count - 1) * microbatch < samples <= count * microbatch

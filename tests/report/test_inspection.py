@@ -1,4 +1,4 @@
-"""What `cnnpar inspect` shows to people."""
+"""`cnnpar inspect`: what it prints of runs and of settings."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ from cnnpar.config.sections import Config
 from cnnpar.report.inspection import describe, outline, outlined
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
-from tests.cli.test_cli import call
+from tests.helpers.checkpoints import NETWORK, made_state, packed
+from tests.helpers.commands import call
 from tests.helpers.tiny_runs import settings, train, write_csv
-from tests.storage.test_checkpoint import NETWORK, made_state, packed
 
 
-def test_inspect_shows_people_the_run_and_its_network(
+def test_inspect_shows_a_run_and_its_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -34,7 +34,7 @@ def test_inspect_shows_people_the_run_and_its_network(
     assert rows["all"] == [str(network.layout.size), "0.00"]
 
 
-def test_inspecting_tells_of_skipped_steps_where_there_are_any() -> None:
+def test_inspect_shows_skipped_steps_if_there_are_any() -> None:
     state = made_state()
     assert "skipped" not in describe(packed(state), NETWORK, state)
     state.skipped = 1200
@@ -50,9 +50,7 @@ def test_an_unfinished_first_epoch_can_be_inspected() -> None:
     assert "none is finished" in describe(packed(state), NETWORK, state)
 
 
-def test_inspecting_settings_shows_the_network_that_they_would_train(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_of_settings_shows_their_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.toml"
     file.write_text('[model]\npreset = "resnet20"\n[data]\ntrain = "is not there"\n')
     images = ["--shape", "32,32,3", "--classes", "10"]
@@ -83,7 +81,7 @@ def test_settings_are_inspected_for_the_images_of_their_data() -> None:
     assert " 13,706 " in outline(outlined(Config(), None, None))
 
 
-def test_names_of_any_length_leave_the_network_within_its_columns() -> None:
+def test_long_names_leave_the_outline_within_80_columns() -> None:
     layers: list[dict[str, Any]] = [{"type": "globalavgpool2d"}, {"type": "dense", "units": 3072}]
     for depth in range(3):
         layers = [{"type": "residual", "name": "n" * (60 + depth), "layers": layers, "shortcut": layers}]

@@ -1,4 +1,4 @@
-"""The metrics file through crashes, resumes and broken disks."""
+"""`metrics.jsonl` after crashes, resumes and disk errors."""
 
 import json
 import math
@@ -18,7 +18,7 @@ def warnings() -> list[str]:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """The records as any strict reader of JSON lines sees them."""
+    """Return the records as a strict reader of JSON lines sees them."""
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")
@@ -48,7 +48,7 @@ def test_records_come_back_exactly_and_in_order(tmp_path: Path, warnings: list[s
     assert warnings == []
 
 
-def test_a_record_is_one_compact_line_in_the_file_when_write_returns(tmp_path: Path, warnings: list[str]) -> None:
+def test_write_returns_with_one_compact_line_in_the_file(tmp_path: Path, warnings: list[str]) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, None, warnings.append)
     log.write({"step": 1, "note": "two\nlines"})
@@ -78,7 +78,7 @@ def test_resuming_drops_the_steps_that_are_done_again(tmp_path: Path, warnings: 
     assert steps(path)[-1] == resume_step + 1
 
 
-def test_an_epochs_record_after_a_dropped_step_is_dropped_with_it(tmp_path: Path, warnings: list[str]) -> None:
+def test_an_epochs_record_is_dropped_with_the_step_before_it(tmp_path: Path, warnings: list[str]) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step":10}\n{"step":10,"epoch":1}\n{"step":15}\n{"epoch":2}\n')
     MetricsLog(path, 10, warnings.append)
@@ -99,7 +99,7 @@ def test_resuming_at_any_cut_of_the_file_keeps_the_whole_lines(tmp_path: Path, w
     assert warnings == []
 
 
-def test_resuming_leaves_a_strangers_line_where_it_is(tmp_path: Path, warnings: list[str]) -> None:
+def test_resuming_keeps_lines_that_are_no_records(tmp_path: Path, warnings: list[str]) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step":1}\n\xff not json\n[1]\n{"step":"x"}\n{"step":2}\n{"step":3}\n')
     MetricsLog(path, 2, warnings.append)
@@ -122,7 +122,7 @@ def test_a_full_disk_warns_once_and_training_goes_on(warnings: list[str]) -> Non
     assert "No space left" in warnings[0]
 
 
-def test_a_deleted_folder_warns_once_and_a_new_one_is_written_to(tmp_path: Path, warnings: list[str]) -> None:
+def test_a_deleted_folder_warns_once_and_a_new_one_is_used(tmp_path: Path, warnings: list[str]) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     log = MetricsLog(folder / "metrics.jsonl", None, warnings.append)

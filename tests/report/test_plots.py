@@ -1,4 +1,4 @@
-"""The picture: its file, and what can be measured of how it looks."""
+"""`accuracy.png`: its curves and its frame, and how the file is replaced."""
 
 import sys
 from pathlib import Path
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from PIL import Image
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.report.plots import _frame, draw_accuracy
 from cnnpar.training.state import EpochRecord
-from tests.helpers.tiny_runs import command, settings, write_csv
+from tests.helpers.commands import command
+from tests.helpers.pictures import TRAINING, VALIDATION, has_colour, pixels
+from tests.helpers.tiny_runs import settings, write_csv
 
 
 def record(epoch: int, train_accuracy: float, validation_accuracy: float | None = None) -> EpochRecord:
@@ -24,21 +24,8 @@ def learning(epochs: int) -> list[EpochRecord]:
     return [record(n, 1 - 0.7 * 0.8**n, 0.98 - 0.7 * 0.8**n) for n in range(1, epochs + 1)]
 
 
-def pixels(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        return np.asarray(image.convert("RGB"))  # (height, width, 3)
-
-
-def has_colour(image: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:
-    return bool((np.abs(image.astype(int) - colour) <= 3).all(axis=2).any())
-
-
-TRAINING, VALIDATION = (0x8F, 0xA3, 0xB5), (0xC8, 0x10, 0x2E)
-
-
 @pytest.mark.parametrize("epochs", [1, 2, 30, 1000])
-def test_both_curves_are_in_the_picture_for_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
+def test_both_curves_are_drawn_for_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
     path = tmp_path / "accuracy.png"
     draw_accuracy(learning(epochs), path, "digits")
     image = pixels(path)[80:]  # below the legend
@@ -83,7 +70,7 @@ def test_a_title_may_hold_anything(tmp_path: Path) -> None:
     draw_accuracy(learning(2), tmp_path / "accuracy.png", "$\\frac{$ 5 _^ 中文 & <b>")
 
 
-def test_a_run_draws_it_with_both_curves(tmp_path: Path) -> None:
+def test_a_run_draws_both_curves(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(to_toml(settings(write_csv(tmp_path / "train.csv"))))
     done = command("cnnpar-train", "--config", "tiny.toml", "--run-dir", "run", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -102,7 +89,7 @@ def test_the_old_picture_is_replaced_and_nothing_else_is_left(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_picture_that_cannot_be_put_in_place_leaves_no_temporary_file(tmp_path: Path) -> None:
+def test_a_failed_replacement_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "accuracy.png").mkdir()
     with pytest.raises(OSError, match="accuracy"):
         draw_accuracy(learning(2), tmp_path / "accuracy.png", "digits")
@@ -128,9 +115,7 @@ percents = st.lists(st.floats(0, 100), min_size=1, max_size=30)
 
 
 @given(percents, percents)
-def test_the_frame_holds_the_later_epochs_and_no_impossible_percentages(
-    training: list[float], validation: list[float]
-) -> None:
+def test_the_frame_holds_later_epochs_and_ends_near_0_and_100(training: list[float], validation: list[float]) -> None:
     low, high = _frame(list(enumerate(training, 1)), list(enumerate(validation, 1)))
     later = training[len(training) // 4 :] + validation[len(validation) // 4 :]
     assert low < min(later)

@@ -1,4 +1,4 @@
-"""Progress as lines in pipes and files, its numbers, its cost, and what happens when the stream breaks."""
+"""Progress as lines in pipes and files: its numbers, its cost, and streams that break."""
 
 import contextlib
 import io
@@ -44,7 +44,7 @@ def test_without_a_terminal_a_short_epoch_is_one_line() -> None:
     assert stream.getvalue() == ("epoch  1/12  loss 0.5000  train  91.23%  val  80.00%   5.0 s  1,234 samples/s\n")
 
 
-def test_without_a_terminal_a_long_epoch_speaks_every_ten_seconds() -> None:
+def test_without_a_terminal_a_long_epoch_has_a_line_every_10_s() -> None:
     progress, stream, clock = begun()
     for step in range(100):
         clock.now += 1
@@ -175,7 +175,7 @@ def test_a_broken_stream_ends_the_report_and_not_the_run(broken: Callable[[], in
         everything(Progress("auto", stream, clock), clock)
 
 
-def test_a_terminal_that_hangs_up_in_the_middle_gives_standard_output_back(
+def test_a_terminal_that_hangs_up_gives_standard_output_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Time()
@@ -215,7 +215,7 @@ def test_a_step_costs_microseconds() -> None:
     assert (time.perf_counter() - begin) / 20_000 < 20e-6
 
 
-def test_fitting_leaves_out_the_highest_ranks_and_keeps_the_order() -> None:
+def test_fit_leaves_out_the_highest_ranks_and_keeps_the_order() -> None:
     parts = [(0, "head"), (3, "third"), (1, "first"), (2, "second")]
     assert fit(parts, 100) == "head  third  first  second"
     assert fit(parts, 25) == "head  first  second"

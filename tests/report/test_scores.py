@@ -1,4 +1,4 @@
-"""What is counted of a test, and what `cnnpar-test` makes of it."""
+"""The confusion matrix of a test, and the scores that `cnnpar-test` prints."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ from cnnpar.nn import confusion
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Evaluation
 from cnnpar.report.scores import as_text, scores
-from tests.cli.test_cli import call
 from tests.helpers import tiny_runs
+from tests.helpers.commands import call
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 2**32 - 1))
 @settings(deadline=None)
-def test_counts_are_those_of_sorted_logits(samples: int, classes: int, seed: int) -> None:
+def test_the_confusion_matrix_is_that_of_sorted_logits(samples: int, classes: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     logits = random.integers(0, 4, (samples, classes)).astype(np.float32)  # many are equal
     labels = random.integers(0, classes, samples)
@@ -33,7 +33,7 @@ def test_counts_are_those_of_sorted_logits(samples: int, classes: int, seed: int
     np.testing.assert_array_equal(confusion.matrix(out.astype(np.int64), classes), matrix)
 
 
-def test_of_very_many_classes_there_is_no_matrix() -> None:
+def test_over_1000_classes_have_no_confusion_matrix() -> None:
     out = np.empty(confusion.size(1001), np.float32)
     confusion.count(np.zeros((2, 1001), np.float32), np.array([4, 5]), out)
     assert out.tolist() == [1.0]
@@ -44,7 +44,7 @@ def test_of_very_many_classes_there_is_no_matrix() -> None:
     assert as_text(found, by_class=True) == f"{line}\nno table of the classes: there are more than 1,000"
 
 
-def test_precision_and_recall_are_columns_and_rows() -> None:
+def test_precision_is_by_column_and_recall_by_row() -> None:
     matrix = np.array([[3, 1, 0], [0, 0, 0], [1, 0, 5]])
     found = scores(Evaluation(Sums(1.0, 8, 10), np.array([10, *matrix.ravel()])), ("a", "[b]", "c"))
     assert found.precision == {"a": 3 / 4, "[b]": 0.0, "c": 1.0}
@@ -57,7 +57,7 @@ def test_precision_and_recall_are_columns_and_rows() -> None:
     assert ["2", "c", "1", ".", "5"] in rows
 
 
-def test_the_test_command_tells_what_was_taken_for_what(
+def test_the_test_command_prints_the_confusion_matrix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

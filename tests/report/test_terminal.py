@@ -1,4 +1,4 @@
-"""What a person sees of a training on real terminals of several widths."""
+"""Progress on terminals of several widths: what is on their screens."""
 
 import fcntl
 import os
@@ -82,7 +82,7 @@ class Screen:
 
 
 def on_terminal(width: int, stop: str = "", **environment: str) -> Screen:
-    """The screen of a terminal of `width` columns after `RUN` was run in it."""
+    """Run `RUN` in a terminal of `width` columns, and return its screen."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
@@ -109,7 +109,7 @@ def on_terminal(width: int, stop: str = "", **environment: str) -> Screen:
     return screen
 
 
-def test_a_terminal_of_80_columns_shows_a_line_for_each_epoch_above_the_bar() -> None:
+def test_80_columns_show_a_line_per_epoch_above_the_bar() -> None:
     screen = on_terminal(80, "stop-in-epoch-2")
     *lines, bar = screen.lines
     assert lines == [
@@ -124,7 +124,7 @@ def test_a_terminal_of_80_columns_shows_a_line_for_each_epoch_above_the_bar() ->
     assert screen.colours > {"0"}
 
 
-def test_a_terminal_of_40_columns_keeps_what_matters_most_on_one_row() -> None:
+def test_40_columns_keep_each_line_on_one_row() -> None:
     screen = on_terminal(40, "stop-in-epoch-2")
     lines = screen.lines
     assert lines[2] == "epoch 1/3  loss 0.4321  val  96.00%"
@@ -147,7 +147,7 @@ def test_closing_leaves_the_lines_and_the_cursor_and_no_bar(width: int) -> None:
     assert sum(line.startswith("epoch") for line in screen.lines) == 3
 
 
-def test_no_color_takes_the_colours_and_leaves_the_bar() -> None:
+def test_no_color_removes_the_colours_and_keeps_the_bar() -> None:
     screen = on_terminal(80, "stop-in-epoch-2", NO_COLOR="1")
     assert screen.colours == set()
     assert "━" in screen.lines[-1]

@@ -1,4 +1,4 @@
-"""`cnnpar lr-find`: the same losses for any workers, one picture and nothing else, errors in one line."""
+"""`cnnpar lr-find`: the same losses for any number of workers, one picture as its only file, errors in one line."""
 
 import json
 import signal
@@ -17,10 +17,10 @@ from cnnpar.report.progress import Progress
 from cnnpar.run.lr_find import losses_by_rate
 from cnnpar.training.lr_curve import Curve, Range
 from cnnpar.training.state import TrainState, first_state
+from tests.helpers.commands import read_until, start
 from tests.helpers.made_runs import Nobody, fail, in_process, made_run, opened, trained
 from tests.helpers.random_workers import RandomWorkers
-from tests.helpers.tiny_runs import settings, start, write_csv
-from tests.run.test_stop import read_until
+from tests.helpers.tiny_runs import settings, write_csv
 
 RATES = Range(1e-6, 10.0, 60).rates(1)
 
@@ -46,7 +46,7 @@ def found(rates: list[float], server: Server | None = None, config: Config | Non
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
-def test_the_losses_are_the_same_to_the_bit_for_any_workers_also_when_some_die(workers: int) -> None:
+def test_losses_are_the_same_for_any_and_for_dying_workers(workers: int) -> None:
     _, work, data = made_run()
     warnings: list[str] = []
     transport = RandomWorkers(work, data, Random(workers), deaths=3)
@@ -54,7 +54,7 @@ def test_the_losses_are_the_same_to_the_bit_for_any_workers_also_when_some_die(w
     assert found(RATES, server) == found(RATES)
 
 
-def test_at_one_rate_the_losses_are_those_of_a_run_at_that_rate() -> None:
+def test_losses_at_one_rate_are_those_of_a_run_at_that_rate() -> None:
     made, work, data = made_run()
     wanted = resolve({**to_tables(made), "schedule": {"type": "constant"}})
     losses: list[float] = []
@@ -70,7 +70,7 @@ def test_at_one_rate_the_losses_are_those_of_a_run_at_that_rate() -> None:
 
 
 @pytest.mark.parametrize(("epochs", "plain", "same"), [(99, 0, True), (3, 2, True), (3, 3, False)])
-def test_images_stay_as_varied_as_in_the_first_epoch(
+def test_lr_find_augments_as_in_the_first_epoch(
     here: Path, capsys: pytest.CaptureFixture[str], epochs: int, plain: int, same: bool
 ) -> None:
     varied = ["augment.rotation=40", f"train.epochs={epochs}", f"augment.plain_epochs={plain}"]
@@ -82,7 +82,7 @@ def test_images_stay_as_varied_as_in_the_first_epoch(
     assert (found[0] == found[1]) == same
 
 
-def test_the_test_ends_where_a_loss_is_much_worse_or_not_finite() -> None:
+def test_lr_find_ends_at_a_much_worse_or_nonfinite_loss() -> None:
     worse = found(RATES)
     assert worse.diverged
     assert len(worse.rates) < len(RATES)
@@ -97,7 +97,7 @@ def test_the_test_ends_where_a_loss_is_much_worse_or_not_finite() -> None:
         losses_by_rate(made, work, server, state, RATES, Progress("quiet"), lambda: True)
 
 
-def test_a_first_loss_that_is_not_finite_is_told() -> None:
+def test_a_nonfinite_first_loss_is_an_error() -> None:
     class Bad(Server):
         def gradient(self, parameters: object, epoch: int, number: int) -> object:  # type: ignore[override]
             vector, sums = super().gradient(parameters, epoch, number)  # type: ignore[arg-type]
@@ -109,9 +109,7 @@ def test_a_first_loss_that_is_not_finite_is_told() -> None:
         found(RATES, server)
 
 
-def test_the_command_prints_a_table_and_a_suggestion_and_writes_one_picture(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lr_find_prints_a_table_and_writes_one_picture(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name for path in here.iterdir()}
     assert call("--config", "tiny.toml", "--steps", 200, "--set", "train.batch_size=32") == 0
     out, err = capsys.readouterr()
@@ -123,9 +121,7 @@ def test_the_command_prints_a_table_and_a_suggestion_and_writes_one_picture(
     assert {path.name for path in here.iterdir()} - before == {"lr-find.png"}
 
 
-def test_json_has_the_numbers_and_the_rest_goes_to_standard_error(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_the_only_line_of_standard_output(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("sub").mkdir()
     arguments = ["--train-data", "train.csv", "--workers", 0, "--from", "1e-5", "--to", 1, "--picture", "sub/a.png"]
     assert call(*arguments, "--json") == 0
@@ -154,7 +150,7 @@ def test_json_has_the_numbers_and_the_rest_goes_to_standard_error(
         ("--train-data absent.csv", "absent.csv"),
     ],
 )
-def test_wrong_options_are_told_in_one_line_end_with_2_and_leave_nothing(
+def test_wrong_options_exit_with_2_and_write_nothing(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: str, words: str
 ) -> None:
     before = {path.name for path in here.iterdir()}
@@ -167,9 +163,7 @@ def test_wrong_options_are_told_in_one_line_end_with_2_and_leave_nothing(
     assert {path.name for path in here.iterdir()} == before
 
 
-def test_a_picture_that_cannot_be_written_is_an_error_behind_the_table(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unwritable_picture_is_an_error_after_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("lr-find.png.tmp").mkdir()  # where it is written before it is renamed
     assert call("--config", "tiny.toml") == 1
     out, err = capsys.readouterr()
@@ -179,9 +173,7 @@ def test_a_picture_that_cannot_be_written_is_an_error_behind_the_table(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_test_in_one_line_and_nothing_is_written(
-    here: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_ends_lr_find_and_nothing_is_written(here: Path, number: signal.Signals, code: int) -> None:
     before = {path.name for path in here.iterdir()}
     arguments = ["--config", "tiny.toml", "--steps", 10_000, "--from", "1e-300", "--to", "1e-299"]
     with start("cnnpar", "lr-find", *arguments, cwd=here) as process:

@@ -1,4 +1,4 @@
-"""Stopping and going on: wherever a run is cut, the weights, history and metrics are those of never stopping."""
+"""Stop and resume: wherever a run is stopped, its weights, history and metrics are those of a run in one go."""
 
 import json
 import os
@@ -11,14 +11,16 @@ import pytest
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.errors import InputError
-from cnnpar.report.progress import Progress
 from cnnpar.run.summary import Summary
 from cnnpar.storage.checkpoint import encode, read
 from cnnpar.storage.packing import unpack
-from tests.helpers.tiny_runs import LAYERS, Lines, settings, start, train, write_csv
+from tests.helpers.checkpoints import file_of
+from tests.helpers.commands import start
+from tests.helpers.observers import Patient, Stopping, wait_for_step
+from tests.helpers.run_files import assert_same_run, metrics
+from tests.helpers.tiny_runs import LAYERS, Lines, settings, train, write_csv
 
 STEPS = 15  # of the whole run; 5 make an epoch
-TIMES = {"seconds", "samples_per_second"}
 OPTIMIZERS: list[dict[str, Any]] = [
     {"type": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": False},
     {"type": "adam", "learning_rate": 0.01},
@@ -28,52 +30,9 @@ OPTIMIZERS: list[dict[str, Any]] = [
 ARRAYS = ["base64", "decimal", "base64", "decimal"]
 
 
-class Stopping(Progress):
-    """Asks the run to stop, as a real signal does, during a step."""
-
-    def __init__(self, at: int, number: signal.Signals = signal.SIGTERM) -> None:
-        super().__init__("quiet")
-        self.at, self.number = at, number
-
-    def step(self, epoch: int, step: int, *rest: Any) -> None:
-        if step == self.at:
-            signal.raise_signal(self.number)
-
-
-class Patient(Progress):
-    """Goes on with an epoch only when the checkpoint of the one before is written: fast runs skip some."""
-
-    def __init__(self, model: Path) -> None:
-        super().__init__("quiet")
-        self.model = model
-
-    def step(self, epoch: int, step: int, *rest: Any) -> None:
-        if step % 5 == 1 and step > 1:
-            wait_for_step(self.model, step - 1, lambda: None)
-
-
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv")
-
-
-def untimed(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in TIMES}
-
-
-def metrics(directory: Path) -> list[dict[str, Any]]:
-    return [untimed(json.loads(line)) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-
-
-def history(path: Path) -> list[dict[str, Any]]:
-    return [untimed(record) for record in json.loads(path.read_text())["payload"]["history"]]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    digests = [unpack(read(path / name), "")[1].digest for path in (one, other) for name in ("model.json", "best.json")]
-    assert digests[:2] == digests[2:]
-    assert history(one / "model.json") == history(other / "model.json")
-    assert metrics(one) == metrics(other)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +54,7 @@ def test_stopping_after_every_step_changes_nothing(
 
 
 @pytest.mark.parametrize("step", [4, 9, 10, 11])
-def test_one_stop_anywhere_changes_nothing_where_the_last_epoch_is_plain(tmp_path: Path, csv: Path, step: int) -> None:
+def test_one_stop_changes_nothing_with_a_plain_last_epoch(tmp_path: Path, csv: Path, step: int) -> None:
     points = [[0, 0.1], [0.3, 1], [0.6, 0], [0.7, 0.2], [1, 0]]
     augment = {"rotation": 20, "mixup": 0.5, "plain_epochs": 1}
     wanted = settings(csv, augment=augment, schedule={"type": "piecewise", "points": points})
@@ -110,7 +69,7 @@ def test_one_stop_anywhere_changes_nothing_where_the_last_epoch_is_plain(tmp_pat
 
 
 @pytest.mark.parametrize("step", [1, 7, 10])
-def test_one_stop_anywhere_changes_nothing_with_shifted_copies_too(tmp_path: Path, csv: Path, step: int) -> None:
+def test_one_stop_changes_nothing_with_shifted_copies(tmp_path: Path, csv: Path, step: int) -> None:
     wanted = settings(csv, augment={"ratio": 4}, train={"epochs": 1, "batch_size": 16})
     whole = train(wanted, tmp_path / "whole")
     train(wanted, tmp_path / "cut", progress=Stopping(step, signal.SIGINT))
@@ -121,13 +80,13 @@ def test_one_stop_anywhere_changes_nothing_with_shifted_copies_too(tmp_path: Pat
 
 @pytest.fixture
 def stopped(tmp_path: Path, csv: Path) -> Path:
-    """The checkpoint of a run that was stopped in the middle of its second epoch."""
+    """Return the checkpoint of a run that was stopped in the middle of its second epoch."""
     summary = train(settings(csv), tmp_path / "cut", progress=Stopping(7))
     assert (summary.epochs, summary.steps) == (1, 7)
     return tmp_path / "cut" / "model.json"
 
 
-def test_a_checkpoint_from_before_its_layers_had_some_setting_goes_on(csv: Path, stopped: Path) -> None:
+def test_checkpoint_without_newer_layer_settings_is_resumed(csv: Path, stopped: Path) -> None:
     payload = read(stopped)
     for key in ("groups", "dilation"):
         del payload.network[0][key]
@@ -155,7 +114,7 @@ def test_a_checkpoint_from_before_its_layers_had_some_setting_goes_on(csv: Path,
         ({"model": {"layers": [*LAYERS[:4], *LAYERS[5:]]}}, "layer 5 was "),
     ],
 )
-def test_what_would_change_the_weights_is_refused_by_name(
+def test_settings_that_would_change_the_weights_are_refused(
     stopped: Path, csv: Path, changes: dict[str, Any], what: str
 ) -> None:
     before = {path: path.read_bytes() for path in stopped.parent.iterdir()}
@@ -172,7 +131,7 @@ def test_changed_samples_are_refused(stopped: Path, csv: Path) -> None:
         train(settings(csv), None, stopped)
 
 
-def test_what_leaves_the_weights_alone_may_change(tmp_path: Path, stopped: Path, csv: Path) -> None:
+def test_settings_that_leave_the_weights_alone_may_change(tmp_path: Path, stopped: Path, csv: Path) -> None:
     whole = train(settings(csv), tmp_path / "whole")
     moved = csv.rename(tmp_path / "moved.csv")
     spelled_out = read(stopped).network  # the same network, with every default written down
@@ -210,7 +169,7 @@ def test_more_epochs_go_on_from_a_finished_run(tmp_path: Path, csv: Path) -> Non
         ({"schedule": {"type": "piecewise"}, "augment": {"plain_epochs": 3}}, "the schedule and augment.plain_epochs"),
     ],
 )
-def test_more_epochs_say_so_where_the_weights_depend_on_their_number(
+def test_more_epochs_are_noted_if_the_weights_depend_on_them(
     tmp_path: Path, csv: Path, changes: dict[str, Any], moved: str
 ) -> None:
     train(settings(csv, **changes), tmp_path)
@@ -222,7 +181,7 @@ def test_more_epochs_say_so_where_the_weights_depend_on_their_number(
         assert notes == ([expected] if moved and epochs == 4 else [])
 
 
-def test_going_on_with_a_finished_run_trains_nothing(tmp_path: Path, csv: Path) -> None:
+def test_resume_of_a_finished_run_trains_nothing(tmp_path: Path, csv: Path) -> None:
     wanted = settings(csv, data={"test": str(csv)})
     first = train(wanted, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
@@ -236,7 +195,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["model.prev.json", "best.json"])
-def test_going_back_to_an_earlier_checkpoint_gives_the_same_run(tmp_path: Path, csv: Path, name: str) -> None:
+def test_resume_from_an_earlier_checkpoint_gives_the_same_run(tmp_path: Path, csv: Path, name: str) -> None:
     wanted = settings(csv)
     train(wanted, tmp_path / "whole", progress=Patient(tmp_path / "whole" / "model.json"))
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
@@ -252,18 +211,14 @@ def test_the_checkpoint_before_the_last_is_the_epoch_before(tmp_path: Path, csv:
     assert [read(tmp_path / "run" / name).state.epoch for name in ("model.json", "model.prev.json")] == [3, 2]
 
 
-def test_a_run_goes_on_in_another_directory_without_touching_the_first(
-    tmp_path: Path, csv: Path, stopped: Path
-) -> None:
+def test_resume_in_another_directory_leaves_the_first_unchanged(tmp_path: Path, csv: Path, stopped: Path) -> None:
     before = {path: path.read_bytes() for path in stopped.parent.iterdir()}
     summary = train(settings(csv), tmp_path / "new", stopped)
     assert (summary.run_dir, summary.steps) == (str(tmp_path / "new"), STEPS)
     assert {path: path.read_bytes() for path in stopped.parent.iterdir()} == before
 
 
-def test_a_checkpoint_of_another_name_is_left_alone_and_the_run_says_where_it_goes_on(
-    tmp_path: Path, csv: Path, stopped: Path
-) -> None:
+def test_resume_from_another_name_says_where_it_writes(tmp_path: Path, csv: Path, stopped: Path) -> None:
     kept = stopped.rename(tmp_path / "kept.json")
     content, told = kept.read_bytes(), Lines()
     train(settings(csv), None, kept, told)
@@ -276,8 +231,6 @@ def test_a_checkpoint_of_another_name_is_left_alone_and_the_run_says_where_it_go
 
 
 def test_counters_that_do_not_fit_the_data_are_refused(tmp_path: Path, csv: Path, stopped: Path) -> None:
-    from tests.storage.test_checkpoint import file_of
-
     for name, value in (("index", 3), ("step", 8), ("index", 10**9)):
         tree = json.loads(stopped.read_bytes())["payload"]
         tree["state"][name] = value
@@ -288,11 +241,7 @@ def test_counters_that_do_not_fit_the_data_are_refused(tmp_path: Path, csv: Path
         assert not (tmp_path / "new").exists()
 
 
-def test_another_machine_is_refused_unless_allowed_and_then_the_run_is_not_exact(
-    tmp_path: Path, csv: Path, stopped: Path
-) -> None:
-    from tests.storage.test_checkpoint import file_of
-
+def test_resume_with_another_fingerprint_is_inexact_if_allowed(tmp_path: Path, csv: Path, stopped: Path) -> None:
     tree = json.loads(stopped.read_bytes())["payload"]
     tree["fingerprint"]["numpy"] = "1.0"
     stopped.write_bytes(file_of(tree))
@@ -315,9 +264,7 @@ def test_two_runs_cannot_go_on_from_one_checkpoint_at_once(csv: Path, stopped: P
     assert train(settings(csv), None, stopped, Second(8)).steps == 8
 
 
-def test_a_kill_between_the_line_of_an_epoch_and_its_checkpoint_leaves_no_second_line(
-    tmp_path: Path, csv: Path
-) -> None:
+def test_kill_before_an_epochs_checkpoint_repeats_no_line(tmp_path: Path, csv: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(settings(csv), whole)
     train(settings(csv), cut, progress=Stopping(5))  # the last step of the first epoch
@@ -329,7 +276,7 @@ def test_a_kill_between_the_line_of_an_epoch_and_its_checkpoint_leaves_no_second
     assert_same_run(whole, cut)
 
 
-def test_after_kills_no_step_is_recorded_twice_and_none_is_missing(tmp_path: Path, csv: Path) -> None:
+def test_after_kills_each_step_is_recorded_once(tmp_path: Path, csv: Path) -> None:
     wanted = settings(csv, train={"epochs": 6, "batch_size": 2})  # 108 steps
     often = settings(csv, train={"epochs": 6, "batch_size": 2}, checkpoint={"every_seconds": 1e-9})
     (tmp_path / "run.toml").write_text(to_toml(often))
@@ -347,14 +294,7 @@ def test_after_kills_no_step_is_recorded_twice_and_none_is_missing(tmp_path: Pat
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def wait_for_step(path: Path, step: int, finished: Any) -> None:
-    """Returns when the checkpoint has reached a step."""
-    while not (path.exists() and read(path).state.step >= step):
-        assert finished() is None, "the run ended before it was killed"
-        os.sched_yield()
-
-
-def test_a_run_does_not_go_back_over_what_it_has_come_to(tmp_path: Path, csv: Path) -> None:
+def test_resume_from_an_older_checkpoint_overwrites_no_newer(tmp_path: Path, csv: Path) -> None:
     wanted = settings(csv)
     whole = train(wanted, tmp_path / "run", progress=Patient(tmp_path / "run" / "model.json"))
     older = tmp_path / "run" / "model.prev.json"

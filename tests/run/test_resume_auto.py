@@ -1,4 +1,4 @@
-"""`--resume auto`: one command starts a run, goes on with it, and repeats its result, whatever happened between."""
+"""`--resume auto`: the same command starts a run, resumes it, and repeats its result, also after faults."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from cnnpar.config.sections import Config
 from cnnpar.report.progress import Progress
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.lock import locked
-from tests.cli.test_cli import call
+from tests.helpers.commands import call
+from tests.helpers.observers import Patient, Stopping
 from tests.helpers.tiny_runs import settings, train, write_csv
-from tests.run.test_resume import Patient, Stopping
 
 AGAIN = ["--config", "tiny.toml", "--resume", "auto", "--run-dir", "run"]
 
@@ -34,7 +34,7 @@ def wanted() -> Config:
 
 @pytest.fixture
 def digest(wanted: Config) -> str:
-    """Of the weights of a run that nothing happened to."""
+    """Return the weights' digest of a run without faults."""
     return train(wanted, Path("whole")).weights_sha256
 
 
@@ -43,7 +43,7 @@ def contents(folder: str) -> dict[str, bytes]:
 
 
 def result(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[dict[str, Any], str]:
-    """The JSON of a command that succeeds, and what it told people."""
+    """Return the JSON of a command that succeeds, and its standard error."""
     capsys.readouterr()
     assert call("cnnpar-train", *options, "--json") == 0
     out, err = capsys.readouterr()
@@ -61,7 +61,7 @@ def test_the_same_command_starts_and_then_repeats_the_result(capsys: pytest.Capt
     assert contents("run") == before
 
 
-def test_it_goes_on_where_a_stop_was(capsys: pytest.CaptureFixture[str], wanted: Config, digest: str) -> None:
+def test_resume_auto_goes_on_from_a_stop(capsys: pytest.CaptureFixture[str], wanted: Config, digest: str) -> None:
     train(wanted, Path("run"), progress=Stopping(7))
     summary, err = result(capsys, "--resume", "auto", "--run-dir", "run")  # the checkpoint knows its settings
     assert "resumed from run/model.json after 1 epochs, step 7" in err
@@ -69,7 +69,7 @@ def test_it_goes_on_where_a_stop_was(capsys: pytest.CaptureFixture[str], wanted:
 
 
 class Crashing(Progress):
-    """Dies in the first epoch."""
+    """Raise in the first epoch."""
 
     def step(self, epoch: int, step: int, *rest: object) -> None:
         if step == 3:
@@ -77,7 +77,7 @@ class Crashing(Progress):
 
 
 @pytest.mark.parametrize("end_of_first_epoch", [False, True])
-def test_it_starts_anew_where_a_start_came_to_no_checkpoint(
+def test_resume_auto_without_newest_checkpoint_repeats_the_run(
     capsys: pytest.CaptureFixture[str], wanted: Config, digest: str, end_of_first_epoch: bool
 ) -> None:
     if end_of_first_epoch:  # killed between the best checkpoint and the newest one
@@ -101,13 +101,13 @@ def test_it_starts_anew_where_a_start_came_to_no_checkpoint(
 
 
 def damage(path: str) -> None:
-    """One bit, somewhere in the middle, as by a bad disk: the size stays."""
+    """Flip one bit in the middle of a file, as a bad disk does."""
     content = bytearray(Path(path).read_bytes())
     content[len(content) // 2] ^= 1
     Path(path).write_bytes(content)
 
 
-def test_it_goes_on_from_the_checkpoint_before_where_the_newest_is_damaged_and_says_so(
+def test_resume_auto_falls_back_from_a_damaged_checkpoint(
     capsys: pytest.CaptureFixture[str], wanted: Config, digest: str
 ) -> None:
     train(wanted, Path("run"), progress=Patient(Path("run/model.json")))
@@ -122,7 +122,7 @@ def test_it_goes_on_from_the_checkpoint_before_where_the_newest_is_damaged_and_s
     assert [read(Path("run", name)).state.epoch for name in ("model.json", "model.prev.json")] == [3, 2]
 
 
-def test_it_ends_with_2_and_leaves_all_as_it_is_where_no_checkpoint_is_whole(
+def test_resume_auto_with_only_damaged_checkpoints_exits_with_2(
     capsys: pytest.CaptureFixture[str], wanted: Config
 ) -> None:
     train(wanted, Path("run"), progress=Patient(Path("run/model.json")))
@@ -138,7 +138,7 @@ def test_it_ends_with_2_and_leaves_all_as_it_is_where_no_checkpoint_is_whole(
     assert contents("run") == before
 
 
-def test_it_goes_with_a_file_for_the_checkpoint_too(capsys: pytest.CaptureFixture[str], digest: str) -> None:
+def test_resume_auto_works_with_to_path(capsys: pytest.CaptureFixture[str], digest: str) -> None:
     options = ["--config", "tiny.toml", "--resume", "auto", "--to-path", "out/model_a.json"]
     for words in ("run directory out", "resumed from out/model_a.json"):
         summary, err = result(capsys, *options)
@@ -147,7 +147,7 @@ def test_it_goes_with_a_file_for_the_checkpoint_too(capsys: pytest.CaptureFixtur
         assert summary["weights_sha256"] == digest
 
 
-def test_a_configuration_of_the_user_in_the_run_directory_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_users_config_in_the_run_directory_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     Path("run").mkdir()
     text = Path("tiny.toml").rename("run/config.toml").read_text()
     _, err = result(capsys, "--config", "run/config.toml", *AGAIN[2:])
@@ -165,7 +165,7 @@ def test_a_configuration_of_the_user_in_the_run_directory_stays_as_it_is(capsys:
         ([*AGAIN, "--to-path", "tiny.toml"], "tiny.toml: no checkpoint"),
     ],
 )
-def test_what_cannot_be_is_refused_and_leaves_all_as_it_is(
+def test_impossible_resumes_exit_with_2_and_change_no_file(
     capsys: pytest.CaptureFixture[str], wanted: Config, options: list[str], what: str
 ) -> None:
     train(wanted, Path("run"), progress=Stopping(7))
@@ -177,7 +177,7 @@ def test_what_cannot_be_is_refused_and_leaves_all_as_it_is(
 
 @pytest.mark.parametrize("options", [AGAIN, ["--resume", "run"], [*AGAIN[:2], "--run-dir", "run"]])
 @pytest.mark.parametrize("step", [0, 7])
-def test_a_run_that_is_under_way_is_named_and_left_alone(
+def test_a_run_directory_in_use_is_refused_and_unchanged(
     capsys: pytest.CaptureFixture[str], wanted: Config, options: list[str], step: int
 ) -> None:
     if step:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, once or many times, at any moment: a good checkpoint, the right exit code, nothing else."""
+"""SIGINT, SIGTERM and SIGHUP, once or many times, at any moment: a good checkpoint and the right exit code."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
-from tests.cli.test_cli import call
-from tests.helpers.tiny_runs import ROOT, settings, start, train, write_csv
-from tests.run.test_resume import assert_same_run
+from tests.helpers.commands import call, read_until, start
+from tests.helpers.run_files import assert_same_run
+from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
 
 # The process signals itself, from a moment of the run on, whenever it opens, renames or removes a file or imports a
 # module, in whatever thread, and once more when Python itself ends.
@@ -58,7 +58,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.param("model.json", signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
 )
-def test_a_storm_of_signals_from_any_moment_on_ends_in_a_good_checkpoint_and_nothing_else(
+def test_a_storm_of_signals_leaves_a_good_checkpoint(
     here: Path, moment: str, number: signal.Signals, code: int
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -74,15 +74,7 @@ def test_a_storm_of_signals_from_any_moment_on_ends_in_a_good_checkpoint_and_not
     }
 
 
-def read_until(process: "subprocess.Popen[str]", text: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    pytest.fail(f"the output ended without {text!r}")
-
-
-def test_a_signal_saves_and_the_command_that_is_printed_goes_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_saves_and_prints_the_command_that_resumes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["--epochs", 3000, "--run-dir", "my run", "--to-path", "my model.json"]
     with start("cnnpar-train", "--config", "tiny.toml", *changes, cwd=here) as process:
         read_until(process, "epoch    2/")
@@ -110,7 +102,7 @@ def test_a_signal_saves_and_the_command_that_is_printed_goes_on(here: Path, caps
 @pytest.mark.parametrize(
     ("number", "code", "told"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_signals_before_the_training_end_the_command_in_one_line(
+def test_signals_before_training_end_the_command_in_one_line(
     here: Path, number: signal.Signals, code: int, told: str
 ) -> None:
     os.mkfifo("slow.csv")  # nobody writes into it: loading waits
@@ -126,12 +118,12 @@ def test_signals_before_the_training_end_the_command_in_one_line(
 
 
 @pytest.mark.parametrize("kind", [Kind.VALIDATION, Kind.TEST])
-def test_a_stop_during_an_evaluation_has_it_repeated(here: Path, kind: Kind) -> None:
+def test_an_evaluation_that_was_stopped_is_repeated(here: Path, kind: Kind) -> None:
     wanted = settings(Path("train.csv"), data={"test": "train.csv"})
     whole = train(wanted, Path("whole"))
 
     def stop(frame: FrameType, event: str, _: object) -> None:
-        """A signal when that evaluation has begun."""
+        """Raise a signal when that evaluation has begun."""
         if frame.f_code is Server.evaluate.__code__ and event == "call" and frame.f_locals["kind"] is kind:
             sys.setprofile(None)
             signal.raise_signal(signal.SIGTERM)
@@ -148,7 +140,7 @@ def test_a_stop_during_an_evaluation_has_it_repeated(here: Path, kind: Kind) -> 
     assert_same_run(Path("whole"), Path("cut"))
 
 
-def test_what_the_command_is_told_to_ignore_stays_ignored(here: Path) -> None:
+def test_an_ignored_sighup_stays_ignored(here: Path) -> None:
     ignoring = (
         "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nos.execv(sys.argv[1], sys.argv[1:])"
     )
@@ -179,9 +171,7 @@ def test_what_the_command_is_told_to_ignore_stays_ignored(here: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_while_ray_starts_ends_the_command_and_dumps_no_stack(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_while_ray_starts_ends_with_one_line(tmp_path: Path, number: signal.Signals, code: int) -> None:
     line = [sys.executable, "-m", "cnnpar", "train", "--workers", "1", "--run-dir", "run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:

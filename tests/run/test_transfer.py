@@ -1,4 +1,4 @@
-"""Beginning with the weights of a checkpoint: what is taken, what is told, and what a run that goes on needs of it."""
+"""`model.init_from`: the arrays taken from a checkpoint, the lines that say so, and resumes of such runs."""
 
 import json
 import shutil
@@ -17,10 +17,11 @@ from cnnpar.run.transfer import transfer
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.training.state import first_state
-from tests.cli.test_cli import call
+from tests.helpers.checkpoints import file_of
+from tests.helpers.commands import call
+from tests.helpers.observers import Stopping
+from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import LAYERS, Lines, settings, train, write_csv
-from tests.run.test_resume import Stopping, assert_same_run
-from tests.storage.test_checkpoint import file_of
 
 NORMALISED: list[dict[str, Any]] = [LAYERS[0], {"type": "batchnorm2d"}, *LAYERS[1:]]
 WIDER: list[dict[str, Any]] = [*NORMALISED[:-1], {"type": "dense", "units": 5}, {"type": "relu"}, {"type": "dense"}]
@@ -33,7 +34,7 @@ def csv(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path, csv: Path) -> Path:
-    """The checkpoint of a finished run, with running means of its weights."""
+    """Return the checkpoint of a finished run with an EMA."""
     return Path(train(settings(csv, model={"layers": NORMALISED}), tmp_path / "source").checkpoint)
 
 
@@ -41,7 +42,7 @@ def begun(source: Path, csv: Path, layers: list[dict[str, Any]] = NORMALISED, **
     return settings(csv, model={"layers": layers, "init_from": str(source)}, **changes)
 
 
-def test_arrays_of_the_same_name_and_shape_are_taken_as_they_are_judged_and_others_stay(source: Path) -> None:
+def test_arrays_of_same_name_and_shape_take_the_ema_weights(source: Path) -> None:
     wanted = resolve({"model": {"layers": WIDER}, "train": {"ema_decay": 0.5}})
     network = Network.from_tables(WIDER, (8, 8, 1), 3)
     state, fresh = first_state(wanted, network), first_state(wanted, network)
@@ -87,7 +88,7 @@ def test_a_long_list_of_names_is_cut(source: Path) -> None:
     assert line.endswith(", c49, and 3 more)")  # c50, c51 and conv53
 
 
-def test_what_is_frozen_but_not_taken_over_is_named_by_the_shortest_name_that_says_it(source: Path) -> None:
+def test_frozen_arrays_left_random_get_the_shortest_names(source: Path) -> None:
     block = {"type": "residual", "layers": [{"type": "conv2d", "channels": 2}, {"type": "batchnorm2d"}]}
     widened = {**NORMALISED[0], "channels": 2, "bias": False, "name": "wide"}
     layers = [widened, *NORMALISED[1:2], block, *NORMALISED[2:]]
@@ -99,7 +100,7 @@ def test_what_is_frozen_but_not_taken_over_is_named_by_the_shortest_name_that_sa
     ]
 
 
-def test_a_run_tells_what_it_begins_with_and_is_as_good_at_once(tmp_path: Path, csv: Path, source: Path) -> None:
+def test_transferred_run_begins_as_good_as_its_source(tmp_path: Path, csv: Path, source: Path) -> None:
     told = Lines()
     one_step: dict[str, Any] = {"optimizer": {"learning_rate": 1e-9}, "train": {"epochs": 1}}
     summary = train(begun(source, csv, **one_step), tmp_path / "run", progress=told)
@@ -111,9 +112,7 @@ def test_a_run_tells_what_it_begins_with_and_is_as_good_at_once(tmp_path: Path, 
     assert read(summary.checkpoint).state.initial_sha256 == read(source).state.weights_sha256
 
 
-def test_wherever_it_is_stopped_a_run_goes_on_without_the_checkpoint_that_it_began_with(
-    tmp_path: Path, csv: Path, source: Path
-) -> None:
+def test_resume_does_not_need_the_checkpoint_of_init_from(tmp_path: Path, csv: Path, source: Path) -> None:
     wanted = begun(source, csv)
     whole = train(wanted, tmp_path / "whole")
     assert whole.weights_sha256 != train(settings(csv, model={"layers": NORMALISED}), tmp_path / "other").weights_sha256
@@ -125,7 +124,7 @@ def test_wherever_it_is_stopped_a_run_goes_on_without_the_checkpoint_that_it_beg
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_what_a_run_began_with_is_compared_by_its_weights(tmp_path: Path, csv: Path, source: Path) -> None:
+def test_resume_compares_init_from_by_its_weights(tmp_path: Path, csv: Path, source: Path) -> None:
     train(begun(source, csv), tmp_path / "run", progress=Stopping(7))
     model = tmp_path / "run" / "model.json"
     plain = settings(csv, model={"layers": NORMALISED})
@@ -140,7 +139,7 @@ def test_what_a_run_began_with_is_compared_by_its_weights(tmp_path: Path, csv: P
         train(begun(moved, csv), None, tmp_path / "short" / "model.json")
 
 
-def test_a_script_begins_with_a_runs_directory(
+def test_init_from_of_a_script_may_be_a_run_directory(
     tmp_path: Path, csv: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(begun(source, csv), tmp_path / "expected").weights_sha256
@@ -153,9 +152,7 @@ def test_a_script_begins_with_a_runs_directory(
     assert again.weights_sha256 == expected
 
 
-def test_a_checkpoint_that_cannot_be_read_or_has_nothing_in_common_is_refused(
-    tmp_path: Path, csv: Path, source: Path
-) -> None:
+def test_unreadable_or_unrelated_init_from_is_refused(tmp_path: Path, csv: Path, source: Path) -> None:
     other = [{**layer, "name": f"other{number}"} for number, layer in enumerate(LAYERS)]
     with pytest.raises(InputError, match=r"none of its arrays has name and shape of one of .* 4 \(other0, other5\)"):
         train(begun(source, csv, other), tmp_path / "run")
@@ -167,7 +164,7 @@ def test_a_checkpoint_that_cannot_be_read_or_has_nothing_in_common_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_inspect_shows_what_a_run_began_with(
+def test_inspect_shows_the_digest_of_the_initial_weights(
     tmp_path: Path, csv: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(begun(source, csv, train={"epochs": 1}), tmp_path / "run")
@@ -180,7 +177,7 @@ def test_inspect_shows_what_a_run_began_with(
     assert "began with" not in capsys.readouterr().out
 
 
-def test_a_checkpoint_that_says_nothing_of_its_beginning_is_of_a_run_that_began_at_random(source: Path) -> None:
+def test_checkpoint_without_initial_sha256_began_at_random(source: Path) -> None:
     tree = json.loads(source.read_bytes())["payload"]
     del tree["state"]["initial_sha256"], tree["config"]["model"]["init_from"]
     source.write_bytes(file_of(tree))

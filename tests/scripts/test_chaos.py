@@ -24,7 +24,7 @@ KINDS = [
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
-def test_real_runs_end_with_the_same_weights_whatever_is_done_to_them() -> None:
+def test_real_faults_leave_the_weights_of_a_run_unchanged() -> None:
     only = [word for kind in KINDS for word in ("--only", kind)]
     script = [sys.executable, "-m", "scripts.chaos.run", "--faults", len(KINDS), "--spacing", 150, *only, "--json"]
     done = subprocess.run(list(map(str, script)), cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)

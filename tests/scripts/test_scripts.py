@@ -31,13 +31,13 @@ def skip_without_torch(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=module_of)
-def test_every_script_says_what_it_is_for(path: Path) -> None:
+def test_every_script_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", WITH_OPTIONS, ids=module_of)
-def test_every_script_with_options_explains_them(path: Path) -> None:
+def test_every_script_with_options_answers_help(path: Path) -> None:
     skip_without_torch(path)
     done = subprocess.run(
         [sys.executable, "-m", module_of(path), "--help"],
@@ -76,7 +76,7 @@ def test_a_missed_aim_is_exit_code_1(
     assert found["machine"]["processor"]
 
 
-def test_the_peer_of_the_benchmark_computes_the_same_loss_and_gradient() -> None:
+def test_the_peer_computes_the_same_loss_and_gradient() -> None:
     torch: Any = pytest.importorskip("torch")
     from scripts.bench import peer_ddp
     from scripts.bench.networks import TASKS

@@ -21,18 +21,18 @@ def tally() -> Tally:
     return script.simulate_all(range(SCHEDULES))
 
 
-def test_every_schedule_of_faults_leaves_the_bits_of_a_serial_run_or_fails_for_a_reason(tally: Tally) -> None:
+def test_any_faults_leave_the_serial_runs_bits_or_a_reason(tally: Tally) -> None:
     assert tally.broken == []
     assert tally.endings.total() == SCHEDULES
 
 
-def test_most_schedules_reach_their_end_and_each_other_way_to_end_occurs(tally: Tally) -> None:
+def test_most_simulated_runs_finish_and_each_ending_occurs(tally: Tally) -> None:
     assert tally.endings["done"] > SCHEDULES / 2
     assert tally.endings["stopped"]
     assert len([ending for ending in tally.endings if ending.startswith("failed: ")]) == 6
 
 
-def test_each_kind_of_fault_has_really_happened(tally: Tally) -> None:
+def test_each_kind_of_fault_is_simulated_ten_times(tally: Tally) -> None:
     assert [kind for kind in KINDS if tally.kinds[kind] < 10] == []
 
 
@@ -61,7 +61,7 @@ def test_a_seed_alone_makes_the_same_schedule_in_any_process(capsys: pytest.Capt
     ],
     ids=["buffers not saved", "held up", "lost workers", "no shares", "length of spans"],
 )
-def test_a_broken_engine_is_found_out_and_the_seed_shows_it_alone(
+def test_a_broken_engine_is_found_and_its_seed_replays_it(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     where: type,

@@ -1,4 +1,4 @@
-"""Files that are replaced at once: at any moment all of the old, or all of the new."""
+"""Atomic writes: at any moment a file has all of its old or all of its new content."""
 
 import os
 import stat
@@ -58,7 +58,7 @@ def test_a_rename_that_fails_keeps_what_was_there(tmp_path: Path) -> None:
     assert (path / "inside").is_dir()
 
 
-def test_the_newest_is_saved_even_where_the_one_before_cannot_be_kept(tmp_path: Path) -> None:
+def test_the_new_file_is_written_if_the_old_cannot_be_kept(tmp_path: Path) -> None:
     path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
     (previous / "inside").mkdir(parents=True)
     for content in (b"old", b"new"):

@@ -1,78 +1,26 @@
-"""Checkpoints: exact to the bit, and nothing but a whole, unchanged, fitting file is accepted."""
+"""Checkpoints: exact to the bit; only a whole and unchanged file is accepted."""
 
 import ast
 import base64
-import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar import optim
-from cnnpar.config.choices import Adam
-from cnnpar.config.resolve import resolve
-from cnnpar.config.sections import Config
-from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import DivergedError, InputError
-from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
-from cnnpar.storage.checkpoint import MAXIMUM_BYTES, Payload, decode, encode, read
+from cnnpar.storage.checkpoint import MAXIMUM_BYTES, decode, encode, read
 from cnnpar.storage.packing import pack, unpack
-from cnnpar.training.state import TrainState, weights_digest
-from tests.helpers.tiny_runs import LAYERS, ROOT
+from cnnpar.training.state import weights_digest
+from tests.helpers.checkpoints import NETWORK, PREPROCESSING, made_state, packed, refusal, tree, wanted
+from tests.helpers.tiny_runs import ROOT
 
-PREPROCESSING = Preprocessing((8, 8, 1), (100.0,), (50.0,), ("no", "yes", "[bold]\u00e4"))
-NETWORK = Network.from_tables(LAYERS, (8, 8, 1), 3)
 SIZE = NETWORK.layout.size
 EXTREMES = [0.0, -0.0, 1e-45, -1e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38, -3.4028235e38, 0.1, 1 / 3, 16777217]
-
-
-def wanted(arrays: str = "base64") -> Config:
-    tables = {"optimizer": {"type": "adam"}, "model": {"layers": LAYERS}, "checkpoint": {"arrays": arrays}}
-    return resolve({**tables, "train": {"seed": 7}})
-
-
-def made_state() -> TrainState:
-    """In the middle of the second epoch."""
-    rng = np.random.default_rng(0)
-    state = TrainState(NETWORK.init(7), optim.init(Adam(), SIZE))
-    for vector in state.optimizer.values():
-        vector[:] = rng.standard_normal(SIZE)
-    for step in range(3):
-        state.advance(Sums(1.7 / 3, 2, 8), 0.2 * step)
-        if step == 1:
-            state.finish_epoch(Sums(0.1, 1, 3), 0.25)
-    return state
-
-
-def packed(state: TrainState, arrays: str = "base64") -> Payload:
-    return pack(wanted(arrays), NETWORK, PREPROCESSING, state, {"numpy": "2"}, "sha256:00")
-
-
-def file_of(tree: dict[str, Any], old: bytes = b"", new: bytes = b"") -> bytes:
-    """A file of that payload whose digest is right, in which the text `old` was replaced before."""
-    body = json.dumps(tree).encode().replace(old, new) if old else json.dumps(tree).encode()
-    return b'{"sha256":"%s","payload":%s}' % (hashlib.sha256(body).hexdigest().encode(), body)
-
-
-def tree(arrays: str = "base64") -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(encode(packed(made_state(), arrays)))["payload"]
-    return loaded
-
-
-def refusal(content: bytes) -> str:
-    with pytest.raises(InputError) as caught:
-        unpack(decode(content, "model.json"), "model.json")
-    text = str(caught.value)
-    assert text.startswith("model.json: ")
-    assert "\n" not in text
-    assert len(text) < 600
-    return text
 
 
 numbers = st.one_of(st.sampled_from(EXTREMES), st.floats(allow_nan=False, allow_infinity=False, width=32))
@@ -133,7 +81,7 @@ def test_a_packed_state_does_not_follow_later_steps() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["parameters", "optimizer"])
-def test_what_is_not_finite_is_never_packed_and_its_layer_is_named(value: float, where: str) -> None:
+def test_nonfinite_arrays_are_refused_by_pack_with_their_name(value: float, where: str) -> None:
     state = made_state()
     vector = state.parameters if where == "parameters" else list(state.optimizer.values())[-1]
     NETWORK.layout.views(vector)["dense1.bias"][1] = value
@@ -147,7 +95,7 @@ def test_a_truncated_file_is_refused(share: int) -> None:
     refusal(content[: len(content) * share // 20])
 
 
-def test_any_changed_byte_is_noticed() -> None:
+def test_any_changed_byte_is_refused() -> None:
     content = encode(packed(made_state())).rstrip()
     for place in range(0, len(content), 37):
         changed = bytearray(content)
@@ -171,11 +119,11 @@ def test_any_changed_byte_is_noticed() -> None:
     ],
     ids=lambda content: repr(content[:8]),
 )
-def test_what_is_no_checkpoint_at_all_is_refused(content: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(content: bytes) -> None:
     refusal(content)
 
 
-def test_faults_of_the_envelope_are_named_there() -> None:
+def test_errors_of_the_envelope_name_its_field() -> None:
     body = json.dumps(tree())
     assert "$.sha256" in refusal(f'{{"sha256":"{"0" * 64}","payload":{body}}}'.encode())
     assert "`$.sha256`" in refusal(f'{{"sha256":5,"payload":{body}}}'.encode())
@@ -183,7 +131,7 @@ def test_faults_of_the_envelope_are_named_there() -> None:
     assert "`more`" in refusal(b'{"sha256":"","payload":{},"more":1}')
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_paths_that_are_no_regular_file_are_refused_at_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (tmp_path, tmp_path / "absent", pipe, Path("/dev/zero"), tmp_path / ("x" * 300)):

@@ -1,9 +1,8 @@
-"""What a checkpoint may claim: within reason, and reading it costs what the file has, not what it says."""
+"""Absurd sizes in a checkpoint: refused, at a cost in proportion to the file and not to what it claims."""
 
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,15 @@ from cnnpar.storage.arrays import Array, flatten
 from cnnpar.storage.checkpoint import decode, encode
 from cnnpar.storage.packing import pack, unpack
 from cnnpar.training.state import TrainState
+from tests.helpers.checkpoint_claims import CLAIMS, raw
+from tests.helpers.checkpoints import change, file_of, refusal, tree
 from tests.helpers.tiny_runs import ROOT
-from tests.storage.test_checkpoint import file_of, refusal, tree
-from tests.storage.test_checkpoint_faults import change
 
 Tree = dict[str, Any]
 
 
 def many_classes(count: int) -> bytes:
-    """A genuine checkpoint of a network that tells so many classes apart."""
+    """Return a genuine checkpoint of a network with `count` classes."""
     config = resolve({"model": {"layers": [{"type": "flatten"}, {"type": "dense"}]}})
     network = Network.from_tables(config.model.layers, (1, 1, 1), count)
     names = Preprocessing((1, 1, 1), (1.0,), (1.0,), tuple(map(str, range(count))))
@@ -35,12 +34,12 @@ def many_classes(count: int) -> bytes:
     return encode(pack(config, network, names, state, {}, ""))
 
 
-def test_a_hundred_thousand_classes_are_read_and_shown_on_a_screen() -> None:
+def test_100000_classes_are_described_in_under_24_lines() -> None:
     payload = decode(many_classes(100_000), "")
     assert len(describe(payload, *unpack(payload, "")).splitlines()) < 24
 
 
-def test_many_names_are_compared_at_once() -> None:
+def test_20000_names_are_compared_within_half_a_second() -> None:
     arrays = [Array(str(number), "float32", (), b"") for number in range(20_000)]
     began = time.process_time()
     with pytest.raises(ValueError, match="unexpected '19999'"):
@@ -48,7 +47,7 @@ def test_many_names_are_compared_at_once() -> None:
     assert time.process_time() - began < 0.5
 
 
-def test_a_network_of_many_layers_is_read_and_one_of_too_many_refused() -> None:
+def test_1000_layers_are_accepted_and_1001_are_refused() -> None:
     layers = [{"type": "flatten"}, *[{"type": "relu"}] * 998, {"type": "dense"}]
     assert len(Network.from_tables(layers, (2, 2, 1), 2).layers) == 1000
     with pytest.raises(InputError, match="1,001 layers, and 1,000 are the most"):
@@ -66,76 +65,24 @@ def test_a_network_of_many_layers_is_read_and_one_of_too_many_refused() -> None:
         ({"type": "relu", "name": "relu\n"}, "layer 1 (relu): `name`"),
     ],
 )
-def test_a_layer_beyond_all_reason_is_refused_by_its_place(layer: Tree, words: str) -> None:
+def test_an_absurd_layer_is_refused_with_its_place(layer: Tree, words: str) -> None:
     with pytest.raises(InputError) as caught:
         Network.from_tables([layer, {"type": "flatten"}, {"type": "dense"}], (8, 8, 1), 2)
     assert words in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_images_beyond_all_reason_are_refused() -> None:
+def test_absurd_image_shapes_are_refused() -> None:
     payload = tree()
     change("preprocessing.image_shape", [10**4, 10**4, 1])(payload)
     assert "an image is (10000, 10000, 1): more than" in refusal(file_of(payload))
 
 
 @pytest.mark.parametrize("part", ["network", "config"])
-def test_parts_of_free_form_have_a_limit_before_they_are_read(part: str) -> None:
+def test_network_and_config_of_over_1_mib_are_refused(part: str) -> None:
     content = raw(part, "[" + " " * 2**20 + "]")(tree())
     assert f"$.payload.{part}: 1,048,578 bytes, more than" in refusal(content)
 
-
-def both(layers: list[Tree]) -> Callable[[Tree], None]:
-    def apply(payload: Tree) -> None:
-        payload["network"] = payload["config"]["model"]["layers"] = layers
-
-    return apply
-
-
-def raw(path: str, text: str) -> Callable[[Tree], bytes]:
-    """A file in which that text stands at that place."""
-
-    def make(payload: Tree) -> bytes:
-        change(path, "@")(payload)
-        return file_of(payload, b'"@"', text.encode())
-
-    return make
-
-
-def claimed(payload: Tree) -> None:
-    """Parameters and shapes of 2 GB, within all limits."""
-    both([*payload["network"][:5], {**payload["network"][5], "units": 2**25}, {"type": "dense"}])(payload)
-    change("parameters.2.shape", [8, 2**25])(payload)
-
-
-ARRAY = {"name": "a", "dtype": "float32", "shape": [], "data": ""}
-RECORD = {"epoch": 1, "train_loss": 0, "train_accuracy": 0, "validation_loss": None, "validation_accuracy": None}
-CLAIMS: dict[str, Callable[[Tree], Any]] = {
-    "a shape of 10^24": change("parameters.0.shape", [10**12, 10**12]),
-    "a shape of many": change("parameters.0.shape", [1] * 20_000),
-    "weights that are not there": claimed,
-    "units of 2^53": both([{"type": "flatten"}, {"type": "dense", "units": 2**53}, {"type": "dense"}]),
-    "epoch of 2^53": change("state.epoch", 2**53),
-    "epoch of 10^9": change("state.epoch", 10**9),
-    "a long history": change("history", [{**RECORD, "seconds": 0}] * 2000),
-    "many layers": both([{"type": "relu"}] * 2000),
-    "layers of nothing": raw("config.model.layers", "[" + "{}," * 10_000 + "{}]"),
-    "layers of lists": raw("network", "[" + "[]," * 10_000 + "[]]"),
-    "many names": change("parameters", [ARRAY] * 2000),
-    "other names": change("parameters", [{**ARRAY, "name": str(number)} for number in range(2000)]),
-    "a long number": raw("state.seconds", "9" * 10**6),
-    "a long fraction": raw("state.seconds", "0." + "1" * 10**6),
-    "a long exponent": raw("state.seconds", "1e" + "9" * 10**6),
-    "a long text": change("preprocessing.class_names.0", "x" * 10**6),
-    "a long key": change("fingerprint", {"x" * 10**6: ""}),
-    "many texts": change("fingerprint", {str(number): number for number in range(5000)}),
-    "many classes": change("preprocessing.class_names", [str(number) for number in range(5000)]),
-    "many channels": change("preprocessing.mean", [0] * 10_000),
-    "zeros": raw("parameters.0.data", "[" + "0," * 30_000 + "0]"),
-    "base64": change("parameters.0.data", "A" * 400_000),
-    "deep": raw("network", "[" * 10**6 + "]" * 10**6),
-    "infinity": raw("state.seconds", "Infinity"),
-}
 
 MEASURE = """
 import resource, sys, time, tracemalloc
@@ -164,7 +111,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 
 
 @pytest.mark.slow
-def test_whatever_a_file_claims_it_costs_time_and_memory_in_proportion_to_its_size(tmp_path: Path) -> None:
+def test_reading_costs_time_and_memory_in_proportion_to_size(tmp_path: Path) -> None:
     for name, claim in CLAIMS.items():
         payload = tree()
         content = claim(payload)

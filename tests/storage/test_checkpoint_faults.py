@@ -1,4 +1,4 @@
-"""Every field of a checkpoint in turn is wrong: the error names the place, also where the digest is right."""
+"""Checkpoints with one wrong field and the right digest: the error names the field's place."""
 
 import base64
 import json
@@ -10,22 +10,7 @@ import pytest
 
 from cnnpar.storage.checkpoint import decode
 from cnnpar.storage.packing import unpack
-from tests.storage.test_checkpoint import file_of, refusal, tree
-
-
-def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """Sets `a.0.b` of a tree to a value; `...` deletes it."""
-
-    def apply(payload: Any) -> None:
-        *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
-        for step in steps:
-            payload = payload[step]
-        if value is ...:
-            del payload[last]
-        else:
-            payload[last] = value
-
-    return apply
+from tests.helpers.checkpoints import change, file_of, refusal, tree
 
 
 def swap(payload: dict[str, Any]) -> None:
@@ -109,12 +94,12 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_file_that_does_not_fit_is_refused_with_the_place_even_if_its_digest_is_right(fault: str) -> None:
+def test_each_wrong_field_is_refused_with_its_place(fault: str) -> None:
     apply, place = FAULTS[fault]
     payload = tree()
     apply(payload)
     assert place in refusal(file_of(payload))
 
 
-def test_the_unchanged_tree_is_accepted() -> None:
+def test_the_unchanged_payload_is_accepted() -> None:
     unpack(decode(file_of(tree()), ""), "")

@@ -1,4 +1,4 @@
-"""Checkpoints from anybody: refused in one line or as good as genuine, in time and memory in proportion to the file."""
+"""Hostile checkpoints: refused in one line of printable text, or as good as genuine ones."""
 
 import json
 import subprocess
@@ -18,21 +18,20 @@ from cnnpar.storage.checkpoint import decode, read
 from cnnpar.storage.packing import unpack
 from cnnpar.training.state import weights_digest
 from scripts.fuzz import forged
+from tests.helpers.checkpoint_claims import CLAIMS
+from tests.helpers.checkpoints import change, file_of, refusal, tree
 from tests.helpers.tiny_runs import ROOT
-from tests.storage.test_checkpoint import file_of, refusal, tree
-from tests.storage.test_checkpoint_claims import CLAIMS
-from tests.storage.test_checkpoint_faults import change
 
 Tree = dict[str, Any]
 
 
 @given(chance=st.randoms(use_true_random=False))
 @settings(max_examples=150)
-def test_a_forged_checkpoint_is_refused_in_one_line_or_as_good_as_a_genuine_one(chance: Random) -> None:
+def test_forged_checkpoints_are_refused_or_as_good_as_genuine(chance: Random) -> None:
     forged.judge(forged.forge(chance))
 
 
-def test_the_judge_accepts_what_is_genuine_and_notices_a_reader_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzzers_judge_notices_a_faulty_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = forged.genuine()
     assert all(map(forged.judge, genuine))
     twice = genuine[0].replace(b'{"sha256"', b'{"sha256":"","sha256"')
@@ -46,8 +45,8 @@ def test_the_judge_accepts_what_is_genuine_and_notices_a_reader_at_fault(monkeyp
             forged.judge(genuine[0])
 
 
-def test_a_key_that_stands_twice_is_refused_in_every_object_and_however_it_is_spelled() -> None:
-    """Readers of JSON differ in which of the two they take: one file must not hold two models."""
+def test_duplicate_keys_are_refused_in_every_object() -> None:
+    """JSON readers differ in which of two equal keys they take: one file must not hold two models."""
     counted = 0
 
     def doubled(node: Any, whole: Any) -> None:
@@ -75,7 +74,7 @@ def test_a_key_that_stands_twice_is_refused_in_every_object_and_however_it_is_sp
     )
 
 
-def test_texts_and_nesting_beyond_all_that_is_written_are_refused_by_their_place() -> None:
+def test_long_texts_and_deep_nesting_are_refused_by_place() -> None:
     for path, place in {"data_fingerprint": "$.payload", "parameters.0.name": "$.payload.parameters[]"}.items():
         payload = tree()
         change(path, "x" * 40_000)(payload)
@@ -89,7 +88,7 @@ def test_texts_and_nesting_beyond_all_that_is_written_are_refused_by_their_place
     assert "$.payload.fingerprint[][]" in refusal(file_of(payload))
 
 
-def test_quotes_and_brackets_in_texts_mislead_nobody() -> None:
+def test_quotes_and_brackets_in_texts_are_read_as_text() -> None:
     payload = tree()
     texts = ['"no": {', "yes\\", '[bold]"\\"}']
     change("preprocessing.class_names", texts)(payload)
@@ -98,7 +97,7 @@ def test_quotes_and_brackets_in_texts_mislead_nobody() -> None:
     assert "$.payload.fingerprint: the key" in refusal(file_of(payload, b'"@"', rb'"a\\\""'))
 
 
-def test_epochs_have_as_many_steps_each() -> None:
+def test_epochs_of_unequal_numbers_of_steps_are_refused() -> None:
     payload = json.loads(forged.genuine()[0])["payload"]
     assert (payload["state"]["epoch"], payload["state"]["step"], payload["state"]["index"]) == (2, 5, 1)
     unpack(decode(file_of(payload), ""), "")
@@ -131,16 +130,14 @@ ESCAPES = "\x1b]0;gone\x07\x9b2J\u202e\r\n"
         ("state.weights_sha256", ESCAPES),
     ],
 )
-def test_what_is_refused_does_not_drive_the_terminal(path: str, value: Any) -> None:
+def test_errors_about_a_checkpoint_have_no_escape_sequences(path: str, value: Any) -> None:
     payload = tree()
     change(path, value)(payload)
     text = refusal(file_of(payload))
     assert text.isprintable(), text
 
 
-def test_what_is_accepted_does_not_drive_the_terminal_when_it_is_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_about_a_checkpoint_has_no_escape_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     payload = tree()
     change("preprocessing.class_names.0", ESCAPES)(payload)
     change("config.data", {"train": f"/nowhere/{ESCAPES}.csv", "test": f"/nowhere/{ESCAPES}.csv"})(payload)
@@ -157,7 +154,7 @@ def test_what_is_accepted_does_not_drive_the_terminal_when_it_is_shown(
         assert (out + err).replace("\n", "").isprintable(), out + err
 
 
-def test_the_file_and_the_settings_in_it_mean_one_network() -> None:
+def test_a_network_that_differs_from_its_config_is_refused() -> None:
     for content in forged.genuine():  # whose kernels are pairs: tuples when they are made, lists when they are read
         payload = decode(content, "")
         assert payload.network == unpack(payload, "")[0].tables()
@@ -180,8 +177,8 @@ def test_the_commands_refuse_a_hostile_file_in_one_line(tmp_path: Path, capsys: 
             assert err.count("\n") == 1
 
 
-def test_weights_of_any_size_are_tested_without_a_traceback(tmp_path: Path) -> None:
-    """Finite weights whose sums are not: such a file is genuine, and its model is no good."""
+def test_weights_that_overflow_in_the_loss_raise_no_error(tmp_path: Path) -> None:
+    """Such a file is genuine: its weights are finite, and only their sums are not."""
     payload = tree()
     for array in payload["parameters"]:
         array["data"] = [3e38] * int(np.prod(array["shape"]))
@@ -195,7 +192,7 @@ def test_weights_of_any_size_are_tested_without_a_traceback(tmp_path: Path) -> N
     assert network.loss(state.parameters, np.ones((2, 8, 8, 1), np.float32), np.zeros(2, int)).count == 2
 
 
-def test_the_fuzzer_reports_what_it_has_done(tmp_path: Path) -> None:
+def test_the_fuzzer_counts_mutations_and_failures(tmp_path: Path) -> None:
     options = ["--runs", "30", "--failures", str(tmp_path / "failures"), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "scripts.fuzz.checkpoint", *options],

@@ -1,4 +1,4 @@
-"""Disks that fail under a run: it goes on, says so once, keeps the last good checkpoint, and is saved when possible."""
+"""Disks that fail during a run: it goes on, warns once, keeps the last good checkpoint, and saves when it can again."""
 
 import contextlib
 import os
@@ -22,9 +22,10 @@ from cnnpar.run.recorder import Recorder
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import RunFiles
+from tests.helpers.checkpoints import made_state, packed
+from tests.helpers.observers import wait_for_step
+from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
-from tests.run.test_resume import assert_same_run, wait_for_step
-from tests.storage.test_checkpoint import made_state, packed
 
 Change = Callable[[Path], contextlib.AbstractContextManager[object]]
 BEGIN, SEEN, END = 6, 8, 12  # steps of 15: the trouble begins, is noticed, and ends where it ends
@@ -32,12 +33,12 @@ BEGIN, SEEN, END = 6, 8, 12  # steps of 15: the trouble begins, is noticed, and 
 
 @pytest.fixture
 def wanted(tmp_path: Path) -> Config:
-    """A run that is saved after every step."""
+    """Return settings of a run that is saved after every step."""
     return settings(write_csv(tmp_path / "train.csv"), checkpoint={"every_seconds": 1e-9})
 
 
 class Troubled(Progress):
-    """Brings the trouble about in the middle of a run, and ends it there or at the end of a `with`."""
+    """Begin a disk error in the middle of a run, and end it there or at the end of a `with`."""
 
     def __init__(self, run: Path, change: Change, ends: bool) -> None:
         super().__init__("quiet")
@@ -75,7 +76,7 @@ class Troubled(Progress):
 
 @contextlib.contextmanager
 def full(run: Path) -> Iterator[None]:
-    """No file may be as large as a checkpoint, nor the metrics larger than they are: writing fails in the middle."""
+    """Limit the size of files to 5 bytes more than the metrics have: writing fails half way."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((run / "metrics.jsonl").stat().st_size + 5, hard))
     try:
@@ -102,7 +103,7 @@ def parent_is_a_file(run: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def immutable(run: Path) -> Iterator[None]:
-    """Not even root may replace these files: what a read-only mount is to the run."""
+    """Make files that not even root may replace, as on a read-only mount."""
     files = [run / "model.json", run / "metrics.jsonl"]
     if subprocess.run(["chattr", "+i", *files], capture_output=True, check=False).returncode:
         pytest.skip("files cannot be made immutable here")
@@ -121,9 +122,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_trouble_that_stays_leaves_the_last_good_checkpoint_and_is_told_once_and_at_the_end(
-    tmp_path: Path, wanted: Config, trouble: str
-) -> None:
+def test_a_lasting_disk_error_keeps_the_last_good_checkpoint(tmp_path: Path, wanted: Config, trouble: str) -> None:
     change, reason = TROUBLES[trouble]
     run = tmp_path / "parent" / "run"
     with (
@@ -138,7 +137,7 @@ def test_trouble_that_stays_leaves_the_last_good_checkpoint_and_is_told_once_and
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_trouble_that_ends_leaves_no_trace_in_the_files(tmp_path: Path, wanted: Config, trouble: str) -> None:
+def test_a_passing_disk_error_changes_no_checkpoint(tmp_path: Path, wanted: Config, trouble: str) -> None:
     change, reason = TROUBLES[trouble]
     run = tmp_path / "parent" / "run"
     with Troubled(run, change, ends=True) as progress:
@@ -153,13 +152,13 @@ def test_trouble_that_ends_leaves_no_trace_in_the_files(tmp_path: Path, wanted: 
 
 @contextlib.contextmanager
 def unwritable(run: Path) -> Iterator[None]:
-    """Not the checkpoints, but the metrics."""
+    """Let writing of the metrics fail, and that of checkpoints succeed."""
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").symlink_to("/dev/full")
     yield
 
 
-def test_settings_and_metrics_that_cannot_be_written_lose_no_checkpoint(tmp_path: Path, wanted: Config) -> None:
+def test_unwritable_config_and_metrics_lose_no_checkpoint(tmp_path: Path, wanted: Config) -> None:
     run = tmp_path / "run"
     (run / "config.toml").mkdir(parents=True)
     with Troubled(run, unwritable, ends=False) as progress:
@@ -172,9 +171,7 @@ def test_settings_and_metrics_that_cannot_be_written_lose_no_checkpoint(tmp_path
     ]
 
 
-def test_a_picture_that_cannot_be_drawn_is_told_once_for_each_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_picture_is_warned_of_once_per_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     progress, state, now = Troubled(tmp_path, contextlib.nullcontext, ends=False), made_state(), 0.0
     files = RunFiles.at(tmp_path / "run", None)
@@ -191,9 +188,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_once_for_each_reason(
     ]
 
 
-def test_a_command_whose_last_checkpoint_cannot_be_saved_ends_with_1_and_one_line(
-    tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_full_disk_at_the_end_exits_with_1(tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.toml").write_text(to_toml(wanted))
     run = tmp_path / "run"
     run.mkdir()
@@ -214,7 +209,9 @@ SMALL_DISK = """
 import contextlib, shutil, sys
 from pathlib import Path
 from cnnpar.errors import RunError
-from tests import test_disk, tiny
+from cnnpar.storage.checkpoint import read
+from tests.helpers import tiny_runs
+from tests.storage import test_full_disk
 
 run = Path(sys.argv[1]) / "run"
 
@@ -226,21 +223,19 @@ def filled(run):
     yield
     (run / "filler").unlink()
 
-wanted = tiny.settings(tiny.write_csv(Path("train.csv")), checkpoint={"every_seconds": 1e-9})
-with test_disk.Troubled(run, filled, ends=False) as progress:
+wanted = tiny_runs.settings(tiny_runs.write_csv(Path("train.csv")), checkpoint={"every_seconds": 1e-9})
+with test_full_disk.Troubled(run, filled, ends=False) as progress:
     try:
-        tiny.train(wanted, run, progress=progress)
+        tiny_runs.train(wanted, run, progress=progress)
     except RunError as error:
         print(error)
-    print(tiny.load(run / "model.json").state.step, len(progress.about("cannot write the checkpoint")))
-print(tiny.train(wanted, None, run / "model.json").weights_sha256)
+    print(read(run / "model.json").state.step, len(progress.about("cannot write the checkpoint")))
+print(tiny_runs.train(wanted, None, run / "model.json").weights_sha256)
 """
 
 
 @pytest.mark.slow
-def test_a_run_on_a_full_disk_goes_on_from_its_last_good_checkpoint_once_there_is_room(
-    tmp_path: Path, wanted: Config
-) -> None:
+def test_a_run_resumes_on_a_disk_that_was_full(tmp_path: Path, wanted: Config) -> None:
     (tmp_path / "small").mkdir()
     words = 'mount -t tmpfs -o size=200k small small && exec "$0" -c "$1" small'
     line = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", words, sys.executable, SMALL_DISK]

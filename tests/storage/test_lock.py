@@ -1,4 +1,4 @@
-"""One run at a time in a directory, also where the file system has no locks; and who is told of whom."""
+"""Locks: one run at a time in a directory, also on file systems without locks, and errors that name the other run."""
 
 import errno
 import json
@@ -44,7 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def process(code: str) -> Iterator["subprocess.Popen[str]"]:
-    """Another process in this directory, which ends when its standard input does."""
+    """Run code in another process in this directory, killed at the end of the block."""
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, **streams) as other:  # type: ignore[call-overload]
@@ -62,7 +62,7 @@ def take() -> None:
         assert json.loads(Path(".running").read_text())["pid"] == os.getpid()
 
 
-def test_a_directory_is_refused_by_process_host_and_time_while_another_trains_there() -> None:
+def test_directory_in_use_is_refused_by_process_host_and_time() -> None:
     with process(HOLD) as other:
         assert said(other) == "locked"
         told = rf"^\.: another run is under way there \(process {other.pid} on host {HERE}, since \d{{4}}-.*; stop it"
@@ -75,7 +75,7 @@ def test_a_directory_is_refused_by_process_host_and_time_while_another_trains_th
             take()
 
 
-def test_what_a_killed_process_has_left_is_no_hindrance_and_the_end_leaves_nothing() -> None:
+def test_the_lock_of_a_killed_process_does_not_hinder_a_run() -> None:
     with process(HOLD) as other:
         assert said(other) == "locked"
         other.kill()
@@ -87,13 +87,13 @@ def test_what_a_killed_process_has_left_is_no_hindrance_and_the_end_leaves_nothi
     require_free(Path("absent"))
 
 
-def test_a_note_of_somebody_else_under_that_name_is_left_alone() -> None:
+def test_the_running_file_of_another_run_is_not_removed() -> None:
     with locked(Path(), pytest.fail):
         Path(".running").write_text("other")  # as in a directory that has taken the place of this one
     assert Path(".running").read_text() == "other"
 
 
-def test_a_note_that_cannot_be_written_is_no_hindrance() -> None:
+def test_an_unwritable_running_file_does_not_hinder_a_run() -> None:
     Path(".running").mkdir()
     with locked(Path(), pytest.fail):
         pass
@@ -102,7 +102,7 @@ def test_a_note_that_cannot_be_written_is_no_hindrance() -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="system calls have other numbers elsewhere")
 @pytest.mark.parametrize("error", [errno.ENOTSUP, errno.EBADF], ids=["none", "nfs"])
-def test_without_locks_the_note_decides_if_its_process_can_be_looked_at(error: int) -> None:
+def test_without_flock_the_process_in_the_running_file_decides(error: int) -> None:
     def outcome(note: str) -> tuple[str, str]:
         Path(".running").write_text(note)
         with process(WITHOUT_LOCKS % error + HOLD) as other:
@@ -129,7 +129,7 @@ def test_without_locks_the_note_decides_if_its_process_can_be_looked_at(error: i
     assert outcome("") == ("locked", "")
 
 
-def test_a_directory_that_another_run_has_made_anew_is_left_to_it() -> None:
+def test_a_directory_that_another_run_made_anew_is_not_taken() -> None:
     ours = Path("run")
     ours.mkdir()
     with locked(ours, pytest.fail) as claim:
@@ -152,7 +152,7 @@ def test_a_directory_that_another_run_has_made_anew_is_left_to_it() -> None:
     assert (ours / ".running").read_bytes() == note  # the other's
 
 
-def test_a_file_elsewhere_has_one_run_too() -> None:
+def test_a_to_path_file_has_one_run_at_a_time() -> None:
     first, second, file = Path("first"), Path("second"), Path("models") / "best.json"
     for folder in (first, second, file.parent):
         folder.mkdir()

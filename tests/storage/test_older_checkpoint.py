@@ -1,4 +1,4 @@
-"""A checkpoint that an earlier cnnpar wrote, after step 50 of 84: it is read, tested, and gone on from, for good."""
+"""A checkpoint that an earlier version wrote after step 50 of 84: every later version reads, tests and resumes it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where the files of a run are: nothing is overwritten, nothing is made in vain, the right checkpoint is found."""
+"""Run directories: no file is overwritten, none is made before an error, and `--resume` finds the right checkpoint."""
 
 import os
 from collections.abc import Callable
@@ -27,12 +27,12 @@ def everything() -> set[str]:
     return {str(path) for path in Path().rglob("*")}
 
 
-def test_runs_without_a_place_of_their_own_are_numbered() -> None:
+def test_runs_without_run_dir_are_numbered() -> None:
     names = [str(new_run(Place(name="digits")).directory) for _ in range(3)]
     assert names == ["runs/digits-1", "runs/digits-2", "runs/digits-3"]
 
 
-def test_a_run_directory_is_made_with_its_parents_and_an_empty_one_is_taken() -> None:
+def test_run_directory_is_made_with_parents_or_taken_if_empty() -> None:
     for _ in range(2):
         files = new_run(Place(Path("a/b"), Path("c/d.json")))
     assert (files.directory, files.model, files.previous) == (Path("a/b"), Path("c/d.json"), Path("c/d.prev.json"))
@@ -44,7 +44,7 @@ def test_a_run_directory_is_made_with_its_parents_and_an_empty_one_is_taken() ->
     ("name", "way"),
     [("model.json", "; --resume 'my run' goes on"), ("metrics.jsonl", ".*--resume auto starts it anew")],
 )
-def test_a_directory_that_holds_a_run_is_refused_and_the_way_on_is_named(name: str, way: str) -> None:
+def test_directory_of_a_run_is_refused_with_the_way_to_resume(name: str, way: str) -> None:
     touch(f"my run/{name}")
     with pytest.raises(InputError, match=f"^my run: holds a run already{way}"):
         new_run(Place(Path("my run")))
@@ -53,7 +53,7 @@ def test_a_directory_that_holds_a_run_is_refused_and_the_way_on_is_named(name: s
 
 
 @pytest.mark.parametrize("make", [touch, lambda name: Path(name).symlink_to("nowhere")], ids=["file", "broken link"])
-def test_an_existing_checkpoint_is_not_overwritten_and_no_directory_is_made(make: Callable[[str], object]) -> None:
+def test_an_existing_to_path_file_is_not_overwritten(make: Callable[[str], object]) -> None:
     make("m.json")
     with pytest.raises(InputError, match=r"^m\.json: exists already"):
         new_run(Place(None, Path("m.json")))
@@ -75,7 +75,7 @@ def test_an_existing_checkpoint_is_not_overwritten_and_no_directory_is_made(make
         ("loop", None, "symbolic links"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused_before_anything_is_made(
+def test_impossible_places_are_refused_before_anything_is_made(
     run_dir: str | None, to_path: str | None, what: str
 ) -> None:
     touch("file")
@@ -90,7 +90,7 @@ def test_a_place_that_cannot_be_is_refused_before_anything_is_made(
     assert everything() == before
 
 
-def test_runs_that_is_no_folder_is_refused() -> None:
+def test_a_file_named_runs_is_refused() -> None:
     touch("runs")
     with pytest.raises(InputError, match=r"^runs: is no folder"):
         new_run(Place())
@@ -103,7 +103,7 @@ def test_a_folder_without_permission_is_refused() -> None:
         new_run(Place(Path("closed/run")))
 
 
-def test_a_place_where_a_run_is_under_way_is_refused_before_anything_is_started() -> None:
+def test_a_directory_in_use_is_refused_for_new_and_resumed_runs() -> None:
     model = touch("run/model.json")
     with locked(Path("run"), pytest.fail):
         for check in (lambda: check_new(Place(Path("run"))), lambda: check_resumed(model, Place())):
@@ -113,7 +113,7 @@ def test_a_place_where_a_run_is_under_way_is_refused_before_anything_is_started(
     check_resumed(model, Place())
 
 
-def test_a_run_goes_on_beside_its_checkpoint() -> None:
+def test_a_resumed_run_writes_beside_its_checkpoint() -> None:
     for name in ("model.json", "model.prev.json", "best.json"):
         touch(f"a/{name}")
     for name in ("model.json", "model.prev.json", "best.json"):
@@ -125,19 +125,19 @@ def test_a_run_goes_on_beside_its_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("run_dir", "to_path"), [("b", None), (None, "b/model.json"), (None, None)], ids=["run_dir", "to_path", "beside"]
 )
-def test_a_run_that_goes_on_does_not_overwrite_another(run_dir: str | None, to_path: str | None) -> None:
+def test_a_resumed_run_does_not_overwrite_another(run_dir: str | None, to_path: str | None) -> None:
     touch("b/model.json")
     checkpoint = touch("b/copy.json" if run_dir is to_path is None else "a/model.json")
     with pytest.raises(InputError, match=r"^b/model\.json: is of another run than"):
         resumed_run(checkpoint, Place(Path(run_dir) if run_dir else None, Path(to_path) if to_path else None))
 
 
-def test_a_device_is_no_place_for_checkpoints() -> None:
+def test_a_device_is_refused_as_to_path() -> None:
     with pytest.raises(InputError, match="/dev/null"):
         resumed_run(touch("a/model.json"), Place(None, Path("/dev/null")))
 
 
-def test_resume_finds_what_is_meant() -> None:
+def test_resume_finds_files_directories_and_the_newest_run() -> None:
     touch("runs/a-1/model.json")
     touch("runs/b-1/model.json")
     os.utime("runs/a-1/model.json", (2e9, 2e9))

@@ -14,8 +14,8 @@ from cnnpar.errors import RunError
 from cnnpar.storage.checkpoint import Payload, encode, read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.saver import Saver
+from tests.helpers.checkpoints import made_state, packed
 from tests.helpers.tiny_runs import ROOT
-from tests.storage.test_checkpoint import made_state, packed
 
 
 def payload(step: int) -> Payload:
@@ -63,9 +63,7 @@ def test_a_kill_at_any_moment_leaves_whole_files(tmp_path: Path) -> None:
         assert {step_of(path), step_of(previous)} <= {5, 6}
 
 
-def test_the_newest_state_wins_and_the_one_before_is_a_state_too(
-    tmp_path: Path, saver: Saver, notes: list[str]
-) -> None:
+def test_newest_state_is_written_and_the_one_before_is_whole(tmp_path: Path, saver: Saver, notes: list[str]) -> None:
     path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
     for step in range(5, 30):
         saver.save(path, payload(step), previous)
@@ -75,7 +73,7 @@ def test_the_newest_state_wins_and_the_one_before_is_a_state_too(
     assert notes == []
 
 
-def test_a_state_that_is_there_already_does_not_push_out_the_one_before(tmp_path: Path, notes: list[str]) -> None:
+def test_saving_the_same_state_again_keeps_the_one_before(tmp_path: Path, notes: list[str]) -> None:
     path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
     for step in (5, 6, 6):
         saver = Saver(notes.append)
@@ -95,7 +93,7 @@ def test_a_damaged_file_of_the_same_beginning_is_replaced(tmp_path: Path, saver:
     assert step_of(path) == 5
 
 
-def test_a_disk_error_is_told_and_the_next_save_succeeds(tmp_path: Path) -> None:
+def test_a_disk_error_is_warned_of_and_the_next_save_succeeds(tmp_path: Path) -> None:
     told = threading.Event()
     notes: list[str] = []
 
@@ -124,7 +122,7 @@ def test_closing_raises_if_the_last_save_failed(tmp_path: Path, saver: Saver) ->
         saver.close()
 
 
-def test_what_failed_is_tried_again_with_the_next_save_of_any_file_and_told_once(tmp_path: Path) -> None:
+def test_failed_save_is_retried_with_the_next_save_of_any_file(tmp_path: Path) -> None:
     told = threading.Event()
     notes: list[str] = []
 
@@ -146,7 +144,7 @@ def test_what_failed_is_tried_again_with_the_next_save_of_any_file_and_told_once
     ]
 
 
-def test_what_failed_is_not_tried_again_once_there_is_a_newer_state(
+def test_failed_save_is_not_retried_once_there_is_a_newer_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, go_on = threading.Event(), threading.Event()
@@ -172,7 +170,7 @@ def test_what_failed_is_not_tried_again_once_there_is_a_newer_state(
     assert step_of(path) == 6
 
 
-def test_of_what_fails_at_the_end_only_the_error_tells(tmp_path: Path, saver: Saver, notes: list[str]) -> None:
+def test_a_failure_at_close_is_an_error_without_a_warning(tmp_path: Path, saver: Saver, notes: list[str]) -> None:
     with saver._changed:  # the thread cannot begin before the end has begun
         saver.save(tmp_path / "gone" / "model.json", payload(5))
         saver._closing = True
@@ -181,7 +179,7 @@ def test_of_what_fails_at_the_end_only_the_error_tells(tmp_path: Path, saver: Sa
     assert notes == []
 
 
-def test_a_damaged_file_does_not_push_out_the_one_before(tmp_path: Path, saver: Saver) -> None:
+def test_a_damaged_file_does_not_replace_the_one_before(tmp_path: Path, saver: Saver) -> None:
     path, previous = tmp_path / "model.json", tmp_path / "model.prev.json"
     path.write_bytes(encode(payload(7))[:-100])
     previous.write_bytes(encode(payload(6)))
@@ -190,7 +188,7 @@ def test_a_damaged_file_does_not_push_out_the_one_before(tmp_path: Path, saver: 
     assert (step_of(path), step_of(previous)) == (8, 6)
 
 
-def test_what_cannot_be_encoded_is_told_and_does_not_end_the_thread(tmp_path: Path, saver: Saver) -> None:
+def test_state_that_cannot_be_encoded_does_not_end_the_thread(tmp_path: Path, saver: Saver) -> None:
     broken = msgspec.structs.replace(payload(5), data_fingerprint="\ud800")
     saver.save(tmp_path / "model.json", broken)
     saver.save(tmp_path / "best.json", payload(6))

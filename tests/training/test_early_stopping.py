@@ -1,4 +1,4 @@
-"""The best epoch, by accuracy or by loss, and runs that end when there was none better for some epochs."""
+"""Early stopping: the best epoch by accuracy or loss, and runs that end after `train.patience` epochs no better."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ from cnnpar.errors import InputError
 from cnnpar.run.summary import as_text
 from cnnpar.storage.checkpoint import read
 from cnnpar.training.state import EpochRecord, TrainState
-from tests.cli.test_cli import call
+from tests.helpers.commands import call
+from tests.helpers.made_runs import fresh
+from tests.helpers.observers import Stopping
+from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import Lines, settings, train, write_csv
-from tests.run.test_resume import Stopping, assert_same_run
-from tests.training.test_state import fresh
 
 NAN, INFINITE = float("nan"), float("inf")
 
 
 def with_history(scores: list[tuple[float, float] | None], best_by: BestBy) -> TrainState:
-    """After epochs of these validation losses and accuracies."""
+    """Return a state after epochs of these validation losses and accuracies."""
     state = fresh()
     state.best_by = best_by
     for epoch, score in enumerate(scores, 1):
@@ -35,9 +36,7 @@ scores = st.lists(st.tuples(st.floats(0, 9), st.floats(0, 1)), min_size=1, max_s
 
 
 @given(scores, st.integers(0, 12))
-def test_patience_is_over_when_no_epoch_of_as_many_was_better_than_all_before(
-    scores: list[tuple[float, float]], patience: int
-) -> None:
+def test_out_of_patience_when_the_last_epochs_were_no_better(scores: list[tuple[float, float]], patience: int) -> None:
     for best_by, values in (("accuracy", [-pair[1] for pair in scores]), ("loss", [pair[0] for pair in scores])):
         state = with_history(list(scores), "accuracy" if best_by == "accuracy" else "loss")
         assert state.best is state.history[values.index(min(values))]
@@ -51,7 +50,7 @@ def test_patience_is_over_when_no_epoch_of_as_many_was_better_than_all_before(
     ("losses", "best"),
     [([0.3, 0.2, 0.2], 2), ([NAN, 0.5, NAN], 2), ([INFINITE, 7.0], 2), ([NAN, INFINITE], None), ([0.1, NAN], 1)],
 )
-def test_the_best_epoch_by_loss_is_the_first_of_lowest_finite_loss(losses: list[float], best: int | None) -> None:
+def test_best_epoch_by_loss_is_the_first_of_lowest_finite_loss(losses: list[float], best: int | None) -> None:
     state = with_history([(loss, 0.5) for loss in losses], "loss")
     assert (state.best.epoch if state.best else None) == best
     assert state.out_of(2) == (len(losses) - (best or 0) >= 2)
@@ -63,7 +62,7 @@ def csv(tmp_path: Path) -> Path:
 
 
 def hopeless(csv: Path, **changes: Any) -> Config:
-    """A run that soon stops getting better: it hardly learns."""
+    """Return settings of a run that soon stops getting better."""
     train = {"epochs": 20, "patience": 3, **changes}
     return settings(csv, data={"validation": 0.3}, schedule={"type": "constant"}, train=train)
 
@@ -89,7 +88,7 @@ def test_a_run_without_a_better_epoch_ends_early_and_says_so(tmp_path: Path, csv
     assert (whole.weights_sha256, whole.ended_by) == (summary.weights_sha256, "epochs")
 
 
-def test_wherever_it_is_stopped_a_run_loses_no_patience_and_wins_none(tmp_path: Path, csv: Path) -> None:
+def test_stops_and_resumes_do_not_change_when_patience_ends(tmp_path: Path, csv: Path) -> None:
     wanted = hopeless(csv)
     whole = train(wanted, tmp_path / "whole")
     assert whole.ended_by == "patience"
@@ -102,7 +101,7 @@ def test_wherever_it_is_stopped_a_run_loses_no_patience_and_wins_none(tmp_path: 
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_run_out_of_patience_goes_on_with_more_of_it(tmp_path: Path, csv: Path) -> None:
+def test_a_run_out_of_patience_goes_on_with_more_patience(tmp_path: Path, csv: Path) -> None:
     first = train(hopeless(csv, patience=1), tmp_path / "run")
     model = tmp_path / "run" / "model.json"
     told = Lines()
@@ -114,7 +113,7 @@ def test_a_run_out_of_patience_goes_on_with_more_of_it(tmp_path: Path, csv: Path
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_patience_needs_validation_data_and_what_is_best_stays_what_it_was(tmp_path: Path, csv: Path) -> None:
+def test_patience_needs_validation_data_and_best_by_is_fixed(tmp_path: Path, csv: Path) -> None:
     with pytest.raises(InputError, match=r"train\.patience: needs validation data"):
         train(settings(csv, data={"validation": 0.0}, train={"patience": 1}), tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -123,7 +122,7 @@ def test_patience_needs_validation_data_and_what_is_best_stays_what_it_was(tmp_p
         train(settings(csv, train={"best_by": "loss"}), None, tmp_path / "run" / "model.json")
 
 
-def test_out_of_patience_is_no_failure(tmp_path: Path, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_out_of_patience_exits_with_0(tmp_path: Path, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--set", "train.patience=1", "--set", "optimizer.learning_rate=1e-9", "--epochs", 9, "--workers", 0]
     assert call("cnnpar-train", "--train-data", csv, "--run-dir", "run", "--quiet", *options) == 0

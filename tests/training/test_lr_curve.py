@@ -1,4 +1,4 @@
-"""What a range test's losses say of learning rates, and how it is shown."""
+"""The curve of the learning-rate finder: rates, smoothing, suggestion, table and picture."""
 
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,25 @@ from hypothesis import strategies as st
 from cnnpar.errors import InputError
 from cnnpar.report.lr_find import as_text, draw_curve
 from cnnpar.training.lr_curve import Curve, Range, smooth
-from tests.report.test_plots import TRAINING, VALIDATION, has_colour, pixels
+from tests.helpers.pictures import TRAINING, VALIDATION, has_colour, pixels
 
 signal = pytest.importorskip("scipy.signal")
 
 
 def curve(steps: int, tried: int, loss: Any, noise: float = 0.05, seed: int = 0) -> Curve:
-    """Losses at rates from 1e-6 to 10, `loss` of the logarithm of the rate to base 10."""
+    """Return a curve over rates from 1e-6 to 10; `loss` is a function of the rate's logarithm to base 10."""
     rates = Range(1e-6, 10.0, steps).rates(1)
     chance = np.random.default_rng(seed)
     return Curve.of(rates, [loss(np.log10(rate)) + noise * chance.standard_normal() for rate in rates[:tried]])
 
 
 def valley(exponent: float) -> float:
-    """A loss that falls from 2.3, most of all at 1e-3, is lowest near 1e-1, and rises from there on."""
+    """Return a loss that falls from 2.3, most steeply at 1e-3, to its lowest near 1e-1, and then rises."""
     return float(2.3 - 2 / (1 + np.exp(-3 * (exponent + 3))) + np.exp(5 * (exponent + 0.5)))
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.integers(2, 20))
-def test_smoothing_is_scipys_filter_over_the_sum_of_its_weights(losses: list[float], window: int) -> None:
+def test_smoothing_is_scipys_filter_over_its_sum_of_weights(losses: list[float], window: int) -> None:
     share = 1 / window
     filtered = signal.lfilter([share], [1, share - 1], losses)
     weights = signal.lfilter([share], [1, share - 1], np.ones(len(losses)))
@@ -43,9 +43,7 @@ def test_rates_grow_by_one_factor_from_the_first_to_the_last(low: float, factor:
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "steps"), [(1, 50), (49, 50), (120, 120), (5000, 200)])
-def test_there_are_as_many_rates_as_steps_in_an_epoch_but_fifty_to_two_hundred(
-    steps_per_epoch: int, steps: int
-) -> None:
+def test_a_rate_for_each_step_of_an_epoch_within_50_to_200(steps_per_epoch: int, steps: int) -> None:
     assert len(Range(1e-6, 10.0).rates(steps_per_epoch)) == steps
 
 
@@ -61,13 +59,13 @@ def test_there_are_as_many_rates_as_steps_in_an_epoch_but_fifty_to_two_hundred(
         (0.1, 1.0, 10_001, "--steps 10001"),
     ],
 )
-def test_ranges_that_show_nothing_are_refused(low: float, high: float, steps: int | None, words: str) -> None:
+def test_ranges_out_of_bounds_are_refused(low: float, high: float, steps: int | None, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Range(low, high, steps)
 
 
 @pytest.mark.parametrize("steps", [50, 100, 200, 1000])
-def test_the_suggestion_is_a_tenth_of_the_rate_of_the_lowest_loss(steps: int) -> None:
+def test_suggestion_is_a_tenth_of_the_rate_of_lowest_loss(steps: int) -> None:
     found = curve(steps, steps * 6 // 7, valley)
     assert found.suggestion == found.rates[found.best] / 10
     assert 0.003 < found.suggestion < 0.05
@@ -76,7 +74,7 @@ def test_the_suggestion_is_a_tenth_of_the_rate_of_the_lowest_loss(steps: int) ->
 
 
 @pytest.mark.parametrize("steps", [20, 50, 200])
-def test_noise_is_no_fall(steps: int) -> None:
+def test_noise_around_a_flat_loss_gives_no_suggestion(steps: int) -> None:
     fell = [curve(steps, steps, lambda _: 2.3, 0.3, seed).fell for seed in range(100)]
     assert sum(fell) <= 2
     flat = curve(steps, steps, lambda _: 2.3, 0.3)
@@ -101,7 +99,7 @@ CURVES = {
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_the_table_fits_80_columns_and_ends_with_what_to_do(name: str) -> None:
+def test_the_table_fits_80_columns_and_ends_with_a_suggestion(name: str) -> None:
     lines = as_text(CURVES[name]).splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 21
@@ -113,7 +111,7 @@ def test_the_table_fits_80_columns_and_ends_with_what_to_do(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_the_picture_shows_losses_and_marks_and_nothing_runs_out_of_it(tmp_path: Path, name: str) -> None:
+def test_the_picture_shows_losses_and_marks_within_its_margins(tmp_path: Path, name: str) -> None:
     path = tmp_path / "lr-find.png"
     draw_curve(CURVES[name], path, "$\\frac{$ Learning rates")
     image = pixels(path)

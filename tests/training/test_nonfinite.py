@@ -1,4 +1,4 @@
-"""Numbers beyond float32: the run stops and says where, or skips such steps and is as exact as ever."""
+"""Losses and gradients beyond float32: the run stops and says where, or skips such steps and stays exact."""
 
 import json
 import signal
@@ -16,9 +16,10 @@ from cnnpar.run.summary import Summary, as_text
 from cnnpar.storage.checkpoint import encode, read
 from cnnpar.storage.packing import pack, unpack
 from cnnpar.storage.rundir import RunFiles
+from tests.helpers.checkpoints import NETWORK, PREPROCESSING, file_of, made_state
+from tests.helpers.observers import Stopping
+from tests.helpers.run_files import assert_same_run, metrics
 from tests.helpers.tiny_runs import LAYERS, settings, train, write_csv
-from tests.run.test_resume import Stopping, assert_same_run, metrics
-from tests.storage.test_checkpoint import NETWORK, PREPROCESSING, file_of, made_state
 
 STEPS = 15
 
@@ -29,7 +30,7 @@ def csv(tmp_path: Path) -> Path:
 
 
 def steep(csv: Path, rate: float, on_nonfinite: str = "skip", layers: Any = None) -> Config:
-    """A run whose weights are so large that the loss of some batches overflows, and that of others does not."""
+    """Return settings of a run whose weights grow so large that the loss of some batches overflows."""
     return settings(
         csv,
         model={"layers": layers or [LAYERS[3], LAYERS[4], LAYERS[5]]},
@@ -40,7 +41,7 @@ def steep(csv: Path, rate: float, on_nonfinite: str = "skip", layers: Any = None
 
 
 class Notes(Progress):
-    """Keeps the lines for people."""
+    """Progress that keeps its notes."""
 
     def __init__(self) -> None:
         super().__init__("quiet")
@@ -50,7 +51,7 @@ class Notes(Progress):
         self.notes.append(text)
 
 
-def test_skipped_steps_are_counted_told_and_left_out_of_the_means(tmp_path: Path, csv: Path) -> None:
+def test_skipped_steps_are_counted_and_left_out_of_the_means(tmp_path: Path, csv: Path) -> None:
     progress = Notes()
     summary = train(steep(csv, 2e37), tmp_path / "run", progress=progress)
     assert (summary.steps, summary.samples) == (STEPS, 3 * 36)  # as if all had counted
@@ -74,7 +75,7 @@ def test_skipped_steps_are_counted_told_and_left_out_of_the_means(tmp_path: Path
     assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, "")
 
 
-def test_stopping_after_every_step_changes_nothing_where_steps_are_skipped(tmp_path: Path, csv: Path) -> None:
+def test_stops_change_nothing_in_a_run_with_skipped_steps(tmp_path: Path, csv: Path) -> None:
     wanted = steep(csv, 2e37)
     whole = train(wanted, tmp_path / "whole")
     model = tmp_path / "cut" / "model.json"
@@ -86,14 +87,14 @@ def test_stopping_after_every_step_changes_nothing_where_steps_are_skipped(tmp_p
 
 
 class AtStep(Stopping):
-    """Stops at that step, be it skipped or not."""
+    """Stop at that step, skipped or not."""
 
     def note(self, text: str) -> None:
         if text.startswith(f"step {self.at} is skipped"):
             signal.raise_signal(self.number)
 
 
-def test_a_step_that_is_skipped_leaves_parameters_and_optimizer_as_they_are(tmp_path: Path, csv: Path) -> None:
+def test_skipped_step_leaves_parameters_and_optimizer_unchanged(tmp_path: Path, csv: Path) -> None:
     wanted = steep(csv, 2e37)
     train(wanted, tmp_path / "run")
     first = next(line["step"] for line in metrics(tmp_path / "run") if "skipped" in line)
@@ -108,7 +109,7 @@ def test_a_step_that_is_skipped_leaves_parameters_and_optimizer_as_they_are(tmp_
     assert (states[1].step, states[1].sums) == (first, states[0].sums)
 
 
-def test_an_epoch_of_skipped_steps_only_ends_the_run_and_the_checkpoint_stays_good(tmp_path: Path, csv: Path) -> None:
+def test_epoch_of_only_skipped_steps_ends_the_run(tmp_path: Path, csv: Path) -> None:
     with pytest.raises(DivergedError, match="epoch 2: not one of its 5 steps had a finite loss"):
         train(steep(csv, 1e38), tmp_path / "run")
     state = unpack(read(tmp_path / "run" / "model.json"), "")[1]
@@ -128,8 +129,8 @@ def test_a_loss_that_overflows_names_the_largest_weight(tmp_path: Path, csv: Pat
         train(steep(csv, 2e37, "stop"), tmp_path / "run")
 
 
-def test_a_gradient_that_overflows_on_its_way_back_is_named_where_it_began(tmp_path: Path, csv: Path) -> None:
-    """The loss is fine, and so is the last layer's gradient: its weights carry the overflow to the layers before."""
+def test_overflow_in_backward_names_the_gradient_it_began_at(tmp_path: Path, csv: Path) -> None:
+    """The loss and the last layer's gradient are finite; its weights make the gradient of the layer before overflow."""
     layers = [LAYERS[3], {"type": "dense", "units": 4}, {"type": "dense"}]
     wanted, model = steep(csv, 1e-9, "stop", layers), tmp_path / "run" / "model.json"
     train(wanted, tmp_path / "run", progress=Stopping(1))
@@ -145,13 +146,13 @@ def test_a_gradient_that_overflows_on_its_way_back_is_named_where_it_began(tmp_p
         train(wanted, None, model)
 
 
-def test_what_is_done_about_bad_numbers_may_not_change_on_resume(tmp_path: Path, csv: Path) -> None:
+def test_on_nonfinite_may_not_change_on_resume(tmp_path: Path, csv: Path) -> None:
     train(steep(csv, 2e37), tmp_path / "run", progress=Stopping(1))
     with pytest.raises(InputError, match=r"train\.on_nonfinite was skip and is now stop"):
         train(steep(csv, 2e37, "stop"), None, tmp_path / "run" / "model.json")
 
 
-def test_a_checkpoint_from_before_there_were_skipped_steps_goes_on(tmp_path: Path, csv: Path) -> None:
+def test_a_checkpoint_without_skipped_steps_field_is_resumed(tmp_path: Path, csv: Path) -> None:
     wanted = settings(csv)
     whole = train(wanted, tmp_path / "whole")
     train(wanted, tmp_path / "cut", progress=Stopping(7))
@@ -165,7 +166,7 @@ def test_a_checkpoint_from_before_there_were_skipped_steps_goes_on(tmp_path: Pat
     assert train(wanted, None, model).weights_sha256 == whole.weights_sha256
 
 
-def test_thousands_of_skipped_steps_are_a_line_every_ten_seconds(tmp_path: Path) -> None:
+def test_skipped_steps_are_shown_at_most_every_ten_seconds(tmp_path: Path) -> None:
     now, progress = 0.0, Notes()
     files = RunFiles.at(tmp_path, None)
     state = made_state()
@@ -191,7 +192,7 @@ def test_thousands_of_skipped_steps_are_a_line_every_ten_seconds(tmp_path: Path)
     assert len(files.metrics.read_text().splitlines()) == 3000
 
 
-def test_counts_of_skipped_steps_that_cannot_be_are_refused(tmp_path: Path, csv: Path) -> None:
+def test_impossible_counts_of_skipped_steps_are_refused(tmp_path: Path, csv: Path) -> None:
     train(steep(csv, 2e37), tmp_path / "run", progress=Stopping(3))
     tree = json.loads((tmp_path / "run" / "model.json").read_text())["payload"]
     changes: list[dict[str, int]] = [{"skipped_steps": 16}, {"skipped_steps": 1, "epoch_count": 0, "epoch_correct": 0}]
@@ -202,7 +203,7 @@ def test_counts_of_skipped_steps_that_cannot_be_are_refused(tmp_path: Path, csv:
             train(steep(csv, 2e37), tmp_path / "new", tmp_path / "bad.json")
 
 
-def test_the_summary_says_nothing_of_skipped_steps_where_there_are_none(tmp_path: Path, csv: Path) -> None:
+def test_the_summary_does_not_mention_skipped_steps_without_any(tmp_path: Path, csv: Path) -> None:
     summary: Summary = train(settings(csv, train={"epochs": 1}), tmp_path / "run")
     assert summary.skipped_steps == 0
     assert "skipped" not in as_text(summary, None, "")

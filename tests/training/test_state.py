@@ -10,20 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cnnpar.nn.sums import Sums
-from cnnpar.training.state import NOTHING, TrainState, weights_digest
+from cnnpar.training.state import NOTHING, weights_digest
+from tests.helpers.made_runs import fresh
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 vectors = arrays.arrays(np.float32, st.integers(0, 40), elements=finite)
 
 
-def fresh() -> TrainState:
-    return TrainState(np.zeros(3, np.float32), {})
-
-
 @given(vectors, vectors)
-def test_the_digest_is_sha256_over_little_endian_float32_of_parameters_then_buffers(
-    parameters: np.ndarray, buffers: np.ndarray
-) -> None:
+def test_digest_is_sha256_of_little_endian_float32_weights(parameters: np.ndarray, buffers: np.ndarray) -> None:
     numbers = [*parameters.tolist(), *buffers.tolist()]
     expected = hashlib.sha256(struct.pack(f"<{len(numbers)}f", *numbers)).hexdigest()
     assert weights_digest(np.concatenate([parameters, buffers])) == expected
@@ -35,7 +30,7 @@ def test_the_digest_does_not_depend_on_byte_order_or_stride() -> None:
     assert weights_digest(weights.astype(">f4")) == weights_digest(spread) == weights_digest(weights)
 
 
-def test_the_digest_tells_zero_from_minus_zero() -> None:
+def test_the_digest_differs_between_zero_and_minus_zero() -> None:
     assert weights_digest(np.zeros(1, np.float32)) != weights_digest(-np.zeros(1, np.float32))
 
 
@@ -50,7 +45,7 @@ def test_an_epoch_record_holds_means_over_all_its_samples() -> None:
     assert (state.epoch, state.index, state.step, state.samples, state.sums) == (1, 0, 2, 8, NOTHING)
 
 
-def test_the_seconds_of_an_epoch_are_its_own() -> None:
+def test_the_seconds_of_an_epoch_exclude_earlier_epochs() -> None:
     state = fresh()
     for end in (5.0, 7.0):
         state.advance(Sums(1.0, 1, 1), end - 1)
@@ -62,9 +57,7 @@ def test_the_seconds_of_an_epoch_are_its_own() -> None:
     ("accuracies", "best"),
     [([], None), ([None, None], None), ([0.0], 1), ([0.5, 0.75, 0.75], 2), ([0.5, None, 0.25], 1)],
 )
-def test_the_best_epoch_is_the_first_of_highest_validation_accuracy(
-    accuracies: list[float | None], best: int | None
-) -> None:
+def test_best_epoch_is_the_first_of_highest_accuracy(accuracies: list[float | None], best: int | None) -> None:
     state = fresh()
     for accuracy in accuracies:
         state.advance(Sums(1.0, 1, 1), 1.0)
