@@ -14,7 +14,7 @@ def shown(value: object, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
-def plain(text: str, longest: int = 300) -> str:
+def one_line(text: str, longest: int = 300) -> str:
     """Return a text from elsewhere, which may quote anything, as at most `longest` characters of one line."""
     return harmless(" ".join(text[:longest].split()))
 

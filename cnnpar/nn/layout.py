@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from cnnpar.errors import InputError
 from cnnpar.nn.chain import Chain
 from cnnpar.nn.shapes import Array, Shape
-from cnnpar.text import plain, shown
+from cnnpar.text import one_line, shown
 
 _LISTED = 12  # names in a message
 
@@ -118,8 +118,8 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> frozenset[str]:
             layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
             listed = ", ".join(layers[:_LISTED]) + (", ..." if len(layers) > _LISTED else "")
             raise InputError(
-                f"model.freeze: {shown(pattern)} matches nothing; there are {plain(listed)}, and their arrays, "
-                f"such as {plain(names[0])}"
+                f"model.freeze: {shown(pattern)} matches nothing; there are {one_line(listed)}, and their arrays, "
+                f"such as {one_line(names[0])}"
             )
         found |= own
     return frozenset(found)

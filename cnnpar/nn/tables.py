@@ -12,7 +12,7 @@ from cnnpar.errors import InputError
 from cnnpar.nn.layers import LAYERS, BatchNorm2D, Dense, Layer
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.nn.shapes import Shape
-from cnnpar.text import plain, shown
+from cnnpar.text import one_line, shown
 
 # Limits beyond any network that is meant. Within them, sizes and names can be computed and printed in messages.
 _MOST_LAYERS = 1000
@@ -158,7 +158,7 @@ def _explain(error: msgspec.ValidationError, cls: type[Layer]) -> str:
     """Return msgspec's message in our words, with the allowed values where there is a list of them."""
     message = str(error).replace("Object missing required field", "missing key")
     message, _, key = message.partition(" - at `$.")
-    message = plain(message[:1].lower() + message[1:])
+    message = one_line(message[:1].lower() + message[1:])
     if not key:
         return message
     hint = get_type_hints(cls).get(key.rstrip("`").partition("[")[0])

@@ -11,7 +11,7 @@ from rich.text import Text
 from cnnpar.nn import confusion
 from cnnpar.parallel.server import Evaluation
 from cnnpar.report.page import page
-from cnnpar.text import plain
+from cnnpar.text import one_line
 
 _WIDEST = 12  # classes whose confusion matrix fits into 80 columns
 
@@ -62,7 +62,7 @@ def as_text(found: Scores, by_class: bool) -> str:
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in zip(names, found.confusion, strict=True):
         table.add_row(
-            Text(plain(name, 40)), f"{sum(row):,}", _percent(found.precision[name]), _percent(found.recall[name])
+            Text(one_line(name, 40)), f"{sum(row):,}", _percent(found.precision[name]), _percent(found.recall[name])
         )
     parts = [line, page(table)]
     if len(names) <= _WIDEST:
@@ -79,7 +79,7 @@ def _matrix(names: list[str], confusion: list[list[int]]) -> Table:
     for number in range(len(names)):
         table.add_column(f"{number}", justify="right", no_wrap=True)
     for number, (name, row) in enumerate(zip(names, confusion, strict=True)):
-        title = f"{number}" if name == f"{number}" else f"{number} {plain(name, 12)}"
+        title = f"{number}" if name == f"{number}" else f"{number} {one_line(name, 12)}"
         table.add_row(Text(title), *(f"{count}" if count else "." for count in row))
     return table
 

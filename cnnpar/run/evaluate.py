@@ -43,5 +43,5 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
     finally:
         server.close()
     if not math.isfinite(found.sums.loss):
-        raise RunError(f"{path}: the loss of its outputs is {found.sums.loss}; its weights are too large to be judged")
+        raise RunError(f"{path}: the loss of its outputs is {found.sums.loss}; its weights are too large to evaluate")
     return scores(found, known.class_names)

@@ -20,7 +20,7 @@ from cnnpar.errors import InputError, reason
 from cnnpar.storage.arrays import Array
 from cnnpar.storage.json_check import check_json
 from cnnpar.storage.position import Position
-from cnnpar.text import plain, shown
+from cnnpar.text import one_line, shown
 from cnnpar.training.state import EpochRecord
 
 FORMAT = "cnnpar checkpoint"
@@ -97,7 +97,7 @@ def decode(content: bytes, source: str) -> Payload:
         return msgspec.json.decode(file.payload, type=Payload)
     except msgspec.ValidationError as error:
         what, _, inner = str(error).partition(" - at `$")
-        raise InputError(f"{source}: no checkpoint: {plain(what)} - at `{place}{inner.rstrip('`')}`") from error
+        raise InputError(f"{source}: no checkpoint: {one_line(what)} - at `{place}{inner.rstrip('`')}`") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{source}: not a whole checkpoint: {error}") from error
     except ValueError as error:

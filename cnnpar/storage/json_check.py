@@ -3,7 +3,7 @@
 import json
 import re
 
-from cnnpar.text import plain, shown
+from cnnpar.text import one_line, shown
 
 _DEEPEST = 16  # levels of nesting; a checkpoint has 7, or 13 with nested residual layers
 _LONGEST_TEXT = 1 << 15  # bytes; above the longest path of Linux, 4096 characters escaped to six bytes each
@@ -48,4 +48,4 @@ def check_json(content: bytes) -> None:
 
 def _path(levels: list[tuple[bytes, set[bytes]]]) -> str:
     """Return the place of the innermost level, such as $.payload.parameters[]; positions in lists are not counted."""
-    return "$" + "".join(f".{plain(key.decode(errors='replace'), 60)}" if key else "[]" for key, _ in levels[1:])
+    return "$" + "".join(f".{one_line(key.decode(errors='replace'), 60)}" if key else "[]" for key, _ in levels[1:])
