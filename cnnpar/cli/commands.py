@@ -223,17 +223,17 @@ test_app.default(evaluate)
 
 
 def main() -> None:
-    """`cnnpar`: all commands."""
+    """Run `cnnpar`, with all its commands."""
     end(app)
 
 
 def main_train() -> None:
-    """`cnnpar-train`: the command most people need."""
+    """Run `cnnpar-train`, which is `cnnpar train`."""
     end(train_app)
 
 
 def main_test() -> None:
-    """`cnnpar-test`: accuracy of a finished model."""
+    """Run `cnnpar-test`, which is `cnnpar test`."""
     end(test_app)
 
 

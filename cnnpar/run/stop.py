@@ -23,7 +23,7 @@ class StopSignal:
         return self.received is not None
 
     def notice(self) -> None:
-        """Only note signals from now on: the run looks between two steps, and saves before it ends."""
+        """Note signals from now on instead of ending: the run looks between two steps, and saves first."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._notice)
