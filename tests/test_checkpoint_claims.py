@@ -18,6 +18,7 @@ from cnnpar.nn.network import Network
 from cnnpar.report.inspection import describe
 from cnnpar.settings import resolve
 from cnnpar.state import TrainState
+from tests.conftest import HANGING
 from tests.test_checkpoint import file_of, refusal, tree
 from tests.test_checkpoint_faults import change
 from tests.tiny import ROOT
@@ -169,7 +170,7 @@ def test_whatever_a_file_claims_it_costs_time_and_memory_in_proportion_to_its_si
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else file_of(payload))
     (tmp_path / "genuine").write_bytes(many_classes(3000))
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", MEASURE, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGING
     )
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert len(rows) == len(CLAIMS) + 1

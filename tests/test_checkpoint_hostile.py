@@ -19,6 +19,7 @@ from cnnpar import cli, console
 from cnnpar.checkpoint import decode, load, unpack
 from cnnpar.errors import InputError
 from cnnpar.state import weights_digest
+from tests.conftest import HANGING
 from tests.test_checkpoint import file_of, refusal, tree
 from tests.test_checkpoint_claims import CLAIMS
 from tests.test_checkpoint_faults import change
@@ -212,7 +213,7 @@ def test_weights_of_any_size_are_tested_without_a_traceback(tmp_path: Path) -> N
 def test_the_fuzzer_reports_what_it_has_done(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, SCRIPTS / "fuzz_checkpoint.py", "--runs", "30", "--json"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=HANGING,
     )  # fmt: skip
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["mutations"], result["failures"]) == (30, 0)

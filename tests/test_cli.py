@@ -14,6 +14,7 @@ from cnnpar import cli, console
 from cnnpar.checkpoint import load, unpack
 from cnnpar.config import Config
 from cnnpar.settings import read, resolve, to_toml
+from tests.ray_start import with_own_ray
 from tests.tiny import ENTRY, ROOT, command, settings, write_csv
 
 FIELDS = {
@@ -279,7 +280,7 @@ def test_nobody_is_connected_to_because_a_checkpoint_says_so(here: Path) -> None
 def test_a_test_with_workers_does_not_connect_to_whom_the_checkpoint_names(here: Path) -> None:
     nobody = ["--workers", 0, "--address", "127.0.0.1:1"]
     assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--run-dir", "r", "--quiet", *nobody) == 0
-    done = command("cnnpar-test", "--from-path", "r", "--workers", 1, cwd=here)
+    done = with_own_ray(lambda: command("cnnpar-test", "--from-path", "r", "--workers", 1, cwd=here))
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -20,6 +20,7 @@ from cnnpar.data import cache
 from cnnpar.data.dataset import Splits
 from cnnpar.data.sources import load, load_for_test
 from cnnpar.errors import InputError
+from tests.conftest import HANGING
 from tests.tiny import ROOT
 
 rewrites = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -234,7 +235,7 @@ def test_processes_at_once_and_one_that_was_killed_while_it_wrote_agree(tmp_path
             )
             for fate in fates
         ]
-        told += [(process.communicate(timeout=60)[0].strip(), process.returncode) for process in started]
+        told += [(process.communicate(timeout=HANGING)[0].strip(), process.returncode) for process in started]
     expected = without_cache(path).fingerprint
     assert told == [("", -signal.SIGXFSZ), (expected, 0), (expected, 0)]
     assert [entry.name[:11] for entry in entries(folder)][1:] == ["unfinished-"]

@@ -21,6 +21,7 @@ from cnnpar.recorder import Recorder
 from cnnpar.report.progress import Progress
 from cnnpar.rundir import RunFiles
 from cnnpar.settings import to_toml
+from tests.conftest import HANGING
 from tests.test_checkpoint import made_state, packed
 from tests.test_resume import assert_same_run, wait_for_step
 from tests.tiny import ROOT, settings, train, write_csv
@@ -59,7 +60,7 @@ class Troubled(Progress):
                 os.sched_yield()
             self.trouble.enter_context(self.change(self.run))
         if step == SEEN:
-            assert self.noticed.wait(10)
+            assert self.noticed.wait(HANGING)
         if step == END and self.ends:
             self.trouble.close()
 

@@ -17,6 +17,7 @@ from cnnpar.rates import Curve, Range
 from cnnpar.report.progress import Progress
 from cnnpar.settings import resolve, to_tables, to_toml
 from cnnpar.state import TrainState, first_state
+from tests.conftest import HANGING
 from tests.several import Several
 from tests.test_stop import read_until
 from tests.tiny import settings, start, write_csv
@@ -189,6 +190,6 @@ def test_a_signal_ends_the_test_in_one_line_and_nothing_is_written(
     with start("cnnpar", "lr-find", *arguments, cwd=here) as process:
         read_until(process, "parameters")
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
     assert (process.returncode, out, err) == (code, f"stopped by {number.name}; nothing was written\n", "")
     assert {path.name for path in here.iterdir()} == before

@@ -23,6 +23,7 @@ from cnnpar.nn.layers import LAYERS, base
 from cnnpar.nn.layers.base import Parameter
 from cnnpar.nn.network import Network
 from cnnpar.nn.sources import own_layers
+from tests.conftest import HANGING
 from tests.tiny import ROOT, write_csv
 
 FACTOR = 2.0
@@ -193,7 +194,7 @@ def run(script: Path, *arguments: object, **environment: str) -> "subprocess.Com
         env={**os.environ, "PYTHONPATH": str(ROOT), "OF_THE_SCRIPT": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANGING,
     )
 
 

@@ -25,7 +25,7 @@ from cnnpar.parallel.wire import Endpoint
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from tests import tiny
-from tests.conftest import NODE_CPUS
+from tests.ray_start import NODE_CPUS
 from tests.toys import At, fail, in_process, made_run, opened, step_until, trained
 
 if TYPE_CHECKING:

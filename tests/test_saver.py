@@ -13,6 +13,7 @@ import pytest
 from cnnpar.checkpoint import Payload, encode, load, unpack
 from cnnpar.errors import RunError
 from cnnpar.saver import Saver
+from tests.conftest import HANGING
 from tests.test_checkpoint import made_state, packed
 from tests.tiny import ROOT
 
@@ -105,7 +106,7 @@ def test_a_disk_error_is_told_and_the_next_save_succeeds(tmp_path: Path) -> None
     path = tmp_path / "gone" / "model.json"
     saver = Saver(warn)
     saver.save(path, payload(5))
-    assert told.wait(10)
+    assert told.wait(HANGING)
     path.parent.mkdir()
     saver.save(path, payload(6))
     saver.close()
@@ -134,7 +135,7 @@ def test_what_failed_is_tried_again_with_the_next_save_of_any_file_and_told_once
     saver = Saver(warn)
     best, model = tmp_path / "gone" / "best.json", tmp_path / "gone" / "model.json"
     saver.save(best, payload(5))
-    assert told.wait(10)
+    assert told.wait(HANGING)
     best.parent.mkdir()
     saver.save(model, payload(6))
     saver.close()
@@ -154,7 +155,7 @@ def test_what_failed_is_not_tried_again_once_there_is_a_newer_state(
         """Fails for the first state, and only after the second one has come."""
         if what.state.step == 5:
             entered.set()
-            assert go_on.wait(10)
+            assert go_on.wait(HANGING)
             raise OSError(28, "full")
         return encode(what)
 
@@ -162,7 +163,7 @@ def test_what_failed_is_not_tried_again_once_there_is_a_newer_state(
     path = tmp_path / "model.json"
     saver = Saver(lambda _: None)
     saver.save(path, payload(5))
-    assert entered.wait(10)
+    assert entered.wait(HANGING)
     saver.save(path, payload(6))
     go_on.set()
     while not path.exists():

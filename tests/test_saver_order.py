@@ -10,6 +10,7 @@ import pytest
 from cnnpar import atomic
 from cnnpar.errors import RunError
 from cnnpar.saver import Saver
+from tests.conftest import HANGING
 from tests.test_saver import payload, step_of
 
 
@@ -38,10 +39,10 @@ class Gate:
 
     def wait(self, *_: object) -> None:
         self._reached.set()
-        assert self._open.wait(10)
+        assert self._open.wait(HANGING)
 
     def reached(self) -> None:
-        assert self._reached.wait(10)
+        assert self._reached.wait(HANGING)
 
     def open(self) -> None:
         self._open.set()
@@ -53,7 +54,7 @@ def close_at(gate: Gate, saver: Saver) -> None:
     with ThreadPoolExecutor(1) as pool:
         closed = pool.submit(saver.close)
         with saver._changed:
-            assert saver._changed.wait_for(lambda: saver._closing, 10)
+            assert saver._changed.wait_for(lambda: saver._closing, HANGING)
         gate.open()
         closed.result()
 
@@ -95,7 +96,7 @@ def test_a_full_disk_is_tried_once_a_save_and_at_the_end(tmp_path: Path, monkeyp
     told = threading.Event()
     saver = Saver(lambda _: told.set())
     saver.save(tmp_path / "best", payload(5))
-    assert told.wait(10)
+    assert told.wait(HANGING)
     saver.save(tmp_path / "model", payload(6))
     with pytest.raises(RunError, match="model: cannot write the newest checkpoint: full"):
         close_at(gate, saver)
@@ -118,7 +119,7 @@ def test_failures_do_not_keep_a_newer_save_waiting(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("cnnpar.saver.write", write)
     saver = Saver(lambda _: None)
     saver.save(tmp_path / "best", payload(5))
-    assert written.wait(10)
+    assert written.wait(HANGING)
     assert tries[:3] == ["best", "best", "model"]
     with pytest.raises(RunError, match="best: cannot write"):
         saver.close()

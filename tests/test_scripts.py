@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cnnpar.nn.network import Network
+from tests.conftest import HANGING
 
 FOLDER = Path(__file__).parents[1] / "scripts"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -40,7 +41,7 @@ def test_every_script_with_options_explains_them(path: Path) -> None:
         [sys.executable, str(path), "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING,
         env=environment,
         check=False,
     )

@@ -12,6 +12,7 @@ import pytest
 from cnnpar.parallel.plan import Span, Tree
 from cnnpar.parallel.schedule import Schedule
 from cnnpar.parallel.speeds import Speeds
+from tests.conftest import HANGING
 
 if TYPE_CHECKING:
     from simulate import Tally
@@ -53,7 +54,7 @@ def test_each_kind_of_fault_has_really_happened(script: Any, tally: "Tally") -> 
 def test_a_seed_alone_makes_the_same_schedule_in_any_process(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.replay(5) == 0
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--seed", "5", "--replay"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, SCRIPT, "--seed", "5", "--replay"], capture_output=True, text=True, check=True, timeout=HANGING
     )
     assert done.stdout == capsys.readouterr().out
     assert "gets job 1: microbatches" in done.stdout

@@ -17,6 +17,7 @@ from cnnpar.checkpoint import load, unpack
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
 from cnnpar.settings import to_toml
+from tests.conftest import HANGING
 from tests.test_cli import call
 from tests.test_resume import assert_same_run
 from tests.tiny import ROOT, settings, start, train, write_csv
@@ -62,7 +63,7 @@ def test_a_storm_of_signals_from_any_moment_on_ends_in_a_good_checkpoint_and_not
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", STORM, moment, str(int(number)), "--config", "tiny.toml", "--run-dir", "run"]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=HANGING)
     assert (done.returncode, done.stderr) == (code, "")
     assert f"stopped by {number.name} after step " in done.stdout
     assert "weights sha256" in done.stdout
@@ -87,7 +88,7 @@ def test_a_signal_saves_and_the_command_that_is_printed_goes_on(here: Path, caps
         read_until(process, "epoch    2/")
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
     assert (process.returncode, err) == (130, "")
     assert time.monotonic() - began < 3  # then `ray job stop` kills
     stopped = load("my model.json").state
@@ -118,7 +119,7 @@ def test_signals_before_the_training_end_the_command_in_one_line(
         descriptor = os.open("slow.csv", os.O_WRONLY)  # returns when the process has begun to read
         for _ in range(3):
             process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
         os.close(descriptor)
     assert (process.returncode, out, err) == (code, "", f"cnnpar-train: {told}\n")
     assert not Path("r").exists()
@@ -170,9 +171,17 @@ def test_what_the_command_is_told_to_ignore_stays_ignored(here: Path) -> None:
         process.send_signal(signal.SIGHUP)
         read_until(process, "epoch    9/")
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=HANGING)
     assert process.returncode == 143
     assert "stopped by SIGTERM" in out
+
+
+def command_line(process: str) -> str:
+    """The command that a process runs; empty once it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @pytest.mark.slow
@@ -185,12 +194,10 @@ def test_a_signal_while_ray_starts_ends_the_command_and_dumps_no_stack(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while not any(
-            "raylet/raylet" in Path(f"/proc/{child}/cmdline").read_text() for child in children.read_text().split()
-        ):
+        while not any("raylet/raylet" in command_line(child) for child in children.read_text().split()):
             assert process.poll() is None
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=HANGING)
     assert process.returncode == code
     assert err == f"cnnpar: {'terminated' if number is signal.SIGTERM else 'interrupted'}\n"
     assert not (tmp_path / "run").exists()

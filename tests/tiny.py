@@ -17,6 +17,7 @@ from cnnpar.run import train_run
 from cnnpar.rundir import Place
 from cnnpar.settings import resolve
 from cnnpar.summary import Summary
+from tests.conftest import HANGING
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = {"cnnpar": "main", "cnnpar-train": "main_train", "cnnpar-test": "main_test"}
@@ -97,5 +98,5 @@ def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subproc
 def command(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.CompletedProcess[str]":
     """Such a process, at its end."""
     with start(program, *arguments, cwd=cwd, **popen) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
