@@ -5,24 +5,34 @@ import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
+from tests.helpers import ray_nodes as shared_nodes
+from tests.helpers.limits import HANGING
+
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster as Nodes
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # Ray reads it at its import; the nodes are this process's own
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+for name, value in shared_nodes.ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
 
 # What is ignored where the tests are started (nohup, `&`) would be by every command that they start, and send signals.
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
-NODE_CPUS = 9
-HANGING = 120  # seconds
+# Tests that share what takes long to make, by the first letters of their names: each group runs in one process.
+TOGETHER = {
+    "ray": (
+        "tests/parallel/test_ray.py",
+        "tests/parallel/test_attach.py",
+        "tests/nn/test_user_layers.py::test_workers_run_user_layers_without_having_their_files",
+    ),
+    "simulation": ("tests/scripts/test_simulation.py",),
+}
 
 # Machines that run tests are busy ones: no example is too slow there. `--hypothesis-profile=thorough` tries more.
 hypothesis.settings.register_profile("quick", max_examples=50, deadline=None)
@@ -31,10 +41,26 @@ hypothesis.settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests with a Ray cluster go to one process, as they share it."""
+    """Every test with the Ray nodes must be named among those that share them."""
     for item in items:
-        if "ray_nodes" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        if "ray_nodes" in getattr(item, "fixturenames", ()) and _group(item.nodeid) != "ray":
+            raise pytest.UsageError(f"{item.nodeid} has the Ray nodes: add it to TOGETHER")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send the tests of a group to one process, each other test to any.
+
+    `--dist loadgroup` would do it by marks, but with pytest 9.2 it does not (pytest-xdist 3.8, its issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _group
+    return scheduler
+
+
+def _group(test: str) -> str:
+    return next((group for group, names in TOGETHER.items() if test.startswith(names)), test)
 
 
 def pytest_collection_finish() -> None:
@@ -73,14 +99,9 @@ def alone() -> str:
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator["Nodes"]:
-    """Two nodes of nine CPUs each, the driver attached to the first; eight workers leave room on both."""
+    """Two nodes, the driver attached to the first; on each is room for eight workers."""
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster as Nodes
-
-    node = {"num_cpus": NODE_CPUS, "object_store_memory": 100 << 20}
-    nodes = Nodes(initialize_head=True, head_node_args={**node, "include_dashboard": False, "resources": {"first": 1}})
-    nodes.add_node(**node, resources={"second": 1})
-    ray.init(address=nodes.address, logging_level="error", log_to_driver=False)
+    nodes = shared_nodes.started_nodes()
     yield nodes
     ray.shutdown()
     nodes.shutdown()

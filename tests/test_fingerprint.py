@@ -13,6 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cnnpar.fingerprint import code_digest, differences, fingerprint, handed_on, use_one_thread
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import LAYERS, ROOT, write_csv
 
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="names kernels of x86-64")
@@ -25,7 +26,7 @@ def run(arguments: list[str], cwd: Path, **environment: str) -> "subprocess.Comp
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING,
     )
 
 

@@ -10,8 +10,8 @@ from cnnpar.nn.sums import Sums
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
 from cnnpar.report.progress import Progress
+from cnnpar.run.resume import Origin
 from cnnpar.storage.checkpoint import Payload
-from cnnpar.storage.position import Position
 from cnnpar.storage.rundir import RunFiles
 from cnnpar.storage.saver import Saver
 from cnnpar.training.state import EpochRecord, TrainState
@@ -29,16 +29,16 @@ class Recorder:
         files: RunFiles,
         progress: Progress,
         pack: Callable[[TrainState], Payload],
-        resumed: Position | None,
+        origin: Origin | None,
         stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
         require: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin to record.
 
-        `pack`: copies a state into a payload for the saver. `resumed`: position of the checkpoint that the run goes on
-        from. `require`: raises OSError while nothing may be written. Once `stopped()`, no picture is drawn, since it
-        would delay the end of the process by seconds.
+        `pack`: copies a state into a payload for the saver. `origin`: the checkpoint that the run goes on from.
+        `require`: raises OSError while nothing may be written. Once `stopped()`, no picture is drawn, since it would
+        delay the end of the process by seconds.
         """
         self._config = config
         self._files = files
@@ -47,8 +47,8 @@ class Recorder:
         self._stopped = stopped
         self._clock = clock
         self._require = require
-        self._saver = Saver(progress.note, require)
-        step, epochs = (resumed.step, resumed.epoch) if resumed else (None, 0)
+        self._saver = Saver(progress.note, require, origin.path if origin else None)
+        step, epochs = (origin.position.step, origin.position.epoch) if origin else (None, 0)
         self._metrics = MetricsLog(files.metrics, step, progress.note, epochs, require)
         self._saved_at = clock()
         self._drawn_at = -float("inf")

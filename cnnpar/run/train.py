@@ -47,8 +47,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
             progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
             packed = _packing(run, server)
-            position = run.origin.position if run.origin else None
-            recorder = Recorder(config, files, progress, packed, position, stop, require=claim.require_held)
+            recorder = Recorder(config, files, progress, packed, run.origin, stop, require=claim.require_held)
             try:
                 test = _train_and_test(run, server, recorder, stop)
             except DivergedError:

@@ -1,45 +1,59 @@
-"""Writes checkpoints beside the training: the loop hands over a copy of the state and goes on."""
+"""Saver of checkpoints, beside the training: the loop hands over a copy of the state and goes on."""
 
 import ctypes
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from cnnpar.errors import InputError, RunError
+from cnnpar.errors import InputError, RunError, reason_of_any
 from cnnpar.storage.atomic import write
 from cnnpar.storage.checkpoint import Payload, encode, read
 
-_Save = tuple[Payload, Path | None]  # what to write, and where to keep the file that was there
+
+@dataclass(slots=True)
+class _Save:
+    """Newest state of a file, not on disk yet."""
+
+    payload: Payload
+    previous: Path | None  # where to keep the file that was there
+    due: bool = True  # new, or a save or the end came after its last try began
+    reason: str = ""  # why the last try of this file failed
 
 
 class Saver:
-    """One thread that writes what it is given; while it is busy, a newer state of a file replaces the waiting one.
+    """Thread that writes checkpoints; while it is busy, a newer state of a file replaces the one that waits.
 
-    What cannot be written is tried again with every later save, and at the end.
+    Files are written in the order of their newest states. A file that cannot be written keeps its place, and is tried
+    again with every later save, and at the end.
     """
 
-    def __init__(self, warn: Callable[[str], None], require: Callable[[], None] = lambda: None) -> None:
-        """`warn` gets a line of text, from the writing thread, when files cannot be written for a new reason.
+    def __init__(
+        self, warn: Callable[[str], None], require: Callable[[], None] = lambda: None, whole: Path | None = None
+    ) -> None:
+        """Start the thread.
 
-        `require` raises OSError while nothing may be written.
+        `warn`: called from it with a line of text when files cannot be written for a new reason. `require`: raises
+        OSError while nothing may be written. `whole`: a file known to be a whole checkpoint, which is not read again.
         """
         self._warn = warn
         self._require = require
-        self._waiting: dict[Path, _Save] = {}
-        self._failed: dict[Path, _Save] = {}
-        self._reasons: dict[Path, str] = {}  # why the newest try of a file failed
-        self._written: set[Path] = set()
+        self._pending: dict[Path, _Save] = {}  # in the order of the newest states, the one under way included
+        self._whole: set[Path] = {whole} if whole else set()  # files that are whole checkpoints
+        self._warned = False  # since files could last be written
         self._closing = False
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # guards `_pending` and `_closing`
         self._thread = threading.Thread(target=self._work, name="cnnpar saver", daemon=True)
         self._thread.start()
 
     def save(self, path: Path, payload: Payload, previous: Path | None = None) -> None:
-        """Have the payload written to `path`, the file that was there kept as `previous`. Does not wait."""
+        """Have the payload written to `path`, and the file that was there kept as `previous`. Does not wait."""
         with self._changed:
-            self._try_again()
-            self._waiting.pop(path, None)  # to the end: files are written in the order of their newest states
-            self._waiting[path] = payload, previous
+            older = self._pending.pop(path, None)
+            # To replace a state that waits brings no further try of what failed: that could keep it waiting for ever.
+            if older is None or not older.due:
+                self._try_again()
+            self._pending[path] = _Save(payload, previous, reason=older.reason if older else "")
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -49,56 +63,71 @@ class Saver:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-        if self._reasons:
-            path, reason = list(self._reasons.items())[-1]
-            raise RunError(f"{path}: cannot write the newest checkpoint: {reason}; what was saved before is as it was")
+        if self._pending:
+            path, save = list(self._pending.items())[-1]
+            raise RunError(
+                f"{path}: cannot write the newest checkpoint: {save.reason}; what was saved before is as it was"
+            )
 
     def _try_again(self) -> None:
-        for path, save in self._failed.items():
-            self._waiting.setdefault(path, save)
-        self._failed.clear()
+        for save in self._pending.values():
+            save.due = True
+
+    def _due(self) -> Path | None:
+        return next((path for path, save in self._pending.items() if save.due), None)
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._closing:
+                while (path := self._due()) is None:
+                    if self._closing:
+                        return
                     self._changed.wait()
-                if not self._waiting:
-                    return
-                path = next(iter(self._waiting))
-                save = self._waiting.pop(path)
+                save = self._pending[path]
+                save.due = False
             try:
-                self._write(path, *save)
-            except Exception as error:  # whatever it is must reach the user, and not end the thread unseen
-                reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
-                with self._changed:
-                    if path not in self._waiting:  # else there is a newer state of it
-                        self._failed[path] = save
-                    last = self._closing and not self._waiting
-                if not last and reason not in self._reasons.values():  # of the last one `close` tells
-                    self._warn(f"{path}: cannot write the checkpoint: {reason}; training goes on, and tries again")
-                self._reasons.pop(path, None)  # to the end: `close` tells of the last one
-                self._reasons[path] = reason
+                self._write(path, save)
+            except Exception as error:  # of any kind: it must reach the user, and not end the thread unseen
+                self._note_failure(path, reason_of_any(error))
             else:
-                if self._reasons.pop(path, None) and not self._reasons:
-                    self._warn(f"{path}: checkpoints are written again")
+                self._note_success(path, save)
             del save
             _give_memory_back()
 
-    def _write(self, path: Path, payload: Payload, previous: Path | None) -> None:
+    def _write(self, path: Path, save: _Save) -> None:
         self._require()
-        content = encode(payload)
+        content = encode(save.payload)
         if not _holds(path, content):
             # Of two checkpoints one must be whole at any moment: a damaged one may not push out the one before.
-            whole = path in self._written or is_whole(path)
-            write(path, content, previous if whole else None)
-        self._written.add(path)
+            whole = path in self._whole or is_whole(path)
+            write(path, content, save.previous if whole else None)
+        self._whole.add(path)
+
+    def _note_failure(self, path: Path, reason: str) -> None:
+        with self._changed:
+            known = reason in [save.reason for save in self._pending.values()]
+            last = self._closing and path == next(reversed(self._pending))  # of which `close` tells
+            self._pending[path].reason = reason
+        if not known and not last:
+            self._warned = True
+            self._warn(f"{path}: cannot write the checkpoint: {reason}; training goes on, and tries again")
+
+    def _note_success(self, path: Path, save: _Save) -> None:
+        with self._changed:
+            newest = self._pending[path]
+            newest.reason = ""
+            if newest is save:
+                del self._pending[path]
+            well = not any(save.reason for save in self._pending.values())
+        if well and self._warned:
+            self._warned = False
+            self._warn(f"{path}: checkpoints are written again")
 
 
 def _give_memory_back() -> None:
-    """Hand what the allocator keeps of a written checkpoint to the system, where that can be asked for (glibc).
+    """Return the memory of a written checkpoint to the system, where the allocator can be asked to (glibc).
 
-    It would be used again, but in pieces among others: the heap would grow for hundreds of checkpoints.
+    The allocator would reuse it in pieces, and the heap would grow for hundreds of checkpoints.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -106,7 +135,7 @@ def _give_memory_back() -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether there is a checkpoint that can be read."""
+    """Tell whether there is a checkpoint that can be read."""
     try:
         read(path)
     except InputError:
@@ -115,7 +144,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _holds(path: Path, content: bytes) -> bool:
-    """Whether this is what the file holds already."""
+    """Tell whether the file holds this content already."""
     try:
         return path.stat().st_size == len(content) and path.read_bytes() == content
     except FileNotFoundError:

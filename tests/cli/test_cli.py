@@ -16,6 +16,7 @@ from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from tests.helpers.checkpoints import NETWORK
 from tests.helpers.commands import ENTRY, call, command
+from tests.helpers.ray_nodes import with_own_ray
 from tests.helpers.tiny_runs import ROOT, settings, write_csv
 
 FIELDS = {
@@ -267,7 +268,7 @@ def test_resume_does_not_connect_to_the_checkpoints_address(here: Path) -> None:
 def test_cnnpar_test_ignores_the_checkpoints_address(here: Path) -> None:
     nobody = ["--workers", 0, "--address", "127.0.0.1:1"]
     assert call("cnnpar-train", "--config", "tiny.toml", "--epochs", 1, "--run-dir", "r", "--quiet", *nobody) == 0
-    done = command("cnnpar-test", "--from-path", "r", "--workers", 1, cwd=here)
+    done = with_own_ray(lambda: command("cnnpar-test", "--from-path", "r", "--workers", 1, cwd=here))
     assert (done.returncode, done.stderr) == (0, "")
 
 

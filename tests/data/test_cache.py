@@ -26,6 +26,7 @@ from tests.helpers.cached_data import (
     write_class_folders,
     write_fixed_size_csv,
 )
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -194,7 +195,7 @@ def test_concurrent_and_killed_writers_leave_the_data_unchanged(tmp_path: Path, 
             )
             for fate in fates
         ]
-        told += [(process.communicate(timeout=60)[0].strip(), process.returncode) for process in started]
+        told += [(process.communicate(timeout=HANGING)[0].strip(), process.returncode) for process in started]
     expected = read_without_cache(path).fingerprint
     assert told == [("", -signal.SIGXFSZ), (expected, 0), (expected, 0)]
     assert [entry.name[:11] for entry in files_in(cache_folder)][1:] == ["unfinished-"]

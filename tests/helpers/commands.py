@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cnnpar.cli import commands, console
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 ENTRY = {"cnnpar": "main", "cnnpar-train": "main_train", "cnnpar-test": "main_test"}
@@ -37,7 +38,7 @@ def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subproc
 def command(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.CompletedProcess[str]":
     """Run one of the package's commands as a process of its own, to its end."""
     with start(program, *arguments, cwd=cwd, **popen) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

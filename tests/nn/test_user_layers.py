@@ -24,6 +24,7 @@ from cnnpar.nn.layers.base import Parameter
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.user_layers import user_layer_digests
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT, write_csv
 
 FACTOR = 2.0
@@ -194,7 +195,7 @@ def run(script: Path, *arguments: object, **environment: str) -> "subprocess.Com
         env={**os.environ, "PYTHONPATH": str(ROOT), "OF_THE_SCRIPT": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANGING,
     )
 
 

@@ -24,9 +24,10 @@ from cnnpar.parallel.start import start
 from cnnpar.parallel.transport import Transport
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
-from tests.conftest import NODE_CPUS
 from tests.helpers import tiny_runs
+from tests.helpers.limits import HANGING
 from tests.helpers.made_runs import At, fail, in_process, made_run, opened, step_until, trained
+from tests.helpers.ray_nodes import NODE_CPUS
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster as Nodes
@@ -164,7 +165,7 @@ def room(workers: int, *bundles: dict[str, float]) -> Iterator[None]:
     Keeping.kept, rest = Keeping.kept[:workers], Keeping.kept[workers:]
     group = placement_group([*bundles, *[{"CPU": 1.0}] * free])
     try:
-        assert group.wait(60)
+        assert group.wait(HANGING)
         yield
     finally:
         remove_placement_group(group)

@@ -209,10 +209,10 @@ def test_a_note_may_hold_what_the_stream_cannot_encode(encoding: str) -> None:
 def test_a_step_costs_microseconds() -> None:
     progress = Progress("auto", io.StringIO())
     progress.start([], 10**6, 0, 1, 10**6)
-    begin = time.perf_counter()
+    begin = time.thread_time()  # of this thread on a core: on a busy machine others have the cores for most of the time
     for step in range(20_000):
         progress.step(1, step + 1, 0.5, 0.9, 100)
-    assert (time.perf_counter() - begin) / 20_000 < 20e-6
+    assert (time.thread_time() - begin) / 20_000 < 20e-6
 
 
 def test_fit_leaves_out_the_highest_ranks_and_keeps_the_order() -> None:

@@ -18,6 +18,7 @@ from cnnpar.run.lr_find import losses_by_rate
 from cnnpar.training.lr_curve import Curve, Range
 from cnnpar.training.state import TrainState, first_state
 from tests.helpers.commands import read_until, start
+from tests.helpers.limits import HANGING
 from tests.helpers.made_runs import Nobody, fail, in_process, made_run, opened, trained
 from tests.helpers.random_workers import RandomWorkers
 from tests.helpers.tiny_runs import settings, write_csv
@@ -179,6 +180,6 @@ def test_a_signal_ends_lr_find_and_nothing_is_written(here: Path, number: signal
     with start("cnnpar", "lr-find", *arguments, cwd=here) as process:
         read_until(process, "parameters")
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
     assert (process.returncode, out, err) == (code, f"stopped by {number.name}; nothing was written\n", "")
     assert {path.name for path in here.iterdir()} == before

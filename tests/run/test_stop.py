@@ -19,6 +19,7 @@ from cnnpar.parallel.work import Kind
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from tests.helpers.commands import call, read_until, start
+from tests.helpers.limits import HANGING
 from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
 
@@ -63,7 +64,7 @@ def test_a_storm_of_signals_leaves_a_good_checkpoint(
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", STORM, moment, str(int(number)), "--config", "tiny.toml", "--run-dir", "run"]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=HANGING)
     assert (done.returncode, done.stderr) == (code, "")
     assert f"stopped by {number.name} after step " in done.stdout
     assert "weights sha256" in done.stdout
@@ -80,7 +81,7 @@ def test_a_signal_saves_and_prints_the_command_that_resumes(here: Path, capsys: 
         read_until(process, "epoch    2/")
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
     assert (process.returncode, err) == (130, "")
     assert time.monotonic() - began < 3  # then `ray job stop` kills
     stopped = read("my model.json").state
@@ -111,7 +112,7 @@ def test_signals_before_training_end_the_command_in_one_line(
         descriptor = os.open("slow.csv", os.O_WRONLY)  # returns when the process has begun to read
         for _ in range(3):
             process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
         os.close(descriptor)
     assert (process.returncode, out, err) == (code, "", f"cnnpar-train: {told}\n")
     assert not Path("r").exists()
@@ -163,9 +164,17 @@ def test_an_ignored_sighup_stays_ignored(here: Path) -> None:
         process.send_signal(signal.SIGHUP)
         read_until(process, "epoch    9/")
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=HANGING)
     assert process.returncode == 143
     assert "stopped by SIGTERM" in out
+
+
+def command_line(process: str) -> str:
+    """Return the command that a process runs; empty once it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @pytest.mark.slow
@@ -176,12 +185,10 @@ def test_a_signal_while_ray_starts_ends_with_one_line(tmp_path: Path, number: si
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while not any(
-            "raylet/raylet" in Path(f"/proc/{child}/cmdline").read_text() for child in children.read_text().split()
-        ):
+        while not any("raylet/raylet" in command_line(child) for child in children.read_text().split()):
             assert process.poll() is None
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=HANGING)
     assert process.returncode == code
     assert err == f"cnnpar: {'terminated' if number is signal.SIGTERM else 'interrupted'}\n"
     assert not (tmp_path / "run").exists()

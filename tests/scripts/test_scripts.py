@@ -14,6 +14,7 @@ import pytest
 
 from cnnpar.nn.network import Network
 from scripts.harness import Report
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
@@ -44,7 +45,7 @@ def test_every_script_with_options_answers_help(path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGING,
         check=False,
     )
     assert done.returncode == 0, done.stderr

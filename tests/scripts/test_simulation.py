@@ -11,6 +11,7 @@ from cnnpar.parallel.tree import Span, Tree
 from scripts.simulation import run as script
 from scripts.simulation.faults import KINDS
 from scripts.simulation.run import Tally
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 SCHEDULES = 2000
@@ -44,7 +45,7 @@ def test_a_seed_alone_makes_the_same_schedule_in_any_process(capsys: pytest.Capt
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=HANGING,
     )
     assert done.stdout == capsys.readouterr().out
     assert "gets job 1: microbatches" in done.stdout

@@ -20,6 +20,7 @@ from cnnpar.storage.packing import pack, unpack
 from cnnpar.training.state import TrainState
 from tests.helpers.checkpoint_claims import CLAIMS, raw
 from tests.helpers.checkpoints import change, file_of, refusal, tree
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 Tree = dict[str, Any]
@@ -118,7 +119,7 @@ def test_reading_costs_time_and_memory_in_proportion_to_size(tmp_path: Path) -> 
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else file_of(payload))
     (tmp_path / "genuine").write_bytes(many_classes(3000))
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", MEASURE, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGING
     )
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert len(rows) == len(CLAIMS) + 1

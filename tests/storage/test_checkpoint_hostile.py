@@ -20,6 +20,7 @@ from cnnpar.training.state import weights_digest
 from scripts.fuzz import forged
 from tests.helpers.checkpoint_claims import CLAIMS
 from tests.helpers.checkpoints import change, file_of, refusal, tree
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 Tree = dict[str, Any]
@@ -196,7 +197,7 @@ def test_the_fuzzer_counts_mutations_and_failures(tmp_path: Path) -> None:
     options = ["--runs", "30", "--failures", str(tmp_path / "failures"), "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "scripts.fuzz.checkpoint", *options],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGING,
     )  # fmt: skip
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["mutations"], result["failures"]) == (30, 0)

@@ -23,6 +23,7 @@ from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import RunFiles
 from tests.helpers.checkpoints import made_state, packed
+from tests.helpers.limits import HANGING
 from tests.helpers.observers import wait_for_step
 from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
@@ -61,7 +62,7 @@ class Troubled(Progress):
                 os.sched_yield()
             self.trouble.enter_context(self.change(self.run))
         if step == SEEN:
-            assert self.noticed.wait(10)
+            assert self.noticed.wait(HANGING)
         if step == END and self.ends:
             self.trouble.close()
 

@@ -15,6 +15,7 @@ from cnnpar.storage.checkpoint import Payload, encode, read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.saver import Saver
 from tests.helpers.checkpoints import made_state, packed
+from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 
@@ -104,7 +105,7 @@ def test_a_disk_error_is_warned_of_and_the_next_save_succeeds(tmp_path: Path) ->
     path = tmp_path / "gone" / "model.json"
     saver = Saver(warn)
     saver.save(path, payload(5))
-    assert told.wait(10)
+    assert told.wait(HANGING)
     path.parent.mkdir()
     saver.save(path, payload(6))
     saver.close()
@@ -133,7 +134,7 @@ def test_failed_save_is_retried_with_the_next_save_of_any_file(tmp_path: Path) -
     saver = Saver(warn)
     best, model = tmp_path / "gone" / "best.json", tmp_path / "gone" / "model.json"
     saver.save(best, payload(5))
-    assert told.wait(10)
+    assert told.wait(HANGING)
     best.parent.mkdir()
     saver.save(model, payload(6))
     saver.close()
@@ -153,7 +154,7 @@ def test_failed_save_is_not_retried_once_there_is_a_newer_state(
         """Fails for the first state, and only after the second one has come."""
         if what.state.step == 5:
             entered.set()
-            assert go_on.wait(10)
+            assert go_on.wait(HANGING)
             raise OSError(28, "full")
         return encode(what)
 
@@ -161,7 +162,7 @@ def test_failed_save_is_not_retried_once_there_is_a_newer_state(
     path = tmp_path / "model.json"
     saver = Saver(lambda _: None)
     saver.save(path, payload(5))
-    assert entered.wait(10)
+    assert entered.wait(HANGING)
     saver.save(path, payload(6))
     go_on.set()
     while not path.exists():
