@@ -33,7 +33,7 @@ class Resume:
 
     @property
     def origin(self) -> "Origin":
-        """What the run still needs to know of the checkpoint once its arrays have been taken over."""
+        """The part of it that the run still needs once the arrays have been taken over."""
         return Origin(self.path, self.payload.state, self.payload.config.train.epochs, self.instead)
 
 

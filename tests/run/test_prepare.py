@@ -24,9 +24,7 @@ def test_a_prepared_run_is_frozen_and_has_written_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [csv]
 
 
-def test_a_resume_decodes_its_checkpoint_and_builds_its_network_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resume_decodes_and_builds_its_network_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     csv = write_csv(tmp_path / "train.csv")
     train(settings(csv), tmp_path / "run")
     calls: list[str] = []
