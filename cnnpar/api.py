@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.blas import portable_environment, use_one_thread
 from cnnpar.config.resolve import read_toml, resolve
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
-from cnnpar.fingerprint import portable_environment, use_one_thread
 from cnnpar.report.progress import Progress
 from cnnpar.run.prepare import prepare
 from cnnpar.run.resume import find

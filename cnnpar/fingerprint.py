@@ -1,12 +1,9 @@
 """The fingerprint of a process: all that decides the bits besides configuration and data.
 
-Two processes of equal fingerprint compute equal gradients from equal inputs. `handed_on` makes workers on other
-machines choose the kernels that this process has; `portable_environment` makes every process choose those that all
-x86-64-v3 machines have.
+Two processes of equal fingerprint compute equal gradients from equal inputs.
 """
 
 import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from functools import cache
@@ -16,42 +13,26 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from cnnpar.errors import InputError, RunError
+from cnnpar.blas import l2_cache_kb
 from cnnpar.version import __version__
 
 Fingerprint = dict[str, str]
 
-# OpenBLAS: the kernels, and the cache they cut their blocks for; numpy: its own vector loops.
-_CORE, _CACHE, _SIMD = "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NPY_DISABLE_CPU_FEATURES"
-
-_BEYOND_V3 = (
-    "X86_V4",
-    "AVX512F",
-    "AVX512CD",
-    "AVX512_SKX",
-    "AVX512_CLX",
-    "AVX512_CNL",
-    "AVX512_ICL",
-    "AVX512_SPR",
-)
-
-
-# Where the source lies that decides bits: these folders and files, but for those within them that cannot.
-_DECIDES = ("nn", "optim", "data", "parallel", "training", "compiling.py", "rng.py", "run/transfer.py")
-_CANNOT = (
+# Source that cannot change a bit of the weights. All other files count, new ones too.
+_CANNOT_MATTER = (
+    *("__init__.py", "__main__.py", "api.py", "errors.py", "fingerprint.py", "text.py", "version.py", "cli", "report"),
+    "config",  # settings are compared by their values
+    *("run/__init__.py", "run/evaluate.py", "run/headline.py", "run/lr_find.py", "run/recorder.py"),
+    *("run/resume.py", "run/stop.py", "run/summary.py"),
+    *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
+    *("storage/rundir.py", "storage/saver.py"),
     *("data/readers", "data/load.py"),  # what they read has a digest of its own, the data fingerprint
     *("parallel/direct", "parallel/on_ray", "parallel/scheduling"),  # they move vectors, and say who computes them
-    *("parallel/start.py", "parallel/transport.py", "training/lr_curve.py"),
+    *("parallel/__init__.py", "parallel/in_process.py", "parallel/launcher.py", "parallel/mailbox.py"),
+    *("parallel/start.py", "parallel/transport.py", "parallel/work.py"),
+    *("training/__init__.py", "training/lr_curve.py"),
+    *("nn/__init__.py", "nn/confusion.py", "nn/user_layers.py"),  # users' layers have digests of their own
 )
-
-
-def use_one_thread() -> None:
-    """Limit BLAS to one thread, and check it: with more, the order of a product's sums depends on the machine."""
-    ThreadpoolController().limit(limits=1)
-    wrong = [pool for pool in ThreadpoolController().info() if pool["num_threads"] != 1]
-    if wrong:
-        names = ", ".join(f"{pool['internal_api']} ({pool['num_threads']} threads)" for pool in wrong)
-        raise RunError(f"cannot limit {names} to one thread; set OMP_NUM_THREADS=1 before the start")
 
 
 def fingerprint() -> Fingerprint:
@@ -70,18 +51,14 @@ def fingerprint() -> Fingerprint:
         "numpy": np.__version__,
         "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
         "blas": "; ".join(blas) or "unknown",
-        "blas_l2_kb": _cache_kb(),
+        "blas_l2_kb": l2_cache_kb(),
         "loops": "numba" if find_spec("numba") else "numpy",
     }
 
 
 def decides_bits(file: str) -> bool:
-    """Tell whether weights depend on a source file, by its path within the package, such as nn/losses.py."""
-
-    def within(places: tuple[str, ...]) -> bool:
-        return any(file == place or file.startswith(f"{place}/") for place in places)
-
-    return within(_DECIDES) and not within(_CANNOT)
+    """Tell whether weights may depend on a source file, by its path within the package, such as nn/losses.py."""
+    return not any(file == place or file.startswith(f"{place}/") for place in _CANNOT_MATTER)
 
 
 def is_users(cls: type) -> bool:
@@ -114,38 +91,3 @@ def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
         for key in sorted({*expected, *found})
         if key != "loops" and expected.get(key) != found.get(key)
     )
-
-
-def handed_on() -> dict[str, str]:
-    """Return the environment that makes a process on another machine choose this one's kernels, as far as it can."""
-    cores = {pool.get("architecture") for pool in ThreadpoolController().info() if pool["internal_api"] == "openblas"}
-    environment = {_CACHE: _cache_kb()}
-    if len(cores) == 1:
-        environment[_CORE] = str(cores.pop())
-    if _SIMD in os.environ:
-        environment[_SIMD] = os.environ[_SIMD]
-    return {name: value for name, value in environment.items() if value}
-
-
-def portable_environment() -> dict[str, str]:
-    """Return the environment that pins kernels to what every x86-64-v3 machine has; empty when it is in force.
-
-    It works only in a process that has not loaded numpy yet. Raises InputError on another kind of machine.
-    """
-    if platform.machine() not in ("x86_64", "AMD64"):
-        raise InputError(f"engine.portable: is for x86-64 machines, and this one is {platform.machine()}")
-    compiled = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
-    known = [*compiled.get("found", []), *compiled.get("not found", [])]
-    wanted = {_CORE: "Haswell", _CACHE: "256", _SIMD: " ".join(name for name in known if name in _BEYOND_V3)}
-    return {} if all(os.environ.get(name) == value for name, value in wanted.items()) else wanted
-
-
-def _cache_kb() -> str:
-    """Return the L2 size in KB that OpenBLAS reckons with; empty when unknown."""
-    if _CACHE in os.environ:
-        return os.environ[_CACHE]
-    file = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
-    try:
-        return file.read_text().strip().removesuffix("K")
-    except OSError:
-        return ""

@@ -161,7 +161,7 @@ def resolve_options(
         tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
     resolved = resolve(tables, assignments, source, options)
     if resolved.engine.portable:
-        from cnnpar.fingerprint import portable_environment
+        from cnnpar.blas import portable_environment
 
         environment = portable_environment()
         if environment:

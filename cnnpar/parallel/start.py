@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from cnnpar.blas import use_one_thread
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
-from cnnpar.fingerprint import use_one_thread
 from cnnpar.parallel.in_process import InProcess
 from cnnpar.parallel.on_ray.environment import prepare_ray
 from cnnpar.parallel.server import Server

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cnnpar.blas import use_one_thread
 from cnnpar.config.sections import Engine
 from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.errors import InputError, RunError
-from cnnpar.fingerprint import use_one_thread
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
 from cnnpar.storage.checkpoint import Payload

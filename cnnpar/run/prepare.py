@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnpar.blas import use_one_thread
 from cnnpar.config import Config
 from cnnpar.data.augment.augmenter import check_augment
 from cnnpar.data.dataset import Dataset, Splits
 from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
-from cnnpar.fingerprint import Fingerprint, differences, fingerprint, use_one_thread
+from cnnpar.fingerprint import Fingerprint, differences, fingerprint
 from cnnpar.nn.network import Network
 from cnnpar.nn.tables import check_statistics
 from cnnpar.nn.user_layers import user_layer_digests

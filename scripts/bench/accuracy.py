@@ -25,13 +25,13 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from cnnpar.blas import use_one_thread
 from cnnpar.config.resolve import read_toml, resolve
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Splits
 from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
-from cnnpar.fingerprint import use_one_thread
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server

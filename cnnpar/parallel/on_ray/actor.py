@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import ray
 
+from cnnpar.blas import use_one_thread
 from cnnpar.data.dataset import Dataset
-from cnnpar.fingerprint import Fingerprint, fingerprint, use_one_thread
+from cnnpar.fingerprint import Fingerprint, fingerprint
 from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.direct import worker

@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import ray
 
+from cnnpar.blas import handed_on
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
-from cnnpar.fingerprint import differences, fingerprint, handed_on
+from cnnpar.fingerprint import differences, fingerprint
 from cnnpar.parallel.direct.handshake import Endpoint
 from cnnpar.parallel.direct.launcher import Started
 from cnnpar.parallel.direct.mailbox import Mailbox
