@@ -40,7 +40,7 @@ def modules() -> dict[str, Path]:
 
 @cache
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports, inside functions too; of `from package import name` the submodule if it is one."""
+    """The modules that a file imports, inside functions too; `from package import name` gives the submodule, if any."""
     found, known = set(), modules()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -19,7 +19,7 @@ from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from cnnpar.run.headline import facts
-from cnnpar.run.prepare import check_lone_samples, load_data
+from cnnpar.run.prepare import by_kind, check_lone_samples, load_data
 from cnnpar.run.stop import StopSignal
 from cnnpar.run.transfer import transfer
 from cnnpar.training import loop
@@ -44,7 +44,7 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     work = Training(network, preprocessing, augment, config.train, sizes, config.data.balance)
     check_lone_samples(work)
     rates = wanted.rates(work.steps_per_epoch)
-    there = {k: len(part) for k, part in zip(Kind, (splits.train, splits.validation, splits.test), strict=True) if part}
+    there = {kind: len(part) for kind, part in by_kind(splits).items()}
     server = start(config.engine, work, {Kind.TRAIN: splits.train}, progress.note, stop)
     try:
         stop.notice()

@@ -24,7 +24,7 @@ from cnnpar.training.microbatch import Training
 from cnnpar.training.state import TrainState, first_state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """Everything that a run needs. Training changes `state` in place, and empties `data` once the workers have them."""
 
@@ -50,28 +50,20 @@ def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
     if config.train.patience and splits.validation is None:
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     if resume is None:
-        network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
-        state = first_state(config, network)
+        network, state, notes = _begin(config, place, preprocessing)
     else:
-        network, state = unpack(resume.payload, str(resume.path))
-    of_users = user_layer_digests(network.layers)
-    own = {**fingerprint(), **of_users}
-    if resume is None:
-        notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
-        check_new(place)
-    else:
-        notes = _check_resume(config, place, resume, splits, preprocessing, network, own, state)
-    kinds = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
-    data = {kind: part for kind, part in kinds.items() if part is not None}
+        network, state, notes = _go_on(config, place, resume, splits, preprocessing)
+    data = by_kind(splits)
     sizes = {kind: len(part) for kind, part in data.items()}
     work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
     if resume is None:
         check_lone_samples(work)
     else:
         _check_steps(resume, work, state)
-    if of_users:
+    if user_layer_digests(network.layers):
         _try_once(work.with_data(data), state)
     origin = resume.origin if resume else None
+    own = _fingerprint_with(network)
     return Run(config, place, network, preprocessing, state, work, data, own, splits.fingerprint, origin, notes)
 
 
@@ -84,6 +76,12 @@ def load_data(config: Config) -> tuple[Splits, Preprocessing]:
     return splits, preprocessing
 
 
+def by_kind(splits: Splits) -> dict[Kind, Dataset]:
+    """Return the parts of a data set that there are, by what they are for."""
+    kinds = {Kind.TRAIN: splits.train, Kind.VALIDATION: splits.validation, Kind.TEST: splits.test}
+    return {kind: part for kind, part in kinds.items() if part is not None}
+
+
 def check_lone_samples(work: Training) -> None:
     """Raise InputError where a microbatch of the run would have no variance to normalise by."""
     if work.smallest_microbatch == 1:
@@ -91,25 +89,34 @@ def check_lone_samples(work: Training) -> None:
         check_statistics(network.layers, network.input_shape, network.layout.frozen)
 
 
-def _check_resume(
-    config: Config,
-    place: Place,
-    resume: Resume,
-    splits: Splits,
-    preprocessing: Preprocessing,
-    network: Network,
-    own: Fingerprint,
-    state: TrainState,
-) -> list[str]:
-    """Check that the run may go on, and mark its state as inexact where it may only so; return notes for people."""
+def _begin(config: Config, place: Place, preprocessing: Preprocessing) -> tuple[Network, TrainState, list[str]]:
+    """Build network and first state of a new run, and notes for people."""
+    network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
+    state = first_state(config, network)
+    notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
+    check_new(place)
+    return network, state, notes
+
+
+def _go_on(
+    config: Config, place: Place, resume: Resume, splits: Splits, preprocessing: Preprocessing
+) -> tuple[Network, TrainState, list[str]]:
+    """Build network and state of a checkpoint, and notes for people; check that the run may go on from there."""
+    network, state = unpack(resume.payload, str(resume.path))
+    own = _fingerprint_with(network)
     check_resumable(resume, network, config, splits, own)
     if resume.payload.preprocessing != preprocessing:
         raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
     state.exact &= not differences(resume.payload.fingerprint, own)
     check_newest(resume, check_resumed(resume.path, place))
     if state.epoch < config.train.epochs and state.out_of(config.train.patience):
-        return [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]
-    return []
+        return network, state, [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]
+    return network, state, []
+
+
+def _fingerprint_with(network: Network) -> Fingerprint:
+    """Return the fingerprint of this process, with the digests of the user's layers."""
+    return {**fingerprint(), **user_layer_digests(network.layers)}
 
 
 def _check_steps(resume: Resume, work: Training, state: TrainState) -> None:
