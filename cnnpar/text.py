@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 _DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def shown(value: object, longest: int = 60) -> str:
-    """Return the repr of a value, cut to `longest` characters; it holds no control characters."""
+def shown(value: object) -> str:
+    """Return the repr of a value, cut to 60 characters; it holds no control characters."""
     text = repr(value)
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def one_line(text: str, longest: int = 300) -> str:

@@ -1,4 +1,4 @@
-"""What the scripts share: options, the machine's description, aims and their verdict, tables, and a server to step.
+"""Shared parts of the scripts: options, the machine's description, aims and verdict, tables, and a server to step.
 
 The `main` of a script that measures something reads
 
@@ -19,7 +19,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -65,9 +65,16 @@ def integers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def names(text: str) -> list[str]:
-    """Read an option's value such as `small,bn`."""
-    return text.split(",")
+def names_among(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a reader of an option's value such as `small,bn`. Of an unknown one it raises ArgumentTypeError."""
+
+    def read(text: str) -> list[str]:
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"no {name!r}; there are {', '.join(known)}")
+        return text.split(",")
+
+    return read
 
 
 def machine() -> dict[str, Any]:

@@ -99,7 +99,7 @@ def alone() -> str:
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator["Nodes"]:
-    """Two nodes, the driver attached to the first; on each is room for eight workers."""
+    """Start two nodes, the driver attached to the first; on each is room for eight workers."""
     ray = pytest.importorskip("ray")
     nodes = shared_nodes.started_nodes()
     yield nodes
@@ -109,5 +109,5 @@ def ray_nodes() -> Iterator["Nodes"]:
 
 @pytest.fixture(scope="session")
 def ray_address(ray_nodes: "Nodes") -> str:
-    """Where this cluster is found."""
+    """Return the address of this cluster."""
     return str(ray_nodes.address)

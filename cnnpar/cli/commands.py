@@ -23,9 +23,11 @@ from cnnpar.cli.options import (
     Json,
     LrFindOptions,
     TrainOptions,
+    check_data,
     chosen,
     option,
     resolve_options,
+    settings_of,
 )
 from cnnpar.config.sections import DATA_NAMES, MOST_WORKERS
 from cnnpar.errors import InputError, Stopped
@@ -55,7 +57,7 @@ def train(
     Stopped with Ctrl-C, or killed, a run goes on with --resume as if nothing
     had happened.
     """
-    settings = chosen(options)
+    check_data(options.data, train_data=options.train_data, test_data=options.test_data)
     if options.test_data is not None and options.train_data is None and config is None and resume is None:
         raise InputError("--test-data goes with --train-data; the known data sets have their own test data")
     if resume == "auto":
@@ -67,7 +69,7 @@ def train(
     from cnnpar.storage.rundir import Place
 
     resumed = find(resume, run_dir, to_path) if resume is not None else None
-    resolved = resolve_options(config, resumed, settings, set_)
+    resolved = resolve_options(config, resumed, chosen(options), set_)
     from cnnpar.run.prepare import prepare
     from cnnpar.run.summary import as_text
     from cnnpar.run.train import train_run
@@ -101,8 +103,7 @@ def evaluate(
     debug: Debug = False,  # noqa: ARG001
 ) -> int:
     """Test the model of a checkpoint; the file alone is enough."""
-    if data is not None and test_data is not None:
-        raise InputError("--data names a known data set; it goes without --test-data")
+    check_data(data, test_data=test_data)
     if data is not None and data not in DATA_NAMES:
         raise InputError(f"--data {data}: no known data set; there are {', '.join(DATA_NAMES)}")
     from cnnpar.storage.checkpoint import read
@@ -110,9 +111,10 @@ def evaluate(
 
     path = newest_in(from_path)
     payload = read(path)
-    trained_on = payload.config.data
+    config = settings_of(payload)
+    trained_on = config.data
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None
-    engine = msgspec.structs.replace(payload.config.engine, workers=workers, min_workers=0, address="")
+    engine = msgspec.structs.replace(config.engine, workers=workers, min_workers=0)
     from cnnpar.report.scores import as_text
     from cnnpar.run.evaluate import evaluate as evaluate_model
 
@@ -183,6 +185,7 @@ def lr_find(
     """
     if picture.suffix != ".png" or picture.is_dir() or not picture.parent.is_dir():
         raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
+    check_data(options.data, train_data=options.train_data)
     wanted = Range(from_, to, steps)
     resolved = resolve_options(config, None, chosen(options), set_)
     from cnnpar.report.lr_find import as_text, draw_curve, facts
@@ -194,7 +197,7 @@ def lr_find(
         try:
             curve, exact = find(resolved, wanted, Progress("auto", stream), stop)
         except Stopped:
-            assert stop.received is not None, "nothing else stops a test"
+            assert stop.received is not None, "nothing else stops the finder"
             say(f"stopped by {stop.received.name}; nothing was written", stream)
             return 128 + stop.received
     say(as_text(curve), stream)
@@ -238,5 +241,5 @@ def main_test() -> None:
 
 
 def _as_path(path: Path) -> str:
-    """The path as text that is not mistaken for the name of a data set."""
+    """Return the path as text that is not mistaken for the name of a data set."""
     return f"./{path}" if str(path) in DATA_NAMES else str(path)

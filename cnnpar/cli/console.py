@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 
 from cnnpar.errors import CnnparError, InputError, RunError, reason
 from cnnpar.run.stop import SIGNALS
-from cnnpar.text import harmless
+from cnnpar.text import harmless, one_line
 
 _CYCLES = 20_000  # objects between searches for cycles; with Python's 700 a tenth of a start is spent on what stays
 
@@ -82,7 +82,7 @@ def _reason(error: BaseException) -> str:
         return f"{error.filename or 'input or output'}: {reason(error)}"
     if isinstance(error, MemoryError):
         return "out of memory; a smaller network, microbatch or data set needs less"
-    return f"{' '.join(repr(error).split())[:300]}; this is a fault of the program, and --debug shows where"
+    return f"{one_line(repr(error))}; this is a fault of the program, and --debug shows where"
 
 
 def _usable(stream: TextIO | None) -> TextIO:

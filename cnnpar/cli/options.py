@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from cnnpar.config import Config
 from cnnpar.config.resolve import Option, read_toml, resolve, to_tables
@@ -16,6 +17,7 @@ from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
     from cnnpar.run.resume import Resume
+    from cnnpar.storage.checkpoint import Payload
 
 
 class Sets(NamedTuple):
@@ -128,10 +130,21 @@ Debug = Annotated[bool, option("Show the traceback of an error.")]
 TRAIN_DEFAULTS, LR_FIND_DEFAULTS = TrainOptions(), LrFindOptions()
 
 
+def check_data(data: str | None, **files: Path | None) -> None:
+    """Raise InputError where `--data` and files of data are given; `files`: by the names of their options."""
+    given = [f"--{name.replace('_', '-')}" for name, path in files.items() if path is not None]
+    if data is not None and given:
+        raise InputError(f"--data names a known data set; it goes without {' and '.join(given)}")
+
+
+def settings_of(payload: "Payload") -> Config:
+    """Return the settings of a checkpoint. The address of the cluster is never taken from it."""
+    config = payload.config
+    return replace(config, engine=replace(config.engine, address=""))
+
+
 def chosen(options: DataOptions) -> list[Option]:
-    """Return the settings that the given options stand for. Raises InputError for two that exclude each other."""
-    if options.data is not None and (options.train_data or getattr(options, "test_data", None)):
-        raise InputError("--data names a known data set; it goes without --train-data and --test-data")
+    """Return the settings that the given options stand for."""
     hints = get_type_hints(type(options), include_extras=True)
     return [
         Option(f"--{field.name.replace('_', '-')} {given}", section, key, setting)
@@ -157,8 +170,7 @@ def resolve_options(
     if file is not None:
         tables, source = read_toml(file), str(file)
     elif resumed is not None:
-        tables, source = to_tables(resumed.payload.config), str(resumed.path)
-        tables["engine"]["address"] = ""  # whom to connect to is for who types the command to say, not for a file
+        tables, source = to_tables(settings_of(resumed.payload)), str(resumed.path)
     resolved = resolve(tables, assignments, source, options)
     if resolved.engine.portable:
         from cnnpar.blas import portable_environment

@@ -19,7 +19,7 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.report.page import page
 from cnnpar.storage.checkpoint import Payload
-from cnnpar.text import dimensions, one_line
+from cnnpar.text import dimensions, listed, one_line
 from cnnpar.training.state import EpochRecord, TrainState
 
 
@@ -27,7 +27,7 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
     """Return text on a checkpoint: position, accuracies, digest, and a table of the layers."""
     train, optimizer = payload.config.train, payload.config.optimizer
     classes = payload.preprocessing.class_names
-    names = [one_line(name, 40) for name in classes[:10]] + ["..."] * (len(classes) > 10)
+    names = listed([one_line(name, 40) for name in classes], 10)
     facts = {
         "position": f"epoch {state.epoch} of {train.epochs}, step {state.step:,}, {state.samples:,} samples",
         "time": f"{state.seconds:,.1f} s",
@@ -38,7 +38,7 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
         "weights sha256": state.digest,
         "began with": state.initial_sha256,
         "frozen": f"{len(network.layout.frozen)} arrays: {one_line(', '.join(sorted(network.layout.frozen)), 120)}",
-        "classes": f"{len(classes)}: {', '.join(names)}",
+        "classes": f"{len(classes)}: {names}",
         "optimizer": f"{optimizer.__struct_config__.tag}, batches of {train.batch_size}, seed {train.seed}",
     }
     if not state.skipped:

@@ -1,10 +1,9 @@
 """The output of `cnnpar lr-find`: a table in 80 columns, the suggested learning rate, and a picture."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
-from cnnpar.report.plots import TRAINING, VALIDATION, dress, write
+from cnnpar.report.plots import TRAINING, VALIDATION, dress, new_figure, write
 from cnnpar.training.lr_curve import Curve
 
 _ROWS = 12  # of the table, roughly
@@ -54,11 +53,7 @@ def draw_curve(curve: Curve, path: Path, title: str) -> None:
 
     The frame leaves out losses far above those before the lowest. Raises OSError if the file cannot be written.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about its cache folder, which is of no use
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=125)
-    axes = figure.add_axes((0.095, 0.125, 0.885, 0.725))
+    figure, axes = new_figure(title)
     axes.plot(
         curve.rates, curve.losses, linestyle="none", marker="o", markersize=3, color=TRAINING, label="loss of a batch"
     )
@@ -88,7 +83,6 @@ def draw_curve(curve: Curve, path: Path, title: str) -> None:
     axes.set_xscale("log")
     axes.set_ylim(*_frame(curve))
     dress(axes, "learning rate", "loss")
-    figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),

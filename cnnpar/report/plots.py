@@ -1,11 +1,14 @@
 """The picture accuracy.png: accuracies over the epochs of a run."""
 
 import gc
+import io
 import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cnnpar.storage import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,18 +32,14 @@ def draw_accuracy(
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
-    # Imported here, as it takes longer than all other imports. Without pyplot, whose figures are global state.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about its cache folder, which is of no use
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    figure, axes = new_figure(title)
+    from matplotlib.ticker import MaxNLocator  # after `new_figure`, which has silenced matplotlib
 
     training = [(record.epoch, 100 * record.train_accuracy) for record in history]
     validation = [
         (record.epoch, 100 * record.validation_accuracy) for record in history if record.validation_accuracy is not None
     ]
 
-    figure = Figure(figsize=(8, 4.5), dpi=125)
-    axes = figure.add_axes((0.095, 0.115, 0.885, 0.735))
     _plot(axes, "training", TRAINING, training)
     _plot(axes, "validation", VALIDATION, validation)
     _ring(axes, validation or training, best_epoch)
@@ -52,7 +51,6 @@ def draw_accuracy(
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 2.5: at most one decimal
     axes.set_ylim(*_frame(training, validation))
     dress(axes, "epoch", "accuracy (%)")
-    figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
     # Above the axes, where no curve can run beneath it.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
     write(figure, Path(path))
@@ -110,6 +108,18 @@ def _frame(*curves: Sequence[Point]) -> tuple[float, float]:
     return max(low - room, -room / 3), min(high + room, 100 + room / 3)
 
 
+def new_figure(title: str) -> "tuple[Figure, Axes]":
+    """Return a figure with a title, and its empty axes, which leave room for a legend above them."""
+    # Imported here, as it takes longer than all other imports. Without pyplot, whose figures are global state.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about its cache folder, which is of no use
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=125)
+    axes = figure.add_axes((0.095, 0.115, 0.885, 0.735))
+    figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
+    return figure, axes
+
+
 def dress(axes: "Axes", x: str, y: str) -> None:
     """Label the axes and draw a grid behind the curves."""
     axes.set_xlabel(x)
@@ -120,13 +130,9 @@ def dress(axes: "Axes", x: str, y: str) -> None:
 
 
 def write(figure: "Figure", path: Path) -> None:
-    """Write the picture as PNG under a temporary name, then rename it, so that it is never incomplete."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
-            figure.savefig(temporary, format="png")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write the picture as a PNG file, which is replaced as a whole. Raises OSError if it cannot be written."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
+        figure.savefig(content, format="png")
+    atomic.write(path, content.getvalue())

@@ -12,10 +12,9 @@ from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, differences
 from cnnpar.nn.network import Network
 from cnnpar.run.transfer import same_weights
-from cnnpar.storage.checkpoint import Payload, read
+from cnnpar.storage.checkpoint import Payload, is_whole, read
 from cnnpar.storage.position import Position
 from cnnpar.storage.rundir import RunFiles, exists, find_checkpoint
-from cnnpar.storage.saver import is_whole
 
 # What may differ between a checkpoint and the run that goes on from it: samples and network are compared by content,
 # and epochs and patience only say when it ends.

@@ -121,3 +121,12 @@ def read(path: str | Path) -> Payload:
         raise InputError(f"{path}: cannot read the checkpoint: {reason(error)}") from error
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory") from error
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether there is a checkpoint that can be read."""
+    try:
+        read(path)
+    except InputError:
+        return False
+    return True

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnpar.errors import InputError, RunError, reason_of_any
+from cnnpar.errors import RunError, reason_of_any
 from cnnpar.storage.atomic import write
-from cnnpar.storage.checkpoint import Payload, encode, read
+from cnnpar.storage.checkpoint import Payload, encode, is_whole
 
 
 @dataclass(slots=True)
@@ -132,15 +132,6 @@ def _give_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def is_whole(path: Path) -> bool:
-    """Tell whether there is a checkpoint that can be read."""
-    try:
-        read(path)
-    except InputError:
-        return False
-    return True
 
 
 def _holds(path: Path, content: bytes) -> bool:

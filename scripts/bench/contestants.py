@@ -100,14 +100,14 @@ def cnnpar_rate(name: str, batch: int, workers: int, microbatch: int, seconds: f
         loop.close()
 
 
-def side_by_side(name: str, batch: int, microbatch: int, seconds: float, runs: int = 2) -> float:
-    """Measure samples per second of separate runs at the same time, all together.
+def side_by_side(name: str, batch: int, microbatch: int, seconds: float) -> float:
+    """Measure samples per second of two separate runs at the same time, all together.
 
     Each computes in a process of its own, without an engine between them: what the cores can do together.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(runs, context, _keep_barrier, (context.Barrier(runs),)) as pool:
-        rates = [pool.submit(_rate_at_once, name, batch, microbatch, seconds) for _ in range(runs)]
+    with ProcessPoolExecutor(2, context, _keep_barrier, (context.Barrier(2),)) as pool:
+        rates = [pool.submit(_rate_at_once, name, batch, microbatch, seconds) for _ in range(2)]
         return sum(rate.result() for rate in rates)
 
 

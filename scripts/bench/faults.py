@@ -40,7 +40,7 @@ from cnnpar.training.state import first_state
 from scripts.bench.networks import TASKS, make_data, make_network
 from scripts.chaos.nodes import NODE_CPUS, QUICK, Nodes
 from scripts.chaos.processes import slow_down, workers
-from scripts.harness import Report, Stepper, Table, make_parser, names
+from scripts.harness import Report, Stepper, Table, make_parser, names_among
 
 BATCH, MICROBATCH = 256, 16
 USUAL_STEPS = 30  # whose median is the usual time
@@ -178,7 +178,7 @@ def slow_worker(number: int, repeats: int) -> dict[str, Any]:
 def lose_node(how: str, environment: Mapping[str, str]) -> dict[str, float]:
     """Kill or stop a node of a cluster of this process's own."""
     with tempfile.TemporaryDirectory(prefix="faults-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        nodes = Nodes(Path(folder), 1, environment)
+        nodes = Nodes(Path(folder), environment)
         victim = nodes.add(NODE_CPUS)
         run = Run(1 + NODE_CPUS, nodes.address, nodes.raylets)
         nodes.add(NODE_CPUS)
@@ -276,7 +276,7 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="of everything but the loss of nodes")
     parser.add_argument("--node-repeats", type=int, default=1, help="of each loss of a node: a minute or two")
-    parser.add_argument("--parts", type=names, default=list(PARTS), help=", ".join(PARTS))
+    parser.add_argument("--parts", type=names_among(PARTS), default=list(PARTS), help=", ".join(PARTS))
     options = parser.parse_args()
 
     report = Report()

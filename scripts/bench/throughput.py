@@ -29,7 +29,7 @@ from typing import Any
 from cnnpar.config.sections import Train
 from scripts.bench.contestants import VARIANTS, Peers, cnnpar_rate, side_by_side
 from scripts.bench.networks import TASKS
-from scripts.harness import Report, integers, make_parser, names
+from scripts.harness import Report, integers, make_parser, names_among
 
 NONE, ONE, TWO = "cnnpar, in process", "cnnpar, 1 worker", "cnnpar, 2 workers"
 DEFAULT = "cnnpar, 2 workers, default microbatch"
@@ -148,12 +148,11 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--networks", type=names, default="small,bn,cifar", help=f"some of: {', '.join(TASKS)}")
+    parser.add_argument(
+        "--networks", type=names_among(TASKS), default="small,bn,cifar", help=f"some of: {', '.join(TASKS)}"
+    )
     parser.add_argument("--batch", type=integers, default="128,512", help="global batch sizes")
     options = parser.parse_args()
-    for name in options.networks:
-        if name not in TASKS:
-            parser.error(f"no network {name!r}; there are {', '.join(TASKS)}")
 
     report = Report()
     torch = "torch" in report.machine

@@ -25,14 +25,14 @@ _STORE_BYTES = 80 << 20
 class Nodes:
     """A head, to which drivers attach, and nodes that are added and lost."""
 
-    def __init__(self, folder: Path, head_cpus: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Start the head; `environment` is for all nodes, and for drivers that attach. `folder` is for Ray."""
         folder.mkdir(parents=True, exist_ok=True)
         self.environment = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         os.environ.update({**self.environment, "RAY_TMPDIR": str(folder)})
         from ray.cluster_utils import Cluster  # reads the environment
 
-        head = {"num_cpus": head_cpus, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        head = {"num_cpus": 1, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.address = str(self._cluster.address)
         self._head = self._raylet(self._cluster.head_node)

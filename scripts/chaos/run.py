@@ -132,7 +132,7 @@ def disturb_all(plans: Sequence[Plan], root: Path, settings: dict[str, Any], ste
         print(f"{len(plans)} runs; the reference of {steps} steps has {digest}", flush=True)
         for number, plan in enumerate(plans, 1):
             if plan.cluster:
-                nodes = nodes or Nodes(root / "nodes", 1, {**QUICK, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]})
+                nodes = nodes or Nodes(root / "nodes", {**QUICK, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]})
                 nodes.restore()
             where = "on several nodes" if plan.cluster else "on its own Ray"
             print(f"[{time.monotonic() - began:3.0f} s] run {number}: {plan.workers} {plan.transport} workers {where}")

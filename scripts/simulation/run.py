@@ -33,7 +33,7 @@ SHOWN = 20  # broken schedules
 
 
 class Outcome(NamedTuple):
-    """What came of one schedule."""
+    """Outcome of one schedule."""
 
     ending: str  # done, stopped, or failed and why
     kinds: Counter[str]  # what happened, and how often
@@ -74,7 +74,7 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
 
 
 class Tally(NamedTuple):
-    """What came of many schedules."""
+    """Counts of what happened in many schedules, and the broken ones."""
 
     endings: Counter[str]
     kinds: Counter[str]

@@ -13,10 +13,10 @@ from cnnpar.data.dataset import Dataset
 from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.direct.handshake import Endpoint
-from cnnpar.parallel.direct.launcher import Launcher, Started
-from cnnpar.parallel.direct.mailbox import Mailbox
 from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.direct.worker import serve
+from cnnpar.parallel.launcher import Launcher, Started
+from cnnpar.parallel.mailbox import Mailbox
 from cnnpar.parallel.transport import Answer, Event, Lost, Note
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Kind, Prepared, Step, Work

@@ -7,7 +7,8 @@ import pytest
 import ray
 
 from cnnpar.errors import InputError, RunError
-from cnnpar.parallel.on_ray.attach import _check_address, first_line
+from cnnpar.parallel.on_ray.attach import _check_address
+from cnnpar.parallel.on_ray.errors import first_line
 
 pytestmark = pytest.mark.usefixtures("in_time")
 

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from cnnpar.parallel.direct.mailbox import Mailbox
+from cnnpar.parallel.mailbox import Mailbox
 
 pytestmark = pytest.mark.usefixtures("in_time")
 

@@ -1,4 +1,4 @@
-"""Connections to the server's listeners that are no awaited worker's: they are turned away, and the run goes on."""
+"""Connections to the server's listeners that are no awaited worker's: they are rejected, and the run goes on."""
 
 import random
 import re
@@ -118,7 +118,7 @@ STRANGERS = {
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
 @pytest.mark.parametrize("name", STRANGERS)
-def test_a_stranger_is_turned_away_with_a_warning(name: str, shared: bool) -> None:
+def test_a_stranger_is_rejected_with_a_warning(name: str, shared: bool) -> None:
     def come_second(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         STRANGERS[name](endpoint, key)
         serve(work, endpoint, key, worker)
@@ -170,7 +170,7 @@ def desert(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["memory", "socket"])
-def test_worker_with_another_ones_number_is_turned_away(shared: bool) -> None:
+def test_worker_with_another_ones_number_is_rejected(shared: bool) -> None:
     def pretend(work: Work, endpoint: Endpoint, key: bytes, worker: int) -> None:
         greeting(HELLO.pack(1))(endpoint, key)
         serve(work, endpoint, key, worker)

@@ -83,7 +83,7 @@ def test_the_old_picture_is_replaced_and_nothing_else_is_left(tmp_path: Path) ->
     path = tmp_path / "accuracy.png"
     draw_accuracy(learning(1), path, "one")
     before = path.read_bytes()
-    (tmp_path / "accuracy.png.tmp").write_bytes(b"left by a crash")
+    (tmp_path / ".accuracy.png.tmp").write_bytes(b"left by a crash")
     draw_accuracy(learning(9), path, "nine")
     assert path.read_bytes() != before
     assert list(tmp_path.iterdir()) == [path]

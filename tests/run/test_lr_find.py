@@ -165,7 +165,7 @@ def test_wrong_options_exit_with_2_and_write_nothing(
 
 
 def test_unwritable_picture_is_an_error_after_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("lr-find.png.tmp").mkdir()  # where it is written before it is renamed
+    Path(".lr-find.png.tmp").mkdir()  # where it is written before it is renamed
     assert call("--config", "tiny.toml") == 1
     out, err = capsys.readouterr()
     assert "learning rate" in out

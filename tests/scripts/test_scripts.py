@@ -22,7 +22,7 @@ WITH_OPTIONS = [path for path in SCRIPTS if "def main(" in path.read_text(encodi
 
 
 def module_of(path: Path) -> str:
-    """As `python -m` takes it."""
+    """Return the name of a script's module, as `python -m` takes it."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
@@ -52,14 +52,10 @@ def test_every_script_with_options_answers_help(path: Path) -> None:
     assert f"usage: python -m {module_of(path)} " in done.stdout
 
 
-def test_commands_and_links_of_the_readme_lead_somewhere() -> None:
+def test_the_readme_names_all_scripts_with_options() -> None:
     text = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
     modules = {f"scripts.{name}" for name in re.findall(r"scripts\.([a-z_.]+)", text)}
     assert {module_of(path) for path in WITH_OPTIONS if "peer" not in path.name} == modules
-    headings = {line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        found = target[1:] in headings if target.startswith("#") else (ROOT / "scripts" / target).exists()
-        assert found, target
 
 
 @pytest.mark.parametrize(("measured", "code", "verdict"), [(1.0, 0, "all aims met"), (1.5, 1, "1 of 2 aims MISSED")])

@@ -32,7 +32,7 @@ class FullDisk:
 
 
 class Gate:
-    """Where the writing thread waits, the first time that it passes."""
+    """Point at which the writing thread waits, the first time that it passes."""
 
     def __init__(self) -> None:
         self._reached, self._open = threading.Event(), threading.Event()

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from cnnpar.parallel.direct.handshake import Endpoint, Listener, authenticate
-from cnnpar.parallel.direct.mailbox import Mailbox
+from cnnpar.parallel.mailbox import Mailbox
 from cnnpar.parallel.transport import Note
 
 MOST_PENDING = 64  # handshakes at a time; a worker's takes a moment, so the oldest of too many is not a worker's

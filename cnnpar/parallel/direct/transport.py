@@ -14,8 +14,8 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import slots_shape
 from cnnpar.parallel.direct.admission import Admission, Admitted, Expected
 from cnnpar.parallel.direct.connection import WorkerConnection
-from cnnpar.parallel.direct.launcher import Launcher, Started
 from cnnpar.parallel.direct.shared_memory import CAN_SHARE, SharedMemory, send_memory
+from cnnpar.parallel.launcher import Launcher, Started
 from cnnpar.parallel.transport import Event, Joined, Lost, Note
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Step, Work

@@ -1,1 +1,1 @@
-"""Ray as the control plane: the only files that import ray."""
+"""Ray as the control plane: only this folder imports ray."""

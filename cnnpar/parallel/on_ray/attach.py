@@ -12,25 +12,12 @@ import ray
 from cnnpar.config.sections import Engine
 from cnnpar.errors import InputError, RunError, reason
 from cnnpar.parallel.on_ray.environment import meant_address
+from cnnpar.parallel.on_ray.errors import first_line
 
 # The first bytes of an HTTP/2 client, which Ray's head expects (RFC 9113, section 3.4): preface, and empty settings.
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 _STORE_BYTES = 256 << 20  # of Ray's object store, besides those for the samples
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error of Ray in one line: the cause in the worker and its place, or the first line of Ray's text."""
-    cause, place = getattr(error, "cause", None), ""
-    if isinstance(error, ray.exceptions.RayTaskError) and cause is not None:
-        frames = re.findall(r'File "([^"\n]+)", (line [0-9]+)', str(error))
-        place = " ({}, {})".format(*frames[-1]) if frames else ""
-        error = cause
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else ""
-    if isinstance(error, ray.exceptions.RayActorError):
-        return "its process died"
-    return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + place
 
 
 @contextmanager

@@ -21,10 +21,11 @@ from cnnpar.data.dataset import Dataset
 from cnnpar.errors import RunError
 from cnnpar.fingerprint import differences, fingerprint
 from cnnpar.parallel.direct.handshake import Endpoint
-from cnnpar.parallel.direct.launcher import Started
-from cnnpar.parallel.direct.mailbox import Mailbox
+from cnnpar.parallel.launcher import Started
+from cnnpar.parallel.mailbox import Mailbox
 from cnnpar.parallel.on_ray.actor import Description, Worker
-from cnnpar.parallel.on_ray.attach import attach, first_line
+from cnnpar.parallel.on_ray.attach import attach
+from cnnpar.parallel.on_ray.errors import first_line
 from cnnpar.parallel.on_ray.pickling import pickle_work
 from cnnpar.parallel.transport import Lost, Note
 from cnnpar.parallel.work import Kind, Work

@@ -18,6 +18,7 @@ from ray import cloudpickle
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import is_users
 from cnnpar.parallel.work import Work
+from cnnpar.text import one_line
 
 _StructMeta: Any = type(msgspec.Struct)
 _field: Any = msgspec.field
@@ -35,7 +36,7 @@ def pickle_work(work: Work) -> bytes:
         try:
             _Pickler(buffer, by_value).dump(work)
         except Exception as error:  # whatever a user's object may raise
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(str(error), 200)
             raise InputError(f"what the layers are made of cannot be sent to workers: {reason}") from error
     return buffer.getvalue()
 

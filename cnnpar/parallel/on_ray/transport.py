@@ -4,9 +4,9 @@ import numpy as np
 import ray
 
 from cnnpar.nn.shapes import Vector
-from cnnpar.parallel.direct.launcher import Started
-from cnnpar.parallel.on_ray.attach import first_line
+from cnnpar.parallel.launcher import Started
 from cnnpar.parallel.on_ray.cluster import Cluster
+from cnnpar.parallel.on_ray.errors import first_line
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Step

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cnnpar.parallel.direct.handshake import Endpoint
-from cnnpar.parallel.direct.mailbox import Mailbox
+from cnnpar.parallel.mailbox import Mailbox
 from cnnpar.parallel.transport import Lost, Note
 
 
