@@ -77,7 +77,7 @@ def test_a_hang_up_amid_the_handshake_is_named_in_the_error() -> None:
         authenticate(ours, b"key")
 
 
-def test_worker_turned_away_by_a_full_listener_tries_again() -> None:
+def test_worker_rejected_by_a_full_listener_tries_again() -> None:
     with closing(Listener(None)) as listener, ThreadPoolExecutor(1) as pool:
         connected = pool.submit(connect, listener.endpoint, b"key", 7)
         for _ in range(3):
