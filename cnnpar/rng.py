@@ -16,7 +16,7 @@ VALIDATION = 0  # which samples are held out; one stream
 PERMUTATION = 1  # order of the samples; 3: epoch
 SHIFT = 2  # random offsets in whole pixels; 3: epoch
 INITIALISATION = 3  # starting weights; 2: parameter within its layer, 3: layer
-DROPOUT = 4  # 1: layer, 2: microbatch, 3: optimizer step
+DROPOUT = 4  # 1: layer (`nested` where it is within another), 2: microbatch, 3: optimizer step
 FLIP = 16  # mirrored images; 3: epoch, as in all that follow
 AFFINE = 17  # rotation, scale, shear
 ELASTIC = 18  # elastic distortion; 2: sample
@@ -24,6 +24,9 @@ COLOUR = 19  # brightness, contrast, saturation
 CUTOUT = 20  # centres of the squares
 MIXUP = 21  # partners and shares
 BALANCE = 22  # samples of balanced epochs
+
+_WITHIN = 1 << 12  # places of the layers within one layer: more than a network may have
+SHORTCUT = _WITHIN // 2  # place of a shortcut's first layer, behind the other layers of its block
 
 KEPT_EPOCHS = 2  # whose draws are kept: the current one, and the next one while its first batch is prepared
 
@@ -36,6 +39,11 @@ def initial_values(seed: int, layer: int, parameter: int) -> np.random.Generator
 def dropout(seed: int, step: int, microbatch: int, layer: int) -> np.random.Generator:
     """Return the generator of one layer for one microbatch of one optimizer step."""
     return np.random.Generator(np.random.Philox(key=[seed, DROPOUT], counter=[0, layer, microbatch, step]))
+
+
+def nested(place: int, inner: int) -> int:
+    """Return the place, for `dropout`, of the layer `inner` within the layer `place`."""
+    return place + _WITHIN * (1 + inner)
 
 
 def random_words(seed: int, domain: int, epoch: int, count: int) -> NDArray[np.uint64]:

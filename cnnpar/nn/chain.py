@@ -13,10 +13,9 @@ from cnnpar.nn.layers.base import Buffer, Layer, Parameter
 from cnnpar.nn.loops.interface import Loops
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.workspace import Arena, Scratch, Workspace
+from cnnpar.rng import nested
 
 Generators = Callable[[int], np.random.Generator]
-
-STREAMS = 1 << 12  # random streams for the layers within one layer: more than a network may have
 
 
 class Run(NamedTuple):
@@ -124,7 +123,7 @@ def _required(array: object, shape: Shape, x: Array, what: str, whose: str) -> A
 
 def _within(rng: Generators, place: int) -> Generators:
     """Return the generators of the layers within the layer `place`; each has a stream of its own."""
-    return lambda inner: rng(place + STREAMS * (1 + inner))
+    return lambda inner: rng(nested(place, inner))
 
 
 def _runs(layers: Sequence[Layer], shapes: Sequence[Shape]) -> list[Run]:

@@ -9,10 +9,10 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-import cnnpar.nn.conv.banded as banded
-import cnnpar.nn.conv.dispatch as dispatch
+from cnnpar.nn.conv import banded, dispatch
 from cnnpar.nn.layers import BatchNorm2D, Conv2D, MaxPool2D, ReLU
 from cnnpar.nn.layers.base import Layer
+from cnnpar.nn.loops.interface import winner_type
 from cnnpar.nn.shapes import Array, Shape, as_rows, pair
 from cnnpar.nn.workspace import Workspace
 
@@ -35,14 +35,13 @@ class ConvPool(Layer, frozen=True, kw_only=True):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
-        start, stride, outputs, _, _ = self.conv.windows(x.shape)
-        count = self.pool.count(outputs)  # pooled outputs by axis
-        return banded.correlate(x, work.p["weight"], work.p.get("bias"), start, stride, count, work, self._pooling())
+        windows = self.conv.windows(x.shape)
+        return banded.correlate(x, work.p["weight"], work.p.get("bias"), windows, work, self._pooling())
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """Implement `Layer.backward`."""
         windows = self.conv.windows(work.x.shape)
-        banded.kernel_gradient(dy, work.g["weight"], work.g.get("bias"), windows.stride, work, self._pooling())
+        banded.gradients(dy, work.g["weight"], work.g.get("bias"), windows, work, self._pooling())
         if not work.wanted:
             return None
         # The gradient of the outputs before pooling is needed as a whole here: (rows, columns, N, channels).
@@ -88,7 +87,7 @@ class NormPool(Layer, frozen=True, kw_only=True):
         scale, shift = self.norm.coefficients(x, work)  # (N * C,)
         shape = (*self.pool.count(x.shape), *x.shape[2:])  # (rows, columns, N, C)
         extremes, y = (work.array(name, shape, x.dtype) for name in ("extremes", "y"))
-        winner = as_rows(work.array("winner", shape, banded.winner_type(pair(self.pool.size))))
+        winner = as_rows(work.array("winner", shape, winner_type(pair(self.pool.size))))
         sign = np.where(scale < 0, x.dtype.type(-1), x.dtype.type(1))  # (N * C,): -1 asks for the smallest number
         work.loops.extremes(as_rows(x), sign, *pair(self.pool.size), *self.pool.strides(), as_rows(extremes), winner)
         work.loops.affine(as_rows(extremes), scale, shift, self.pool.rectify, as_rows(y))

@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 from cnnpar.errors import InputError
 from cnnpar.nn.chain import Chain
 from cnnpar.nn.shapes import Array, Shape
-from cnnpar.text import one_line, shown
-
-_LISTED = 12  # names in a message
+from cnnpar.text import listed, one_line, shown
 
 
 class Entry(NamedTuple):
@@ -116,10 +114,9 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> frozenset[str]:
         own = {name for name in names if any(fnmatchcase(stem, pattern) for stem in stems(name))}
         if not own:
             layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
-            listed = ", ".join(layers[:_LISTED]) + (", ..." if len(layers) > _LISTED else "")
             raise InputError(
-                f"model.freeze: {shown(pattern)} matches nothing; there are {one_line(listed)}, and their arrays, "
-                f"such as {one_line(names[0])}"
+                f"model.freeze: {shown(pattern)} matches nothing; there are {one_line(listed(layers, most=12))}, "
+                f"and their arrays, such as {one_line(names[0])}"
             )
         found |= own
     return frozenset(found)

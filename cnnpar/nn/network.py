@@ -24,7 +24,7 @@ from cnnpar.nn.layers import Buffer, Layer, Softmax
 from cnnpar.nn.layout import layout, segments
 from cnnpar.nn.loops import interface
 from cnnpar.nn.shapes import Array
-from cnnpar.nn.sums import Sums
+from cnnpar.nn.sums import NOTHING, Sums
 from cnnpar.nn.tables import check_sizes, layers_from_tables
 from cnnpar.nn.workspace import Scratch, Workspace
 
@@ -149,7 +149,7 @@ class Network:
         """
         if not len(images):
             out.fill(0)
-            return Sums(0.0, 0, 0)
+            return NOTHING
         with np.errstate(all="ignore"):  # NaN and infinity are results here; training/loop.py looks for them
             work = self._workspaces(len(images), parameters)
             for layer_work, g in zip(work, self._views(out), strict=True):
@@ -167,7 +167,7 @@ class Network:
         Write the confusion vector (cnnpar/nn/confusion.py) to `out`, unless that is None or empty.
         """
         if not len(images):
-            return Sums(0.0, 0, 0)
+            return NOTHING
         with np.errstate(all="ignore"):
             logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
             if out is not None and len(out):

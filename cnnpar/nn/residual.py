@@ -6,8 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from cnnpar import rng
 from cnnpar.errors import InputError, RunError
-from cnnpar.nn.chain import STREAMS, Chain, Generators
+from cnnpar.nn.chain import Chain, Generators
 from cnnpar.nn.layers.base import Buffer, Layer, Parameter, register
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.workspace import Workspace
@@ -57,7 +58,7 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
         work.saved["branches"] = main, side
         # A branch without layers returns x itself, so the sum needs an array of its own.
         y = main.forward(x, work, 0, self.name)
-        around = side.forward(x, work, STREAMS // 2, self.name)  # its random streams come behind those of `layers`
+        around = side.forward(x, work, rng.SHORTCUT, self.name)
         return np.add(y, around, out=work.array("y", y.shape, x.dtype))
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
@@ -89,14 +90,17 @@ class _Branch(NamedTuple):
     buffers: Mapping[str, Buffer]
 
     def forward(self, x: Array, work: Workspace, first: int, block: str) -> Array:
-        """Return the output of the branch. `first`: random stream of its first layer; `block`: name for errors."""
+        """Return the output of the branch.
+
+        `first`: place of its first layer in the block, for random streams; `block`: the block's name, for errors.
+        """
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
             layer_work.p = {key: work.p[name] for key, name in names.items()}  # views of the block's
             if work.frozen:
                 layer_work.frozen = frozenset(key for key, name in names.items() if name in work.frozen)
         try:
-            return self.chain.forward(x, own, work.training, _within(work.generators, first))
+            return self.chain.forward(x, own, work.training, _from_place(work.generators, first))
         except RunError as error:
             raise self._located(error, block) from None
 
@@ -119,7 +123,8 @@ class _Branch(NamedTuple):
         return [work.part(f"{self.name} {number}") for number in range(len(self.chain.layers))]
 
 
-def _within(generators: Generators | None, first: int) -> Generators | None:
+def _from_place(generators: Generators | None, first: int) -> Generators | None:
+    """Return the generators of a branch whose first layer has the place `first` in the block."""
     return None if generators is None else lambda place: generators(first + place)
 
 
@@ -140,8 +145,8 @@ def _branch(layers: tuple[Layer, ...], shape: Shape, name: str) -> _Branch:
     parameters: dict[str, Parameter] = {}
     buffers: dict[str, Buffer] = {}
     names = []  # for each layer
-    for layer, own, seen in zip(layers, chain.parameters, chain.buffers, strict=True):
-        parameters |= {f"{prefix}{layer.name}.{key}": part for key, part in own.items()}
-        buffers |= {f"{prefix}{layer.name}.{key}": part for key, part in seen.items()}
-        names.append({key: f"{prefix}{layer.name}.{key}" for key in (*own, *seen)})
+    for layer, own_parameters, own_buffers in zip(layers, chain.parameters, chain.buffers, strict=True):
+        parameters |= {f"{prefix}{layer.name}.{key}": part for key, part in own_parameters.items()}
+        buffers |= {f"{prefix}{layer.name}.{key}": part for key, part in own_buffers.items()}
+        names.append({key: f"{prefix}{layer.name}.{key}" for key in (*own_parameters, *own_buffers)})
     return _Branch(chain, name, tuple(names), parameters, buffers)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
 Vector: TypeAlias = NDArray[np.float32]  # (n,): all parameters of a network, and buffers behind them
+Statistics: TypeAlias = NDArray[np.float64]  # sums over pixels, and what follows from them
+Winner: TypeAlias = NDArray[Any]  # numbers of pixels in their windows: uint8, or uint32 for windows of more than 255
 Pair: TypeAlias = tuple[int, int]  # (height, width)
 
 Number = TypeVar("Number", bound=np.generic)

@@ -11,6 +11,9 @@ class Sums(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of sums
 
 
+NOTHING = Sums(0.0, 0, 0)
+
+
 def add_sums(left: Sums, right: Sums) -> Sums:
     """Add the sums of two nodes of the reduction tree; the order of the operands is part of the exactness contract."""
     return Sums(left.loss + right.loss, left.correct + right.correct, left.count + right.count)

@@ -113,11 +113,12 @@ def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str 
         if isinstance(layer, Dense) and layer.units is msgspec.UNSET:
             layer = msgspec.structs.replace(layer, units=classes)
         if isinstance(layer, Residual):
-            parts = {
-                key: tuple(named_layers(getattr(layer, key), classes, f"{place} ({layer.name}), {key}: ", depth + 1))
-                for key in ("layers", "shortcut")
-            }
-            layer = msgspec.structs.replace(layer, **parts)
+            block = f"{place} ({layer.name})"
+            layer = msgspec.structs.replace(
+                layer,
+                layers=tuple(named_layers(layer.layers, classes, f"{block}, layers: ", depth + 1)),
+                shortcut=tuple(named_layers(layer.shortcut, classes, f"{block}, shortcut: ", depth + 1)),
+            )
         layers.append(layer)
     return layers
 

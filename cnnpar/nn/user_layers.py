@@ -1,4 +1,4 @@
-"""Layers that users define: how to tell them from cnnpar's own, and digests of their code for the fingerprint."""
+"""Digests of the code of layers that users define, for the fingerprint."""
 
 import hashlib
 import inspect

@@ -80,16 +80,12 @@ class Workspace:
         """Tell whether the layer has parameters, and all of them and its buffers are frozen."""
         return bool(self.frozen) and self.frozen.issuperset(self.p)
 
-    def array(self, name: str, shape: Shape, dtype: np.dtype[Any], order: tuple[int, ...] | None = None) -> Array:
-        """Return the array `name`: zeros the first time, its last content from then on.
-
-        `order`: its axes from the outermost to the innermost in memory; by default 0, 1, 2...
-        """
+    def array(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """Return the array `name`: zeros the first time, its last content from then on."""
         array = self._arrays.get(name)
         if array is None:
-            array = self._arena.empty(shape if order is None else tuple(shape[axis] for axis in order), dtype)
+            self._arrays[name] = array = self._arena.empty(shape, dtype)
             array.fill(0)
-            self._arrays[name] = array = array if order is None else array.transpose(np.argsort(order))
         return array
 
     def scratch(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:

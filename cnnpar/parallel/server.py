@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError, Stopped
 from cnnpar.nn.shapes import Vector
-from cnnpar.nn.sums import Sums, add_sums
+from cnnpar.nn.sums import NOTHING, Sums, add_sums
 from cnnpar.parallel.scheduling.actions import Action, Drop, Fail, Finish, Start
 from cnnpar.parallel.scheduling.scheduler import Scheduler
 from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Transport
@@ -90,7 +90,7 @@ class Server:
         self._transport.publish(parameters)
         step = Step(kind, 0, 0)
         # float32 holds the counts of one piece exactly; those of a whole data set may need int64.
-        sums, counts = Sums(0.0, 0, 0), np.zeros(self._work.length(step), np.int64)
+        sums, counts = NOTHING, np.zeros(self._work.length(step), np.int64)
         while self._work.microbatches(step):
             value = self._run(step)
             sums = add_sums(sums, value.sums)

@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnpar import optim
 from cnnpar.config.sections import BestBy, Config
 from cnnpar.nn.network import Network
-from cnnpar.nn.sums import Sums
-
-Vector = NDArray[np.float32]
-
-NOTHING = Sums(0.0, 0, 0)
+from cnnpar.nn.shapes import Vector
+from cnnpar.nn.sums import NOTHING, Sums, add_sums
 
 
 class EpochRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +95,7 @@ class TrainState:
     def advance(self, sums: Sums, seconds: float) -> None:
         """Count one optimizer step and add its sums; `seconds`: of the whole run so far."""
         self._count(sums.count, seconds)
-        self.sums = Sums(self.sums.loss + sums.loss, self.sums.correct + sums.correct, self.sums.count + sums.count)
+        self.sums = add_sums(self.sums, sums)
 
     def skip(self, count: int, seconds: float) -> None:
         """Count one step over `count` samples that changed no weights; the epoch's means leave it out."""

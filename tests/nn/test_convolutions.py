@@ -41,15 +41,10 @@ def both_ways(
     dy, bias = random(*count, shape[2], kernel[2], seed=2, dtype=dtype), random(kernel[2], seed=3, dtype=dtype)
     results = []
     for way in (winograd, im2col):
-        memory, gradient = Workspace(), np.full_like(weights, np.nan)
+        memory, gradient, windows = Workspace(), np.full_like(weights, np.nan), Windows(start, (1, 1), count)
         for scale in (np.nan, 1.0):
-            if way is winograd:
-                y = winograd.correlate(x * scale, weights, bias, start, count, memory)
-                winograd.gradients(dy * scale, gradient, start, None, memory)
-            else:
-                windows = Windows(start, (1, 1), count)
-                y = im2col.correlate(x * scale, weights, bias, windows, memory)
-                im2col.kernel_gradient(x * scale, dy * scale, gradient, windows, memory)
+            y = way.correlate(x * scale, weights, bias, windows, memory)
+            way.gradients(dy * scale, gradient, None, windows, memory)
         results.append((y, gradient))
     return results
 
@@ -149,7 +144,7 @@ def test_im2col_of_1x1_kernels_copies_nothing_and_is_a_product(case: dict[str, A
     windows = Windows((0 if everywhere else -1, 0), (1, 1), (height, width))
     memory, gradient = Workspace(), np.empty_like(kernel)
     y = im2col.correlate(x, kernel, None, windows, memory)
-    im2col.kernel_gradient(x, y, gradient, windows, memory)
+    im2col.gradients(y, gradient, None, windows, memory)
     assert everywhere != ("windows" in memory._arrays)
     seen = x if everywhere else np.concatenate([np.zeros_like(x[:1]), x[:-1]])
     assert y.tobytes() == (seen.reshape(-1, depth) @ kernel[0, 0]).tobytes()

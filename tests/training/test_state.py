@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cnnpar.nn.sums import Sums
-from cnnpar.training.state import NOTHING, weights_digest
+from cnnpar.nn.sums import NOTHING, Sums
+from cnnpar.training.state import weights_digest
 from tests.helpers.made_runs import fresh
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)

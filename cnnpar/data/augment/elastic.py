@@ -25,7 +25,7 @@ def displacements(
     noise = rng.quarters(words)[:, :numbers].astype(np.float32)  # (n, 2 H W)
     np.subtract(noise, (_LEVELS - 1) / 2, out=noise)
     # matmul multiplies one matrix per sample, so the bits of a sample do not depend on n.
-    # Columns first: (n, H, 2 W), with the rows of both fields side by side; then rows: (2 n H, W).
+    # Columns first: (n, H, 2 W), with the rows of both fields side by side; then rows: (n, 2 H, W).
     halfway = np.matmul(_smoothing(height, sigma, 2 * alpha / _LEVELS), noise.reshape(-1, height, 2 * width))
     fields: NDArray[np.float32] = np.matmul(halfway.reshape(-1, 2 * height, width), _smoothing(width, sigma, 1.0))
     return fields.reshape(-1, height, 2, width)

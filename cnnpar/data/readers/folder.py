@@ -12,6 +12,7 @@ from cnnpar.data.dataset import ImageShape
 from cnnpar.data.readers.cache import Samples, cached
 from cnnpar.data.readers.files import Digest, HashedFile, RawSamples
 from cnnpar.errors import InputError, reason
+from cnnpar.text import dimensions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,5 +104,4 @@ def _shape(path: Path, picture: "Image") -> ImageShape:
 
 def _describe(shape: tuple[int, ...]) -> str:
     """Return a shape for messages: 28 x 28 grey."""
-    height, width, channels = shape
-    return f"{height} x {width} {'grey' if channels == 1 else 'RGB'}"
+    return f"{dimensions(shape[:2])} {'grey' if shape[2] == 1 else 'RGB'}"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnpar.nn.conv.im2col import padded
+from cnnpar.nn.loops.interface import winner_type
 from cnnpar.nn.shapes import Array, Pair, Shape, as_rows
 from cnnpar.nn.windows import Windows
 from cnnpar.nn.workspace import Workspace
@@ -37,47 +38,38 @@ def suits(x: Shape, kernel: Shape, windows: Windows) -> bool:
 
 
 def correlate(
-    x: Array,
-    kernel: Array,
-    bias: Array | None,
-    start: Pair,
-    stride: Pair,
-    count: Pair,
-    work: Workspace,
-    pooling: Pooling = NONE,
+    x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace, pooling: Pooling = NONE
 ) -> Array:
     """Return the convolution of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`, pooled.
 
-    The result is (*count, N, channels). The first window starts at the pixel `start`, which may lie in the zeros
-    outside of the image.
+    The result is (rows, columns, N, channels); outputs at the bottom and right that fill no pooled one are left out.
     """
     samples, channels = x.shape[2], kernel.shape[3]
     (down, across), elements = pooling.size, kernel[..., 0].size
-    windows = count[0] * down, count[1] * across  # by axis, before pooling
-    size = tuple(
-        step * (number - 1) + length for step, number, length in zip(stride, windows, kernel.shape, strict=False)
-    )
-    image = as_rows(padded(x, start, (size[0], size[1]), work))  # (H, W, N * C) with the zeros around it
+    count = windows.outputs[0] // down, windows.outputs[1] // across  # pooled outputs by axis
+    used = windows._replace(outputs=(count[0] * down, count[1] * across))
+    columns = used.outputs[1]  # windows in a row, before pooling
+    image = as_rows(padded(x, used.start, used.span(kernel.shape), work))  # (H, W, N * C) with the zeros around it
     weights = work.scratch("weights", (elements + (bias is not None), channels), x.dtype)
     weights[:elements] = kernel.reshape(-1, channels)
     weights[elements:] = 0 if bias is None else bias  # one row more, or none
     y = work.array("y", (*count, samples, channels), x.dtype)
     winner = work.array("winner", y.shape, winner_type(pooling.size)) if pooling is not NONE else None
-    for rows in _bands(count[0], windows[1] * down * samples * (len(weights) + channels)):
-        matrix = _windows(image, rows, kernel.shape, stride, windows[1], down, samples, len(weights), work)
+    for rows in _bands(count[0], columns * down * samples * (len(weights) + channels)):
+        matrix = _windows(image, rows, kernel.shape, windows.stride, columns, down, samples, len(weights), work)
         # The product is (windows, channels): pixels in the order (row, column, sample).
         if winner is None:
             np.matmul(matrix.T, weights, out=y[rows.start : rows.stop].reshape(-1, channels))
             continue
-        band = work.scratch("band", (len(rows) * down, windows[1], samples, channels), x.dtype)
+        band = work.scratch("band", (len(rows) * down, columns, samples, channels), x.dtype)
         np.matmul(matrix.T, weights, out=band.reshape(-1, channels))
         part, own = as_rows(y[rows.start : rows.stop]), as_rows(winner[rows.start : rows.stop])
         work.loops.maxpool(as_rows(band), down, across, down, across, pooling.rectify, part, own)
     return y
 
 
-def kernel_gradient(
-    dy: Array, out: Array, bias: Array | None, stride: Pair, work: Workspace, pooling: Pooling = NONE
+def gradients(
+    dy: Array, out: Array, bias: Array | None, windows: Windows, work: Workspace, pooling: Pooling = NONE
 ) -> None:
     """Write the gradients of kernel and bias, given `dy` of the last result of `correlate` in this workspace.
 
@@ -91,7 +83,7 @@ def kernel_gradient(
     )
     # Bands are added in their order, so that roundings are the same each time.
     for rows in _bands(dy.shape[0], columns * down * samples * (len(total) + channels)):
-        matrix = _windows(image, rows, out.shape, stride, columns, down, samples, len(total), work)
+        matrix = _windows(image, rows, out.shape, windows.stride, columns, down, samples, len(total), work)
         gradient = dy[rows.start : rows.stop]
         if pooling is not NONE:
             winner = as_rows(work.last("winner")[rows.start : rows.stop])
@@ -105,11 +97,6 @@ def kernel_gradient(
     out.reshape(-1, channels)[...] = total[:elements]
     if bias is not None:
         bias[...] = total[elements]
-
-
-def winner_type(size: Pair) -> "np.dtype[np.unsignedinteger]":
-    """Return the smallest type for the numbers 0, 1, ... of a window's pixels, and one more for "none of them"."""
-    return np.dtype(np.uint8 if size[0] * size[1] <= 255 else np.uint32)
 
 
 def _bands(rows: int, numbers: int) -> Iterator[range]:

@@ -7,6 +7,7 @@ speed. Depthwise convolution has one channel a group, so one plane.
 
 import numpy as np
 
+from cnnpar.nn.conv.bias import bias_gradient
 from cnnpar.nn.shapes import Array, Shape, as_rows
 from cnnpar.nn.windows import Windows, copy_pixels
 from cnnpar.nn.workspace import Workspace
@@ -39,8 +40,10 @@ def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, wor
     return y
 
 
-def kernel_gradient(dy: Array, out: Array, windows: Windows, work: Workspace) -> None:
-    """Write the gradient of the kernel, given `dy` of the last result of `correlate` in this workspace."""
+def gradients(dy: Array, out: Array, bias: Array | None, windows: Windows, work: Workspace) -> None:
+    """Write the gradients of kernel and bias, given `dy` of the last result of `correlate` in this workspace."""
+    if bias is not None:
+        bias_gradient(dy, bias)
     samples, groups = dy.shape[2], windows.groups
     each = dy.shape[3] // groups
     sums = work.scratch("weights", (*out.shape[:2], samples, groups), dy.dtype)  # over pixels, for each sample

@@ -7,32 +7,49 @@ channels). Shapes and windows alone decide on the way, so forward and backward t
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-import cnnpar.nn.conv.banded as banded
-import cnnpar.nn.conv.depthwise as depthwise
-import cnnpar.nn.conv.im2col as im2col
-import cnnpar.nn.conv.winograd as winograd
+from cnnpar.nn.conv import banded, depthwise, im2col, winograd
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.windows import Windows
 from cnnpar.nn.workspace import Workspace
 
 
+class _Way(Protocol):
+    """One of the modules of this folder, which computes convolutions of x (H, W, N, C) with a kernel."""
+
+    def correlate(self, x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
+        """Return the convolution (rows, columns, N, channels), plus `bias`."""
+
+    def gradients(self, dy: Array, out: Array, bias: Array | None, windows: Windows, work: Workspace) -> None:
+        """Write the gradients of the kernel to `out` and of the bias to `bias`.
+
+        `dy` is the gradient of the last result of `correlate` in this workspace.
+        """
+
+
+# By value: both passes of every convolution ask for it.
+@lru_cache(maxsize=256)
+def _way(shape: Shape, kernel: Shape, windows: Windows) -> _Way:
+    """Return the fastest way for images (H, W, ...) and a kernel (height, width, C / groups, channels)."""
+    if banded.suits(shape, kernel, windows):
+        return banded
+    if winograd.suits(kernel, windows):
+        return winograd
+    if depthwise.suits(kernel, windows):
+        return depthwise
+    return im2col
+
+
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
     """Return the convolution (rows, columns, N, channels) of x (H, W, N, C) with the kernel, plus `bias`."""
-    if banded.suits(x.shape, kernel.shape, windows):
-        return banded.correlate(x, kernel, bias, windows.start, windows.stride, windows.outputs, work)
-    if winograd.suits(kernel.shape, windows):
-        return winograd.correlate(x, kernel, bias, windows.start, windows.outputs, work)
-    if depthwise.suits(kernel.shape, windows):
-        return depthwise.correlate(x, kernel, bias, windows, work)
-    return im2col.correlate(x, kernel, bias, windows, work)
+    return _way(x.shape[:2], kernel.shape, windows).correlate(x, kernel, bias, windows, work)
 
 
 def gradients(
-    x: Array,
+    shape: Shape,
     dy: Array,
     kernel: Array,
     out: Array,
@@ -43,30 +60,16 @@ def gradients(
 ) -> Array | None:
     """Write the gradients of the kernel to `out` and of the bias to `bias`; return that of x, if it is `wanted`.
 
-    `dy` is the gradient of the last result of `correlate` in this workspace, which was of x.
+    `dy` is the gradient of the last result of `correlate` in this workspace, which was of x: `shape` (H, W, N, C).
     """
-    if banded.suits(x.shape, kernel.shape, windows):  # its matrix has the bias as an element
-        banded.kernel_gradient(dy, out, bias, windows.stride, work)
-        return transposed(dy, kernel, None, windows, x.shape, work) if wanted else None
-    if bias is not None:
-        bias_gradient(dy, bias)
-    if winograd.suits(kernel.shape, windows):
-        dx = work.array("dx", x.shape, dy.dtype) if wanted else None
-        if dx is not None:
-            dx.fill(0)  # tiles overlap, and add to it
-        winograd.gradients(dy, out, windows.start, dx, work)
+    way = _way(shape[:2], kernel.shape, windows)
+    if way is winograd and wanted:  # what it makes of `dy` serves both gradients
+        dx = work.array("dx", shape, dy.dtype)
+        dx.fill(0)  # tiles overlap, and add to it
+        winograd.gradients(dy, out, bias, windows, work, dx)
         return dx
-    if depthwise.suits(kernel.shape, windows):
-        depthwise.kernel_gradient(dy, out, windows, work)
-    else:
-        im2col.kernel_gradient(x, dy, out, windows, work)
-    return transposed(dy, kernel, None, windows, x.shape, work) if wanted else None
-
-
-def bias_gradient(dy: Array, out: Array) -> None:
-    """Write the sum over the pixels of dy (H, W, N, channels): a product with ones, faster than a sum."""
-    flat = dy.reshape(-1, dy.shape[3])  # (pixels, channels)
-    np.matmul(np.ones(len(flat), dy.dtype), flat, out=out)
+    way.gradients(dy, out, bias, windows, work)
+    return transposed(dy, kernel, None, windows, shape, work) if wanted else None
 
 
 def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, shape: Shape, work: Workspace) -> Array:

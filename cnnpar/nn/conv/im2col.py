@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.nn.conv.bias import bias_gradient
 from cnnpar.nn.shapes import Array, Pair, Shape, view
 from cnnpar.nn.windows import Windows, copy_pixels
 from cnnpar.nn.workspace import Workspace
@@ -23,12 +24,11 @@ def padded(x: Array, start: Pair, size: Pair, work: Workspace) -> Array:
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
     """Return the convolution of x (H, W, N, C) with `kernel` (height, width, C / groups, channels), plus `bias`.
 
-    Windows that are single pixels, all of them in order, are not copied: x itself is the matrix.
+    The workspace keeps the matrix of windows, which may be a view of x, for `gradients`.
     """
-    if not windows.are_pixels(x.shape, kernel.shape):
-        _copy_windows(x, kernel.shape, windows, work)
-    y = work.array("y", (*windows.outputs, x.shape[2], kernel.shape[3]), x.dtype)
     matrix = _matrix(x, kernel.shape, windows, work)  # (groups, windows, elements)
+    work.saved["matrix"] = (matrix,)
+    y = work.array("y", (*windows.outputs, x.shape[2], kernel.shape[3]), x.dtype)
     np.matmul(matrix, _by_group(kernel, windows.groups), out=_by_group(y, windows.groups))
     if bias is not None:
         row = work.scratch("biases", y.shape[1:], y.dtype)  # (columns, N, channels), to add in long runs
@@ -37,14 +37,21 @@ def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, wor
     return y
 
 
-def kernel_gradient(x: Array, dy: Array, out: Array, windows: Windows, work: Workspace) -> None:
-    """Write the gradient of the kernel, given `dy` of the last result of `correlate` in this workspace, of x."""
-    matrix = _matrix(x, out.shape, windows, work)
+def gradients(dy: Array, out: Array, bias: Array | None, windows: Windows, work: Workspace) -> None:
+    """Write the gradients of kernel and bias, given `dy` of the last result of `correlate` in this workspace."""
+    if bias is not None:
+        bias_gradient(dy, bias)
+    (matrix,) = work.saved["matrix"]
     np.matmul(matrix.swapaxes(1, 2), _by_group(dy, windows.groups), out=_by_group(out, windows.groups))
 
 
-def _copy_windows(x: Array, kernel: Shape, windows: Windows, work: Workspace) -> None:
-    """Copy windows to the workspace's array `windows` (groups, rows, columns, N, height, width, C / groups)."""
+def _matrix(x: Array, kernel: Shape, windows: Windows, work: Workspace) -> Array:
+    """Return the windows of x as matrices (groups, windows of all samples, height * width * C / groups).
+
+    Windows that are single pixels, all of them in order, are not copied: x itself is the matrix.
+    """
+    if windows.are_pixels(x.shape, kernel):
+        return _by_group(x, windows.groups)
     height, width, depth, _ = kernel
     (down, right), (below, beside) = windows.stride, windows.dilation
     image = padded(x, windows.start, windows.span(kernel), work)
@@ -52,14 +59,9 @@ def _copy_windows(x: Array, kernel: Shape, windows: Windows, work: Workspace) ->
     shape = (windows.groups, *windows.outputs, x.shape[2], height, width, depth)
     # A view of overlapping windows: going down a window, and from window to window, are strides of the same image.
     everywhere = view(image, shape, (depth, down * row, right * pixel, sample, below * row, beside * pixel, 1))
-    _blocks(work.array("windows", shape, x.dtype))[...] = _blocks(everywhere)
-
-
-def _matrix(x: Array, kernel: Shape, windows: Windows, work: Workspace) -> Array:
-    """Return the windows of x as matrices (groups, windows of all samples, height * width * C / groups)."""
-    if windows.are_pixels(x.shape, kernel):
-        return _by_group(x, windows.groups)
-    return work.last("windows").reshape(windows.groups, -1, math.prod(kernel[:3]))
+    copies = work.array("windows", shape, x.dtype)
+    _blocks(copies)[...] = _blocks(everywhere)
+    return copies.reshape(windows.groups, -1, math.prod(kernel[:3]))
 
 
 def _by_group(array: Array, groups: int) -> Array:

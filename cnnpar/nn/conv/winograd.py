@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnpar.nn.conv.bias import bias_gradient
 from cnnpar.nn.loops.winograd_formulas import POINTS
 from cnnpar.nn.shapes import Array, Pair, Shape, as_rows
 from cnnpar.nn.windows import Windows
@@ -79,12 +80,12 @@ class Tiling:
 tiling = lru_cache(maxsize=256)(Tiling)
 
 
-def correlate(x: Array, kernel: Array, bias: Array | None, start: Pair, count: Pair, work: Workspace) -> Array:
-    """Return the convolution (*count, N, channels) of x (H, W, N, C) with `kernel`, plus `bias`.
+def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
+    """Return the convolution of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`.
 
-    kernel: (height, width, C, channels). The first window starts at the pixel `start`, which may lie in the zeros
-    outside of the image. The workspace keeps the factors for `gradients`.
+    The workspace keeps the factors for `gradients`.
     """
+    start, count = windows.start, windows.outputs
     samples, channels = x.shape[2], kernel.shape[3]
     tiles = tiling(count, kernel.shape, samples)
     factors = work.array("factors", (SIZE**2, *kernel.shape[2:]), x.dtype)  # (36, C, channels)
@@ -103,12 +104,17 @@ def correlate(x: Array, kernel: Array, bias: Array | None, start: Pair, count: P
     return y
 
 
-def gradients(dy: Array, out: Array, start: Pair, dx: Array | None, work: Workspace) -> None:
-    """Write the gradient of the kernel to `out`, and add that of the inputs to `dx` (H, W, N, C), unless it is None.
+def gradients(
+    dy: Array, out: Array, bias: Array | None, windows: Windows, work: Workspace, dx: Array | None = None
+) -> None:
+    """Write the gradients of kernel and bias, and add that of the inputs to `dx` (H, W, N, C), unless it is None.
 
     `dy` is the gradient of the last result of `correlate` in this workspace. The forward pass is linear in kernel and
     inputs, so its steps are transposed one by one; the transformed `dy` serves both gradients.
     """
+    if bias is not None:
+        bias_gradient(dy, bias)
+    start = windows.start
     tiles = tiling(dy.shape[:2], out.shape, dy.shape[2])
     depth, channels = out.shape[2:]
     total, term = (work.scratch(name, (SIZE**2, depth, channels), dy.dtype) for name in ("total", "term"))

@@ -3,12 +3,13 @@
 from functools import lru_cache
 from typing import ClassVar, Literal
 
-import cnnpar.nn.conv.dispatch as dispatch
 from cnnpar.errors import InputError
+from cnnpar.nn.conv import dispatch
 from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, at_least, image_shape, register
 from cnnpar.nn.shapes import Array, Pair, Shape, pair
 from cnnpar.nn.windows import Windows, extent, pad_sizes, window_count
 from cnnpar.nn.workspace import Workspace
+from cnnpar.text import dimensions
 
 
 @register
@@ -51,12 +52,10 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
             )
         windows = self.windows(shape)
         if not all(windows.outputs):
-            (rows, columns), (below, beside) = pair(self.kernel), windows.dilation
-            apart = "" if below == beside == 1 else f" pixels, {below} x {beside} apart,"
+            kernel = dimensions(pair(self.kernel))
+            apart = "" if windows.dilation == (1, 1) else f" pixels, {dimensions(windows.dilation)} apart,"
             padding = -windows.start[0], -windows.start[1]  # zeros above, zeros on the left
-            raise InputError(
-                f"a kernel of {rows} x {columns}{apart} does not fit its input {shape}, padded by {padding}"
-            )
+            raise InputError(f"a kernel of {kernel}{apart} does not fit its input {shape}, padded by {padding}")
         return (*windows.outputs, self.channels)
 
     def held_shape(self, shape: Shape) -> Shape:
@@ -78,8 +77,8 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """Implement `Layer.backward`."""
-        weight, windows = work.p["weight"], self.windows(work.x.shape)
-        return dispatch.gradients(work.x, dy, weight, work.g["weight"], work.g.get("bias"), windows, work.wanted, work)
+        shape, weight, bias = work.x.shape, work.p["weight"], work.g.get("bias")
+        return dispatch.gradients(shape, dy, weight, work.g["weight"], bias, self.windows(shape), work.wanted, work)
 
     def windows(self, shape: Shape) -> Windows:
         """Return the windows of an image (H, W, ...)."""

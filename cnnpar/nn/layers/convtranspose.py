@@ -3,8 +3,9 @@
 import math
 from typing import ClassVar
 
-import cnnpar.nn.conv.dispatch as dispatch
 from cnnpar.errors import InputError
+from cnnpar.nn.conv import dispatch
+from cnnpar.nn.conv.bias import bias_gradient
 from cnnpar.nn.layers.base import Init, Layer, Parameter, Positive, at_least, image_shape, register
 from cnnpar.nn.shapes import Array, Pair, Shape, pair
 from cnnpar.nn.windows import Windows
@@ -74,9 +75,9 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
         weight, windows, own = work.p["weight"], self._windows(work.x.shape), work.part("backward")
         # The gradient of the gradient is the convolution itself, of dy; x is the gradient of its outputs.
         dx = dispatch.correlate(dy, weight, None, windows, own)
-        dispatch.gradients(dy, work.x, weight, work.g["weight"], None, windows, False, own)
+        dispatch.gradients(dy.shape, work.x, weight, work.g["weight"], None, windows, False, own)
         if "bias" in work.g:
-            dispatch.bias_gradient(dy, work.g["bias"])
+            bias_gradient(dy, work.g["bias"])
         return dx
 
     def _size(self, shape: Shape) -> Pair:

@@ -18,8 +18,7 @@ from msgspec import Meta
 
 from cnnpar.errors import InputError
 from cnnpar.nn.layers.base import Buffer, Layer, Parameter, Positive, image_shape, register
-from cnnpar.nn.loops.interface import Statistics
-from cnnpar.nn.shapes import Array, Shape, as_rows
+from cnnpar.nn.shapes import Array, Shape, Statistics, as_rows
 from cnnpar.nn.workspace import Workspace
 
 Epsilon = Annotated[float, Meta(gt=0, le=1)]  # added to a variance

@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 
 from cnnpar.errors import InputError
-from cnnpar.nn.conv.banded import winner_type
 from cnnpar.nn.layers.base import Layer, at_least, image_shape, register
+from cnnpar.nn.loops.interface import winner_type
 from cnnpar.nn.shapes import Array, Pair, Shape, as_rows, pair
 from cnnpar.nn.windows import window_count, window_pixels
 from cnnpar.nn.workspace import Workspace
+from cnnpar.text import dimensions
 
 
 class Pool2D(Layer, frozen=True):
@@ -31,9 +32,9 @@ class Pool2D(Layer, frozen=True):
     def output_shape(self, shape: Shape) -> Shape:
         """Return (rows, columns, C) of the windows. Raises InputError where none fits."""
         height, width, channels = image_shape(shape)
-        (rows, columns), count = pair(self.size), self.count((height, width))
+        count = self.count((height, width))
         if not all(count):
-            raise InputError(f"a window of {rows} x {columns} does not fit its input {shape}")
+            raise InputError(f"a window of {dimensions(pair(self.size))} does not fit its input {shape}")
         return (*count, channels)
 
     def overlaps(self) -> bool:

@@ -4,17 +4,13 @@ Shapes: images (H, W, P); P = N * C numbers a pixel.
 """
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import cnnpar.nn.loops.winograd_formulas as winograd_formulas
-from cnnpar.nn.shapes import Array, Pair
+from cnnpar.nn.loops import winograd_formulas
+from cnnpar.nn.shapes import Array, Pair, Statistics, Winner
 from cnnpar.nn.windows import common, copy_pixels, window_pixels
-
-Statistics: TypeAlias = NDArray[np.float64]
-Winner: TypeAlias = NDArray[Any]
 
 # By the outputs of a tile along an axis.
 _OUTPUTS: dict[int, Any] = {2: winograd_formulas.outputs2, 3: winograd_formulas.outputs3, 4: winograd_formulas.outputs4}

@@ -11,17 +11,13 @@ the values of `rows` x `columns` tiles at the 36 points of Winograd's minimal fi
 
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-import cnnpar.nn.loops.in_numpy as in_numpy
 from cnnpar.compiling import compiled
-from cnnpar.nn.shapes import Array, Pair
-
-Statistics: TypeAlias = NDArray[np.float64]  # sums over pixels, and what follows from them
-Winner: TypeAlias = NDArray[Any]  # uint8, or uint32 for windows of more than 255 pixels
+from cnnpar.nn.loops import in_numpy
+from cnnpar.nn.shapes import Array, Pair, Statistics, Winner
 
 _WORTH = 1_000_000  # products a sample; with fewer, training ends before compiled loops have been loaded (seconds)
 
@@ -121,6 +117,11 @@ class Loops(Protocol):
 
         The order of additions: each column of windows from top to bottom, then the columns from left to right.
         """
+
+
+def winner_type(size: Pair) -> "np.dtype[np.unsignedinteger]":
+    """Return the smallest type for the numbers 0, 1, ... of a window's pixels, and one more for "none of them"."""
+    return np.dtype(np.uint8 if size[0] * size[1] <= 255 else np.uint32)
 
 
 def choose_loops(dtype: np.dtype[Any], products: int) -> Loops:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-import cnnpar.nn.loops.winograd_formulas as winograd_formulas
 from cnnpar.compiling import forget_older, inline, loop
+from cnnpar.nn.loops import winograd_formulas
 
 _PIECE = 256  # numbers of a pixel at a time: `half` in `outputs` is then 25 KiB, and stays in the L1 cache
 _APART = 16  # numbers between arrays read together: at a distance of a power of 2 they would share few cache sets
