@@ -84,7 +84,7 @@ def _code() -> str:
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
     """Return what differs, for people: `numpy: 2.3.0 instead of 2.4.6, ...`; empty when nothing does.
 
-    Loops may differ: compiled ones have the same bits (tests/nn/test_loops.py).
+    Loops may differ: compiled ones have the same bits (tests/nn/loops/test_loops.py).
     """
     return ", ".join(
         f"{key}: {found.get(key, 'none')} instead of {expected.get(key, 'none')}"

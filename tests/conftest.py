@@ -27,8 +27,8 @@ for number in (signal.SIGHUP, signal.SIGINT):
 # Tests that share what takes long to make, by the first letters of their names: each group runs in one process.
 TOGETHER = {
     "ray": (
-        "tests/parallel/test_ray.py",
-        "tests/parallel/test_attach.py",
+        "tests/parallel/on_ray/test_ray.py",
+        "tests/parallel/on_ray/test_attach.py",
         "tests/nn/test_user_layers.py::test_workers_run_user_layers_without_having_their_files",
     ),
     "simulation": ("tests/scripts/test_simulation.py",),

@@ -1,8 +1,8 @@
 """Interface of the layers' inner loops (copies, comparisons, sums), and the choice between their two versions.
 
-`in_numpy` has them in numpy for any float type; `numba_pixels` and `numba_winograd` are compiled for float32 and give
-the same bits (tests/nn/test_loops.py). A zero that comes out of a comparison is +0, since numpy does not promise which
-one `numpy.maximum` returns.
+`in_numpy` does them in numpy; `numba_pixels` and `numba_winograd`, for float32, compiled by numba, with the same bits
+(tests/nn/loops/test_loops.py). A zero that comes out of a comparison is +0, since numpy does not promise which one
+`numpy.maximum` returns.
 
 Images are (H, W, P): a pixel holds P = N * C numbers, the channels of all samples. Points are (36, tiles * P or more):
 the values of `rows` x `columns` tiles at the 36 points of Winograd's minimal filtering, factors or products; see
