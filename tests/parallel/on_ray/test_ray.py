@@ -77,7 +77,7 @@ class Keeping(Cluster):
 @contextmanager
 def serving(transport: str, warn: Callable[[str], None] = fail, **engine: Any) -> Iterator[tuple[Server, Keeping]]:
     """Give a server with a deadline that no worker misses, and the cluster that its workers come from."""
-    settings = Engine(**{"deadline_floor": 60.0, **engine})
+    settings = Engine(**{"deadline_floor": 60.0, "start_timeout": 2.0 * HANGING, **engine})
     _, work, _ = made_run()
     cluster = Keeping(settings)
     made: Transport = (
@@ -96,8 +96,9 @@ def kept_workers(ray_address: str) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for room in the cluster often."""
+    """Look for room in the cluster often; do not take a worker that starts slowly for one without room."""
     monkeypatch.setattr(cluster_module, "_LONGEST_LOOK", cluster_module._LOOK)
+    monkeypatch.setattr(cluster_module, "_PLACING_SECONDS", float(HANGING))
 
 
 @TRANSPORTS
