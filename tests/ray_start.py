@@ -1,4 +1,4 @@
-"""Starts Ray for tests, again where it gave up: on a busy machine its own limits, of 20 and 30 s, may not be enough."""
+"""Starts Ray for tests, again where it gave up: its own limits are short for a busy machine."""
 
 import subprocess
 import traceback
@@ -14,21 +14,20 @@ NODE_CPUS = 9
 TRIES = 3
 TOO_LATE = "The current node timed out during startup"  # Ray's own words
 
-# Ray reads them at its import, and its processes at their start. Limits that cannot be set: 20 s for a node's agents,
-# 30 s for a node that is not there after `raylet_start_wait_time_s`.
+# Ray reads them at its import, its processes at their start. What cannot be set (Ray 2.60): 20 s for a node's agents to
+# be up, after which the node ends, and 30 s for a node to be known, which `raylet_start_wait_time_s` extends.
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # the nodes are this process's own
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # as in the nodes that cnnpar starts; with Ray's 15 all else on the machine goes first
     "RAY_raylet_start_wait_time_s": "60",
     "RAY_gcs_server_port_wait_time_s": "60",
-    "RAY_agent_register_timeout_ms": "120000",
     "RAY_worker_register_timeout_seconds": "120",
 }
 
 
 def started_nodes() -> "Nodes":
-    """Two nodes of nine CPUs each, this process attached to the first. Skips the test where Ray does not start."""
+    """Start two nodes of `NODE_CPUS` each and attach to the first. Skips the test where Ray does not start."""
     for _ in range(TRIES):
         try:
             return _start_nodes()

@@ -25,6 +25,7 @@ from cnnpar.parallel.wire import Endpoint
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from tests import tiny
+from tests.conftest import HANGING
 from tests.ray_start import NODE_CPUS
 from tests.toys import At, fail, in_process, made_run, opened, step_until, trained
 
@@ -76,7 +77,7 @@ class Keeping(Cluster):
 @contextmanager
 def serving(transport: str, warn: Callable[[str], None] = fail, **engine: Any) -> Iterator[tuple[Server, Keeping]]:
     """A server of which no worker is ever late, and the cluster that its workers come from."""
-    settings = config.Engine(**{"deadline_floor": 60.0, **engine})
+    settings = config.Engine(**{"deadline_floor": 60.0, "start_timeout": 2.0 * HANGING, **engine})
     _, work, _ = made_run()
     crew = Keeping(settings)
     made: Transport = RayStore(crew) if transport == "ray" else Direct(work, crew, settings.start_timeout)
@@ -93,8 +94,9 @@ def kept_workers(ray_address: str) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room in the cluster is found soon."""
+    """Room in the cluster is found soon; a worker that starts slowly is not taken for one without room."""
     monkeypatch.setattr(crew_module, "_LONGEST_LOOK", crew_module._LOOK)
+    monkeypatch.setattr(crew_module, "_PLACING_SECONDS", float(HANGING))
 
 
 @TRANSPORTS
@@ -162,7 +164,7 @@ def room(workers: int, *bundles: dict[str, float]) -> Iterator[None]:
     Keeping.kept, rest = Keeping.kept[:workers], Keeping.kept[workers:]
     group = placement_group([*bundles, *[{"CPU": 1.0}] * free])
     try:
-        assert group.wait(60)
+        assert group.wait(HANGING)
         yield
     finally:
         remove_placement_group(group)
