@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster as Nodes
 
 NODE_CPUS = 9
-TRIES = 3
+TRIES = 4
 TOO_LATE = "The current node timed out during startup"  # Ray's own words
 
 # Ray reads them at its import, its processes at their start. What cannot be set (Ray 2.60): 20 s for a node's agents to
