@@ -10,7 +10,7 @@ from cnnpar.errors import InputError
 from cnnpar.fingerprint import fingerprint
 from cnnpar.storage.checkpoint import encode, read
 
-FILE = Path(__file__).with_name("before-the-house.json")
+FILE = Path(__file__).with_name("older-version.json")
 DIGEST = "585d407908d74511742b8236a24e51e6ec2da946af4fbc043d887b8f59fb54a6"
 
 
