@@ -36,7 +36,19 @@ from cnnpar.training.state import TrainState
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 _LIBRARIES = ("numpy", "numba", "ray", "torch")
-_ENVIRONMENT = ("CNNPAR_", "OPENBLAS_", "OMP_", "MKL_", "NPY_", "MALLOC_", "GLIBC_", "LD_PRELOAD", "RAY_", "TORCH")
+_ENVIRONMENT = (
+    "CNNPAR_",
+    "NUMBA_",
+    "OPENBLAS_",
+    "OMP_",
+    "MKL_",
+    "NPY_",
+    "MALLOC_",
+    "GLIBC_",
+    "LD_PRELOAD",
+    "RAY_",
+    "TORCH",
+)
 _SECRET = "RAY_AUTH_TOKEN"
 
 Relation = Literal["at most", "at least", "below"]
