@@ -23,6 +23,8 @@ from cnnpar.storage.rundir import Place, check_new, check_resumed
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import TrainState, first_state
 
+_Start = tuple[Network, TrainState, Fingerprint, list[str]]  # the last are notes for people
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -50,9 +52,9 @@ def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
     if config.train.patience and splits.validation is None:
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     if resume is None:
-        network, state, notes = _begin(config, place, preprocessing)
+        network, state, own, notes = _begin(config, place, preprocessing)
     else:
-        network, state, notes = _go_on(config, place, resume, splits, preprocessing)
+        network, state, own, notes = _go_on(config, place, resume, splits, preprocessing)
     data = by_kind(splits)
     sizes = {kind: len(part) for kind, part in data.items()}
     work = Training(network, preprocessing, config.augment, config.train, sizes, config.data.balance)
@@ -60,10 +62,9 @@ def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
         check_lone_samples(work)
     else:
         _check_steps(resume, work, state)
-    if user_layer_digests(network.layers):
+    if any(name.startswith("layer ") for name in own):  # of a user's
         _try_once(work.with_data(data), state)
     origin = resume.origin if resume else None
-    own = _fingerprint_with(network)
     return Run(config, place, network, preprocessing, state, work, data, own, splits.fingerprint, origin, notes)
 
 
@@ -89,19 +90,17 @@ def check_lone_samples(work: Training) -> None:
         check_statistics(network.layers, network.input_shape, network.layout.frozen)
 
 
-def _begin(config: Config, place: Place, preprocessing: Preprocessing) -> tuple[Network, TrainState, list[str]]:
-    """Build network and first state of a new run, and notes for people."""
+def _begin(config: Config, place: Place, preprocessing: Preprocessing) -> _Start:
+    """Build the start of a new run."""
     network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     state = first_state(config, network)
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
     check_new(place)
-    return network, state, notes
+    return network, state, _fingerprint_with(network), notes
 
 
-def _go_on(
-    config: Config, place: Place, resume: Resume, splits: Splits, preprocessing: Preprocessing
-) -> tuple[Network, TrainState, list[str]]:
-    """Build network and state of a checkpoint, and notes for people; check that the run may go on from there."""
+def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preprocessing: Preprocessing) -> _Start:
+    """Build the start of a run that goes on from a checkpoint, and check that it may."""
     network, state = unpack(resume.payload, str(resume.path))
     own = _fingerprint_with(network)
     check_resumable(resume, network, config, splits, own)
@@ -110,8 +109,9 @@ def _go_on(
     state.exact &= not differences(resume.payload.fingerprint, own)
     check_newest(resume, check_resumed(resume.path, place))
     if state.epoch < config.train.epochs and state.out_of(config.train.patience):
-        return network, state, [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]
-    return network, state, []
+        notes = [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]
+        return network, state, own, notes
+    return network, state, own, []
 
 
 def _fingerprint_with(network: Network) -> Fingerprint:
