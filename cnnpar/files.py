@@ -1,0 +1,45 @@
+"""Opening of files whose names others may have shaped: regular files only, without waiting, and up to a size."""
+
+import os
+import stat
+from errno import EFBIG, EINVAL
+from pathlib import Path
+
+
+def open_regular(
+    path: str | Path,
+    flags: int = os.O_RDONLY,
+    *,
+    follow: bool = False,
+    directory: int | None = None,
+    mode: int = 0o666,
+) -> int:
+    """Open a regular file and return its descriptor.
+
+    `follow`: the last part of the path may be a symbolic link. `directory`: descriptor of the folder that a relative
+    path is in. `mode`: permissions of a file that is created, less the umask. Raises OSError for anything but a
+    regular file: a pipe is not waited for, and nothing is cut off before the kind of the file is known.
+    """
+    given = flags & ~os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, given, mode, dir_fd=directory)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(EINVAL, "not a regular file", str(path))
+        if flags & os.O_TRUNC:
+            os.ftruncate(descriptor, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_regular(path: str | Path, most: int, *, follow: bool = False, directory: int | None = None) -> bytes:
+    """Return the content of a regular file of at most `most` bytes. Raises OSError as `open_regular`, or if larger.
+
+    No more is read than the size that the system gives, as files in /proc claim 0 bytes and may not end.
+    """
+    with open(open_regular(path, follow=follow, directory=directory), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(EFBIG, f"larger than {most:,} bytes", str(path))
+        return file.read(size)
