@@ -21,7 +21,7 @@ def test_only_a_regular_file_is_opened(tmp_path: Path, kind: str, flags: int) ->
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
-    with pytest.raises(OSError, match="not a regular file|symbolic links|Is a directory|No such device"):
+    with pytest.raises(OSError, match=r"not a regular file|symbolic links|Is a directory|No such device"):
         open_regular("/dev/zero" if kind == "device" else path, flags)
     assert precious.read_text() == "mine"
 
