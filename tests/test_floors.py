@@ -20,7 +20,7 @@ COLUMN = (
     {"parallel"},
     {"nn", "optim", "data"},
     {"config"},
-    {"fingerprint", "blas", "rng", "compiling", "errors", "files", "text", "version"},
+    {"fingerprint", "blas", "rng", "compiling", "errors", "files", "machine", "text", "version"},
 )
 GROUND = len(COLUMN) - 1  # its files may import each other
 SEEN_BY_THE_ENGINE = {"cnnpar.nn.shapes", "cnnpar.nn.sums", "cnnpar.data.dataset"}
