@@ -156,6 +156,8 @@ class Engine(Table, frozen=True):
     transport: Literal["direct", "ray"] = "direct"  # way of parameters and gradients: own connections, or Ray's
     address: str = ""  # Ray cluster: "auto" or HOST:PORT; "" = RAY_ADDRESS if set, else a new local Ray
     start_timeout: Seconds = 120.0  # seconds to wait for Ray and the first workers, and for new ones when none is left
+    cluster_timeout: Seconds = 300.0  # seconds to wait for a cluster to come back that died during the run
+    fallback: bool = True  # if a Ray of our own dies and can't be started again, go on in this process, without Ray
     step_timeout: Seconds = 120.0  # seconds without an answer after which a worker is replaced in any case
     deadline_factor: Annotated[float, Meta(ge=1, le=1e6)] = 4.0  # deadline in usual times; then another races it
     deadline_floor: Seconds = 0.1  # shortest deadline, in seconds

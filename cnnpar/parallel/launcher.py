@@ -5,7 +5,7 @@ from typing import Protocol
 
 from cnnpar.parallel.direct.handshake import Endpoint
 from cnnpar.parallel.mailbox import Mailbox
-from cnnpar.parallel.transport import Lost, Note
+from cnnpar.parallel.transport import ClusterBack, ClusterGivenUp, ClusterGone, Lost, Note
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Started:
     exact: bool = True  # its fingerprint is that of the server's process
 
 
+News = Started | Lost | Note | ClusterGone | ClusterBack | ClusterGivenUp
+
+
 class Launcher(Protocol):
     """Starts and ends worker processes. Only `why_ended` waits, and only as long as it is told to."""
 
@@ -25,8 +28,8 @@ class Launcher(Protocol):
         """Address of the server's node that other nodes can reach."""
 
     @property
-    def news(self) -> Mailbox[Started | Lost | Note]:
-        """Mailbox of events: workers that are up or cannot be had, and notes to the user."""
+    def news(self) -> Mailbox[News]:
+        """Mailbox of events: workers that are up or cannot be had, the cluster's end, and notes to the user."""
 
     def start(self, worker: int) -> None:
         """Start a worker process; `news` reports when it is up."""

@@ -13,7 +13,16 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import NOTHING, Sums, add_sums
 from cnnpar.parallel.scheduling.actions import Action, Drop, Fail, Finish, Start
 from cnnpar.parallel.scheduling.scheduler import Scheduler
-from cnnpar.parallel.transport import Answer, Event, Joined, Lost, Transport
+from cnnpar.parallel.transport import (
+    Answer,
+    ClusterBack,
+    ClusterGivenUp,
+    ClusterGone,
+    Event,
+    Joined,
+    Lost,
+    Transport,
+)
 from cnnpar.parallel.tree import Tree
 from cnnpar.parallel.work import Kind, Step, Work
 
@@ -154,6 +163,14 @@ class Server:
                 if scheduler.knows(event.worker) and (scheduler.ready or not event.hopeless):
                     self._warn(f"worker {event.worker} is lost: {event.reason}")
                 actions += scheduler.lost(event.worker, event.reason, now, event.hopeless)
+            elif isinstance(event, ClusterGone):
+                self._warn(event.reason)
+                actions += scheduler.cluster_gone(event.reason, event.seconds, now)
+            elif isinstance(event, ClusterBack):
+                actions += scheduler.cluster_back(now)
+            elif isinstance(event, ClusterGivenUp):
+                self._warn(event.reason)
+                actions += scheduler.cluster_given_up(now)
             else:
                 self._warn(event.text)
         return actions

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from cnnpar.blas import use_one_thread
 from cnnpar.config.sections import Engine
 from cnnpar.data.dataset import Dataset
+from cnnpar.parallel.direct.samples import Samples
+from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.in_process import InProcess
-from cnnpar.parallel.on_ray.environment import prepare_ray
+from cnnpar.parallel.on_ray.launcher import RayLauncher
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Transport
 from cnnpar.parallel.work import Kind, Work
@@ -29,18 +31,9 @@ def start(
     if settings.most == 0:
         transport = InProcess(work.with_data(data))
     else:
-        prepare_ray(settings)
-        from cnnpar.parallel.on_ray.cluster import Cluster  # here, since importing ray takes long
-
-        cluster = Cluster(settings, work, data)
-        if settings.transport == "direct":
-            from cnnpar.parallel.direct.transport import DirectTransport
-
-            transport = DirectTransport(work, cluster, settings.start_timeout)
-        else:
-            from cnnpar.parallel.on_ray.transport import RayTransport
-
-            transport = RayTransport(cluster)
+        samples = Samples.of(data)
+        launcher = RayLauncher(settings, work, samples, warn)
+        transport = DirectTransport(work, launcher, settings.start_timeout, samples)
     server = Server(work, transport, settings, warn, stopped)
     try:
         server.open()

@@ -46,7 +46,27 @@ class Note:
     text: str
 
 
-Event = Joined | Answer | Lost | Note
+@dataclass(frozen=True)
+class ClusterGone:
+    """All workers are gone with their cluster. `ClusterBack` or `ClusterGivenUp` follows within so many seconds."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ClusterBack:
+    """Workers can be had again."""
+
+
+@dataclass(frozen=True)
+class ClusterGivenUp:
+    """No workers can be had any more but one in this process."""
+
+    reason: str
+
+
+Event = Joined | Answer | Lost | Note | ClusterGone | ClusterBack | ClusterGivenUp
 
 
 class Transport(Protocol):

@@ -32,8 +32,6 @@ from statistics import median
 from typing import Any
 
 from cnnpar.config.resolve import resolve
-from cnnpar.config.sections import Engine
-from cnnpar.parallel.on_ray.environment import prepare_ray
 from cnnpar.parallel.work import Kind
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import first_state
@@ -46,7 +44,6 @@ BATCH, MICROBATCH = 256, 16
 USUAL_STEPS = 30  # whose median is the usual time
 TURN_SECONDS = 4.0
 MOST_EXTRA, LEAST_RATIO = 0.5, 0.75  # the aims: seconds; rate with a straggler over one without that worker
-STORE_BYTES = 30 << 20  # of a run's samples
 PATIENCE = 150.0  # seconds for anything to happen
 CAME, GIVEN_UP, LOST = "has come", "given up", "is lost"  # in the engine's messages about a worker
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
@@ -127,7 +124,6 @@ class Run:
 def lose_worker(number: int, repeats: int, how: str) -> dict[str, Any]:
     """Kill or stop one of so many workers, again and again."""
     random = Random(0)
-    start_ray(max(number, os.cpu_count() or 1))
     run = Run(number)
     rows: dict[str, list[float]] = {"usual": [], "step": [], "given_up": [], "replaced": []}
     for _ in range(repeats):
@@ -150,7 +146,6 @@ def lose_worker(number: int, repeats: int, how: str) -> dict[str, Any]:
 
 def slow_worker(number: int, repeats: int) -> dict[str, Any]:
     """Measure the rate of so many workers with a slow one among them, and that of one less of equal ones, in turns."""
-    start_ray(2 * number - 1)
     equal, slowed = Run(number - 1), Run(number)
     rates: dict[str, list[float]] = {"equal": [], "slowed": []}
     seconds = (2 * repeats + 4) * 2 * TURN_SECONDS
@@ -208,15 +203,6 @@ def lose_node(how: str, environment: Mapping[str, str]) -> dict[str, float]:
         nodes.forget(victim)
         nodes.close()
         return result
-
-
-def start_ray(processors: int) -> None:
-    """Start a Ray of this process's own, with room for more than one run."""
-    engine = Engine(workers=processors)
-    prepare_ray(engine)
-    from cnnpar.parallel.on_ray.attach import attach  # imports ray, which reads what prepare_ray has set
-
-    attach(engine, 2 * STORE_BYTES)
 
 
 def alone(function: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:

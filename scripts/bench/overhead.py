@@ -29,10 +29,8 @@ import numpy as np
 from cnnpar import optim
 from cnnpar.config.choices import SGD
 from cnnpar.config.resolve import resolve
-from cnnpar.config.sections import Engine
 from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
-from cnnpar.parallel.on_ray.environment import prepare_ray
 from cnnpar.parallel.work import Prepared, Step
 from cnnpar.training.state import TrainState
 from scripts.harness import Report, Stepper, Table, WithoutInputs, integers, make_parser
@@ -41,7 +39,6 @@ TRANSPORTS = ("direct", "ray")
 WARM_UP_STEPS = 20
 BLOCK = 20  # steps of one turn
 PAGE = 1024  # floats
-STORE_BYTES = 4 << 30  # Ray frees objects late: the largest steps leave many behind
 AIMS = {(250_000, 1): 0.3, (250_000, 2): 0.5, (250_000, 8): 2.0, (2_500_000, 2): 4.0}  # ms at most, direct
 COMPARED, LEAST_FACTOR = (250_000, 2), 5.0  # parameters and workers; Ray over direct
 
@@ -104,21 +101,6 @@ def measure(size: int, workers: int, steps: int) -> dict[str, Any]:
     return row | {"ray_over_direct": row["ray_ms"] / row["direct_ms"]}
 
 
-def start_ray(processors: int) -> None:
-    """Start a Ray of this script's own, with room for the workers of both transports."""
-    prepare_ray(Engine())
-    import ray  # reads what prepare_ray has set
-
-    ray.init(
-        address="local",
-        num_cpus=processors,
-        include_dashboard=False,
-        object_store_memory=STORE_BYTES,
-        logging_level="error",
-        log_to_driver=False,
-    )
-
-
 def memory_speeds(size: int) -> dict[str, float]:
     """Measure GB/s, read and written, of a plain copy, of one addition of the reduction, and of the update."""
     rule = SGD()
@@ -149,7 +131,6 @@ def main() -> int:
 
     report = Report()
     print("ms per step, median and 95th percentile")
-    start_ray(2 * max(options.workers))
     table = Table("parameters", "workers", "  direct", "     p95", "     ray", "     p95", "ray / direct")
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for size, workers in product(options.sizes, options.workers):

@@ -13,6 +13,7 @@ Aims: `cnnpar --help` at most 0.3 s; a run of one epoch in this process at most 
 later than Ray alone.
 """
 
+import os
 import re
 import resource
 import subprocess
@@ -25,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from cnnpar.config.sections import Engine
-from cnnpar.parallel.on_ray.environment import prepare_ray
+from cnnpar.parallel.on_ray.environment import ray_environment
 from scripts.harness import Report, Table, make_parser
 
 AIMS = {  # seconds at most, and what is measured
@@ -126,7 +127,7 @@ def main() -> int:
     options = parser.parse_args()
 
     report = Report()
-    prepare_ray(Engine())  # for this script's children
+    os.environ.update(ray_environment(Engine()))  # for this script's children
     with tempfile.TemporaryDirectory() as name:
         times = measure(Path(name), options.repeat, options.workers)
         imported = {

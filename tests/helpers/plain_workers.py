@@ -15,9 +15,9 @@ from cnnpar.nn.sums import Sums
 from cnnpar.parallel.direct.handshake import Endpoint
 from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.direct.worker import serve
-from cnnpar.parallel.launcher import Launcher, Started
+from cnnpar.parallel.launcher import Launcher, News, Started
 from cnnpar.parallel.mailbox import Mailbox
-from cnnpar.parallel.transport import Answer, Event, Lost, Note
+from cnnpar.parallel.transport import Answer, Event
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from tests.helpers.made_runs import Around
@@ -47,7 +47,7 @@ class Processes:
 
     def __init__(self, work: Work, data: Mapping[Kind, Dataset], shared: list[bool]) -> None:
         """Share memory with the server as `shared` says for each worker; later workers do as the last one."""
-        self.news: Mailbox[Started | Lost | Note] = Mailbox()
+        self.news: Mailbox[News] = Mailbox()
         self.processes: dict[int, BaseProcess] = {}
         self._shared = shared
         self._work = work.with_data(data)
@@ -117,7 +117,7 @@ class Threads:
 
     def __init__(self, work: Work, data: Mapping[Kind, Dataset], shared: bool, rogues: Mapping[int, Serve]) -> None:
         """Run `rogues` by worker instead of `serve`; they must end when the server hangs up."""
-        self.news: Mailbox[Started | Lost | Note] = Mailbox()
+        self.news: Mailbox[News] = Mailbox()
         self.calls: dict[int, Future[None]] = {}
         self.endpoints: list[Endpoint] = []
         self._work = work.with_data(data)

@@ -9,6 +9,7 @@ import selectors
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -40,8 +41,8 @@ class Admitted(NamedTuple):
 class Admission:
     """Listens for expected workers and authenticates them, in a thread for each handshake, as it blocks."""
 
-    def __init__(self, host: str, selector: selectors.BaseSelector) -> None:
-        """Listen at `host` for workers of other nodes; the selector's events start the handshakes."""
+    def __init__(self, host: Callable[[], str], selector: selectors.BaseSelector) -> None:
+        """Listen at `host()` for workers of other nodes; the selector's events start the handshakes."""
         self.key = secrets.token_bytes(32)
         self.expected: dict[int, Expected] = {}
         self._host = host
@@ -58,7 +59,7 @@ class Admission:
     def expect(self, worker: int, expected: Expected) -> Endpoint:
         """Expect a worker, and return the endpoint at which it is to connect. Raises OSError."""
         if expected.shared not in self._listeners:
-            listener = self._listeners[expected.shared] = Listener(None if expected.shared else self._host)
+            listener = self._listeners[expected.shared] = Listener(None if expected.shared else self._host())
             self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
         self.expected[worker] = expected
         return self._listeners[expected.shared].endpoint

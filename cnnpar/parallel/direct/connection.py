@@ -18,21 +18,20 @@ class WorkerConnection:
         """Own the socket. `shared`: the worker maps parameters and slots; else both are sent."""
         self.worker = worker
         self.answers: list[Answer] = []  # received, and not collected yet
-        self.outdated = True  # the worker's own copy of the parameters; does not matter for shared ones
+        self._sent = 0  # version of the parameters that the worker has; does not matter for shared ones
         self._work = work
         self._slots = slots  # (slots, size) float32
         self._shared = shared
         self._job: tuple[int, Step, Span] | None = None  # the worker's current job
         self.frames = FramedSocket(peer, self._read)
 
-    def send(self, job: int, step: Step, span: Span, parameters: Vector) -> None:
-        """Send a job, and the parameters, (size,) float32, if the worker does not have them. Raises OSError."""
-        fresh = self.outdated and not self._shared
+    def send(self, job: int, step: Step, span: Span, parameters: Vector, version: int) -> None:
+        """Send a job, and the parameters, (size,) float32, if the worker has another version. Raises OSError."""
         self._job = job, step, span
-        self.frames.send(memoryview(pack_job(job, step, span, fresh)))
-        if fresh:
+        self.frames.send(memoryview(pack_job(job, step, span, version)))
+        if version != self._sent and not self._shared:
             self.frames.send(parameters.data)
-            self.outdated = False
+        self._sent = version
 
     def _read(self) -> Reader:
         """Read one answer after another. Raises ValueError for anything but an answer to the current job.

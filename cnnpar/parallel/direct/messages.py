@@ -7,23 +7,26 @@ from cnnpar.nn.sums import Sums
 from cnnpar.parallel.tree import Node, Span
 from cnnpar.parallel.work import Block, Kind, Step
 
-JOB = struct.Struct("<QBIIII?")  # job, kind, epoch, number, start, stop, whether new parameters follow
+JOB = struct.Struct("<QBIIIIQ")  # job, kind, epoch, number, start, stop, version of the parameters
 _ANSWER = struct.Struct("<QdI?")  # job, seconds of computing, number of blocks, whether their vectors follow
 _BLOCK = struct.Struct("<BIIdqq")  # level, number, slot, loss, correct, count
 _MAXIMUM_BLOCKS = 256  # of one answer; a span has at most two of each level of the tree
 MAXIMUM_ANSWER = _ANSWER.size + _MAXIMUM_BLOCKS * _BLOCK.size
 
 
-def pack_job(job: int, step: Step, span: Span, fresh: bool) -> bytes:
-    """Pack a job into the frame for the worker; `fresh`: the next frame holds new parameters."""
-    return JOB.pack(job, step.kind, step.epoch, step.number, *span, fresh)
+def pack_job(job: int, step: Step, span: Span, version: int) -> bytes:
+    """Pack a job into the frame for the worker.
+
+    `version`: of the parameters to use, from 1. The next frame holds them where they are sent and have changed.
+    """
+    return JOB.pack(job, step.kind, step.epoch, step.number, *span, version)
 
 
-def unpack_job(frame: bytes) -> tuple[int, Step, Span, bool]:
+def unpack_job(frame: bytes) -> tuple[int, Step, Span, int]:
     """Unpack a frame of `pack_job`. Raises ValueError for anything else."""
     try:
-        job, kind, epoch, number, start, stop, fresh = JOB.unpack(frame)
-        return job, Step(Kind(kind), epoch, number), Span(start, stop), fresh
+        job, kind, epoch, number, start, stop, version = JOB.unpack(frame)
+        return job, Step(Kind(kind), epoch, number), Span(start, stop), version
     except struct.error as error:
         raise ValueError(f"not a job: {error}") from error
 

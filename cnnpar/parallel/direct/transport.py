@@ -1,4 +1,4 @@
-"""The direct transport: jobs and answers go over connections of our own; Ray only starts the workers.
+"""Transport of jobs and answers over connections of our own; a launcher only starts the workers.
 
 All connections are served by one selector, and no call waits for a single peer: a worker that neither reads nor writes
 delays no other.
@@ -14,9 +14,10 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import slots_shape
 from cnnpar.parallel.direct.admission import Admission, Admitted, Expected
 from cnnpar.parallel.direct.connection import WorkerConnection
+from cnnpar.parallel.direct.samples import Samples
 from cnnpar.parallel.direct.shared_memory import CAN_SHARE, SharedMemory, send_memory
 from cnnpar.parallel.launcher import Launcher, Started
-from cnnpar.parallel.transport import Event, Joined, Lost, Note
+from cnnpar.parallel.transport import ClusterGone, Event, Joined, Lost, Note
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Step, Work
 
@@ -27,8 +28,11 @@ _LOOK = 0.5  # seconds between looks at workers that are expected
 class DirectTransport:
     """A transport whose workers connect to this process."""
 
-    def __init__(self, work: Work, launcher: Launcher, start_timeout: float) -> None:
-        """Give workers `start_timeout` seconds to connect after their process is up."""
+    def __init__(self, work: Work, launcher: Launcher, start_timeout: float, samples: Samples | None = None) -> None:
+        """Give workers `start_timeout` seconds to connect after their process is up.
+
+        `samples`: those that workers of this node map; None: workers have them already.
+        """
         self._work = work
         self._launcher = launcher
         self._start_timeout = start_timeout
@@ -38,11 +42,13 @@ class DirectTransport:
         self._reasons_until = 0.0  # time until which `wait` asks for reasons of losses; 0: it has not asked yet
         # The data of each registration is a function of the events' mask.
         self._selector = selectors.DefaultSelector()
-        self._admission = Admission(launcher.host, self._selector)
+        self._admission = Admission(lambda: launcher.host, self._selector)
         self._selector.register(launcher.news, selectors.EVENT_READ, lambda _: self._read_news())
         self._selector.register(self._admission, selectors.EVENT_READ, lambda _: self._admit())
-        self._memory = SharedMemory.create((work.size,))
-        self._parameters = self._memory.array  # (size,) float32, mapped by the workers of this node
+        self._samples = samples
+        self._memory = SharedMemory.create(4 * work.size)
+        self._parameters: Vector = self._memory.array((work.size,))  # mapped by the workers of this node
+        self._version = 0  # of the parameters
 
     def adopt(self, parameters: Vector) -> Vector:
         """Copy the parameters into the memory that this node's workers map, and return that array."""
@@ -57,8 +63,7 @@ class DirectTransport:
         """Put the parameters where this node's workers read them; others get them with their next job."""
         if parameters is not self._parameters:  # a run updates in place the array that `adopt` gave it
             self._parameters[:] = parameters
-        for connection in self._connections.values():
-            connection.outdated = True
+        self._version += 1
 
     def assign(self, worker: int, job: int, step: Step, span: Span) -> None:
         """Send the job; if the connection is broken, `wait` reports the worker as lost."""
@@ -66,7 +71,7 @@ class DirectTransport:
         if connection is None:
             return  # its loss is among the events already
         try:
-            connection.send(job, step, span, self._parameters)
+            connection.send(job, step, span, self._parameters, self._version)
             self._watch(connection)  # the socket may not have taken all of it
         except OSError as error:
             self._lose(worker, error)
@@ -95,8 +100,7 @@ class DirectTransport:
 
     def close(self) -> None:
         """Close all connections, which ends the workers, and then the launcher."""
-        for worker in list(self._connections):
-            self._disconnect(worker)
+        self._hang_up()
         self._admission.close()  # before the selector, which watches its listeners
         self._selector.close()
         self._memory.close()
@@ -105,6 +109,8 @@ class DirectTransport:
     def _read_news(self) -> None:
         """Tell workers that are up where to connect; pass the launcher's other events on."""
         for news in self._launcher.news.take():
+            if isinstance(news, ClusterGone):
+                self._hang_up()
             if not isinstance(news, Started):
                 self._events.append(news)
                 continue
@@ -126,10 +132,10 @@ class DirectTransport:
         shape = slots_shape(self._work)
         try:
             if expected.shared:
-                memory = SharedMemory.create(shape)
-                send_memory(peer, self._memory, memory)
+                memory = SharedMemory.create(4 * shape[0] * shape[1])
+                send_memory(peer, self._memory, memory, *([self._samples.memory] if self._samples else []))
                 memory.close()  # the array keeps it mapped
-                slots = memory.array  # (slots, size) float32
+                slots = memory.array(shape)  # (slots, size) float32
             else:
                 slots = np.empty(shape, np.float32)
         except OSError as error:
@@ -190,6 +196,13 @@ class DirectTransport:
         """End a worker's process and report it as lost."""
         self._launcher.kill(worker)
         self._events.append(Lost(worker, reason))
+
+    def _hang_up(self) -> None:
+        """Close the connections of all workers, and expect none."""
+        for worker in list(self._connections):
+            self._disconnect(worker)
+        for worker in list(self._admission.expected):
+            self._admission.forget(worker)
 
     def _disconnect(self, worker: int) -> None:
         connection = self._connections.pop(worker, None)

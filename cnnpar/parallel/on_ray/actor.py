@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.parallel.compute import Computer, slots_shape
 from cnnpar.parallel.direct import worker
 from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.samples import Layout
 from cnnpar.parallel.on_ray.pickling import unpickle_work
 from cnnpar.parallel.tree import Span
 from cnnpar.parallel.work import Block, Kind, Step, Work
@@ -34,49 +34,48 @@ class Description(NamedTuple):
 
 
 class Worker:
-    """An actor on one core. It reads the samples from the node's object store, without a copy."""
+    """An actor on one core. Its samples are the server's, which it maps, or come from the node's object store."""
 
-    def __init__(self, number: int, pickled: bytes, stored: Mapping[Kind, Stored]) -> None:
-        """Hold the work, as `pickle_work` pickled it; `stored`: references to the arrays of its data."""
+    def __init__(self, number: int, pickled: bytes, layout: Layout) -> None:
+        """Hold the work, as `pickle_work` pickled it; `layout`: of samples that the server shares."""
         use_one_thread()  # in each worker: how a product is summed depends on the number of threads
         self._number = number
         self._pickled = pickled
-        self._stored = stored
+        self._layout = layout
         self._computer: Computer | None = None  # made by the first `compute`; `serve` has its own
 
     @cached_property
     def _work(self) -> Work:
-        """The work with its data, unpickled by the first call: of errors in `__init__`, Ray reports no reason."""
-        return unpickle_work(self._pickled).with_data(
-            {
-                kind: Dataset(ray.get(images), ray.get(labels), names)
-                for kind, (images, labels, names) in self._stored.items()
-            }
-        )
+        """The work, unpickled by the first call: of errors in `__init__`, Ray reports no reason."""
+        return unpickle_work(self._pickled)
 
     def describe(self) -> Description:
         """Return the worker's description, as its first call, once the worker is ready."""
-        _ = self._work  # unpickles it, and maps the samples
+        _ = self._work  # unpickles it
         return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
 
+    def hold(self, stored: Mapping[Kind, Stored]) -> None:
+        """Take the samples from the node's object store, without a copy; `stored`: references to their arrays."""
+        self._work = self._work.with_data(
+            {kind: Dataset(ray.get(images), ray.get(labels), names) for kind, (images, labels, names) in stored.items()}
+        )
+
     def serve(self, endpoint: Endpoint, key: bytes, number: int) -> None:
-        """Serve the direct transport, as the worker of that number, until the server closes the connection."""
-        worker.serve(self._work, endpoint, key, number)
+        """Answer jobs, as the worker of that number, until the server closes the connection."""
+        worker.serve(self._work, endpoint, key, number, self._layout if endpoint.shared else None)
 
-    def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[float, list[Block], Vector]:
-        """Compute a span for the ray transport.
+    def compute(self, step: Step, span: Span, parameters: Vector) -> tuple[list[Block], Vector]:
+        """Compute a span for a relay.
 
-        Return seconds of computing, blocks, and their vectors as one array, (blocks, length) float32; (0, length)
-        where a step has none.
+        Return its blocks, and their vectors as one array, (blocks, length) float32; (0, 0) where a step has none.
         """
         if self._computer is None:
             self._slots = np.empty(slots_shape(self._work), np.float32)  # (slots, size)
             self._computer = Computer(self._work, self._slots)
-        began = time.perf_counter()
         blocks = self._computer.compute(step, span, parameters)
         length = self._work.length(step)
         rows = [block.slot for block in blocks] if length else []
-        return time.perf_counter() - began, blocks, self._slots[rows, :length]  # a copy: rows is a list
+        return blocks, self._slots[rows, :length]  # a copy: rows is a list
 
     def __repr__(self) -> str:
         """Return the name of the worker in Ray's own messages."""

@@ -1,6 +1,6 @@
-"""The Ray cluster of a run: stores the samples, starts workers and replacements, checks them, ends them.
+"""The Ray cluster of a run: starts workers and replacements, gives them samples, checks them, ends them.
 
-Ray is the control plane only. A thread starts the workers, since Ray may take long, and the training must not wait.
+Ray is the control plane only. A thread starts the workers, since Ray may take long, and orders must not wait.
 Each failure ends in an error or a note that says what was needed and what is available.
 """
 
@@ -9,30 +9,32 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import ray
 
 from cnnpar.blas import handed_on
-from cnnpar.config.sections import Engine
-from cnnpar.data.dataset import Dataset
+from cnnpar.config.sections import MOST_WORKERS
 from cnnpar.errors import RunError
-from cnnpar.fingerprint import differences, fingerprint
+from cnnpar.fingerprint import differences
 from cnnpar.parallel.direct.handshake import Endpoint
-from cnnpar.parallel.launcher import Started
+from cnnpar.parallel.direct.samples import Samples
+from cnnpar.parallel.launcher import News, Started
 from cnnpar.parallel.mailbox import Mailbox
-from cnnpar.parallel.on_ray.actor import Description, Worker
-from cnnpar.parallel.on_ray.attach import attach
+from cnnpar.parallel.on_ray.actor import Description, Stored, Worker
 from cnnpar.parallel.on_ray.errors import first_line
-from cnnpar.parallel.on_ray.pickling import pickle_work
+from cnnpar.parallel.on_ray.orders import Begin
+from cnnpar.parallel.on_ray.pickling import unpickle_work
+from cnnpar.parallel.on_ray.relay import Store, relay
+from cnnpar.parallel.on_ray.watch import Watch
 from cnnpar.parallel.transport import Lost, Note
-from cnnpar.parallel.work import Kind, Work
+from cnnpar.parallel.work import Kind
 
 _LOOK = 0.25  # seconds between looks at how many CPUs are free, at first
 _LONGEST_LOOK = 2.0  # and when there were too few for a while
-_PLACING_SECONDS = 30.0  # for Ray to place a later worker; after it, another job has taken the CPU
 _END_SECONDS = 5.0  # for the thread to end
 
 
@@ -47,35 +49,31 @@ _Placements = dict["ray.ObjectRef[Description]", _Placement]  # by the call that
 
 
 class Cluster:
-    """The workers of a run on one Ray cluster: the launcher of the direct transport, and the actors of the other."""
+    """The workers of a run on one Ray cluster, as the control process has them."""
 
-    def __init__(self, settings: Engine, work: Work, data: Mapping[Kind, Dataset]) -> None:
-        """Attach to Ray, or start it, and put the samples into its object store.
-
-        Raises InputError for an address that cannot be one, RunError when the cluster is missing or too small.
-        """
-        self.news: Mailbox[Started | Lost | Note] = Mailbox()
-        self.actors: dict[int, ray.actor.ActorHandle] = {}
+    def __init__(self, begin: Begin, samples: Samples) -> None:
+        """Use the Ray that this process is attached to. Raises RunError when it is too small."""
+        self.news: Mailbox[News] = Mailbox()
+        self.actors: dict[int, Any] = {}
         self.descriptions: dict[int, Description] = {}
-        self._settings = settings
-        self._pickled = pickle_work(work)
-        self._serving: dict[int, ray.ObjectRef[None]] = {}
+        self._settings = begin.settings
+        self._begin = begin
+        self._samples = samples
+        self._work = unpickle_work(begin.pickled)
+        self._parameters = Store()
+        self._relays = ThreadPoolExecutor(MOST_WORKERS, "cnnpar relay")  # a thread begins with each call
+        self._serving: dict[int, Future[None]] = {}
+        self._shortage = ""
         self._orders: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # workers to start; None: end
         self._thread = threading.Thread(target=self._launch, name="cnnpar launcher", daemon=True)
-        self._ours = not ray.is_initialized()  # else `close` must leave it as it was
-        own = attach(settings, sum(part.images.nbytes for part in data.values())) if self._ours else False
-        try:
-            self._node = ray.get_runtime_context().get_node_id()
-            self.host: str = ray.util.get_node_ip_address()
-            self._check_room()
-            self._stored = {
-                kind: (ray.put(part.images), ray.put(part.labels), part.class_names) for kind, part in data.items()
-            }
-        except BaseException:
-            self.close()
-            raise
+        context = ray.get_runtime_context()
+        self._node: str = context.get_node_id()
+        self.address: str = context.gcs_address
+        self.host: str = ray.util.get_node_ip_address()
+        self._watch = Watch(self.address, self._node)
+        self._check_room()
         # A Ray of our own inherits this process's environment; elsewhere the actors must be given it.
-        environment = {} if own else {"runtime_env": {"env_vars": handed_on()}}
+        environment = {"runtime_env": {"env_vars": handed_on()}} if begin.address else {}
         self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, **environment)(Worker)
         self._thread.start()
 
@@ -84,18 +82,24 @@ class Cluster:
         self._orders.put(worker)
 
     def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
-        """Start the one long call of the direct transport, by which the worker connects to `endpoint`."""
-        self._serving[worker] = self.actors[worker].serve.remote(endpoint, key, worker)
+        """Start the one long call by which the worker connects to `endpoint`, or connect in its place."""
+        actor, layout = self.actors.get(worker), self._begin.layout
+        if actor is None:
+            return  # it was lost, and is reported
+        if self._settings.transport == "ray" or self.descriptions[worker].node != self._node:
+            actor.hold.remote(self._stored)
+        if self._settings.transport == "direct":
+            self._serving[worker] = actor.serve.remote(endpoint, key, worker).future()
+        else:
+            call = self._work, actor, self._parameters, endpoint, key, worker, layout
+            self._serving[worker] = self._relays.submit(relay, *call)
 
-    def why_ended(self, worker: int, seconds: float) -> str | None:
-        """Return the reason why the call of `serve` ended, within so many seconds; None while it goes on."""
-        try:
-            ray.get(self._serving[worker], timeout=seconds)
-        except ray.exceptions.GetTimeoutError:
-            return None
-        except Exception as error:
-            return first_line(error)
-        return "it hung up"
+    def ended(self) -> dict[int, str]:
+        """Return the reasons why calls of `serve` have ended since the last call."""
+        done = {worker: call for worker, call in self._serving.items() if call.done()}
+        for worker in done:
+            del self._serving[worker]
+        return {worker: _why(call) for worker, call in done.items()}
 
     def kill(self, worker: int) -> None:
         """End the worker's process, even if it is stopped; on another node, that takes Ray five seconds."""
@@ -110,26 +114,28 @@ class Cluster:
                 os.kill(description.pid, signal.SIGCONT)  # a stopped process cannot obey Ray; others ignore this
 
     def shortage(self) -> str:
-        """Return the number of free CPUs, which limits the workers, and what to do about it."""
-        with suppress(Exception):  # Ray raises many types when it is dead
-            free = int(ray.available_resources().get("CPU", 0))
-            return (
-                f"each worker needs one CPU, and {free} are free in the Ray cluster; "
-                f"ask for fewer --workers, or wait until other jobs are done"
-            )
-        return "the Ray cluster does not answer"
+        """Return the number of free CPUs, which limits the workers, and what to do about it; empty if not known."""
+        return self._shortage
+
+    def death(self) -> str | None:
+        """Return the reason why the cluster is of no use any more; None while it is alive."""
+        return self._watch.death()
 
     def close(self) -> None:
-        """End all workers, and Ray where it was started or attached here."""
+        """End all workers."""
         self._orders.put(None)
-        if self._thread.is_alive():
-            self._thread.join(_END_SECONDS)
-        if ray.is_initialized():
-            for worker in list(self.actors):
-                self.kill(worker)
-            if self._ours:
-                ray.shutdown()
+        self._thread.join(_END_SECONDS)
+        for worker in list(self.actors):
+            self.kill(worker)
         self.news.close()
+
+    @cached_property
+    def _stored(self) -> dict[Kind, Stored]:
+        """References to the samples in the object store, which are put there when they are first needed."""
+        return {
+            kind: (ray.put(part.images), ray.put(part.labels), part.class_names)
+            for kind, part in self._samples.datasets().items()
+        }
 
     def _check_room(self) -> None:
         cores, fewest = int(ray.cluster_resources().get("CPU", 0)), self._settings.fewest
@@ -143,15 +149,7 @@ class Cluster:
         """Place workers as far as CPUs are free, and report those that are up or cannot be had, in a thread."""
         waiting: list[int] = []  # workers that there was no room for yet
         placed: _Placements = {}
-        while True:  # the first workers at once: Ray finds out if there is room for them
-            order = self._orders.get()
-            if order is None:
-                return
-            waiting.append(order)
-            if len(waiting) == self._settings.fewest:
-                break
-        self._place(waiting, placed, self._settings.start_timeout)
-        waiting, trouble, look = [], "", _LOOK
+        trouble, look = "", _LOOK
         while True:
             with suppress(queue.Empty):
                 while True:
@@ -163,8 +161,8 @@ class Cluster:
             look = min(2 * look, _LONGEST_LOOK)
             try:
                 if waiting and not placed:
-                    room = int(ray.available_resources().get("CPU", 0))
-                    self._place(waiting[:room], placed, _PLACING_SECONDS)
+                    room = self._look_for_room()
+                    self._place(waiting[:room], placed, self._settings.start_timeout)
                     waiting = waiting[room:]
                 waiting += self._collect(placed)
             except Exception as error:
@@ -173,10 +171,19 @@ class Cluster:
                 waiting += [place.worker for place in placed.values()]
                 placed.clear()
 
+    def _look_for_room(self) -> int:
+        """Return the number of free CPUs, and remember what to say about it."""
+        free = int(ray.available_resources().get("CPU", 0))
+        self._shortage = (
+            f"each worker needs one CPU, and {free} are free in the Ray cluster; "
+            f"ask for fewer --workers, or wait until other jobs are done"
+        )
+        return free
+
     def _place(self, workers: list[int], placed: _Placements, seconds: float) -> None:
         """Have Ray place actors, and add them to `placed`; they should be up after so many seconds."""
         for worker in workers:
-            actor = self.actors[worker] = self._actor.remote(worker, self._pickled, self._stored)
+            actor = self.actors[worker] = self._actor.remote(worker, self._begin.pickled, self._begin.layout)
             placed[actor.describe.remote()] = _Placement(worker, time.monotonic() + seconds)
 
     def _collect(self, placed: _Placements) -> list[int]:
@@ -200,7 +207,7 @@ class Cluster:
 
     def _check(self, worker: int, description: Description) -> None:
         """Report a worker as started if it computes the same bits, or the user allows others; else as lost."""
-        difference = differences(fingerprint(), description.fingerprint)
+        difference = differences(self._begin.fingerprint, description.fingerprint)
         if difference:
             text = f"worker {worker} on {description.host} would compute other bits ({difference})"
             if not self._settings.allow_inexact:
@@ -215,4 +222,11 @@ class Cluster:
                 )
                 return
             self.news.put(Note(f"{text}: this run is not exact"))
-        self.news.put(Started(worker, description.node == self._node, exact=not difference))
+        here = self._settings.transport == "ray" or description.node == self._node
+        self.news.put(Started(worker, here, exact=not difference))
+
+
+def _why(call: Future[None]) -> str:
+    """Return the reason why a call of `serve` has ended."""
+    error = call.exception()
+    return "it hung up" if error is None else first_line(error)

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
+import cloudpickle
 import msgspec
-from ray import cloudpickle
 
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import is_users
@@ -47,7 +47,7 @@ def unpickle_work(pickled: bytes) -> Work:
     return work
 
 
-class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray has no types
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # it has no types
     """cloudpickle that also pickles struct classes by value."""
 
     def __init__(self, file: io.BytesIO, by_value: ExitStack) -> None:
@@ -72,7 +72,7 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray has no ty
         """Pickle functions of a module by value too, until the work is pickled, as those of a script always are."""
         if name in sys.modules and name not in {*cloudpickle.list_registry_pickle_by_value(), "__main__"}:
             cloudpickle.register_pickle_by_value(sys.modules[name])
-            # Undone when the work is pickled: other users of Ray in this process see no difference.
+            # Undone when the work is pickled: others that pickle in this process see no difference.
             self._by_value.callback(cloudpickle.unregister_pickle_by_value, sys.modules[name])
 
 

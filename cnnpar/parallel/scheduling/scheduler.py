@@ -6,31 +6,16 @@ and all other jobs that overlap it are void. So exactly one value of each microb
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from itertools import count
 
 from cnnpar.config.sections import Engine
 from cnnpar.parallel.scheduling.actions import Action, Assign, Drop, Fail, Finish, Start
 from cnnpar.parallel.scheduling.speeds import Speeds
+from cnnpar.parallel.scheduling.task import Task
 from cnnpar.parallel.tree import Span, first_run
 
-_PATIENCE = 5  # deadlines until a late worker is given up
 _LONGEST_PAUSE = 60.0  # seconds between attempts to start a worker
 _NEVER = float("inf")
-
-
-@dataclass
-class _Task:
-    """A job that a worker has; times are in seconds, on the clock of the events."""
-
-    job: int
-    kind: Hashable
-    span: Span
-    sent: float
-    late_at: float = 0.0
-    give_up_at: float = 0.0
-    late: bool = False  # past its deadline: other workers may compute the span too
-    void: bool = False  # its answer will not be used, except to measure the worker's speed
 
 
 class Scheduler:
@@ -46,13 +31,14 @@ class Scheduler:
         self._starting: set[int] = set()
         self._alive: set[int] = set()
         self._proved: set[int] = set()  # workers that have answered at least once
-        self._tasks: dict[int, _Task] = {}  # by worker; a worker that is not in it is free
+        self._tasks: dict[int, Task] = {}  # by worker; a worker that is not in it is free
         self._kind: Hashable = None
         self._unanswered: set[int] = set()  # microbatches of the step
         self._uncovered = False  # some of those may have no worker, or only late ones
         self._ready = False  # there were, at some time, as many workers as a run begins with
         self._starved_at = _NEVER  # when the run fails, unless enough workers have joined
         self._required = 0  # with fewer workers than this nothing is assigned now
+        self._gone = ""  # why there is no cluster now that workers could be had from
         self._pause = 0.0  # seconds until the next start, after workers that were lost before their first answer
         self._start_at = 0.0  # no worker is started before
         self._lost = self._lost_in_step = 0  # numbers of workers
@@ -89,7 +75,7 @@ class Scheduler:
         self._unanswered = set(range(microbatches))
         self._uncovered = True
         self._lost_in_step = 0
-        self._required = self._engine.minimum
+        self._required = min(self._engine.minimum, self._most)
         self._check_numbers(now)
         actions = self._deal(now)
         # Workers that got nothing were too slow to help. Measure them again, with a job that no step waits for.
@@ -120,9 +106,9 @@ class Scheduler:
         self._starved_at += seconds
 
     def joined(self, worker: int, now: float) -> list[Action]:
-        """Use a worker that was started, from now on; one that was not started is ignored."""
+        """Use a worker that was started, from now on; one that is not expected any more is ended."""
         if worker not in self._starting:
-            return []
+            return [] if worker in self._alive else [Drop(worker, "it was asked for before its cluster was gone")]
         self._starting.discard(worker)
         self._alive.add(worker)
         self._check_numbers(now)
@@ -190,6 +176,37 @@ class Scheduler:
         self._check_numbers(now)
         return [*self._start_missing(now), *self._deal(now)]
 
+    def cluster_gone(self, reason: str, seconds: float, now: float) -> list[Action]:
+        """Forget all workers, and start none until their cluster is back; the run fails after so many seconds.
+
+        It counts as one loss, since a step that makes a cluster die again and again must not be tried for ever.
+        """
+        self._starting.clear()
+        self._tasks.clear()
+        for worker in self._alive:
+            self._speeds.forget(worker)
+        self._alive.clear()
+        self._uncovered = True
+        self._gone = self._last_loss = reason
+        self._starved_at = now + seconds
+        self._lost_in_step += 1
+        if self._lost_in_step > self._tolerable:
+            return [Fail(f"one step has cost {self._lost_in_step} workers or clusters; the last: {reason}")]
+        return []
+
+    def cluster_back(self, now: float) -> list[Action]:
+        """Start all workers anew."""
+        self._gone = ""
+        self._pause, self._start_at = 0.0, now
+        self._starved_at = now + self._engine.start_timeout
+        return self._start_missing(now)
+
+    def cluster_given_up(self, now: float) -> list[Action]:
+        """Go on with a single worker, which needs no cluster."""
+        self._most = 1
+        self._required = min(self._required, 1)
+        return self.cluster_back(now)
+
     def expire(self, now: float) -> list[Action]:
         """Give up silent workers, let others compute the spans of late ones, and start workers that are due."""
         actions: list[Action] = []
@@ -210,7 +227,7 @@ class Scheduler:
 
     @property
     def _missing(self) -> int:
-        return self._most - len(self._alive) - len(self._starting)
+        return 0 if self._gone else self._most - len(self._alive) - len(self._starting)
 
     def _start_missing(self, now: float) -> list[Action]:
         """Start as many workers as are missing, unless it is too early."""
@@ -229,7 +246,7 @@ class Scheduler:
     def _check_numbers(self, now: float) -> None:
         """Find out if there are enough workers to go on, and set the time to wait for them if not."""
         if not self._ready:
-            self._ready = len(self._alive) >= max(self._engine.fewest, 1)
+            self._ready = len(self._alive) >= min(max(self._engine.fewest, 1), self._most)
             if self._ready:
                 self._starved_at = _NEVER
         elif len(self._alive) >= max(self._required, 1):
@@ -239,6 +256,8 @@ class Scheduler:
             self._starved_at = now + self._engine.start_timeout
 
     def _shortage(self) -> str:
+        if self._gone:
+            return f"the workers' cluster did not come back in time: {self._gone}"
         seconds = f"{self._engine.start_timeout:g} s (engine.start_timeout)"
         if not self._ready:
             return f"only {self.alive} of {self._engine.fewest} workers started within {seconds}"
@@ -264,16 +283,10 @@ class Scheduler:
         return actions + self._deal(now) if actions and self._uncovered else actions
 
     def _assign(self, worker: int, span: Span, now: float, void: bool = False) -> Assign:
-        task = _Task(next(self._jobs), self._kind, span, now, void=void)
+        task = Task(next(self._jobs), self._kind, span, now, void=void)
         self._set_deadlines(task)
         self._tasks[worker] = task
         return Assign(worker, task.job, span)
 
-    def _set_deadlines(self, task: _Task) -> None:
-        """Set the times at which a job is late and at which its worker is given up, from measured speeds if any."""
-        engine = self._engine
-        expected = self._speeds.expected(task.kind, task.span.length)
-        wait = engine.step_timeout if expected is None else engine.deadline_factor * expected
-        wait = min(max(wait, engine.deadline_floor), engine.step_timeout)
-        task.late_at = task.sent + wait
-        task.give_up_at = task.sent + min(max(_PATIENCE * wait, engine.give_up_after), engine.step_timeout)
+    def _set_deadlines(self, task: Task) -> None:
+        task.set_deadlines(self._engine, self._speeds.expected(task.kind, task.span.length))

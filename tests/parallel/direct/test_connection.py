@@ -72,15 +72,17 @@ def rogue(lie: Lie, hang_up: bool) -> Serve:
         with connect(endpoint, key, worker) as connection:
             shapes = (work.size,), slots_shape(work)
             if endpoint.shared:
-                parameters, slots = receive_memory(connection, *shapes)
+                memories = receive_memory(connection, *(4 * math.prod(shape) for shape in shapes))
+                parameters, slots = (memory.array(shape) for memory, shape in zip(memories, shapes, strict=True))
             else:
                 parameters, slots = (np.empty(shape, np.float32) for shape in shapes)
             words = None
-            answers = 0
+            answers = known = 0
             while words is None:
-                job, step, span, fresh = unpack_job(connection.recv_bytes())
-                if fresh:
+                job, step, span, version = unpack_job(connection.recv_bytes())
+                if version != known and not endpoint.shared:
                     connection.recv_bytes_into(parameters.data)
+                known = version
                 honest = Honest(job, Computer(work, slots).compute(step, span, parameters), slots, endpoint.shared)
                 words = lie(honest) if answers else None
                 answers += 1
@@ -201,7 +203,7 @@ class Sevens:
 def link_at(peer: socket.socket, step: Step, shared: bool) -> WorkerConnection:
     """Return a connection whose worker is at job 5: microbatches 4 to 6."""
     link = WorkerConnection(0, peer, cast("Work", Sevens()), np.zeros((7, 3), np.float32), shared)
-    link.send(5, step, Span(4, 7), np.zeros(3, np.float32))
+    link.send(5, step, Span(4, 7), np.zeros(3, np.float32), 1)
     return link
 
 

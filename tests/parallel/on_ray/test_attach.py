@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from cnnpar.errors import InputError, RunError
-from cnnpar.parallel.on_ray.attach import _check_address
+from cnnpar.parallel.on_ray.address import check_address
 from cnnpar.parallel.on_ray.errors import first_line
 
 pytestmark = pytest.mark.usefixtures("in_time")
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.usefixtures("in_time")
 )
 def test_an_unusable_address_is_refused_with_a_hint(address: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        _check_address(address, given=True)
+        check_address(address, given=True)
 
 
 def test_an_address_where_nobody_answers_is_an_error_at_once() -> None:
     with pytest.raises(RunError, match=r"--address 127.0.0.1:1: nothing answers there"):
-        _check_address("127.0.0.1:1", given=True)
+        check_address("127.0.0.1:1", given=True)
 
 
 def test_an_address_that_is_not_rays_is_an_error_at_once() -> None:
@@ -43,12 +43,12 @@ def test_an_address_that_is_not_rays_is_an_error_at_once() -> None:
 
         answered = pool.submit(answer)
         with pytest.raises(InputError, match="something answers there, but not Ray's head"):
-            _check_address(f"127.0.0.1:{port}", given=True)
+            check_address(f"127.0.0.1:{port}", given=True)
         answered.result()
 
 
 def test_the_cluster_that_runs_passes_the_check(ray_address: str) -> None:
-    _check_address(ray_address, given=True)
+    check_address(ray_address, given=True)
 
 
 def test_a_remote_error_is_shown_with_its_file_and_line(ray_address: str) -> None:

@@ -4,7 +4,9 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,13 +17,14 @@ from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import RunError
 from cnnpar.fingerprint import fingerprint
 from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.samples import Samples
 from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.on_ray import cluster as cluster_module
 from cnnpar.parallel.on_ray.cluster import Cluster
-from cnnpar.parallel.on_ray.transport import RayTransport
+from cnnpar.parallel.on_ray.orders import Begin
+from cnnpar.parallel.on_ray.pickling import pickle_work
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
-from cnnpar.parallel.transport import Transport
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from tests.helpers import tiny_runs
@@ -47,9 +50,18 @@ class Keeping(Cluster):
         """Take the work and the samples of `made_run`."""
         _, work, data = made_run()
         self.endpoints: list[Endpoint] = []
-        super().__init__(settings, work, data)
+        self.reasons: dict[int, str] = {}
+        self.shared = Samples.of(data)
+        order = Begin(settings, pickle_work(work), self.shared.layout, fingerprint(), "standing", "", 0, None)
+        super().__init__(order, self.shared)
         self._new, self._actor = self._actor, self
         self._last = ""
+
+    def why_ended(self, worker: int, seconds: float) -> str | None:
+        """Wait for the end of a worker's call, as the run waits for its report."""
+        wait([call for number, call in self._serving.items() if number == worker], seconds)
+        self.reasons |= self.ended()
+        return self.reasons.get(worker)
 
     def remote(self, *arguments: object) -> Any:
         """Return a kept actor, from the nodes by turns; without any, what Ray's class of actors makes."""
@@ -69,6 +81,7 @@ class Keeping(Cluster):
     def close(self) -> None:
         self._orders.put(None)
         self._thread.join()
+        self._relays.shutdown()
         for worker, description in self.descriptions.items():
             self.kept.append((description.node, self.actors.pop(worker)))
         super().close()
@@ -77,12 +90,10 @@ class Keeping(Cluster):
 @contextmanager
 def serving(transport: str, warn: Callable[[str], None] = fail, **engine: Any) -> Iterator[tuple[Server, Keeping]]:
     """Give a server with a deadline that no worker misses, and the cluster that its workers come from."""
-    settings = Engine(**{"deadline_floor": 60.0, "start_timeout": 2.0 * HANGING, **engine})
+    settings = Engine(**{"transport": transport, "deadline_floor": 60.0, "start_timeout": 2.0 * HANGING, **engine})
     _, work, _ = made_run()
     cluster = Keeping(settings)
-    made: Transport = (
-        RayTransport(cluster) if transport == "ray" else DirectTransport(work, cluster, settings.start_timeout)
-    )
+    made = DirectTransport(work, cluster, settings.start_timeout, cluster.shared)
     with closing(opened(Server(work, made, settings, warn))) as server:
         yield server, cluster
 
@@ -96,9 +107,8 @@ def kept_workers(ray_address: str) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for room in the cluster often; do not take a worker that starts slowly for one without room."""
+    """Look for room in the cluster often."""
     monkeypatch.setattr(cluster_module, "_LONGEST_LOOK", cluster_module._LOOK)
-    monkeypatch.setattr(cluster_module, "_PLACING_SECONDS", float(HANGING))
 
 
 @TRANSPORTS
@@ -174,9 +184,9 @@ def room(workers: int, *bundles: dict[str, float]) -> Iterator[None]:
 
 
 def test_start_on_a_busy_cluster_fails_with_the_free_cpus() -> None:
-    _, work, data = made_run()
-    with room(0), pytest.raises(RunError, match=r"only 0 of 2 workers started within 0.5 s .* and 0 are free"):
-        start(Engine(workers=2, start_timeout=0.5), work, data, fail, lambda: False)
+    words = r"only 0 of 2 workers started within 0.5 s .* and 0 are free"
+    with room(0), pytest.raises(RunError, match=words), serving("direct", workers=2, start_timeout=0.5):
+        pass
 
 
 @pytest.mark.slow
@@ -210,30 +220,28 @@ def growing(transport: str) -> Iterator[tuple[Server, Keeping, list[str]]]:
 
 
 @pytest.mark.slow
-def test_unplaceable_actor_is_retried_while_steps_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "_PLACING_SECONDS", 0.3)
+def test_unplaceable_actor_waits_while_steps_go_on() -> None:
     warnings: list[str] = []
     halves = {"CPU": 0.5, "first": 0.1}, {"CPU": 0.5, "second": 0.1}
     with room(2, *halves):  # half a CPU is free on each node, which looks like one
         with serving("ray", warnings.append, workers="2:3") as (server, cluster):
             step_until(server, lambda: 2 in cluster.actors)
-            tried = cluster.actors[2]
-            step_until(server, lambda: cluster.actors.get(2, tried) is not tried)
+            step_until(server, lambda: True)
+            assert 2 not in cluster.descriptions
         assert server.workers == 2
     assert not warnings
 
 
 @pytest.mark.slow
-def test_replacement_of_another_fingerprint_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_replacement_of_another_fingerprint_is_refused() -> None:
     warnings: list[str] = []
     with serving("direct", warnings.append, workers=2) as (server, cluster):
-        monkeypatch.setenv("OPENBLAS_L2_SIZE", "77")  # those who joined before have what they had
+        own = cluster._begin
+        cluster._begin = replace(own, fingerprint={**own.fingerprint, "blas_l2_kb": "77"})
         cluster.kill_process(1)
         step_until(server, lambda: any("other bits" in text for text in warnings))
         assert server.workers == 1
-        monkeypatch.undo()
+        cluster._begin = own
         step_until(server, lambda: server.workers == 2)
         assert server.exact
     refused = [text for text in warnings if "other bits" in text]

@@ -61,9 +61,9 @@ def test_dead_first_workers_are_replaced_up_to_a_limit() -> None:
     assert scheduler.not_started(3, "killed", 0.0) == [Fail("worker 3 did not start: killed")]
 
 
-def test_workers_that_were_not_started_are_ignored() -> None:
+def test_workers_that_were_not_started_are_ignored_or_ended() -> None:
     scheduler = opened(2)
-    assert scheduler.joined(7, 0.0) == []
+    assert scheduler.joined(7, 0.0) == [Drop(7, "it was asked for before its cluster was gone")]
     assert scheduler.joined(1, 0.0) == [], "nor one that is there already"
     assert scheduler.not_started(7, "killed", 0.0) == []
     assert scheduler.lost(7, "killed", 0.0) == []
