@@ -1,7 +1,9 @@
 """Opening of files whose names others may have shaped: regular files only, without waiting, and up to a size."""
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from errno import EFBIG, EINVAL
 from pathlib import Path
 
@@ -43,3 +45,14 @@ def read_regular(path: str | Path, most: int, *, follow: bool = False, directory
         if size > most:
             raise OSError(EFBIG, f"larger than {most:,} bytes", str(path))
         return file.read(size)
+
+
+@contextlib.contextmanager
+def opened_folder(path: Path, folder: int | None = None) -> Iterator[int]:
+    """Yield a descriptor of the folder that a file is in: `folder`, where it is open already. Raises OSError."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
+    try:
+        yield descriptor
+    finally:
+        if folder is None:
+            os.close(descriptor)
