@@ -22,6 +22,7 @@ from cnnpar.run.recorder import Recorder
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import RunFiles
+from cnnpar.storage.saver import Saver
 from tests.helpers.checkpoints import made_state, packed
 from tests.helpers.limits import HANGING
 from tests.helpers.observers import wait_for_step
@@ -88,18 +89,22 @@ def full(run: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def gone(run: Path) -> Iterator[None]:
-    shutil.move(run, run.with_name("kept"))
+    """Remove the run's directory, of which a copy is kept."""
+    shutil.copytree(run, run.with_name("kept"))
+    shutil.rmtree(run)
     yield
     shutil.move(run.with_name("kept"), run)
 
 
 @contextlib.contextmanager
 def parent_is_a_file(run: Path) -> Iterator[None]:
-    shutil.move(run.parent, run.parent.with_name("moved"))
+    """Remove the run's directory with its parent, in whose place a file is put."""
+    shutil.copytree(run.parent, run.parent.with_name("kept"))
+    shutil.rmtree(run.parent)
     run.parent.write_text("")
     yield
     run.parent.unlink()
-    shutil.move(run.parent.with_name("moved"), run.parent)
+    shutil.move(run.parent.with_name("kept"), run.parent)
 
 
 @contextlib.contextmanager
@@ -153,7 +158,7 @@ def test_a_passing_disk_error_changes_no_checkpoint(tmp_path: Path, wanted: Conf
 
 @contextlib.contextmanager
 def unwritable(run: Path) -> Iterator[None]:
-    """Let writing of the metrics fail, and that of checkpoints succeed."""
+    """Let writing of the metrics fail, and that of checkpoints succeed: no link is followed."""
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").symlink_to("/dev/full")
     yield
@@ -168,7 +173,7 @@ def test_unwritable_config_and_metrics_lose_no_checkpoint(tmp_path: Path, wanted
     assert unpack(read(run / "model.json"), "")[1].epoch == 3
     assert [note.rpartition("/")[2] for note in progress.about("cannot")] == [
         "config.toml: cannot write: Is a directory",
-        "metrics.jsonl: cannot write metrics: No space left on device; training goes on",
+        "metrics.jsonl: cannot write metrics: Too many levels of symbolic links; training goes on",
     ]
 
 
@@ -176,7 +181,8 @@ def test_unwritable_picture_is_warned_of_once_per_reason(tmp_path: Path, monkeyp
     monkeypatch.undo()
     progress, state, now = Troubled(tmp_path, contextlib.nullcontext, ends=False), made_state(), 0.0
     files = RunFiles.at(tmp_path / "run", None)
-    recorder = Recorder(Config(), files, progress, packed, None, lambda: False, lambda: now)
+    saver = Saver(progress.note)
+    recorder = Recorder(Config(), files, progress, packed, saver, None, lambda: False, lambda: now)
     for occupied in (None, None, files.picture, files.picture):
         now += 1e6
         if occupied:

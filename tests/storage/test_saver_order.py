@@ -23,12 +23,12 @@ class FullDisk:
         self._failures = failures
         self._during = during
 
-    def write(self, path: Path, content: bytes, previous: Path | None = None) -> None:
+    def write(self, path: Path, content: bytes, previous: Path | None = None, folder: int | None = None) -> None:
         self.tries.append(path.name)
         if len(self.tries) <= self._failures:
             self._during()
             raise OSError(28, "full")
-        atomic.write(path, content, previous)
+        atomic.write(path, content, previous, folder)
 
 
 class Gate:
@@ -108,7 +108,7 @@ def test_failures_do_not_keep_a_newer_save_waiting(tmp_path: Path, monkeypatch: 
     written = threading.Event()
     tries: list[str] = []
 
-    def write(path: Path, content: bytes, previous: Path | None = None) -> None:
+    def write(path: Path, content: bytes, previous: Path | None = None, folder: int | None = None) -> None:
         tries.append(path.name)
         if path.name == "model":
             written.set()

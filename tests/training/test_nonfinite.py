@@ -16,6 +16,7 @@ from cnnpar.run.summary import Summary, as_text
 from cnnpar.storage.checkpoint import encode, read
 from cnnpar.storage.packing import pack, unpack
 from cnnpar.storage.rundir import RunFiles
+from cnnpar.storage.saver import Saver
 from tests.helpers.checkpoints import NETWORK, PREPROCESSING, file_of, made_state
 from tests.helpers.observers import Stopping
 from tests.helpers.run_files import assert_same_run, metrics
@@ -175,6 +176,7 @@ def test_skipped_steps_are_shown_at_most_every_ten_seconds(tmp_path: Path) -> No
         files,
         progress,
         lambda state: pack(Config(), NETWORK, PREPROCESSING, state, {}, ""),
+        Saver(progress.note),
         None,
         lambda: True,
         lambda: now,
