@@ -4,7 +4,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from errno import EFBIG, EINVAL
+from errno import EFBIG, EINVAL, EISDIR
 from pathlib import Path
 
 
@@ -25,7 +25,10 @@ def open_regular(
     given = flags & ~os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(path, given, mode, dir_fd=directory)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+        if not stat.S_ISREG(kind):
             raise OSError(EINVAL, "not a regular file", str(path))
         if flags & os.O_TRUNC:
             os.ftruncate(descriptor, 0)

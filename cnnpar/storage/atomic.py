@@ -2,17 +2,19 @@
 
 import contextlib
 import os
+from os import stat_result
 from pathlib import Path
 
 from cnnpar.files import open_regular, opened_folder
 
 
-def write(path: Path, content: bytes, previous: Path | None = None, folder: int | None = None) -> None:
+def write(path: Path, content: bytes, previous: Path | None = None, folder: int | None = None) -> stat_result:
     """Replace a file atomically: temporary file, fsync, rename, fsync of the directory.
 
     The old file stays available as `previous` in the same directory, if given and if the file system has hard links.
     `folder`: descriptor of that directory, where it was opened before; it is then written to wherever it was moved.
-    Raises OSError, after which the old file is still in place.
+    Returns the status of the new file, as it was before anybody else could reach it. Raises OSError, after which the
+    old file is still in place.
     """
     temporary = f".{path.name}.tmp"
     with opened_folder(path, folder) as directory:
@@ -24,6 +26,7 @@ def write(path: Path, content: bytes, previous: Path | None = None, folder: int 
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+                status = os.fstat(file.fileno())
             if previous is not None:
                 _hardlink(path.name, previous.name, directory)
             os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -32,6 +35,7 @@ def write(path: Path, content: bytes, previous: Path | None = None, folder: int 
                 os.unlink(temporary, dir_fd=directory)  # frees its space: the disk may be full
             raise
         os.fsync(directory)
+    return status
 
 
 def _hardlink(name: str, previous: str, directory: int) -> None:

@@ -35,7 +35,8 @@ class Folder:
         """Open and lock a folder, as `open_locked` does."""
         self.path = path
         self.descriptor = open_locked(path, kind, option, warn)
-        self._open = lambda: open_locked(path, kind, option, warn)
+        self._kind = kind
+        self._option = option
         self._warn = warn
         self._told = path  # where the folder is, as far as the user knows
 
@@ -61,7 +62,7 @@ class Folder:
                 self._warn(f"{self.path}: was moved, and the run goes on writing its files where they are: {place}")
             return False
         try:
-            descriptor = self._open()
+            descriptor = open_locked(self.path, self._kind, self._option, self._warn)
         except InputError as error:
             raise OSError(errno.EBUSY, "another run has taken its place") from error
         try:

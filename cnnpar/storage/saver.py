@@ -129,10 +129,10 @@ class Saver:
                 # Of two checkpoints one must be whole at any moment: a damaged one may not push out the one before.
                 whole = found is not None and (path in self._whole or is_whole(path, folder))
                 previous = save.previous if whole and self._may_replace(save.previous, folder) else None
-                write(path, content, previous, folder)
+                written = _identity(write(path, content, previous, folder))
                 if previous is not None:
                     self._seen[previous] = found
-            self._seen[path] = _seen(path.name, folder)
+                self._seen[path] = written
         self._whole.add(path)
 
     def _may_replace(self, previous: Path | None, folder: int) -> bool:
@@ -199,6 +199,10 @@ def _seen(name: str, folder: int) -> _Seen:
         return None
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    return _identity(found)
+
+
+def _identity(found: os.stat_result) -> _Seen:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 

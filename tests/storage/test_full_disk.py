@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -23,6 +24,7 @@ from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import RunFiles
 from cnnpar.storage.saver import Saver
+from cnnpar.training import loop
 from tests.helpers.checkpoints import made_state, packed
 from tests.helpers.limits import HANGING
 from tests.helpers.observers import wait_for_step
@@ -195,20 +197,47 @@ def test_unwritable_picture_is_warned_of_once_per_reason(tmp_path: Path, monkeyp
     ]
 
 
-def test_full_disk_at_the_end_exits_with_1(tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_disk_at_the_start_exits_with_2_untrained(
+    tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "tiny.toml").write_text(to_toml(wanted))
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").touch()
     with full(run):
         options = ["--config", tmp_path / "tiny.toml", "--run-dir", run, "--resume", "auto", "--json"]
-        assert console.run(train_app, [str(option) for option in options]) == 1
+        assert console.run(train_app, [str(option) for option in options]) == 2
+    error = (
+        f"cnnpar-train: error: {run}/model.json: cannot write checkpoints there: File too large; nothing was trained"
+    )
+    assert capsys.readouterr() == ("", f"{error}\n")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == {"metrics.jsonl": b""}
+
+
+def test_full_disk_at_the_end_exits_with_1(tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.toml").write_text(to_toml(wanted))
+    run = tmp_path / "run"
+    with contextlib.ExitStack() as trouble:
+
+        def begin(frame: FrameType, event: str, _: object) -> None:
+            """Fill the disk when the first checkpoint is written, and training begins."""
+            if frame.f_code is loop.train.__code__ and event == "call":
+                sys.setprofile(None)
+                trouble.enter_context(full(run))
+
+        options = ["--config", tmp_path / "tiny.toml", "--run-dir", run, "--resume", "auto", "--json"]
+        sys.setprofile(begin)
+        try:
+            assert console.run(train_app, [str(option) for option in options]) == 1
+        finally:
+            sys.setprofile(None)
     out, err = capsys.readouterr()
     assert out == ""
     last = err.splitlines()[-1]
     assert last.startswith(f"cnnpar-train: error: {run}/model.json: cannot write the newest checkpoint: File too large")
     assert err.count("cannot write the checkpoint") <= 1
-    assert {path.name for path in run.iterdir()} == {"metrics.jsonl"}
+    assert {path.name for path in run.iterdir()} == {"model.json", "config.toml", "metrics.jsonl"}
+    assert read(run / "model.json").state.step == 0
 
 
 # In a name space of its own this process may mount a disk so small that the checkpoints fit, and little else.

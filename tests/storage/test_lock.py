@@ -211,9 +211,9 @@ def test_a_directory_in_use_takes_no_checkpoint_of_another_run() -> None:
     for name in ("model.json", "best.json", "mine.json"):
         with locked(first, pytest.fail), pytest.raises(InputError, match=r"^first: another run .*--to-path"):
             locked(second, pytest.fail, first / name).__enter__()
-        with locked(second, pytest.fail, first / name):
-            with pytest.raises(InputError, match=rf"^first: another run .*process {os.getpid()} .*--run-dir"):
-                locked(first, pytest.fail).__enter__()
+        told = rf"^first: another run .*process {os.getpid()} .*--run-dir"
+        with locked(second, pytest.fail, first / name), pytest.raises(InputError, match=told):
+            locked(first, pytest.fail).__enter__()
     assert [list(folder.iterdir()) for folder in (first, second)] == [[], []]
 
 
