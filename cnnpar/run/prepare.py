@@ -109,7 +109,9 @@ def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preproc
     if resume.payload.preprocessing != preprocessing:
         raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
     state.exact &= not differences(resume.payload.fingerprint, own)
-    state.run_id = state.run_id or new_run_id()  # a checkpoint of an earlier version has none
+    # A checkpoint of an earlier version has none: it gets the same one each time that it is resumed, as a kill may come
+    # after the best checkpoint was written with it, and before the newest was.
+    state.run_id = state.run_id or state.digest[:32]
     check_newest(resume, check_resumed(resume.path, place))
     if state.epoch < config.train.epochs and state.out_of(config.train.patience):
         notes = [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]

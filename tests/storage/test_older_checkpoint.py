@@ -48,3 +48,6 @@ def test_an_older_checkpoint_of_this_fingerprint_resumes(tmp_path: Path) -> None
     assert read(FILE).state.run_id == ""
     assert ids == [ids[0]] * 2
     assert len(ids[0]) == 32  # it has one from now on
+    again = cnnpar.train(resume=copied(tmp_path, fingerprint=fingerprint()))  # as after a kill between the two files
+    assert again.weights_sha256 == result.weights_sha256
+    assert read(tmp_path / "model.json").state.run_id == ids[0]
