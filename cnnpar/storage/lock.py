@@ -22,8 +22,7 @@ from cnnpar.storage.checkpoint import owner
 from cnnpar.storage.folder import Folder, open_locked
 from cnnpar.storage.holder import NOTE, Holder, take
 
-_CHECKPOINTS = ("model.json", "model.prev.json", "best.json")
-_METRICS = "metrics.jsonl"
+MODEL, PREVIOUS, BEST, METRICS = "model.json", "model.prev.json", "best.json", "metrics.jsonl"  # in a run's directory
 
 
 class DirectoryLock:
@@ -48,7 +47,7 @@ class DirectoryLock:
             if file is not None:
                 self._elsewhere = Folder(file.parent, fcntl.LOCK_SH, "--to-path", warn)
                 undone.callback(self._elsewhere.close)
-                self._note = self._lock_file(file)
+                self._note = self._lock_file(file, self._elsewhere.descriptor)
             undone.pop_all()
         self._write_note()
 
@@ -59,8 +58,7 @@ class DirectoryLock:
         """
         with self._mutex:
             if path.parent != self._directory.path and self._elsewhere is not self._directory:
-                if self._elsewhere.require(lambda _: None) and self._file is not None:
-                    self._renew_file_lock(self._file)
+                self._elsewhere.require(self._renew_file_lock)
                 return self._elsewhere.descriptor
             if self._directory.require(self._check_ours):
                 self._write_note()
@@ -76,7 +74,7 @@ class DirectoryLock:
         """Release the locks and remove the notes."""
         if self._file is not None:
             with contextlib.suppress(OSError):
-                if self._is_ours(self._note, self._file):
+                if _is_there(self._note_name(self._file), self._elsewhere.descriptor, self._note):
                     os.unlink(self._note_name(self._file), dir_fd=self._elsewhere.descriptor)
             os.close(self._note)
             self._elsewhere.close()
@@ -89,8 +87,8 @@ class DirectoryLock:
     def _check_ours(self, directory: int) -> None:
         """Raise OSError if a directory holds files of a run, and not of this one."""
         names = os.listdir(directory)
-        owners = {owner(name, directory) for name in _CHECKPOINTS if name in names}
-        if owners - {self._run_id} or (_METRICS in names and not owners):
+        owners = {owner(name, directory) for name in (MODEL, PREVIOUS, BEST) if name in names}
+        if owners - {self._run_id} or (METRICS in names and not owners):
             raise OSError(errno.EBUSY, "files of another run have taken its place")
 
     def _write_note(self) -> None:
@@ -101,9 +99,9 @@ class DirectoryLock:
     def _note_name(file: Path) -> str:
         return f".{file.name}{NOTE}"
 
-    def _lock_file(self, file: Path) -> int:
+    def _lock_file(self, file: Path, folder: int) -> int:
         """Lock and write the note beside a file; return its descriptor. Raises InputError if it is not to be had."""
-        name, folder = self._note_name(file), self._elsewhere.descriptor
+        name = self._note_name(file)
         while True:
             try:
                 descriptor = open_regular(name, os.O_RDWR | os.O_CREAT, directory=folder)
@@ -113,7 +111,7 @@ class DirectoryLock:
                 take(descriptor, fcntl.LOCK_EX, file, folder, name, "--to-path", self._warn)
                 with contextlib.suppress(FileNotFoundError):
                     # The last holder may have removed the note between our open and our lock; then try again.
-                    if self._is_ours(descriptor, file):
+                    if _is_there(name, folder, descriptor):
                         with contextlib.suppress(OSError):  # a full disk; the lock holds without a note
                             os.ftruncate(descriptor, 0)
                             os.pwrite(descriptor, self._own, 0)
@@ -123,14 +121,11 @@ class DirectoryLock:
                 raise
             os.close(descriptor)
 
-    def _is_ours(self, descriptor: int, file: Path) -> bool:
-        """Tell whether the note beside a file is the one that was opened. Raises OSError if there is none."""
-        there = os.stat(self._note_name(file), dir_fd=self._elsewhere.descriptor, follow_symlinks=False)
-        return os.path.samestat(there, os.fstat(descriptor))
-
-    def _renew_file_lock(self, file: Path) -> None:
+    def _renew_file_lock(self, folder: int) -> None:
+        """Lock the note of the file in a folder that was made anew. Raises OSError if another run has it."""
+        assert self._file is not None
         try:
-            descriptor = self._lock_file(file)
+            descriptor = self._lock_file(self._file, folder)
         except InputError as error:
             raise OSError(errno.EBUSY, "another run has taken its place") from error
         os.dup2(descriptor, self._note, inheritable=False)
@@ -157,3 +152,8 @@ def require_free(directory: Path) -> None:
         os.close(open_locked(directory, fcntl.LOCK_EX, "--run-dir", lambda _: None))
     except OSError:
         return  # no directory
+
+
+def _is_there(name: str, folder: int, descriptor: int) -> bool:
+    """Tell whether the name in an opened folder is that of an open file. Raises OSError if there is none."""
+    return os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(descriptor))

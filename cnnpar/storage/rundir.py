@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.errors import InputError, reason
-from cnnpar.storage.lock import require_free
+from cnnpar.storage.lock import BEST, METRICS, MODEL, require_free
 
 _PARENT = Path("runs")  # holds the directories of runs without --run-dir
 
@@ -35,7 +35,7 @@ class RunFiles:
     @classmethod
     def at(cls, directory: Path, to_path: Path | None) -> "RunFiles":
         """Return the files of a run in a directory; `to_path` is the newest checkpoint's, if elsewhere."""
-        return cls(directory, to_path or directory / "model.json")
+        return cls(directory, to_path or directory / MODEL)
 
     @property
     def previous(self) -> Path:
@@ -45,7 +45,7 @@ class RunFiles:
     @property
     def best(self) -> Path:
         """Path of the checkpoint of the best epoch by `train.best_by`."""
-        return self.directory / "best.json"
+        return self.directory / BEST
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -55,7 +55,7 @@ class RunFiles:
     @property
     def metrics(self) -> Path:
         """Path of the measurements, one JSON object a line."""
-        return self.directory / "metrics.jsonl"
+        return self.directory / METRICS
 
     @property
     def picture(self) -> Path:
@@ -74,11 +74,11 @@ def check_new(place: Place) -> None:
     if directory is not None:
         require_free(directory)
         shown = shlex.quote(str(directory))
-        if exists(directory / "model.json"):
+        if exists(directory / MODEL):
             raise InputError(
                 f"{directory}: holds a run already; --resume {shown} goes on with it, another --run-dir starts anew"
             )
-        if exists(directory / "metrics.jsonl") and not place.may_have_begun:
+        if exists(directory / METRICS) and not place.may_have_begun:
             raise InputError(
                 f"{directory}: holds a run already, whose checkpoint is elsewhere (--resume FILE --run-dir {shown}) or "
                 f"was never written (--resume auto starts it anew)"
@@ -136,20 +136,20 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
     elif to_path is not None:
         candidates = [to_path]
     elif directory is not None:
-        candidates = [directory / "model.json"]
+        candidates = [directory / MODEL]
     else:
-        newest = sorted(_PARENT.glob("*/model.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        candidates = [Path("model.json"), *newest]
+        newest = sorted(_PARENT.glob(f"*/{MODEL}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        candidates = [Path(MODEL), *newest]
     for path in candidates:
         if exists(path):
             return path
-    place = "here or in runs/" if len(candidates) > 1 or candidates == [Path("model.json")] else f"at {candidates[0]}"
+    place = "here or in runs/" if len(candidates) > 1 or candidates == [Path(MODEL)] else f"at {candidates[0]}"
     raise InputError(f"--resume: no checkpoint {place}; name the file or the run's directory")
 
 
 def newest_in(path: Path) -> Path:
     """Return the newest checkpoint of a run directory; any other path is returned as it is."""
-    return path / "model.json" if exists(path) and path.is_dir() else path
+    return path / MODEL if exists(path) and path.is_dir() else path
 
 
 def _make_folders(files: RunFiles) -> RunFiles:

@@ -175,6 +175,7 @@ def test_a_directory_with_files_of_another_run_is_not_taken(
     run = Path("run")
     run.mkdir()
     with locked(run, pytest.fail, run_id="a" * 32) as claim:
+        assert json.loads((run / ".running").read_text())["run_id"] == "a" * 32
         shutil.rmtree(run)
         run.mkdir()
         (run / name).write_bytes(content())
@@ -229,6 +230,13 @@ def test_a_removed_folder_of_to_path_is_locked_again() -> None:
         write(file, b"ours", folder=claim.folder_of(file))
         with pytest.raises(InputError, match=rf"^models/m.json: another run .*process {os.getpid()}"):
             locked(other, pytest.fail, file).__enter__()
+        shutil.rmtree(file.parent)
+        file.parent.mkdir()
+        with locked(other, pytest.fail, file):
+            for _ in range(2):
+                with pytest.raises(OSError, match="another run has taken its place"):
+                    claim.folder_of(file)
+        write(file, b"ours", folder=claim.folder_of(file))
     assert list(file.parent.iterdir()) == [file]
 
 
