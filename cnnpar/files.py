@@ -1,8 +1,10 @@
 """Opening of files whose names others may have shaped: regular files only, without waiting, and up to a size."""
 
+import contextlib
 import os
 import stat
-from errno import EFBIG, EINVAL
+from collections.abc import Iterator
+from errno import EFBIG, EINVAL, EISDIR
 from pathlib import Path
 
 
@@ -23,7 +25,10 @@ def open_regular(
     given = flags & ~os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(path, given, mode, dir_fd=directory)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+        if not stat.S_ISREG(kind):
             raise OSError(EINVAL, "not a regular file", str(path))
         if flags & os.O_TRUNC:
             os.ftruncate(descriptor, 0)
@@ -43,3 +48,14 @@ def read_regular(path: str | Path, most: int, *, follow: bool = False, directory
         if size > most:
             raise OSError(EFBIG, f"larger than {most:,} bytes", str(path))
         return file.read(size)
+
+
+@contextlib.contextmanager
+def opened_folder(path: Path, folder: int | None = None) -> Iterator[int]:
+    """Yield a descriptor of the folder that a file is in: `folder`, where it is open already. Raises OSError."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder
+    try:
+        yield descriptor
+    finally:
+        if folder is None:
+            os.close(descriptor)

@@ -75,6 +75,7 @@ def facts(payload: Payload, network: Network, state: TrainState) -> dict[str, An
         "fingerprint": payload.fingerprint,
         "data_fingerprint": payload.data_fingerprint,
         "initial_sha256": state.initial_sha256 or None,
+        "run_id": state.run_id or None,
     }
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 import msgspec
 
 from cnnpar.errors import reason
+from cnnpar.files import open_regular, opened_folder
+
+_LONGEST_RECORD = 1 << 20  # bytes that are read at once; a record has some hundred
 
 
 class MetricsLog:
@@ -33,18 +36,26 @@ class MetricsLog:
         resume_step: int | None,
         warn: Callable[[str], None],
         resume_epochs: float = math.inf,
-        require: Callable[[], None] = lambda: None,
+        folder_of: Callable[[Path], int | None] = lambda _: None,
     ) -> None:
-        """Start the file, or cut it; `require` is called before each write, and raises OSError to prevent it."""
-        self._require = require
+        """Start the file, or cut it.
+
+        `folder_of`: gives the descriptor of the file's folder before each write, None for the one that the path names,
+        and raises OSError to prevent the write. Nothing but a regular file is written to, and no link is followed.
+        """
+        self._folder_of = folder_of
         self._path = Path(path)
         self._warn = warn
         self._reported: set[str] = set()  # reasons
         try:
+            with opened_folder(self._path, folder_of(self._path)) as folder:
+                if resume_step is None:
+                    os.close(open_regular(self._path.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, directory=folder))
+                else:
+                    _cut(self._path.name, folder, resume_step, resume_epochs)
+        except FileNotFoundError as error:
             if resume_step is None:
-                self._path.write_bytes(b"")
-            elif self._path.exists():
-                os.truncate(self._path, _length_up_to(self._path, resume_step, resume_epochs))
+                self._failed(error)
         except OSError as error:
             self._failed(error)
 
@@ -55,9 +66,9 @@ class MetricsLog:
         """
         line = msgspec.json.encode(record) + b"\n"
         try:
-            self._require()
             # Opened for each line: an open handle would go on writing into a file that was deleted.
-            _append(self._path, line)
+            with opened_folder(self._path, self._folder_of(self._path)) as folder:
+                _append(self._path.name, folder, line)
         except OSError as error:
             self._failed(error)
 
@@ -76,9 +87,9 @@ class _Step(msgspec.Struct):
     train_loss: float | None = None
 
 
-def _append(path: Path, line: bytes) -> None:
+def _append(name: str, folder: int, line: bytes) -> None:
     """Append a whole line, or nothing. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = open_regular(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, directory=folder)
     try:
         if (written := os.write(descriptor, line)) < len(line):
             os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
@@ -87,21 +98,27 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def _length_up_to(path: Path, step: int, epochs: float) -> int:
-    """Return the number of bytes before the first line that is incomplete, or of a later step or epoch.
+def _cut(name: str, folder: int, step: int, epochs: float) -> None:
+    """Cut a file before the first line that is incomplete, or of a later step or epoch. Raises OSError.
 
     A line that is not a record is kept.
     """
-    length = 0
     decode = msgspec.json.Decoder(_Step).decode
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                record = decode(line)
-                later = record.step > step or (record.train_loss is not None and record.epoch > epochs)
-            except msgspec.DecodeError:
-                later = False
-            if later or not line.endswith(b"\n"):
+    kept = end = 0  # bytes of whole lines, and all that were read
+    with os.fdopen(open_regular(name, os.O_RDWR, directory=folder), "rb") as file:
+        while part := file.readline(_LONGEST_RECORD):
+            if kept == end and _is_later(decode, part, step, epochs):
                 break
-            length += len(line)
-    return length
+            end += len(part)
+            if part.endswith(b"\n"):
+                kept = end
+        os.ftruncate(file.fileno(), kept)
+
+
+def _is_later(decode: Callable[[bytes], _Step], line: bytes, step: int, epochs: float) -> bool:
+    """Tell whether a line is a record of a step or epoch after these."""
+    try:
+        record = decode(line)
+    except msgspec.DecodeError:
+        return False
+    return record.step > step or (record.train_loss is not None and record.epoch > epochs)

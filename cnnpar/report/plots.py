@@ -22,13 +22,18 @@ FEW = 40  # epochs up to which each one gets a dot
 
 
 def draw_accuracy(
-    history: "Sequence[EpochRecord]", path: str | Path, title: str, best_epoch: int | None = None
+    history: "Sequence[EpochRecord]",
+    path: str | Path,
+    title: str,
+    best_epoch: int | None = None,
+    folder: int | None = None,
 ) -> None:
     """Draw training and validation accuracy (percent) over the epochs into a PNG file, which is replaced as a whole.
 
     The legend has the last values, and a ring marks the best epoch; by default that of the highest accuracy (of the
     validation, if there is any). Low accuracies of the first quarter of the epochs may lie below the frame, so that
-    the others are readable. Raises OSError if the file cannot be written, ValueError if the history is empty.
+    the others are readable. `folder`: descriptor of the folder that the file is in, if it is open. Raises OSError if
+    the file cannot be written, ValueError if the history is empty.
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
@@ -53,7 +58,7 @@ def draw_accuracy(
     dress(axes, "epoch", "accuracy (%)")
     # Above the axes, where no curve can run beneath it.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
-    write(figure, Path(path))
+    write(figure, Path(path), folder)
     del figure, axes
     gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
 
@@ -129,10 +134,13 @@ def dress(axes: "Axes", x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def write(figure: "Figure", path: Path) -> None:
-    """Write the picture as a PNG file, which is replaced as a whole. Raises OSError if it cannot be written."""
+def write(figure: "Figure", path: Path, folder: int | None = None) -> None:
+    """Write the picture as a PNG file, which is replaced as a whole. Raises OSError if it cannot be written.
+
+    `folder`: descriptor of the folder that the file is in, if it is open.
+    """
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
         figure.savefig(content, format="png")
-    atomic.write(path, content.getvalue())
+    atomic.write(path, content.getvalue(), folder=folder)

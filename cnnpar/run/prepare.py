@@ -19,6 +19,7 @@ from cnnpar.parallel.work import Kind, Step
 from cnnpar.run.resume import Origin, Resume, check_newest, check_resumable
 from cnnpar.run.transfer import transfer
 from cnnpar.storage.packing import unpack
+from cnnpar.storage.position import new_run_id
 from cnnpar.storage.rundir import Place, check_new, check_resumed
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import TrainState, first_state
@@ -94,6 +95,7 @@ def _begin(config: Config, place: Place, preprocessing: Preprocessing) -> _Start
     """Build the start of a new run."""
     network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     state = first_state(config, network)
+    state.run_id = new_run_id()
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
     check_new(place)
     return network, state, _fingerprint_with(network), notes
@@ -107,6 +109,9 @@ def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preproc
     if resume.payload.preprocessing != preprocessing:
         raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
     state.exact &= not differences(resume.payload.fingerprint, own)
+    # A checkpoint of an earlier version has none: it gets the same one each time that it is resumed, as a kill may come
+    # after the best checkpoint was written with it, and before the newest was.
+    state.run_id = state.run_id or state.digest[:32]
     check_newest(resume, check_resumed(resume.path, place))
     if state.epoch < config.train.epochs and state.out_of(config.train.patience):
         notes = [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]

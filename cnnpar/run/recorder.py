@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnpar.config.sections import Config
-from cnnpar.errors import reason_of_any
+from cnnpar.errors import CnnparError, InputError, reason_of_any
 from cnnpar.nn.sums import Sums
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
@@ -20,6 +20,38 @@ _DRAWING_SHARE = 0.05  # of a run's time may go into its picture
 _PAUSE = 10.0  # seconds between lines about skipped steps
 
 
+def begin_saving(
+    files: RunFiles,
+    state: TrainState,
+    pack: Callable[[TrainState], Payload],
+    origin: Origin | None,
+    warn: Callable[[str], None],
+    folder_of: Callable[[Path], int | None] = lambda _: None,
+) -> Saver:
+    """Return the saver of a run whose newest checkpoint is on disk.
+
+    A new run is saved before its first step, as is one that goes on from another file than that of its newest: what
+    cannot be encoded or written is known at once. Raises InputError then, and where a file of another run would be
+    overwritten. The arguments are those of the Recorder.
+    """
+    ids = {state.run_id, origin.position.run_id if origin else state.run_id}
+    saver = Saver(warn, folder_of, origin.path if origin else None, ids)
+    file = files.model
+    try:
+        for file in (files.previous, files.best, files.model):
+            saver.claim(file)
+        if origin is None or origin.path.resolve() != files.model.resolve():
+            saver.write_now(file, pack(state))
+    except Exception as error:
+        saver.close()
+        if isinstance(error, CnnparError):
+            raise
+        raise InputError(
+            f"{file}: cannot write checkpoints there: {reason_of_any(error)}; nothing was trained"
+        ) from error
+    return saver
+
+
 class Recorder:
     """Observer of a training run. A file that cannot be written costs a warning, not the training."""
 
@@ -29,15 +61,16 @@ class Recorder:
         files: RunFiles,
         progress: Progress,
         pack: Callable[[TrainState], Payload],
+        saver: Saver,
         origin: Origin | None,
         stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
-        require: Callable[[], None] = lambda: None,
+        folder_of: Callable[[Path], int | None] = lambda _: None,
     ) -> None:
         """Begin to record.
 
-        `pack`: copies a state into a payload for the saver. `origin`: the checkpoint that the run goes on from.
-        `require`: raises OSError while nothing may be written. Once `stopped()`, no picture is drawn, since it would
+        `pack`: copies a state into a payload for the `saver`, which is closed with the recorder. `origin`: checkpoint
+        that the run goes on from. `folder_of`: see `MetricsLog`. Once `stopped()`, no picture is drawn, since it would
         delay the end of the process by seconds.
         """
         self._config = config
@@ -46,10 +79,10 @@ class Recorder:
         self._pack = pack
         self._stopped = stopped
         self._clock = clock
-        self._require = require
-        self._saver = Saver(progress.note, require, origin.path if origin else None)
+        self._folder_of = folder_of
+        self._saver = saver
         step, epochs = (origin.position.step, origin.position.epoch) if origin else (None, 0)
-        self._metrics = MetricsLog(files.metrics, step, progress.note, epochs, require)
+        self._metrics = MetricsLog(files.metrics, step, progress.note, epochs, folder_of)
         self._saved_at = clock()
         self._drawn_at = -float("inf")
         self._drawn = 0  # epochs in the picture
@@ -157,9 +190,9 @@ class Recorder:
             return
         began = self._clock()
         try:
-            self._require()
             best = state.best.epoch if state.best else None
-            draw_accuracy(state.history, self._files.picture, _title(self._files.directory), best)
+            picture = self._files.picture
+            draw_accuracy(state.history, picture, _title(self._files.directory), best, self._folder_of(picture))
             self._drawn = len(state.history)
         except Exception as error:  # a broken font or style of matplotlib must not end a training
             why = reason_of_any(error)

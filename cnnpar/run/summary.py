@@ -70,10 +70,10 @@ def summarise(
 
 
 def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, address: str) -> str:
-    """Return the options of `cnnpar-train` that go on with the run; `to_path`, `address`: as they were given."""
+    """Return the options of `cnnpar-train` that go on with the run; `to_path`, `address`: those that were given."""
     options = ["--resume", checkpoint]
     if to_path is not None:
-        options += ["--run-dir", run_dir, "--to-path", str(to_path)]
+        options += ["--run-dir", run_dir, "--to-path", checkpoint]
     if address:
         options += ["--address", address]
     return shlex.join(options)

@@ -1,13 +1,16 @@
 """Train a prepared run, with workers and files as configured, until its end or until it is stopped."""
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from cnnpar import optim
 from cnnpar.config import Config
 from cnnpar.config.resolve import to_toml
 from cnnpar.errors import DivergedError, RunError, Stopped, reason
+from cnnpar.files import open_regular
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
@@ -15,12 +18,12 @@ from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from cnnpar.run.headline import headline
 from cnnpar.run.prepare import Run
-from cnnpar.run.recorder import Recorder
+from cnnpar.run.recorder import Recorder, begin_saving
 from cnnpar.run.stop import StopSignal
 from cnnpar.run.summary import Summary, options_to_go_on, summarise
 from cnnpar.storage.atomic import write
 from cnnpar.storage.checkpoint import Payload
-from cnnpar.storage.lock import locked
+from cnnpar.storage.lock import DirectoryLock, locked
 from cnnpar.storage.packing import pack
 from cnnpar.storage.rundir import RunFiles, new_run, resumed_run
 from cnnpar.training import loop
@@ -42,22 +45,25 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
         stop.notice()
         files = resumed_run(run.origin.path, run.place) if run.origin else new_run(run.place)
         elsewhere = files.model if files.model.parent.resolve() != files.directory.resolve() else None
-        with locked(files.directory, progress.note, elsewhere) as claim:
-            _write_config(files, config, progress.note)
+        with locked(files.directory, progress.note, elsewhere, run.state.run_id) as claim:
+            packed, folder_of = _packing(run, server), claim.folder_of
+            saver = begin_saving(files, run.state, packed, run.origin, progress.note, folder_of)
+            _write_config(files.config, folder_of(files.config), config, progress.note)
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
             progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
-            packed = _packing(run, server)
-            recorder = Recorder(config, files, progress, packed, run.origin, stop, require=claim.require_held)
+            recorder = Recorder(config, files, progress, packed, saver, run.origin, stop, folder_of=folder_of)
             try:
                 test = _train_and_test(run, server, recorder, stop)
             except DivergedError:
                 raise
             except RunError as error:
                 recorder.save(run.state)
-                how = options_to_go_on(str(files.model), str(files.directory), run.place.to_path, config.engine.address)
+                there = _where(files, claim)
+                how = options_to_go_on(str(there.model), str(there.directory), run.place.to_path, config.engine.address)
                 raise RunError(f"{error}; {how} goes on") from error
             finally:
                 recorder.close(run.state)
+            files = _where(files, claim)
     finally:
         workers = server.workers if config.engine.workers else 0
         server.close()
@@ -85,12 +91,26 @@ def _train_and_test(run: Run, server: Server, recorder: Recorder, stop: StopSign
     return None
 
 
-def _write_config(files: RunFiles, config: Config, warn: Callable[[str], None]) -> None:
+def _where(files: RunFiles, claim: DirectoryLock) -> RunFiles:
+    """Return the files of a run where they are at its end: somebody may have moved its folders."""
+    return RunFiles(claim.place_of(files.config).parent, claim.place_of(files.model))
+
+
+def _write_config(path: Path, folder: int, config: Config, warn: Callable[[str], None]) -> None:
     """Write the settings as resolved, but not over a file of the user's that happens to have that name."""
     try:
-        if not files.config.exists() or files.config.read_bytes().startswith(_CONFIG_HEAD):
-            write(files.config, _CONFIG_HEAD + to_toml(config).encode())
+        if _is_users(path.name, folder):
+            warn(f"{path}: is not of a run, and stays as it is")
         else:
-            warn(f"{files.config}: is not of a run, and stays as it is")
+            write(path, _CONFIG_HEAD + to_toml(config).encode(), folder=folder)
     except OSError as error:
-        warn(f"{files.config}: cannot write: {reason(error)}")
+        warn(f"{path}: cannot write: {reason(error)}")
+
+
+def _is_users(name: str, folder: int) -> bool:
+    """Tell whether a file of that name is there, and is not one that `_write_config` wrote. Raises OSError."""
+    try:
+        with os.fdopen(open_regular(name, directory=folder), "rb") as file:
+            return file.read(len(_CONFIG_HEAD)) != _CONFIG_HEAD
+    except FileNotFoundError:
+        return False

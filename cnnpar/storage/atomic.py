@@ -2,41 +2,49 @@
 
 import contextlib
 import os
+from os import stat_result
 from pathlib import Path
 
+from cnnpar.files import open_regular, opened_folder
 
-def write(path: Path, content: bytes, previous: Path | None = None) -> None:
+
+def write(path: Path, content: bytes, previous: Path | None = None, folder: int | None = None) -> stat_result:
     """Replace a file atomically: temporary file, fsync, rename, fsync of the directory.
 
-    The old file stays available as `previous`, if given and if the file system has hard links. Raises OSError, after
-    which the old file is still in place.
+    The old file stays available as `previous` in the same directory, if given and if the file system has hard links.
+    `folder`: descriptor of that directory, where it was opened before; it is then written to wherever it was moved.
+    Returns the status of the new file, as it was before anybody else could reach it. Raises OSError, after which the
+    old file is still in place.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)  # left by a crash; mode "x" below then follows no symbolic link
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None:
-            _hardlink(path, previous)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # frees its space: the disk may be full
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
+    temporary = f".{path.name}.tmp"
+    with opened_folder(path, folder) as directory:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)  # left by a crash, or a link or pipe of somebody's
+        try:
+            new = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, directory=directory)
+            with os.fdopen(new, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                status = os.fstat(file.fileno())
+            if previous is not None:
+                _hardlink(path.name, previous.name, directory)
+            os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)  # frees its space: the disk may be full
+            raise
         os.fsync(directory)
-    finally:
-        os.close(directory)
+    return status
 
 
-def _hardlink(path: Path, previous: Path) -> None:
-    """Give a file a second name, if possible. Unlike a rename, this leaves no moment without a file at `path`."""
-    link = previous.with_name(f".{previous.name}.tmp")
+def _hardlink(name: str, previous: str, directory: int) -> None:
+    """Give a file a second name, if possible. Unlike a rename, this leaves no moment without a file of the first."""
+    link = f".{previous}.tmp"
     with contextlib.suppress(OSError):  # losing the previous file must not keep the new one from being written
-        link.unlink(missing_ok=True)
-        link.hardlink_to(path)
-        link.replace(previous)
-        link.unlink(missing_ok=True)  # rename does nothing if both are names of the same file already
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link, dir_fd=directory)
+        os.link(name, link, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.rename(link, previous, src_dir_fd=directory, dst_dir_fd=directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link, dir_fd=directory)  # rename does nothing if both are names of the same file already

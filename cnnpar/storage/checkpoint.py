@@ -6,8 +6,7 @@ InputError, which names the place. Time and memory are in proportion to the file
 """
 
 import hashlib
-import os
-import stat
+from errno import EFBIG
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from msgspec import Raw, Struct
 from cnnpar.config.sections import Config
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError, reason
+from cnnpar.files import read_regular
 from cnnpar.storage.arrays import Array
 from cnnpar.storage.json_check import check_json
-from cnnpar.storage.position import Position
+from cnnpar.storage.position import Position, RunId
 from cnnpar.text import one_line, shown
 from cnnpar.training.state import EpochRecord
 
@@ -54,6 +54,25 @@ class _Header(Struct, frozen=True):
     version: int
     config: Raw = Raw()
     network: Raw = Raw()
+
+
+class _Owner(Struct, frozen=True):
+    """The one field of a position that says whose checkpoint it is."""
+
+    run_id: RunId = ""
+
+
+class _Owned(Struct, frozen=True):
+    """The fields of a payload that say whose it is."""
+
+    format: str
+    state: _Owner
+
+
+class _OwnedFile(Struct, frozen=True):
+    """Outermost object of the file, for its owner alone."""
+
+    payload: _Owned
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,28 +124,41 @@ def decode(content: bytes, source: str) -> Payload:
 
 
 def read(path: str | Path) -> Payload:
-    """Read a checkpoint file. Raises InputError, which names the file and the place in it."""
-    path = Path(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe or device might never end
-            raise InputError(f"{path}: not a file; a checkpoint is expected")
-        if status.st_size > MAXIMUM_BYTES:
-            raise InputError(f"{path}: larger than any checkpoint ({MAXIMUM_BYTES >> 30} GiB)")
-        with path.open("rb") as file:
-            # The size of the opened file, as a run may have replaced it since; files in /proc claim 0 and may not end.
-            content = file.read(os.fstat(file.fileno()).st_size)
-        return decode(content, str(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the checkpoint: {reason(error)}") from error
-    except MemoryError as error:
-        raise InputError(f"{path}: does not fit into memory") from error
+    """Read a checkpoint file, which may be behind a link. Raises InputError, which names file and place in it."""
+    return _decoded(Path(path), None)
 
 
-def is_whole(path: Path) -> bool:
-    """Tell whether there is a checkpoint that can be read."""
+def is_whole(path: Path, folder: int | None = None) -> bool:
+    """Tell whether there is a checkpoint that can be read; in an opened folder no link is followed to it."""
     try:
-        read(path)
+        _decoded(path, folder)
     except InputError:
         return False
     return True
+
+
+def owner(name: str, folder: int) -> str | None:
+    """Return the id of the run whose checkpoint is in an opened folder under that name.
+
+    Empty where an earlier version wrote it; None where there is no checkpoint. It need not be whole.
+    """
+    try:
+        found = msgspec.json.decode(read_regular(name, MAXIMUM_BYTES, directory=folder), type=_OwnedFile).payload
+    except (OSError, MemoryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return found.state.run_id if found.format == FORMAT else None
+
+
+def _decoded(path: Path, folder: int | None) -> Payload:
+    try:
+        if folder is None:
+            content = read_regular(path, MAXIMUM_BYTES, follow=True)
+        else:
+            content = read_regular(path.name, MAXIMUM_BYTES, directory=folder)
+        return decode(content, str(path))
+    except OSError as error:
+        if error.errno == EFBIG:
+            raise InputError(f"{path}: larger than any checkpoint ({MAXIMUM_BYTES >> 30} GiB)") from error
+        raise InputError(f"{path}: cannot read the checkpoint: {reason(error)}") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit into memory") from error

@@ -1,5 +1,6 @@
 """Position of a run (epoch, step, counters) as stored in a checkpoint, and the check that it is consistent."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from cnnpar.training.state import EpochRecord
 
 _MOST_SECONDS = 1e10  # 300 years
 _LARGEST_LOSS = 1e39  # of one sample; the range of float32 is 7e38 wide
+RunId = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")]  # empty where an earlier version wrote the file
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,6 +35,12 @@ class Position(Struct, frozen=True, forbid_unknown_fields=True):
     weights_sha256: str
     skipped_steps: Count = 0  # steps of all epochs whose loss or gradient was not finite
     initial_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    run_id: RunId = ""
+
+
+def new_run_id() -> str:
+    """Return an id for a run that begins, by chance: it tells the files of runs apart, and decides nothing else."""
+    return secrets.token_hex(16)
 
 
 def check_position(

@@ -4,11 +4,13 @@ import contextlib
 import itertools
 import os
 import shlex
+import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.errors import InputError, reason
-from cnnpar.storage.lock import require_free
+from cnnpar.storage.lock import BEST, METRICS, MODEL, require_free
 
 _PARENT = Path("runs")  # holds the directories of runs without --run-dir
 
@@ -25,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Paths of the files of one run."""
+    """Paths of the files of one run, by the names that its folders had when it began."""
 
     directory: Path
     model: Path  # the newest checkpoint
@@ -33,7 +35,7 @@ class RunFiles:
     @classmethod
     def at(cls, directory: Path, to_path: Path | None) -> "RunFiles":
         """Return the files of a run in a directory; `to_path` is the newest checkpoint's, if elsewhere."""
-        return cls(directory, to_path or directory / "model.json")
+        return cls(directory, to_path or directory / MODEL)
 
     @property
     def previous(self) -> Path:
@@ -43,7 +45,7 @@ class RunFiles:
     @property
     def best(self) -> Path:
         """Path of the checkpoint of the best epoch by `train.best_by`."""
-        return self.directory / "best.json"
+        return self.directory / BEST
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -53,7 +55,7 @@ class RunFiles:
     @property
     def metrics(self) -> Path:
         """Path of the measurements, one JSON object a line."""
-        return self.directory / "metrics.jsonl"
+        return self.directory / METRICS
 
     @property
     def picture(self) -> Path:
@@ -72,21 +74,25 @@ def check_new(place: Place) -> None:
     if directory is not None:
         require_free(directory)
         shown = shlex.quote(str(directory))
-        if exists(directory / "model.json"):
+        if exists(directory / MODEL):
             raise InputError(
                 f"{directory}: holds a run already; --resume {shown} goes on with it, another --run-dir starts anew"
             )
-        if exists(directory / "metrics.jsonl") and not place.may_have_begun:
+        if exists(directory / METRICS) and not place.may_have_begun:
             raise InputError(
                 f"{directory}: holds a run already, whose checkpoint is elsewhere (--resume FILE --run-dir {shown}) or "
                 f"was never written (--resume auto starts it anew)"
             )
+        _check_absent(RunFiles.at(directory, to_path).best)
     if to_path is not None and exists(to_path) and not to_path.is_dir():
         raise InputError(
             f"{to_path}: exists already; if it is a checkpoint, --resume {shlex.quote(str(to_path))} as well goes on "
             f"with it, another --to-path starts anew"
         )
-    _check_writable(RunFiles.at(directory or _PARENT, to_path))
+    files = RunFiles.at(directory or _PARENT, to_path)
+    if directory is not None or to_path is not None:
+        _check_absent(files.previous)
+    _check_writable(files, [files.metrics] if directory is not None else [])
 
 
 def new_run(place: Place) -> RunFiles:
@@ -107,7 +113,7 @@ def check_resumed(checkpoint: Path, place: Place) -> RunFiles:
             f"{files.model}: is of another run than {checkpoint} and would be overwritten; "
             f"choose another --run-dir or --to-path"
         )
-    _check_writable(files)
+    _check_writable(files, [files.metrics, files.best, files.previous])
     return files
 
 
@@ -130,20 +136,20 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
     elif to_path is not None:
         candidates = [to_path]
     elif directory is not None:
-        candidates = [directory / "model.json"]
+        candidates = [directory / MODEL]
     else:
-        newest = sorted(_PARENT.glob("*/model.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        candidates = [Path("model.json"), *newest]
+        newest = sorted(_PARENT.glob(f"*/{MODEL}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        candidates = [Path(MODEL), *newest]
     for path in candidates:
         if exists(path):
             return path
-    place = "here or in runs/" if len(candidates) > 1 or candidates == [Path("model.json")] else f"at {candidates[0]}"
+    place = "here or in runs/" if len(candidates) > 1 or candidates == [Path(MODEL)] else f"at {candidates[0]}"
     raise InputError(f"--resume: no checkpoint {place}; name the file or the run's directory")
 
 
 def newest_in(path: Path) -> Path:
     """Return the newest checkpoint of a run directory; any other path is returned as it is."""
-    return path / "model.json" if exists(path) and path.is_dir() else path
+    return path / MODEL if exists(path) and path.is_dir() else path
 
 
 def _make_folders(files: RunFiles) -> RunFiles:
@@ -156,10 +162,32 @@ def _make_folders(files: RunFiles) -> RunFiles:
     return files
 
 
-def _check_writable(files: RunFiles) -> None:
-    """Raise InputError, before training starts, unless the files can be created and are different ones."""
-    if exists(files.model) and not files.model.is_file():
-        raise InputError(f"{files.model}: is no file; --to-path names the file of the newest checkpoint")
+def _check_absent(checkpoint: Path) -> None:
+    """Raise InputError if a new run would replace a checkpoint that is there."""
+    if exists(checkpoint):
+        raise InputError(
+            f"{checkpoint}: is there already, of another run; move it away, or choose another --run-dir or --to-path"
+        )
+
+
+def _check_writable(files: RunFiles, others: Iterable[Path]) -> None:
+    """Raise InputError, before training starts, unless the files can be created and are different ones.
+
+    `others`: those beside the newest checkpoint that may be there; neither links nor pipes are written to.
+    """
+    if exists(files.model) and not _is_regular(files.model):
+        what = "is a link" if files.model.is_symlink() else "is no file"
+        raise InputError(f"{files.model}: {what}; --to-path names the file of the newest checkpoint")
+    for path in others:
+        if exists(path) and not _is_regular(path):
+            what = "is a link" if path.is_symlink() else "is no file"
+            raise InputError(
+                f"{path}: {what}, and a run writes a file there; move it away, or choose another --run-dir"
+            )
+    for path in (files.model, files.previous, files.best):
+        temporary = path.with_name(f".{path.name}.tmp")
+        if exists(temporary) and stat.S_ISDIR(temporary.lstat().st_mode):
+            raise InputError(f"{temporary}: is a folder, where a run writes; move it away")
     others = (files.best, files.metrics, files.picture, files.config)
     if files.model.resolve() in [path.resolve() for path in others]:
         raise InputError(f"{files.model}: the run keeps something else under that name; choose another --to-path")
@@ -181,6 +209,10 @@ def exists(path: Path) -> bool:
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}; choose another path") from error
     return True
+
+
+def _is_regular(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def _make_numbered(name: str) -> Path:

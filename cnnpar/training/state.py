@@ -43,6 +43,7 @@ class TrainState:
     seconds_before: float = 0.0  # spent when the current epoch began
     sums: Sums = NOTHING  # over the current epoch so far
     initial_sha256: str = ""  # digest of the checkpoint whose weights the run began with, if any
+    run_id: str = ""  # 32 hexadecimal digits by chance, the same over all resumes; no weight depends on it
     exact: bool = True  # False once a worker or machine of another fingerprint took part
     history: list[EpochRecord] = field(default_factory=list)
     best_by: BestBy = "accuracy"  # of the settings

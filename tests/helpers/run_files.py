@@ -1,11 +1,25 @@
 """Metrics and history in the files of a run, without times, and the comparison of two runs by their files."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
+
+
+def make_odd(path: Path, kind: str) -> None:
+    """Put what is no regular file in the place of one: a link to "precious" in the current folder, a pipe, ..."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(
+            {"link": Path("precious"), "broken link": Path("nowhere"), "zero": Path("/dev/zero")}[kind].absolute()
+        )
+
 
 TIMES = {"seconds", "samples_per_second"}
 

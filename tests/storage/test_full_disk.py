@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -22,6 +23,8 @@ from cnnpar.run.recorder import Recorder
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import RunFiles
+from cnnpar.storage.saver import Saver
+from cnnpar.training import loop
 from tests.helpers.checkpoints import made_state, packed
 from tests.helpers.limits import HANGING
 from tests.helpers.observers import wait_for_step
@@ -88,18 +91,22 @@ def full(run: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def gone(run: Path) -> Iterator[None]:
-    shutil.move(run, run.with_name("kept"))
+    """Remove the run's directory, of which a copy is kept."""
+    shutil.copytree(run, run.with_name("kept"))
+    shutil.rmtree(run)
     yield
     shutil.move(run.with_name("kept"), run)
 
 
 @contextlib.contextmanager
 def parent_is_a_file(run: Path) -> Iterator[None]:
-    shutil.move(run.parent, run.parent.with_name("moved"))
+    """Remove the run's directory with its parent, in whose place a file is put."""
+    shutil.copytree(run.parent, run.parent.with_name("kept"))
+    shutil.rmtree(run.parent)
     run.parent.write_text("")
     yield
     run.parent.unlink()
-    shutil.move(run.parent.with_name("moved"), run.parent)
+    shutil.move(run.parent.with_name("kept"), run.parent)
 
 
 @contextlib.contextmanager
@@ -153,7 +160,7 @@ def test_a_passing_disk_error_changes_no_checkpoint(tmp_path: Path, wanted: Conf
 
 @contextlib.contextmanager
 def unwritable(run: Path) -> Iterator[None]:
-    """Let writing of the metrics fail, and that of checkpoints succeed."""
+    """Let writing of the metrics fail, and that of checkpoints succeed: no link is followed."""
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").symlink_to("/dev/full")
     yield
@@ -168,7 +175,7 @@ def test_unwritable_config_and_metrics_lose_no_checkpoint(tmp_path: Path, wanted
     assert unpack(read(run / "model.json"), "")[1].epoch == 3
     assert [note.rpartition("/")[2] for note in progress.about("cannot")] == [
         "config.toml: cannot write: Is a directory",
-        "metrics.jsonl: cannot write metrics: No space left on device; training goes on",
+        "metrics.jsonl: cannot write metrics: Too many levels of symbolic links; training goes on",
     ]
 
 
@@ -176,7 +183,8 @@ def test_unwritable_picture_is_warned_of_once_per_reason(tmp_path: Path, monkeyp
     monkeypatch.undo()
     progress, state, now = Troubled(tmp_path, contextlib.nullcontext, ends=False), made_state(), 0.0
     files = RunFiles.at(tmp_path / "run", None)
-    recorder = Recorder(Config(), files, progress, packed, None, lambda: False, lambda: now)
+    saver = Saver(progress.note)
+    recorder = Recorder(Config(), files, progress, packed, saver, None, lambda: False, lambda: now)
     for occupied in (None, None, files.picture, files.picture):
         now += 1e6
         if occupied:
@@ -189,20 +197,47 @@ def test_unwritable_picture_is_warned_of_once_per_reason(tmp_path: Path, monkeyp
     ]
 
 
-def test_full_disk_at_the_end_exits_with_1(tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_disk_at_the_start_exits_with_2_untrained(
+    tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "tiny.toml").write_text(to_toml(wanted))
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").touch()
     with full(run):
         options = ["--config", tmp_path / "tiny.toml", "--run-dir", run, "--resume", "auto", "--json"]
-        assert console.run(train_app, [str(option) for option in options]) == 1
+        assert console.run(train_app, [str(option) for option in options]) == 2
+    error = (
+        f"cnnpar-train: error: {run}/model.json: cannot write checkpoints there: File too large; nothing was trained"
+    )
+    assert capsys.readouterr() == ("", f"{error}\n")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == {"metrics.jsonl": b""}
+
+
+def test_full_disk_at_the_end_exits_with_1(tmp_path: Path, wanted: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.toml").write_text(to_toml(wanted))
+    run = tmp_path / "run"
+    with contextlib.ExitStack() as trouble:
+
+        def begin(frame: FrameType, event: str, _: object) -> None:
+            """Fill the disk when the first checkpoint is written, and training begins."""
+            if frame.f_code is loop.train.__code__ and event == "call":
+                sys.setprofile(None)
+                trouble.enter_context(full(run))
+
+        options = ["--config", tmp_path / "tiny.toml", "--run-dir", run, "--resume", "auto", "--json"]
+        sys.setprofile(begin)
+        try:
+            assert console.run(train_app, [str(option) for option in options]) == 1
+        finally:
+            sys.setprofile(None)
     out, err = capsys.readouterr()
     assert out == ""
     last = err.splitlines()[-1]
     assert last.startswith(f"cnnpar-train: error: {run}/model.json: cannot write the newest checkpoint: File too large")
     assert err.count("cannot write the checkpoint") <= 1
-    assert {path.name for path in run.iterdir()} == {"metrics.jsonl"}
+    assert {path.name for path in run.iterdir()} == {"model.json", "config.toml", "metrics.jsonl"}
+    assert read(run / "model.json").state.step == 0
 
 
 # In a name space of its own this process may mount a disk so small that the checkpoints fit, and little else.

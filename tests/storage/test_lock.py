@@ -3,17 +3,23 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cnnpar.errors import InputError
+from cnnpar.storage.atomic import write
+from cnnpar.storage.checkpoint import encode
 from cnnpar.storage.lock import locked, require_free
+from tests.helpers.checkpoints import made_state, packed
+from tests.helpers.run_files import make_odd
 from tests.helpers.tiny_runs import ROOT
 
 HOLD = (
@@ -133,23 +139,123 @@ def test_a_directory_that_another_run_made_anew_is_not_taken() -> None:
     ours = Path("run")
     ours.mkdir()
     with locked(ours, pytest.fail) as claim:
-        claim.require_held()
-        ours.rename("away")
+        claim.folder_of(ours / "model.json")
+        ours.joinpath(".running").unlink()
+        ours.rmdir()
         with pytest.raises(FileNotFoundError):
-            claim.require_held()
+            claim.folder_of(ours / "model.json")
         ours.mkdir()
-        claim.require_held()  # nobody's: it is ours
+        claim.folder_of(ours / "model.json")  # nobody's: it is ours
         with pytest.raises(InputError, match="another run is under way"):
             require_free(ours)
-        ours.rename("again")
+        shutil.rmtree(ours)
         ours.mkdir()
         with process(HOLD.replace("Path()", "Path('run')")) as other:
             assert said(other) == "locked"
             for _ in range(2):
                 with pytest.raises(OSError, match="another run has taken its place"):
-                    claim.require_held()
+                    claim.folder_of(ours / "model.json")
         note = (ours / ".running").read_bytes()
     assert (ours / ".running").read_bytes() == note  # the other's
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "taken"),
+    [
+        ("best.json", lambda: encode(packed(replace(made_state(), run_id="b" * 32))), False),
+        ("best.json", lambda: encode(packed(replace(made_state(), run_id="a" * 32))), True),
+        ("model.json", lambda: encode(packed(made_state())), False),
+        ("metrics.jsonl", lambda: b"", False),
+        ("notes.txt", lambda: b"", True),
+    ],
+)
+def test_a_directory_with_files_of_another_run_is_not_taken(
+    name: str, content: Callable[[], bytes], taken: bool
+) -> None:
+    run = Path("run")
+    run.mkdir()
+    with locked(run, pytest.fail, run_id="a" * 32) as claim:
+        assert json.loads((run / ".running").read_text())["run_id"] == "a" * 32
+        shutil.rmtree(run)
+        run.mkdir()
+        (run / name).write_bytes(content())
+        with nullcontext() if taken else pytest.raises(OSError, match="files of another run have taken its place"):
+            claim.folder_of(run / "model.json")
+        assert (run / ".running").exists() == taken
+
+
+def test_a_moved_directory_is_written_to_where_it_is() -> None:
+    warnings: list[str] = []
+    run = Path("run")
+    run.mkdir()
+    with locked(run, warnings.append) as claim:
+        assert claim.place_of(run / "model.json") == run / "model.json"
+        run.rename("away")
+        for _ in range(2):
+            write(run / "model.json", b"ours", folder=claim.folder_of(run / "model.json"))
+        run.mkdir()
+        write(run / "best.json", b"ours", folder=claim.folder_of(run / "best.json"))
+        require_free(run)  # it is not the run's
+        assert claim.place_of(run / "model.json") == Path("away/model.json").resolve()
+        assert warnings == [
+            f"run: was moved, and the run goes on writing its files where they are: {Path('away').resolve()}"
+        ]
+    assert list(run.iterdir()) == []
+    assert {path.name for path in Path("away").iterdir()} == {"model.json", "best.json"}  # and no note
+
+
+def test_a_directory_in_use_takes_no_checkpoint_of_another_run() -> None:
+    """Neither under a name that its own run writes, nor under any other."""
+    first, second = Path("first"), Path("second")
+    for folder in (first, second):
+        folder.mkdir()
+    for name in ("model.json", "best.json", "mine.json"):
+        with locked(first, pytest.fail), pytest.raises(InputError, match=r"^first: another run .*--to-path"):
+            locked(second, pytest.fail, first / name).__enter__()
+        told = rf"^first: another run .*process {os.getpid()} .*--run-dir"
+        with locked(second, pytest.fail, first / name), pytest.raises(InputError, match=told):
+            locked(first, pytest.fail).__enter__()
+    assert [list(folder.iterdir()) for folder in (first, second)] == [[], []]
+
+
+def test_a_removed_folder_of_to_path_is_locked_again() -> None:
+    run, other, file = Path("run"), Path("other"), Path("models/m.json")
+    for folder in (run, other, file.parent):
+        folder.mkdir()
+    with locked(run, pytest.fail, file) as claim:
+        shutil.rmtree(file.parent)
+        with pytest.raises(FileNotFoundError):
+            claim.folder_of(file)
+        file.parent.mkdir()
+        write(file, b"ours", folder=claim.folder_of(file))
+        with pytest.raises(InputError, match=rf"^models/m.json: another run .*process {os.getpid()}"):
+            locked(other, pytest.fail, file).__enter__()
+        shutil.rmtree(file.parent)
+        file.parent.mkdir()
+        with locked(other, pytest.fail, file):
+            for _ in range(2):
+                with pytest.raises(OSError, match="another run has taken its place"):
+                    claim.folder_of(file)
+        write(file, b"ours", folder=claim.folder_of(file))
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("kind", ["link", "broken link", "pipe", "zero"])
+def test_what_stands_in_place_of_a_note_is_not_opened(kind: str) -> None:
+    run, file = Path("run"), Path("models/m.json")
+    for folder in (run, file.parent):
+        folder.mkdir()
+    Path("precious").write_text("mine")
+    for note in (run / ".running", file.parent / ".m.json.running"):
+        make_odd(note, kind)
+    with locked(run, pytest.fail):
+        assert json.loads((run / ".running").read_text())["pid"] == os.getpid()
+    with pytest.raises(InputError, match=r"^models/\.m\.json\.running: cannot write there: "):
+        locked(run, pytest.fail, file).__enter__()
+    require_free(run)
+    assert Path("precious").read_text() == "mine"
+    assert not Path("nowhere").exists()
 
 
 def test_a_to_path_file_has_one_run_at_a_time() -> None:

@@ -44,3 +44,10 @@ def test_an_older_checkpoint_resumes_inexactly(tmp_path: Path) -> None:
 def test_an_older_checkpoint_of_this_fingerprint_resumes(tmp_path: Path) -> None:
     result = cnnpar.train(resume=copied(tmp_path, fingerprint=fingerprint()))
     assert (result.summary.steps, result.summary.exact) == (84, True)
+    ids = [read(tmp_path / name).state.run_id for name in ("model.json", "best.json")]
+    assert read(FILE).state.run_id == ""
+    assert ids == [ids[0]] * 2
+    assert len(ids[0]) == 32  # it has one from now on
+    again = cnnpar.train(resume=copied(tmp_path, fingerprint=fingerprint()))  # as after a kill between the two files
+    assert again.weights_sha256 == result.weights_sha256
+    assert read(tmp_path / "model.json").state.run_id == ids[0]

@@ -1,5 +1,6 @@
 """The order of files that cannot be written at first: what failed keeps its place, at every moment of the writing."""
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +24,14 @@ class FullDisk:
         self._failures = failures
         self._during = during
 
-    def write(self, path: Path, content: bytes, previous: Path | None = None) -> None:
+    def write(
+        self, path: Path, content: bytes, previous: Path | None = None, folder: int | None = None
+    ) -> os.stat_result:
         self.tries.append(path.name)
         if len(self.tries) <= self._failures:
             self._during()
             raise OSError(28, "full")
-        atomic.write(path, content, previous)
+        return atomic.write(path, content, previous, folder)
 
 
 class Gate:
@@ -108,13 +111,14 @@ def test_failures_do_not_keep_a_newer_save_waiting(tmp_path: Path, monkeypatch: 
     written = threading.Event()
     tries: list[str] = []
 
-    def write(path: Path, content: bytes, previous: Path | None = None) -> None:
+    def write(path: Path, content: bytes, previous: Path | None = None, folder: int | None = None) -> os.stat_result:
         tries.append(path.name)
         if path.name == "model":
             written.set()
         elif len(tries) < 100:
             saver.save(tmp_path / "model", payload(len(tries)))
             raise OSError(28, "full")
+        return tmp_path.stat()
 
     monkeypatch.setattr("cnnpar.storage.saver.write", write)
     saver = Saver(lambda _: None)

@@ -16,6 +16,7 @@ from cnnpar.run.summary import Summary, as_text
 from cnnpar.storage.checkpoint import encode, read
 from cnnpar.storage.packing import pack, unpack
 from cnnpar.storage.rundir import RunFiles
+from cnnpar.storage.saver import Saver
 from tests.helpers.checkpoints import NETWORK, PREPROCESSING, file_of, made_state
 from tests.helpers.observers import Stopping
 from tests.helpers.run_files import assert_same_run, metrics
@@ -121,7 +122,7 @@ def test_epoch_of_only_skipped_steps_ends_the_run(tmp_path: Path, csv: Path) -> 
 def test_weights_that_are_not_finite_end_the_run_either_way(tmp_path: Path, csv: Path, on_nonfinite: str) -> None:
     with pytest.raises(DivergedError, match=r"^step 2 \(learning rate 3e\+38\): the weights dense1\.\w+ are"):
         train(steep(csv, 3e38, on_nonfinite), tmp_path / "run")
-    assert not (tmp_path / "run" / "model.json").exists()
+    assert read(tmp_path / "run" / "model.json").state.step == 0  # saved before the first step
 
 
 def test_a_loss_that_overflows_names_the_largest_weight(tmp_path: Path, csv: Path) -> None:
@@ -175,6 +176,7 @@ def test_skipped_steps_are_shown_at_most_every_ten_seconds(tmp_path: Path) -> No
         files,
         progress,
         lambda state: pack(Config(), NETWORK, PREPROCESSING, state, {}, ""),
+        Saver(progress.note),
         None,
         lambda: True,
         lambda: now,
