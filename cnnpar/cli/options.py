@@ -16,6 +16,8 @@ from cnnpar.config.resolve import Option, read_toml, resolve, to_tables
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
+    from cyclopts import Token
+
     from cnnpar.run.resume import Resume
     from cnnpar.storage.checkpoint import Payload
 
@@ -34,6 +36,20 @@ def option(text: str, name: str | None = None) -> Parameter:
 def sets(section: str, key: str) -> Sets:
     """Change one setting to the value as it was given."""
     return Sets(lambda given: {section: {key: given}})
+
+
+def whole(_: Any, tokens: "Sequence[Token]") -> int:
+    """Convert an option's text to a whole number. Raises InputError for any other text: 2.9 and 2.0, 1e3, 0x10.
+
+    Cyclopts would round a number with a point.
+    """
+    (token,) = tokens
+    if not re.fullmatch("[+-]?[0-9]{1,20}", token.value):
+        raise InputError(f"{token.keyword} {token.value}: expected a whole number, such as 10")
+    return int(token.value)
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
 
 
 def _workers(text: str) -> int | str:
@@ -85,12 +101,12 @@ class TrainOptions(DataOptions):
     ] = None
     workers: Workers = None
     min_workers: Annotated[
-        int | None,
+        Whole | None,
         option("With fewer the run waits for new ones (default: LOW, or 1)."),
         sets("engine", "min_workers"),
     ] = None
     max_worker_failures: Annotated[
-        int | None,
+        Whole | None,
         option("With more lost workers the run ends; -1: no limit (default)."),
         sets("engine", "max_worker_failures"),
     ] = None
@@ -104,20 +120,23 @@ class TrainOptions(DataOptions):
         option("How gradients travel: direct (default, faster) or ray."),
         sets("engine", "transport"),
     ] = None
-    epochs: Annotated[int | None, option("Passes over the training data."), sets("train", "epochs")] = None
+    epochs: Annotated[Whole | None, option("Passes over the training data."), sets("train", "epochs")] = None
     batch_size: Annotated[
-        int | None,
+        Whole | None,
         option("Samples of one optimizer step, over all workers together."),
         sets("train", "batch_size"),
     ] = None
-    microbatch: Annotated[int | None, option("Samples of one unit of arithmetic."), sets("train", "microbatch")] = None
+    microbatch: Annotated[Whole | None, option("Samples of one unit of arithmetic."), sets("train", "microbatch")] = (
+        None
+    )
     seed: Annotated[
-        int | None,
+        Whole | None,
         option("Decides initial weights, order of samples, augmentation, dropout."),
         sets("train", "seed"),
     ] = None
     augmenter_ratio: Annotated[
         Literal[1, 4] | None,
+        Parameter(converter=whole),  # which of them is left to the settings' check
         option("4: train on each image and on its four one-pixel shifts."),
         sets("augment", "ratio"),
     ] = None

@@ -10,6 +10,7 @@ from cnnpar.nn.sums import Sums
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
 from cnnpar.report.progress import Progress
+from cnnpar.run.first_epoch import FirstEpoch
 from cnnpar.run.resume import Origin
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.rundir import RunFiles
@@ -33,12 +34,13 @@ class Recorder:
         stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
         require: Callable[[], None] = lambda: None,
+        first: FirstEpoch | None = None,
     ) -> None:
         """Begin to record.
 
         `pack`: copies a state into a payload for the saver. `origin`: the checkpoint that the run goes on from.
-        `require`: raises OSError while nothing may be written. Once `stopped()`, no picture is drawn, since it would
-        delay the end of the process by seconds.
+        `require`: raises OSError while nothing may be written. `first`: watches the first epoch of a run that begins.
+        Once `stopped()`, no picture is drawn, since it would delay the end of the process by seconds.
         """
         self._config = config
         self._files = files
@@ -46,6 +48,7 @@ class Recorder:
         self._pack = pack
         self._stopped = stopped
         self._clock = clock
+        self._first = first
         self._require = require
         self._saver = Saver(progress.note, require, origin.path if origin else None)
         step, epochs = (origin.position.step, origin.position.epoch) if origin else (None, 0)
@@ -63,6 +66,8 @@ class Recorder:
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
         """Show progress; write a metrics line every `report.every_steps`, and a checkpoint when it is due."""
         self._samples += sums.count
+        if self._first is not None:
+            self._first.step_done(sums, rate)
         now = self._clock()
         speed = self._samples / max(now - self._began, 1e-9)
         epoch = state.sums
@@ -114,6 +119,11 @@ class Recorder:
             record.seconds,
             speed,
         )
+        if self._first is not None:
+            warning = self._first.warning(state.parameters)
+            if warning:
+                self._progress.note(warning)
+            self._first = None
         self._metrics.write(
             {
                 "epoch": record.epoch,

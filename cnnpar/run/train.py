@@ -8,11 +8,13 @@ from cnnpar import optim
 from cnnpar.config import Config
 from cnnpar.config.resolve import to_toml
 from cnnpar.errors import DivergedError, RunError, Stopped, reason
+from cnnpar.fingerprint import differences
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
+from cnnpar.run.first_epoch import FirstEpoch
 from cnnpar.run.headline import headline
 from cnnpar.run.prepare import Run
 from cnnpar.run.recorder import Recorder
@@ -47,7 +49,10 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
             progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
             packed = _packing(run, server)
-            recorder = Recorder(config, files, progress, packed, run.origin, stop, require=claim.require_held)
+            first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
+            recorder = Recorder(
+                config, files, progress, packed, run.origin, stop, require=claim.require_held, first=first
+            )
             try:
                 test = _train_and_test(run, server, recorder, stop)
             except DivergedError:
@@ -65,11 +70,20 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
 
 
 def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
-    """Return the function that copies a state of the run into the payload of a checkpoint."""
+    """Return the function that copies a state of the run into the payload of a checkpoint.
+
+    Until a step has been computed, it says of the state what the checkpoint said that the run was resumed from.
+    """
+    origin = run.origin
+    alike = origin is None or not differences(origin.fingerprint, run.fingerprint)
 
     def packed(state: TrainState) -> Payload:
-        state.exact &= server.exact
-        return pack(run.config, run.network, run.preprocessing, state, run.fingerprint, run.data_fingerprint)
+        config, fingerprint = run.config, run.fingerprint
+        if origin is not None and state.step == origin.position.step:
+            config, fingerprint = origin.config, origin.fingerprint
+        else:
+            state.exact &= server.exact and alike
+        return pack(config, run.network, run.preprocessing, state, fingerprint, run.data_fingerprint)
 
     return packed
 

@@ -10,14 +10,13 @@ import pytest
 
 from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError, InputError
-from cnnpar.report.progress import Progress
 from cnnpar.run.recorder import Recorder
 from cnnpar.run.summary import Summary, as_text
 from cnnpar.storage.checkpoint import encode, read
 from cnnpar.storage.packing import pack, unpack
 from cnnpar.storage.rundir import RunFiles
 from tests.helpers.checkpoints import NETWORK, PREPROCESSING, file_of, made_state
-from tests.helpers.observers import Stopping
+from tests.helpers.observers import Notes, Stopping
 from tests.helpers.run_files import assert_same_run, metrics
 from tests.helpers.tiny_runs import LAYERS, settings, train, write_csv
 
@@ -38,17 +37,6 @@ def steep(csv: Path, rate: float, on_nonfinite: str = "skip", layers: Any = None
         optimizer={"learning_rate": rate, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
         schedule={"type": "constant"},
     )
-
-
-class Notes(Progress):
-    """Progress that keeps its notes."""
-
-    def __init__(self) -> None:
-        super().__init__("quiet")
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_skipped_steps_are_counted_and_left_out_of_the_means(tmp_path: Path, csv: Path) -> None:
