@@ -29,7 +29,6 @@ from cnnpar.cli.options import (
     chosen,
     option,
     resolve_options,
-    settings_of,
 )
 from cnnpar.config.sections import DATA_NAMES, MOST_WORKERS
 from cnnpar.errors import InputError, Stopped, reason, reason_of_any
@@ -84,7 +83,7 @@ def train(
         del resumed  # its arrays need not stay in memory
         summary = train_run(run, Progress("quiet" if quiet else "auto", stream), stop)
         if not quiet:
-            say(as_text(summary, to_path, resolved.engine.address), stream)
+            say(as_text(summary, to_path, resolved.engine), stream)
         if json:
             say_json(summary)
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
@@ -108,6 +107,7 @@ def evaluate(
     check_data(data, test_data=test_data)
     if data is not None and data not in DATA_NAMES:
         raise InputError(f"--data {data}: no known data set; there are {', '.join(DATA_NAMES)}")
+    from cnnpar.run.resume import settings_of
     from cnnpar.storage.checkpoint import read
     from cnnpar.storage.rundir import newest_in
 

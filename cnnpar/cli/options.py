@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from cyclopts import Parameter
-from msgspec.structs import replace
 
 from cnnpar.config import Config
 from cnnpar.config.resolve import Option, read_toml, resolve, to_tables
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from cyclopts import Token
 
     from cnnpar.run.resume import Resume
-    from cnnpar.storage.checkpoint import Payload
 
 
 class Sets(NamedTuple):
@@ -156,12 +154,6 @@ def check_data(data: str | None, **files: Path | None) -> None:
         raise InputError(f"--data names a known data set; it goes without {' and '.join(given)}")
 
 
-def settings_of(payload: "Payload") -> Config:
-    """Return the settings of a checkpoint. The address of the cluster is never taken from it."""
-    config = payload.config
-    return replace(config, engine=replace(config.engine, address=""))
-
-
 def chosen(options: DataOptions) -> list[Option]:
     """Return the settings that the given options stand for."""
     hints = get_type_hints(type(options), include_extras=True)
@@ -174,6 +166,12 @@ def chosen(options: DataOptions) -> list[Option]:
         for section, table in what.tables(given).items()
         for key, setting in table.items()
     ]
+
+
+def _sets_workers(options: Sequence[Option], assignments: Sequence[str]) -> bool:
+    """Tell whether the number of workers is given on the command line."""
+    named = [(option.section, option.key) for option in options]
+    return ("engine", "workers") in named or any(text.split("=")[0].strip() == "engine.workers" for text in assignments)
 
 
 def resolve_options(
@@ -189,8 +187,14 @@ def resolve_options(
     if file is not None:
         tables, source = read_toml(file), str(file)
     elif resumed is not None:
+        from cnnpar.run.resume import settings_of
+
         tables, source = to_tables(settings_of(resumed.payload)), str(resumed.path)
     resolved = resolve(tables, assignments, source, options)
+    if file is None and resumed is not None and not _sets_workers(options, assignments):
+        from cnnpar.run.resume import check_workers
+
+        check_workers(resolved.engine, resumed.path)
     if resolved.engine.portable:
         from cnnpar.blas import portable_environment
 

@@ -1,17 +1,21 @@
 """Resume a run: find its checkpoint, and check that going on gives the bits of a run that was never stopped."""
 
 import itertools
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnpar.config.sections import Config
+from msgspec.structs import replace
+
+from cnnpar.config.sections import Config, Engine
 from cnnpar.data.dataset import Splits
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, differences
 from cnnpar.nn.network import Network
+from cnnpar.parallel.on_ray.environment import meant_address
 from cnnpar.run.transfer import same_weights
 from cnnpar.storage.checkpoint import Payload, is_whole, read
 from cnnpar.storage.position import Position
@@ -46,6 +50,30 @@ class Origin(NamedTuple):
     config: Config
     fingerprint: Mapping[str, str]
     instead: str  # see Resume
+
+
+def settings_of(payload: Payload) -> Config:
+    """Return the settings of a checkpoint. The address of the cluster is never taken from it."""
+    config = payload.config
+    return replace(config, engine=replace(config.engine, address=""))
+
+
+def beyond_this_machine(engine: Engine) -> bool:
+    """Tell whether a Ray of this machine's own would have more workers than cores, and than there are by default."""
+    return not meant_address(engine) and engine.most > max(_usable_cores(), Engine().most)
+
+
+def check_workers(engine: Engine, source: Path) -> None:
+    """Raise InputError where the checkpoint `source`, which may be anybody's, asks for more workers than cores."""
+    if beyond_this_machine(engine):
+        raise InputError(
+            f"{source}: its run had {engine.workers} workers, and this machine has {_usable_cores()} cores; say how "
+            f"many there shall be, with --workers N"
+        )
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find(resume: str, run_dir: Path | None, to_path: Path | None) -> Resume | None:

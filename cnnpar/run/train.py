@@ -1,7 +1,7 @@
 """Train a prepared run, with workers and files as configured, until its end or until it is stopped."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from cnnpar import optim
@@ -59,7 +59,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
                 raise
             except RunError as error:
                 recorder.save(run.state)
-                how = options_to_go_on(str(files.model), str(files.directory), run.place.to_path, config.engine.address)
+                how = options_to_go_on(str(files.model), str(files.directory), run.place.to_path, config.engine)
                 raise RunError(f"{error}; {how} goes on") from error
             finally:
                 recorder.close(run.state)
@@ -78,7 +78,8 @@ def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
     alike = origin is None or not differences(origin.fingerprint, run.fingerprint)
 
     def packed(state: TrainState) -> Payload:
-        config, fingerprint = run.config, run.fingerprint
+        config: Config = run.config
+        fingerprint: Mapping[str, str] = run.fingerprint
         if origin is not None and state.step == origin.position.step:
             config, fingerprint = origin.config, origin.fingerprint
         else:

@@ -38,7 +38,9 @@ SETTINGS = [
     for key, hint in of_numbers(kind)
 ]
 OF_LAYERS = [(name, key, hint) for name, cls in sorted(LAYERS.items()) for key, hint in of_numbers(cls)]
-NETWORKS = {name: [{"type": "flatten"}, {"type": name}, {"type": "dense"}] for name in LAYERS}
+NETWORKS: dict[str, list[dict[str, Any]]] = {
+    name: [{"type": "flatten"}, {"type": name}, {"type": "dense"}] for name in LAYERS
+}
 NETWORKS["batchnorm2d"] = [{"type": "batchnorm2d"}, {"type": "flatten"}, {"type": "dense"}]
 NETWORKS["groupnorm"] = [{"type": "flatten"}, {"type": "groupnorm", "groups": 1}, {"type": "dense"}]
 

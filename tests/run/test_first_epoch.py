@@ -127,7 +127,7 @@ def test_a_run_that_diverges_is_told_what_to_change(
 
 
 def test_a_first_loss_that_is_not_finite_does_not_blame_the_learning_rate(tmp_path: Path, wanted: Config) -> None:
-    steep = {"model": {"layers": LAYERS}, "optimizer": {"learning_rate": 1e30}}
+    steep: dict[str, dict[str, Any]] = {"model": {"layers": LAYERS}, "optimizer": {"learning_rate": 1e30}}
     train(changed(wanted, steep), tmp_path / "one", progress=Stopping(1))
     begun = changed(wanted, {"model": {"layers": LAYERS, "init_from": str(tmp_path / "one")}})
     with pytest.raises(DivergedError) as caught:

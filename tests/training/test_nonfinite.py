@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config.sections import Config
+from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.run.recorder import Recorder
 from cnnpar.run.summary import Summary, as_text
@@ -60,7 +60,7 @@ def test_skipped_steps_are_counted_and_left_out_of_the_means(tmp_path: Path, csv
     state = unpack(read(tmp_path / "run" / "model.json"), "")[1]
     assert state.skipped == summary.skipped_steps
     assert np.isfinite(state.parameters).all()
-    assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, "")
+    assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, Engine())
 
 
 def test_stops_change_nothing_in_a_run_with_skipped_steps(tmp_path: Path, csv: Path) -> None:
@@ -194,4 +194,4 @@ def test_impossible_counts_of_skipped_steps_are_refused(tmp_path: Path, csv: Pat
 def test_the_summary_does_not_mention_skipped_steps_without_any(tmp_path: Path, csv: Path) -> None:
     summary: Summary = train(settings(csv, train={"epochs": 1}), tmp_path / "run")
     assert summary.skipped_steps == 0
-    assert "skipped" not in as_text(summary, None, "")
+    assert "skipped" not in as_text(summary, None, Engine())
