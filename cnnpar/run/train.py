@@ -47,7 +47,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
         with locked(files.directory, progress.note, elsewhere) as claim:
             _write_config(files, config, progress.note)
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
-            progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
+            progress.start([*stop.notes(), *headline(run, files)], epochs * steps, run.state.step, epochs, steps)
             packed = _packing(run, server)
             first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
             recorder = Recorder(
@@ -62,8 +62,10 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
                 how = options_to_go_on(str(files.model), str(files.directory), run.place.to_path, config.engine)
                 raise RunError(f"{error}; {how} goes on") from error
             finally:
+                stop.waiting_for = "the newest checkpoint to be written"
                 recorder.close(run.state)
     finally:
+        stop.waiting_for = "the workers to end"
         workers = server.workers if config.engine.workers else 0
         server.close()
     return summarise(run.state, config.train, files, workers, test, stop.received.name if stop.received else None)
@@ -93,6 +95,7 @@ def _train_and_test(run: Run, server: Server, recorder: Recorder, stop: StopSign
     """Train, save, and return the sums over the test data; None where there are none, or the run was stopped."""
     with suppress(Stopped):
         loop.train(run.config, run.work, server, run.state, recorder, stop)
+    stop.waiting_for = "the newest checkpoint to be written"
     recorder.save(run.state)
     if not stop() and Kind.TEST in run.work.samples:
         with suppress(Stopped), run.state.evaluation_weights() as weights:
