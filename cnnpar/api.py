@@ -131,8 +131,10 @@ def train(
             check_workers(resolved.engine, resumed.path)
     elif isinstance(config, Config | Mapping):
         resolved = resolve(msgspec.to_builtins(config, enc_hook=_plain))
-    else:
+    elif isinstance(config, str | Path):
         resolved = resolve(read_toml(config), source=str(config))
+    else:
+        raise InputError(f"config: {shown(config)} is neither a TOML file, nor tables, nor a cnnpar.config.Config")
     if resolved.engine.portable and portable_environment():
         raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
     resolved = resolved.absolute()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_
 from cyclopts import Parameter
 
 from cnnpar.config import Config
-from cnnpar.config.resolve import Option, read_toml, resolve, to_tables
+from cnnpar.config.resolve import Option, parse_assignment, read_toml, resolve, to_tables
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
@@ -168,10 +168,14 @@ def chosen(options: DataOptions) -> list[Option]:
     ]
 
 
-def _sets_workers(options: Sequence[Option], assignments: Sequence[str]) -> bool:
-    """Tell whether the number of workers is given on the command line."""
-    named = [(option.section, option.key) for option in options]
-    return ("engine", "workers") in named or any(text.split("=")[0].strip() == "engine.workers" for text in assignments)
+def _check_agreement(options: Sequence[Option], assigned: Sequence[Option]) -> None:
+    """Raise InputError where an option and a `--set` give one setting two values."""
+    for option in options:
+        for other in assigned:
+            if option[1:3] == other[1:3] and option.value != other.value:
+                raise InputError(
+                    f"{option.words} and {other.words}: two values of {other.section}.{other.key}; give one"
+                )
 
 
 def resolve_options(
@@ -190,8 +194,11 @@ def resolve_options(
         from cnnpar.run.resume import settings_of
 
         tables, source = to_tables(settings_of(resumed.payload)), str(resumed.path)
+    assigned = [parse_assignment(text) for text in assignments]
+    _check_agreement(options, assigned)
     resolved = resolve(tables, assignments, source, options)
-    if file is None and resumed is not None and not _sets_workers(options, assignments):
+    named = [(option.section, option.key) for option in (*options, *assigned)]
+    if file is None and resumed is not None and ("engine", "workers") not in named:
         from cnnpar.run.resume import check_workers
 
         check_workers(resolved.engine, resumed.path)

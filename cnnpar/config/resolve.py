@@ -59,7 +59,7 @@ def resolve(
     """
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
     # `type` first: it clears the settings of another type, and must not clear those assigned beside it.
-    assigned = sorted(map(_parse_assignment, assignments), key=lambda option: option.key != "type")
+    assigned = sorted(map(parse_assignment, assignments), key=lambda option: option.key != "type")
     _drop_replaced_network(merged, assigned)
     for option in (*options, *assigned):
         _apply(merged, option)
@@ -101,8 +101,11 @@ def _check_numbers(config: Config) -> None:
             raise msgspec.ValidationError(f"the highest learning rate, {why} - at `$.schedule.points`")
 
 
-def _parse_assignment(assignment: str) -> Option:
-    """Parse `section.key=value`; a value that is not TOML is a string. Raises InputError for a bad form or section."""
+def parse_assignment(assignment: str) -> Option:
+    """Parse `section.key=value`, as `--set` takes it; a value that is not TOML is a string.
+
+    Raises InputError for a bad form or section.
+    """
     words = f"--set {assignment}"
     path, equals, text = assignment.partition("=")
     section, dot, key = path.strip().partition(".")
