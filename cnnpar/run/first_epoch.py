@@ -39,7 +39,7 @@ class FirstEpoch:
         """Return one line on a run that stands still, given the weights after the epoch; empty for one that learns."""
         change = float(np.linalg.norm(self._sample(parameters) - self._before))
         size = float(np.linalg.norm(self._before))
-        reason = against_standing_still(self._config, self._highest_rate)
+        reason = against_standing_still(self._config, self._highest_rate, max(self._losses))
         if change == 0:
             what = "no weight has changed in epoch 1"
         elif change <= _HARDLY * size:
@@ -48,7 +48,8 @@ class FirstEpoch:
             what = "the training loss has not moved in epoch 1"
         else:
             return ""
-        return f"{what}; most likely {reason}" if reason else f"{what}; look at the data and at the layers"
+        places = "the data, the layers and model.freeze" if self._config.model.freeze else "the data and the layers"
+        return f"{what}; most likely {reason}" if reason else f"{what}; look at {places}"
 
     def _sample(self, parameters: Vector) -> NDArray[np.float64]:
         """Return every n-th of the weights that are trained, in float64, in which no square of theirs overflows."""

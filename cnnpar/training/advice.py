@@ -14,25 +14,26 @@ def against_divergence(config: Config, state: TrainState) -> str:
     """Say what to change after a loss, gradient or weight that is not finite."""
     weights = getattr(config.loss, "class_weights", ())
     if max(weights, default=1.0) >= _LARGE:
-        return f"start a new run with smaller loss.class_weights, which go up to {max(weights):g}"
+        return f"start a new run with smaller loss.class_weights (now up to {max(weights):.4g})"
     decay, rate = config.optimizer.weight_decay, config.optimizer.learning_rate
     if decay > rate and decay * rate >= 1:  # a step takes more than the whole weights away
-        return f"start a new run with a lower optimizer.weight_decay, which is {decay:g}"
+        return f"start a new run with a lower optimizer.weight_decay (now {decay:.4g})"
     if state.step == state.skipped:
         source = f", those of {config.model.init_from}" if config.model.init_from else ""
         return f"no weight has changed yet, so the reason is in the data, the layers or the first weights{source}"
-    return f"start a new run with a lower optimizer.learning_rate, which is {rate:g}"
+    return f"start a new run with a lower optimizer.learning_rate (now {rate:.4g})"
 
 
-def against_standing_still(config: Config, highest_rate: float) -> str:
+def against_standing_still(config: Config, highest_rate: float, highest_loss: float) -> str:
     """Name the setting that most likely keeps weights from changing; empty where none is far from what is usual.
 
-    `highest_rate`: of the steps so far, which the schedule may keep below `optimizer.learning_rate`.
+    `highest_rate` and `highest_loss`: of the steps so far; the schedule may keep the rate below
+    `optimizer.learning_rate`.
     """
-    return next(_stopping(config, highest_rate), "")
+    return next(_stopping(config, highest_rate, highest_loss), "")
 
 
-def _stopping(config: Config, highest_rate: float) -> Iterator[str]:
+def _stopping(config: Config, highest_rate: float, highest_loss: float) -> Iterator[str]:
     train, optimizer, loss = config.train, config.optimizer, config.loss
     weights = getattr(loss, "class_weights", ())
     if optimizer.learning_rate < _SMALL:
@@ -44,8 +45,8 @@ def _stopping(config: Config, highest_rate: float) -> Iterator[str]:
             yield f"train.{key} = {getattr(train, key):g} is too low"
     if weights and max(weights) < _SMALL:
         yield f"loss.class_weights, {max(weights):g} at most, are too low"
-    if 0 in weights:
-        yield "loss.class_weights are 0 for classes that occur"
+    if 0 in weights and highest_loss == 0:
+        yield "loss.class_weights are 0 for all classes that occur"
     if getattr(loss, "label_smoothing", 0) > _NEARLY_ONE:
         yield "loss.label_smoothing is too close to 1"
     if getattr(optimizer, "epsilon", 0) > 1:
@@ -54,8 +55,6 @@ def _stopping(config: Config, highest_rate: float) -> Iterator[str]:
         yield "optimizer.trust_coefficient is too low"
     if _highest_rate_of_dropout(config.model.layers) > _NEARLY_ONE:
         yield "a dropout's `rate` is too close to 1"
-    if config.model.freeze:
-        yield "model.freeze leaves little that could learn"
 
 
 def _highest_rate_of_dropout(tables: Any) -> float:

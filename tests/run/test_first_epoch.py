@@ -12,6 +12,7 @@ from cnnpar.config.sections import Config
 from cnnpar.errors import DivergedError
 from cnnpar.nn.sums import Sums
 from cnnpar.run.first_epoch import FirstEpoch
+from cnnpar.training.advice import against_standing_still
 from tests.helpers.checkpoints import NETWORK
 from tests.helpers.observers import Notes, Stopping
 from tests.helpers.tiny_runs import LAYERS, settings, train, write_csv
@@ -86,11 +87,17 @@ def test_large_epsilon_of_adam_is_named(tmp_path: Path, wanted: Config) -> None:
         {},
         {"optimizer": {"learning_rate": 1e-5}},
         {"train": {"clip_norm": 1e-3}},
-        {"loss": {"class_weights": [1, 1, 0]}},
+        {"loss": {"class_weights": [1, 1, 0]}, "model": {"freeze": ["*.bias"]}, "optimizer": {"learning_rate": 1e-6}},
     ],
 )
 def test_a_run_that_learns_is_told_nothing(tmp_path: Path, wanted: Config, changes: dict[str, dict[str, Any]]) -> None:
     assert notes(changed(wanted, changes), tmp_path / "run") == []
+
+
+def test_weights_of_0_are_named_only_where_the_loss_is_0() -> None:
+    config = resolve({"loss": {"class_weights": [0, 1]}})
+    assert against_standing_still(config, 0.1, 0.0) == "loss.class_weights are 0 for all classes that occur"
+    assert against_standing_still(config, 0.1, 0.7) == ""
 
 
 def test_only_the_first_epoch_of_a_run_is_looked_at(tmp_path: Path, wanted: Config) -> None:
@@ -105,16 +112,16 @@ def test_unchanged_weights_without_a_strange_setting_point_at_the_data(wanted: C
     weights = NETWORK.init(0)
     watch = FirstEpoch(wanted, NETWORK.layout, weights)
     watch.step_done(Sums(1.0, 1, 8), 0.1)
-    assert watch.warning(weights.copy()) == "no weight has changed in epoch 1; look at the data and at the layers"
+    assert watch.warning(weights.copy()) == "no weight has changed in epoch 1; look at the data and the layers"
     assert watch.warning(weights + np.float32(0.01)) == ""
 
 
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
-        ({"loss": {"class_weights": [1, 1, 1e35]}}, "smaller loss.class_weights, which go up to 1e+35"),
-        ({"optimizer": {"weight_decay": 1e30}}, "a lower optimizer.weight_decay, which is 1e+30"),
-        ({"optimizer": {"learning_rate": 1e30}}, "a lower optimizer.learning_rate, which is 1e+30"),
+        ({"loss": {"class_weights": [1, 1, 1e35]}}, "smaller loss.class_weights (now up to 1e+35)"),
+        ({"optimizer": {"weight_decay": 1e30}}, "a lower optimizer.weight_decay (now 1e+30)"),
+        ({"optimizer": {"learning_rate": 1e30}}, "a lower optimizer.learning_rate (now 1e+30)"),
     ],
 )
 def test_a_run_that_diverges_is_told_what_to_change(
