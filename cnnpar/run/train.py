@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from cnnpar import optim
 from cnnpar.config import Config
 from cnnpar.config.resolve import to_toml
@@ -74,7 +76,8 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
 def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
     """Return the function that copies a state of the run into the payload of a checkpoint.
 
-    Until a step has been computed, it says of the state what the checkpoint said that the run was resumed from.
+    Until a step has been computed, it says of the state what the checkpoint said that the run was resumed from; only
+    the form of the file may be another.
     """
     origin = run.origin
     alike = origin is None or not differences(origin.fingerprint, run.fingerprint)
@@ -83,7 +86,7 @@ def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
         config: Config = run.config
         fingerprint: Mapping[str, str] = run.fingerprint
         if origin is not None and state.step == origin.position.step:
-            config, fingerprint = origin.config, origin.fingerprint
+            config, fingerprint = replace(origin.config, checkpoint=config.checkpoint), origin.fingerprint
         else:
             state.exact &= server.exact and alike
         return pack(config, run.network, run.preprocessing, state, fingerprint, run.data_fingerprint)

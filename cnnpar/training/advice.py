@@ -18,6 +18,9 @@ def against_divergence(config: Config, state: TrainState) -> str:
     decay, rate = config.optimizer.weight_decay, config.optimizer.learning_rate
     if decay > rate and decay * rate >= 1:  # a step takes more than the whole weights away
         return f"start a new run with a lower optimizer.weight_decay (now {decay:.4g})"
+    trust = getattr(config.optimizer, "trust_coefficient", 0.0)
+    if trust >= _LARGE:
+        return f"start a new run with a lower optimizer.trust_coefficient (now {trust:.4g})"
     if state.step == state.skipped:
         source = f", those of {config.model.init_from}" if config.model.init_from else ""
         return f"no weight has changed yet, so the reason is in the data, the layers or the first weights{source}"
@@ -52,7 +55,7 @@ def _stopping(config: Config, highest_rate: float, highest_loss: float) -> Itera
     if getattr(optimizer, "epsilon", 0) > 1:
         yield f"optimizer.epsilon = {getattr(optimizer, 'epsilon', 0):g} is too high"
     if getattr(optimizer, "trust_coefficient", 1) < _SMALL:
-        yield "optimizer.trust_coefficient is too low"
+        yield f"optimizer.trust_coefficient = {getattr(optimizer, 'trust_coefficient', 1):g} is too low"
     if _highest_rate_of_dropout(config.model.layers) > _NEARLY_ONE:
         yield "a dropout's `rate` is too close to 1"
 

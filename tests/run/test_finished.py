@@ -55,6 +55,14 @@ def test_a_finished_run_of_other_code_repeats_its_result(
     assert (after.fingerprint, after.state, after.config) == (other, before.state, before.config)
 
 
+def test_a_finished_run_may_get_another_form(capsys: pytest.CaptureFixture[str]) -> None:
+    before = read(MODEL)
+    resumed(capsys, "run", "--set", "checkpoint.arrays=decimal")
+    after = read(MODEL)
+    assert (after.config.checkpoint.arrays, after.state) == ("decimal", before.state)
+    assert b'"data":[' in MODEL.read_bytes()
+
+
 def test_a_run_stopped_before_its_next_step_is_not_marked() -> None:
     other = made_elsewhere(Path("part/model.json"), code="another")
     allowed = settings(Path("train.csv"), data={"test": "test.csv"}, engine={"allow_inexact": True})

@@ -4,15 +4,18 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from cnnpar.config.float32 import LARGEST, SMALLEST
 from cnnpar.config.resolve import resolve, to_tables
 from cnnpar.config.sections import Config
-from cnnpar.errors import DivergedError
+from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.sums import Sums
 from cnnpar.run.first_epoch import FirstEpoch
 from cnnpar.training.advice import against_standing_still
+from tests.config.test_float32 import SETTINGS
 from tests.helpers.checkpoints import NETWORK
 from tests.helpers.observers import Notes, Stopping
 from tests.helpers.tiny_runs import LAYERS, settings, train, write_csv
@@ -92,6 +95,34 @@ def test_large_epsilon_of_adam_is_named(tmp_path: Path, wanted: Config) -> None:
 )
 def test_a_run_that_learns_is_told_nothing(tmp_path: Path, wanted: Config, changes: dict[str, dict[str, Any]]) -> None:
     assert notes(changed(wanted, changes), tmp_path / "run") == []
+
+
+EXTREMES = [
+    (section, kind, key, value)
+    for section, kind, key, _ in SETTINGS
+    for value in (SMALLEST, LARGEST)
+    if (section, key) != ("augment", "saturation")  # is for three channels
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("section", "kind", "key", "value"),
+    EXTREMES,
+    ids=[f"{kind.__name__} {key} {value:g}" for _, kind, key, value in EXTREMES],
+)
+def test_an_extreme_setting_is_refused_or_trained_or_named(
+    tmp_path: Path, wanted: Config, section: str, kind: type[msgspec.Struct], key: str, value: float
+) -> None:
+    tables = to_tables(wanted)
+    tag = kind.__struct_config__.tag
+    given = {"type": tag} if tag else tables[section]
+    told = ""
+    try:
+        train(resolve({**tables, section: {**given, key: value}}), tmp_path / "run")
+    except (InputError, DivergedError) as error:
+        told = str(error)
+    assert not told or f"{section}.{key}" in told or f"`{key}`" in told
 
 
 def test_weights_of_0_are_named_only_where_the_loss_is_0() -> None:
