@@ -174,7 +174,7 @@ def test_only_changed_arithmetic_refuses_a_resume(settings: Path) -> None:
     remark(package / "nn" / "losses.py")
     done = run(["--resume", "run", "--epochs", "4"], settings.parent, **changed)
     assert done.returncode == 2
-    assert "this machine would compute other bits (code: " in done.stderr
+    assert "this version of cnnpar would compute other bits (code: " in done.stderr
 
 
 def test_compiled_loops_are_no_difference_of_fingerprints() -> None:
