@@ -18,7 +18,7 @@ from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
 from cnnpar.report.progress import Progress
 from cnnpar.run.prepare import prepare
-from cnnpar.run.resume import find
+from cnnpar.run.resume import check_workers, find, settings_of
 from cnnpar.run.stop import StopSignal
 from cnnpar.run.summary import Summary
 from cnnpar.run.train import train_run
@@ -126,11 +126,15 @@ def train(
     """
     resumed = find(str(resume), Path(run_dir) if run_dir else None, None) if resume is not None else None
     if config is None:
-        resolved = resumed.payload.config if resumed else Config()
+        resolved = settings_of(resumed.payload) if resumed else Config()
+        if resumed:
+            check_workers(resolved.engine, resumed.path)
     elif isinstance(config, Config | Mapping):
         resolved = resolve(msgspec.to_builtins(config, enc_hook=_plain))
-    else:
+    elif isinstance(config, str | Path):
         resolved = resolve(read_toml(config), source=str(config))
+    else:
+        raise InputError(f"config: {shown(config)} is neither a TOML file, nor tables, nor a cnnpar.config.Config")
     if resolved.engine.portable and portable_environment():
         raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
     resolved = resolved.absolute()

@@ -56,6 +56,14 @@ def test_the_model_of_an_overwritten_result_is_an_error(tmp_path: Path, monkeypa
         _ = first.model
 
 
+@pytest.mark.parametrize("config", [5, b"run.toml", [], object()])
+def test_what_is_no_configuration_is_an_error(config: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"^config: .* is neither a TOML file, nor tables, nor a cnnpar\.config\.Config$"
+    ):
+        cnnpar.train(config)
+
+
 def test_settings_may_be_numpy_numbers_and_paths(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     plain = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "plain")

@@ -101,7 +101,7 @@ def test_only_files_that_decide_bits_change_the_code_digest(tmp_path: Path) -> N
     assert {name for name in everything - seen if name.startswith(("nn/", "optim/", "training/", "data/"))} == {
         *{name for name in everything if name.startswith("data/readers/")},
         *("nn/__init__.py", "nn/confusion.py", "nn/user_layers.py"),  # counts of a test; digests of users' layers
-        *("training/__init__.py", "training/lr_curve.py", "data/load.py"),
+        *("training/__init__.py", "training/advice.py", "training/lr_curve.py", "data/load.py"),
     }
     assert {name for name in seen if name.startswith("parallel/")} == {
         f"parallel/{name}.py" for name in ("compute", "server", "tree")
@@ -174,7 +174,7 @@ def test_only_changed_arithmetic_refuses_a_resume(settings: Path) -> None:
     remark(package / "nn" / "losses.py")
     done = run(["--resume", "run", "--epochs", "4"], settings.parent, **changed)
     assert done.returncode == 2
-    assert "this machine would compute other bits (code: " in done.stderr
+    assert "this version of cnnpar would compute other bits (code: " in done.stderr
 
 
 def test_compiled_loops_are_no_difference_of_fingerprints() -> None:

@@ -7,6 +7,7 @@ imported by the command that needs them, so that `--help` answers at once.
 import signal
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import msgspec
@@ -23,14 +24,14 @@ from cnnpar.cli.options import (
     Json,
     LrFindOptions,
     TrainOptions,
+    Whole,
     check_data,
     chosen,
     option,
     resolve_options,
-    settings_of,
 )
 from cnnpar.config.sections import DATA_NAMES, MOST_WORKERS
-from cnnpar.errors import InputError, Stopped
+from cnnpar.errors import InputError, Stopped, reason, reason_of_any
 from cnnpar.run.stop import StopSignal
 from cnnpar.training.lr_curve import Range
 from cnnpar.version import __version__
@@ -82,7 +83,7 @@ def train(
         del resumed  # its arrays need not stay in memory
         summary = train_run(run, Progress("quiet" if quiet else "auto", stream), stop)
         if not quiet:
-            say(as_text(summary, to_path, resolved.engine.address), stream)
+            say(as_text(summary, to_path, resolved.engine), stream)
         if json:
             say_json(summary)
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
@@ -96,7 +97,7 @@ def evaluate(
     ] = None,
     data: Annotated[str | None, option("A known data set: digits or mnist.")] = None,
     workers: Annotated[
-        int, Parameter(validator=Number(gte=0, lte=MOST_WORKERS)), option("Ray workers; 0: none, without Ray.")
+        Whole, Parameter(validator=Number(gte=0, lte=MOST_WORKERS)), option("Ray workers; 0: none, without Ray.")
     ] = 0,
     by_class: Annotated[bool, option("Show precision, recall and confusion of each class.")] = False,
     json: Json = False,
@@ -106,6 +107,7 @@ def evaluate(
     check_data(data, test_data=test_data)
     if data is not None and data not in DATA_NAMES:
         raise InputError(f"--data {data}: no known data set; there are {', '.join(DATA_NAMES)}")
+    from cnnpar.run.resume import settings_of
     from cnnpar.storage.checkpoint import read
     from cnnpar.storage.rundir import newest_in
 
@@ -131,7 +133,7 @@ def inspect(
     /,
     *,
     shape: Annotated[str | None, option("H,W,C of the images that settings are for (default: those of data).")] = None,
-    classes: Annotated[int | None, Parameter(validator=Number(gte=1)), option("Number of their classes.")] = None,
+    classes: Annotated[Whole | None, Parameter(validator=Number(gte=1)), option("Number of their classes.")] = None,
     set_: Assignments = (),
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001
@@ -172,7 +174,7 @@ def lr_find(
     options: LrFindOptions = LR_FIND_DEFAULTS,
     from_: Annotated[float, option("The first learning rate (default: 1e-6).", "--from")] = 1e-6,
     to: Annotated[float, option("The last one (default: 10).", "--to")] = 10.0,
-    steps: Annotated[int | None, option("How many (default: as in an epoch, but 50 to 200).")] = None,
+    steps: Annotated[Whole | None, option("How many (default: as in an epoch, but 50 to 200).")] = None,
     picture: Annotated[Path, option("File for the picture (default: lr-find.png).")] = Path("lr-find.png"),
     set_: Assignments = (),
     json: Json = False,
@@ -183,8 +185,7 @@ def lr_find(
     The steps are those of `cnnpar train`; the weights are forgotten, and
     nothing but the picture is written.
     """
-    if picture.suffix != ".png" or picture.is_dir() or not picture.parent.is_dir():
-        raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
+    _check_picture(picture)
     check_data(options.data, train_data=options.train_data)
     wanted = Range(from_, to, steps)
     resolved = resolve_options(config, None, chosen(options), set_)
@@ -201,10 +202,15 @@ def lr_find(
             say(f"stopped by {stop.received.name}; nothing was written", stream)
             return 128 + stop.received
     say(as_text(curve), stream)
-    draw_curve(curve, picture, f"Learning-rate finder of {config.stem if config else resolved.data.title}")
-    say(f"drawn as {picture}", stream)
+    drawn: Path | None = picture
+    try:
+        draw_curve(curve, picture, f"Learning-rate finder of {config.stem if config else resolved.data.title}")
+        say(f"drawn as {picture}", stream)
+    except Exception as error:  # a broken font of matplotlib must not cost the result either
+        drawn = None
+        say(f"{picture}: cannot draw the picture: {reason_of_any(error)}", sys.stderr)
     if json:
-        say_json(facts(curve, exact, picture))
+        say_json(facts(curve, exact, drawn))
     return 0
 
 
@@ -238,6 +244,16 @@ def main_train() -> None:
 def main_test() -> None:
     """Run `cnnpar-test`, which is `cnnpar test`."""
     end(test_app)
+
+
+def _check_picture(picture: Path) -> None:
+    """Raise InputError where the picture could not be written."""
+    if picture.suffix != ".png" or picture.is_dir() or not picture.parent.is_dir():
+        raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
+    try:
+        TemporaryFile(dir=picture.parent).close()  # has no name where the system can do without
+    except OSError as error:
+        raise InputError(f"--picture {picture}: cannot write in its folder: {reason(error)}") from error
 
 
 def _as_path(path: Path) -> str:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from cyclopts import Parameter
-from msgspec.structs import replace
 
 from cnnpar.config import Config
-from cnnpar.config.resolve import Option, read_toml, resolve, to_tables
+from cnnpar.config.resolve import Option, parse_assignment, read_toml, resolve, to_tables
 from cnnpar.errors import InputError
 
 if TYPE_CHECKING:
+    from cyclopts import Token
+
     from cnnpar.run.resume import Resume
-    from cnnpar.storage.checkpoint import Payload
 
 
 class Sets(NamedTuple):
@@ -34,6 +34,20 @@ def option(text: str, name: str | None = None) -> Parameter:
 def sets(section: str, key: str) -> Sets:
     """Change one setting to the value as it was given."""
     return Sets(lambda given: {section: {key: given}})
+
+
+def whole(_: Any, tokens: "Sequence[Token]") -> int:
+    """Convert an option's text to a whole number. Raises InputError for any other text: 2.9 and 2.0, 1e3, 0x10.
+
+    Cyclopts would round a number with a point.
+    """
+    (token,) = tokens
+    if not re.fullmatch("[+-]?[0-9]{1,20}", token.value):
+        raise InputError(f"{token.keyword} {token.value}: expected a whole number, such as 10")
+    return int(token.value)
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
 
 
 def _workers(text: str) -> int | str:
@@ -85,12 +99,12 @@ class TrainOptions(DataOptions):
     ] = None
     workers: Workers = None
     min_workers: Annotated[
-        int | None,
+        Whole | None,
         option("With fewer the run waits for new ones (default: LOW, or 1)."),
         sets("engine", "min_workers"),
     ] = None
     max_worker_failures: Annotated[
-        int | None,
+        Whole | None,
         option("With more lost workers the run ends; -1: no limit (default)."),
         sets("engine", "max_worker_failures"),
     ] = None
@@ -104,20 +118,23 @@ class TrainOptions(DataOptions):
         option("How gradients travel: direct (default, faster) or ray."),
         sets("engine", "transport"),
     ] = None
-    epochs: Annotated[int | None, option("Passes over the training data."), sets("train", "epochs")] = None
+    epochs: Annotated[Whole | None, option("Passes over the training data."), sets("train", "epochs")] = None
     batch_size: Annotated[
-        int | None,
+        Whole | None,
         option("Samples of one optimizer step, over all workers together."),
         sets("train", "batch_size"),
     ] = None
-    microbatch: Annotated[int | None, option("Samples of one unit of arithmetic."), sets("train", "microbatch")] = None
+    microbatch: Annotated[Whole | None, option("Samples of one unit of arithmetic."), sets("train", "microbatch")] = (
+        None
+    )
     seed: Annotated[
-        int | None,
+        Whole | None,
         option("Decides initial weights, order of samples, augmentation, dropout."),
         sets("train", "seed"),
     ] = None
     augmenter_ratio: Annotated[
         Literal[1, 4] | None,
+        Parameter(converter=whole),  # which of them is left to the settings' check
         option("4: train on each image and on its four one-pixel shifts."),
         sets("augment", "ratio"),
     ] = None
@@ -137,12 +154,6 @@ def check_data(data: str | None, **files: Path | None) -> None:
         raise InputError(f"--data names a known data set; it goes without {' and '.join(given)}")
 
 
-def settings_of(payload: "Payload") -> Config:
-    """Return the settings of a checkpoint. The address of the cluster is never taken from it."""
-    config = payload.config
-    return replace(config, engine=replace(config.engine, address=""))
-
-
 def chosen(options: DataOptions) -> list[Option]:
     """Return the settings that the given options stand for."""
     hints = get_type_hints(type(options), include_extras=True)
@@ -155,6 +166,16 @@ def chosen(options: DataOptions) -> list[Option]:
         for section, table in what.tables(given).items()
         for key, setting in table.items()
     ]
+
+
+def _check_agreement(options: Sequence[Option], assigned: Sequence[Option]) -> None:
+    """Raise InputError where an option and a `--set` give one setting two values."""
+    for option in options:
+        for other in assigned:
+            if option[1:3] == other[1:3] and option.value != other.value:
+                raise InputError(
+                    f"{option.words} and {other.words}: two values of {other.section}.{other.key}; give one"
+                )
 
 
 def resolve_options(
@@ -170,8 +191,17 @@ def resolve_options(
     if file is not None:
         tables, source = read_toml(file), str(file)
     elif resumed is not None:
+        from cnnpar.run.resume import settings_of
+
         tables, source = to_tables(settings_of(resumed.payload)), str(resumed.path)
+    assigned = [parse_assignment(text) for text in assignments]
+    _check_agreement(options, assigned)
     resolved = resolve(tables, assignments, source, options)
+    named = [(option.section, option.key) for option in (*options, *assigned)]
+    if file is None and resumed is not None and ("engine", "workers") not in named:
+        from cnnpar.run.resume import check_workers
+
+        check_workers(resolved.engine, resumed.path)
     if resolved.engine.portable:
         from cnnpar.blas import portable_environment
 

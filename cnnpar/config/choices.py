@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from cnnpar.config.float32 import Factor
+
 _LARGEST = sys.float_info.max  # the bound excludes infinity, which neither JSON nor arithmetic has a use for
 MOST = 2**53  # JSON readers that store numbers as doubles keep every integer up to this one
 
@@ -51,7 +53,7 @@ class SGD(Table, frozen=True, tag_field="type", tag="sgd"):
     """Stochastic gradient descent with momentum."""
 
     learning_rate: PositiveFloat = 0.05  # base value, above 0; the schedule multiplies it
-    momentum: BelowOne = 0.9  # part of the last step that is kept, below 1; 0 = none
+    momentum: Factor = 0.9  # part of the last step that is kept, below 1; 0 = none
     nesterov: bool = True  # Nesterov's momentum (Sutskever et al. 2013); needs `momentum`
     weight_decay: NonNegative = 1e-4  # L2 penalty: this times the weights is added to the gradient; 0 = none
 
@@ -85,7 +87,7 @@ class RMSprop(Table, frozen=True, tag_field="type", tag="rmsprop"):
 
     learning_rate: PositiveFloat = 0.01  # base value, above 0; the schedule multiplies it
     alpha: BelowOne = 0.99  # decay of the moving average of the squared gradient, below 1
-    momentum: BelowOne = 0.0  # part of the last step that is kept, below 1; 0 = none
+    momentum: Factor = 0.0  # part of the last step that is kept, below 1; 0 = none
     epsilon: PositiveFloat = 1e-8  # added to the denominator
     weight_decay: NonNegative = 0.0  # L2 penalty: this times the weights is added to the gradient; 0 = none
 
@@ -105,7 +107,7 @@ class LARS(Table, frozen=True, tag_field="type", tag="lars"):
     """
 
     learning_rate: PositiveFloat = 0.05  # base value, above 0; the schedule multiplies it
-    momentum: BelowOne = 0.9  # part of the last step that is kept, below 1; 0 = none
+    momentum: Factor = 0.9  # part of the last step that is kept, below 1; 0 = none
     trust_coefficient: PositiveFloat = 0.02  # norm of the step over norm of the weights, at learning rate 1
     weight_decay: NonNegative = 1e-4  # L2 penalty: this times the weights is added to the gradient; 0 = none
 

@@ -12,12 +12,15 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import msgspec
 import tomli_w
 
+from cnnpar.config.choices import Piecewise
+from cnnpar.config.float32 import unfit, unfit_numbers
 from cnnpar.config.presets import preset_layers
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError, reason
 
 _SECTIONS = Config.__struct_fields__
 _NETWORK = ("layers", "preset")  # keys of [model] that describe the network; only one of them may be given
+_COMPUTED = ("augment", "loss", "train", "optimizer", "schedule")  # sections whose numbers go into arithmetic
 _DEFAULT_TYPES = {
     name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("loss", "optimizer", "schedule")
 }
@@ -56,7 +59,7 @@ def resolve(
     """
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
     # `type` first: it clears the settings of another type, and must not clear those assigned beside it.
-    assigned = sorted(map(_parse_assignment, assignments), key=lambda option: option.key != "type")
+    assigned = sorted(map(parse_assignment, assignments), key=lambda option: option.key != "type")
     _drop_replaced_network(merged, assigned)
     for option in (*options, *assigned):
         _apply(merged, option)
@@ -66,12 +69,14 @@ def resolve(
         if isinstance(table, dict):
             table.setdefault("type", kind)
     try:
-        return msgspec.convert(merged, Config)
+        config = msgspec.convert(merged, Config)
+        _check_numbers(config)
     except msgspec.ValidationError as error:
         message = str(error)
         section, _, key = message.partition(" - at `$.")[2].rstrip("`").partition(".")
         words = [option.words for option in (*options, *assigned) if _is_about(option, section, key, message)]
         raise InputError(f"{words[-1] if words else source}: {_with_allowed(message, section, key, merged)}") from error
+    return config
 
 
 def to_tables(config: Config) -> dict[str, Any]:
@@ -85,8 +90,22 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(to_tables(config))
 
 
-def _parse_assignment(assignment: str) -> Option:
-    """Parse `section.key=value`; a value that is not TOML is a string. Raises InputError for a bad form or section."""
+def _check_numbers(config: Config) -> None:
+    """Raise ValidationError, in msgspec's form, for the first setting that float32 does not hold."""
+    for section in _COMPUTED:
+        for place, why in unfit_numbers(getattr(config, section)):
+            raise msgspec.ValidationError(f"{why} - at `$.{section}.{place}`")
+    if isinstance(config.schedule, Piecewise):
+        why = unfit(config.optimizer.learning_rate * max(factor for _, factor in config.schedule.points))
+        if why:
+            raise msgspec.ValidationError(f"the highest learning rate, {why} - at `$.schedule.points`")
+
+
+def parse_assignment(assignment: str) -> Option:
+    """Parse `section.key=value`, as `--set` takes it; a value that is not TOML is a string.
+
+    Raises InputError for a bad form or section.
+    """
     words = f"--set {assignment}"
     path, equals, text = assignment.partition("=")
     section, dot, key = path.strip().partition(".")
@@ -164,6 +183,7 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
             hint = get_type_hints(kind, include_extras=True).get(key.partition("[")[0])
             allowed = get_args(hint) if get_origin(hint) is Literal else ()
             for meta in getattr(hint, "__metadata__", ()):
-                what = f"expected {meta.description}" if meta.description else what
+                if meta.description and what.startswith("Expected"):
+                    what = f"expected {meta.description}"
     known = f"; allowed{whose}: {', '.join(map(str, allowed))}" if unknown and allowed else ""
     return what + at + place + known

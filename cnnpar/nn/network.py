@@ -25,7 +25,7 @@ from cnnpar.nn.layout import layout, segments
 from cnnpar.nn.loops import interface
 from cnnpar.nn.shapes import Array
 from cnnpar.nn.sums import NOTHING, Sums
-from cnnpar.nn.tables import check_sizes, layers_from_tables
+from cnnpar.nn.tables import check_numbers, check_sizes, layers_from_tables
 from cnnpar.nn.workspace import Scratch, Workspace
 
 Labels = NDArray[np.integer[Any]]
@@ -106,8 +106,14 @@ class Network:
 
     @classmethod
     def from_config(cls, config: Config, input_shape: tuple[int, int, int], classes: int) -> "Network":
-        """Return the network of a configuration, with its loss and frozen parts. Raises as `from_tables`."""
-        return cls.from_tables(config.model.layers, input_shape, classes, loss=config.loss, freeze=config.model.freeze)
+        """Return the network of a new run's configuration, with its loss and frozen parts.
+
+        Raises InputError as `from_tables`, and for settings that float32 does not hold.
+        """
+        model = config.model
+        network = cls.from_tables(model.layers, input_shape, classes, loss=config.loss, freeze=model.freeze)
+        check_numbers(network.layers)
+        return network
 
     def tables(self) -> list[dict[str, Any]]:
         """Return the layers as tables with every setting filled in; `from_tables` makes the same network of them."""

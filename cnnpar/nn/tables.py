@@ -8,7 +8,9 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from cnnpar.config.float32 import unfit_numbers
 from cnnpar.errors import InputError
+from cnnpar.fingerprint import is_users
 from cnnpar.nn.layers import LAYERS, BatchNorm2D, Dense, Layer
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.nn.shapes import Shape
@@ -79,6 +81,17 @@ def check_statistics(layers: Sequence[Layer], shape: Shape, frozen: frozenset[st
             for branch, inner in layer.branches().items():
                 check_statistics(inner, shape, frozen, f"{name}.{branch}." if branch else f"{name}.")
         shape = layer.output_shape(shape)
+
+
+def check_numbers(layers: Sequence[Layer], within: str = "") -> None:
+    """Raise InputError for a setting that float32 does not hold; users' layers may compute in float64."""
+    for layer in layers:
+        name = within + layer.name
+        for key, why in () if is_users(type(layer)) else unfit_numbers(layer):
+            raise InputError(f"{name}: `{key}` {why}")
+        if isinstance(layer, Residual):
+            for branch, inner in layer.branches().items():
+                check_numbers(inner, f"{name}.{branch}." if branch else f"{name}.")
 
 
 def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str = "", depth: int = 0) -> list[Layer]:

@@ -33,15 +33,15 @@ def as_text(curve: Curve) -> str:
     return "\n".join(lines)
 
 
-def facts(curve: Curve, exact: bool, picture: Path) -> dict[str, Any]:
-    """Return the JSON object of `--json`; `exact`: all workers compute the same bits."""
+def facts(curve: Curve, exact: bool, picture: Path | None) -> dict[str, Any]:
+    """Return the JSON object of `--json`; `exact`: all workers compute the same bits; `picture`: None for none."""
     return {
         "suggestion": curve.suggestion,
         "lowest": curve.rates[curve.best],
         "steepest": None if curve.steepest is None else curve.rates[curve.steepest],
         "steps": len(curve.rates),
         "exact": exact,
-        "picture": str(picture),
+        "picture": None if picture is None else str(picture),
         "learning_rates": curve.rates,
         "losses": curve.losses,
         "smoothed": curve.smoothed,

@@ -39,21 +39,24 @@ def facts(config: Config, network: Network, samples: Mapping[Kind, int]) -> list
 
 def _resumed(config: Config, files: RunFiles, origin: Origin) -> Iterator[str]:
     """Say where the run goes on from, and what is other than it was."""
-    path, position, before, instead = origin
-    if instead:
-        yield f"{instead}; going on from the one before"
+    path, position, before = origin.path, origin.position, origin.config.train.epochs
+    if origin.instead:
+        yield f"{origin.instead}; going on from the one before"
     yield f"resumed from {path} after {position.epoch} epochs, step {position.step:,}"
     beside = path.resolve().parent == files.directory.resolve()
     if beside and path.resolve() not in files.checkpoints:
         yield f"its newest checkpoint will be {files.model}; --to-path puts it elsewhere"
     epochs = config.train.epochs
+    if position.epoch >= epochs:
+        all_done = position.epoch == epochs
+        done = f"all {epochs} epochs are done" if all_done else f"{position.epoch} epochs are done, more than {epochs}"
+        yield f"{done}, and the run stays as it is; more --epochs go on with it"
+        return
     if moved := [*_moved(config, before)]:
         yield (
             f"train.epochs was {before} and is now {epochs}, which moves {' and '.join(moved)}: other weights than "
             f"with {epochs} from the start"
         )
-    if position.epoch >= epochs:
-        yield f"all {epochs} epochs are done; more --epochs go on with it"
 
 
 def _moved(config: Config, epochs: int) -> Iterator[str]:

@@ -48,10 +48,11 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     server = start(config.engine, work, {Kind.TRAIN: splits.train}, progress.note, stop)
     try:
         stop.notice()
-        progress.start([*facts(config, network, there), *notes], len(rates), 0, 1, len(rates))
+        progress.start([*stop.notes(), *facts(config, network, there), *notes], len(rates), 0, 1, len(rates))
         curve = losses_by_rate(config, work, server, state, rates, progress, stop)
         return curve, server.exact
     finally:
+        stop.waiting_for = "the workers to end"
         progress.close()
         server.close()
 

@@ -11,7 +11,7 @@ from cnnpar.data.dataset import Dataset, Splits
 from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
-from cnnpar.fingerprint import Fingerprint, differences, fingerprint
+from cnnpar.fingerprint import Fingerprint, fingerprint
 from cnnpar.nn.network import Network
 from cnnpar.nn.tables import check_statistics
 from cnnpar.nn.user_layers import user_layer_digests
@@ -105,10 +105,9 @@ def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preproc
     """Build the start of a run that goes on from a checkpoint, and check that it may."""
     network, state = unpack(resume.payload, str(resume.path))
     own = _fingerprint_with(network)
-    check_resumable(resume, network, config, splits, own)
+    check_resumable(resume, network, config, splits, own, state.has_ended(config.train))
     if resume.payload.preprocessing != preprocessing:
         raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
-    state.exact &= not differences(resume.payload.fingerprint, own)
     # A checkpoint of an earlier version has none: it gets the same one each time that it is resumed, as a kill may come
     # after the best checkpoint was written with it, and before the newest was.
     state.run_id = state.run_id or state.digest[:32]

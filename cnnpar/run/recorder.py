@@ -10,6 +10,7 @@ from cnnpar.nn.sums import Sums
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
 from cnnpar.report.progress import Progress
+from cnnpar.run.first_epoch import FirstEpoch
 from cnnpar.run.resume import Origin
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.rundir import RunFiles
@@ -66,12 +67,13 @@ class Recorder:
         stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
         folder_of: Callable[[Path], int | None] = lambda _: None,
+        first: FirstEpoch | None = None,
     ) -> None:
         """Begin to record.
 
         `pack`: copies a state into a payload for the `saver`, which is closed with the recorder. `origin`: checkpoint
-        that the run goes on from. `folder_of`: see `MetricsLog`. Once `stopped()`, no picture is drawn, since it would
-        delay the end of the process by seconds.
+        that the run goes on from. `folder_of`: see `MetricsLog`. `first`: watches the first epoch of a run that begins.
+        Once `stopped()`, no picture is drawn, since it would delay the end of the process by seconds.
         """
         self._config = config
         self._files = files
@@ -80,6 +82,7 @@ class Recorder:
         self._stopped = stopped
         self._clock = clock
         self._folder_of = folder_of
+        self._first = first
         self._saver = saver
         step, epochs = (origin.position.step, origin.position.epoch) if origin else (None, 0)
         self._metrics = MetricsLog(files.metrics, step, progress.note, epochs, folder_of)
@@ -96,6 +99,8 @@ class Recorder:
     def step_done(self, state: TrainState, sums: Sums, rate: float) -> None:
         """Show progress; write a metrics line every `report.every_steps`, and a checkpoint when it is due."""
         self._samples += sums.count
+        if self._first is not None:
+            self._first.step_done(sums, rate)
         now = self._clock()
         speed = self._samples / max(now - self._began, 1e-9)
         epoch = state.sums
@@ -147,6 +152,11 @@ class Recorder:
             record.seconds,
             speed,
         )
+        if self._first is not None:
+            warning = self._first.warning(state.parameters)
+            if warning:
+                self._progress.note(warning)
+            self._first = None
         self._metrics.write(
             {
                 "epoch": record.epoch,

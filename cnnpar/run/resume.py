@@ -2,15 +2,20 @@
 
 import itertools
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnpar.config.sections import Config
+from msgspec.structs import replace
+
+from cnnpar.config.sections import Config, Engine
 from cnnpar.data.dataset import Splits
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, differences
+from cnnpar.machine import usable_cores
 from cnnpar.nn.network import Network
+from cnnpar.parallel.on_ray.environment import meant_address
 from cnnpar.run.transfer import same_weights
 from cnnpar.storage.checkpoint import Payload, is_whole, read
 from cnnpar.storage.position import Position
@@ -33,7 +38,8 @@ class Resume:
     @property
     def origin(self) -> "Origin":
         """The part of it that the run still needs once the arrays have been taken over."""
-        return Origin(self.path, self.payload.state, self.payload.config.train.epochs, self.instead)
+        saved = self.payload
+        return Origin(self.path, saved.state, saved.config, saved.fingerprint, self.instead)
 
 
 class Origin(NamedTuple):
@@ -41,8 +47,29 @@ class Origin(NamedTuple):
 
     path: Path
     position: Position
-    epochs: int  # `train.epochs` in its configuration
+    config: Config
+    fingerprint: Mapping[str, str]
     instead: str  # see Resume
+
+
+def settings_of(payload: Payload) -> Config:
+    """Return the settings of a checkpoint. The address of the cluster is never taken from it."""
+    config = payload.config
+    return replace(config, engine=replace(config.engine, address=""))
+
+
+def beyond_this_machine(engine: Engine) -> bool:
+    """Tell whether a Ray of this machine's own would have more workers than cores, and than there are by default."""
+    return not meant_address(engine) and engine.most > max(usable_cores(), Engine().most)
+
+
+def check_workers(engine: Engine, source: Path) -> None:
+    """Raise InputError where the checkpoint `source`, which may be anybody's, asks for more workers than cores."""
+    if beyond_this_machine(engine):
+        raise InputError(
+            f"{source}: its run had {engine.workers} workers, and this machine has {usable_cores()} cores; say how "
+            f"many there shall be, with --workers N"
+        )
 
 
 def find(resume: str, run_dir: Path | None, to_path: Path | None) -> Resume | None:
@@ -92,10 +119,13 @@ def check_newest(resume: Resume, files: RunFiles) -> None:
         )
 
 
-def check_resumable(resume: Resume, network: Network, config: Config, splits: Splits, own: Fingerprint) -> None:
+def check_resumable(
+    resume: Resume, network: Network, config: Config, splits: Splits, own: Fingerprint, ended: bool
+) -> None:
     """Raise InputError, saying what differs, unless going on gives what never stopping would have given.
 
-    `network`: that of the checkpoint; `own`: the fingerprint of this process.
+    `network`: that of the checkpoint; `own`: the fingerprint of this process; `ended`: no step is left to compute, so
+    that any process may go on.
     """
     saved, path = resume.payload, resume.path
     _check_settings(path, saved.config, config)
@@ -109,14 +139,25 @@ def check_resumable(resume: Resume, network: Network, config: Config, splits: Sp
         raise _refusal(path, "model.init_from", before or "not set", now or "not set")
     _check_network(path, saved.config, network, config)
     difference = differences(saved.fingerprint, own)
-    if difference and not config.engine.allow_inexact:
+    if difference and not ended and not config.engine.allow_inexact:
         portable = saved.config.engine.portable
         as_before = f"--set engine.portable={str(portable).lower()} is what the run began with; "
         raise InputError(
-            f"{path}: cannot resume: this machine would compute other bits ({difference}); "
+            f"{path}: cannot resume: {_culprits(saved.fingerprint, own)} would compute other bits ({difference}); "
             f"{as_before if config.engine.portable != portable else ''}"
             f"--set engine.allow_inexact=true goes on all the same, and the run then says exact: false"
         )
+
+
+def _culprits(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Name what makes two fingerprints differ: the code, the user's layers, or the machine with its libraries."""
+    keys = [key for key in {*before, *now} if key != "loops" and before.get(key) != now.get(key)]
+    kinds = {
+        "this version of cnnpar": any(key in ("cnnpar", "code") for key in keys),
+        "a layer of yours, which has changed,": any(key.startswith("layer ") for key in keys),
+        "this machine": any(key not in ("cnnpar", "code") and not key.startswith("layer ") for key in keys),
+    }
+    return " and ".join(name for name, there in kinds.items() if there)
 
 
 def _check_settings(path: Path, saved: Config, config: Config) -> None:

@@ -6,8 +6,9 @@ from typing import Literal
 
 import msgspec
 
-from cnnpar.config.sections import BestBy, Train
+from cnnpar.config.sections import BestBy, Engine, Train
 from cnnpar.nn.sums import Sums
+from cnnpar.run.resume import beyond_this_machine
 from cnnpar.storage.rundir import RunFiles, exists
 from cnnpar.training.state import TrainState
 
@@ -69,22 +70,24 @@ def summarise(
     )
 
 
-def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, address: str) -> str:
-    """Return the options of `cnnpar-train` that go on with the run; `to_path`, `address`: those that were given."""
+def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, engine: Engine) -> str:
+    """Return the options of `cnnpar-train` that go on with the run; `to_path`, `engine`: as they were given."""
     options = ["--resume", checkpoint]
     if to_path is not None:
         options += ["--run-dir", run_dir, "--to-path", checkpoint]
-    if address:
-        options += ["--address", address]
+    if engine.address:
+        options += ["--address", engine.address]
+    if beyond_this_machine(engine):
+        options += ["--workers", str(engine.workers)]
     return shlex.join(options)
 
 
-def as_text(summary: Summary, to_path: Path | None, address: str) -> str:
-    """Return the lines that a run ends with; `to_path`, `address`: as they were given."""
+def as_text(summary: Summary, to_path: Path | None, engine: Engine) -> str:
+    """Return the lines that a run ends with; `to_path`, `engine`: as they were given."""
     lines = []
     if summary.stopped_by is not None:
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
-        lines.append(f"  cnnpar-train {options_to_go_on(summary.checkpoint, summary.run_dir, to_path, address)}")
+        lines.append(f"  cnnpar-train {options_to_go_on(summary.checkpoint, summary.run_dir, to_path, engine)}")
     if summary.skipped_steps:
         lines.append(f"{summary.skipped_steps:,} steps were skipped: their loss or gradient was not finite")
     if summary.ended_by == "patience":

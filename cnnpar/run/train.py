@@ -2,20 +2,24 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from cnnpar import optim
 from cnnpar.config import Config
 from cnnpar.config.resolve import to_toml
 from cnnpar.errors import DivergedError, RunError, Stopped, reason
 from cnnpar.files import open_regular
+from cnnpar.fingerprint import differences
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
+from cnnpar.run.first_epoch import FirstEpoch
 from cnnpar.run.headline import headline
 from cnnpar.run.prepare import Run
 from cnnpar.run.recorder import Recorder, begin_saving
@@ -50,8 +54,11 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             saver = begin_saving(files, run.state, packed, run.origin, progress.note, folder_of)
             _write_config(files.config, folder_of(files.config), config, progress.note)
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
-            progress.start(headline(run, files), epochs * steps, run.state.step, epochs, steps)
-            recorder = Recorder(config, files, progress, packed, saver, run.origin, stop, folder_of=folder_of)
+            progress.start([*stop.notes(), *headline(run, files)], epochs * steps, run.state.step, epochs, steps)
+            first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
+            recorder = Recorder(
+                config, files, progress, packed, saver, run.origin, stop, folder_of=folder_of, first=first
+            )
             try:
                 test = _train_and_test(run, server, recorder, stop)
             except DivergedError:
@@ -59,23 +66,36 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             except RunError as error:
                 recorder.save(run.state)
                 there = _where(files, claim)
-                how = options_to_go_on(str(there.model), str(there.directory), run.place.to_path, config.engine.address)
+                how = options_to_go_on(str(there.model), str(there.directory), run.place.to_path, config.engine)
                 raise RunError(f"{error}; {how} goes on") from error
             finally:
+                stop.waiting_for = "the newest checkpoint to be written"
                 recorder.close(run.state)
             files = _where(files, claim)
     finally:
+        stop.waiting_for = "the workers to end"
         workers = server.workers if config.engine.workers else 0
         server.close()
     return summarise(run.state, config.train, files, workers, test, stop.received.name if stop.received else None)
 
 
 def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
-    """Return the function that copies a state of the run into the payload of a checkpoint."""
+    """Return the function that copies a state of the run into the payload of a checkpoint.
+
+    Until a step has been computed, it says of the state what the checkpoint said that the run was resumed from; only
+    the form of the file may be another.
+    """
+    origin = run.origin
+    alike = origin is None or not differences(origin.fingerprint, run.fingerprint)
 
     def packed(state: TrainState) -> Payload:
-        state.exact &= server.exact
-        return pack(run.config, run.network, run.preprocessing, state, run.fingerprint, run.data_fingerprint)
+        config: Config = run.config
+        fingerprint: Mapping[str, str] = run.fingerprint
+        if origin is not None and state.step == origin.position.step:
+            config, fingerprint = replace(origin.config, checkpoint=config.checkpoint), origin.fingerprint
+        else:
+            state.exact &= server.exact and alike
+        return pack(config, run.network, run.preprocessing, state, fingerprint, run.data_fingerprint)
 
     return packed
 
@@ -84,6 +104,7 @@ def _train_and_test(run: Run, server: Server, recorder: Recorder, stop: StopSign
     """Train, save, and return the sums over the test data; None where there are none, or the run was stopped."""
     with suppress(Stopped):
         loop.train(run.config, run.work, server, run.state, recorder, stop)
+    stop.waiting_for = "the newest checkpoint to be written"
     recorder.save(run.state)
     if not stop() and Kind.TEST in run.work.samples:
         with suppress(Stopped), run.state.evaluation_weights() as weights:

@@ -15,6 +15,7 @@ from cnnpar.storage.arrays import Array, flatten
 from cnnpar.storage.checkpoint import FORMAT, VERSION, Payload
 from cnnpar.storage.position import Position, check_position
 from cnnpar.text import shown
+from cnnpar.training.advice import against_divergence
 from cnnpar.training.state import TrainState
 
 _SMALLEST_STD = 1e-9  # of pixels, which are 0..255
@@ -38,8 +39,8 @@ def pack(
         bad = [name for name, view in views(vector).items() if not np.isfinite(view).all()]
         if bad:
             raise DivergedError(
-                f"step {state.step}: {kind} of {bad[-1]} are not finite; try a lower optimizer.learning_rate "
-                f"(now {settings.optimizer.learning_rate:.4g}); the last checkpoint, if any, is good"
+                f"step {state.step}: {kind} of {bad[-1]} are not finite; {against_divergence(settings, state)}; the "
+                f"last checkpoint, if any, is good"
             )
     arrays = [Array.of(name, view) for name, view in views(state.parameters).items()]  # parameters, then buffers
     return Payload(

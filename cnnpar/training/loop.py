@@ -18,10 +18,9 @@ from cnnpar.nn.sums import Sums
 from cnnpar.optim.schedules import learning_rate
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
+from cnnpar.training.advice import against_divergence
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import EpochRecord, TrainState
-
-_ADVICE = "start a new run with a lower optimizer.learning_rate"
 
 
 class Observer(Protocol):
@@ -57,7 +56,7 @@ def train(
     began = time.monotonic() - state.seconds
     state.parameters = server.adopt(state.parameters)  # (size,) float32, from now on where workers read it
     rate_of = rate_of or _scheduled(config, steps_per_epoch)
-    while state.epoch < config.train.epochs and not state.out_of(config.train.patience):
+    while not state.has_ended(config.train):
         while state.index < steps_per_epoch:
             gradient_sum, sums = server.gradient(state.parameters, state.epoch, state.index)  # (size,) float32
             rate = rate_of(state.step)
@@ -76,7 +75,7 @@ def train(
         if state.sums.count == 0:
             raise DivergedError(
                 f"epoch {state.epoch + 1}: not one of its {steps_per_epoch} steps had a finite loss and gradient, and "
-                f"all were skipped; {_ADVICE}"
+                f"all were skipped; {against_divergence(config, state)}"
             )
         with state.evaluation_weights() as weights:  # the EMA, where there is one
             validation = server.evaluate(weights, Kind.VALIDATION).sums if Kind.VALIDATION in work.samples else None
@@ -132,13 +131,14 @@ def _trouble(gradient: Vector, loss: float, network: Network) -> str | None:
 def _require_skippable(trouble: str, config: Config, network: Network, state: TrainState, rate: float) -> None:
     """Raise DivergedError, which names the layer, unless the step may be skipped: only loss or gradient are bad."""
     where = f"step {state.step + 1} (learning rate {rate:.4g})"
+    advice = against_divergence(config, state)
     bad = _not_finite(state.parameters, network)
     if bad:
-        raise DivergedError(f"{where}: the weights {bad[0]} are not finite since the update before; {_ADVICE}")
+        raise DivergedError(f"{where}: the weights {bad[0]} are not finite since the update before; {advice}")
     if config.train.on_nonfinite == "stop":
         sizes = {name: float(np.abs(view).max()) for name, view in network.layout.views(state.parameters).items()}
         largest = max(sizes, key=lambda name: sizes[name])
-        raise DivergedError(f"{where}: {trouble}; the largest weight is {sizes[largest]:.3g} in {largest}; {_ADVICE}")
+        raise DivergedError(f"{where}: {trouble}; the largest weight is {sizes[largest]:.3g} in {largest}; {advice}")
 
 
 def _not_finite(vector: Vector, network: Network) -> list[str]:

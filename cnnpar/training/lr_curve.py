@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import msgspec
 
+from cnnpar.config.float32 import unfit
 from cnnpar.errors import InputError
 
 _MOST_STEPS, _FEWEST_STEPS = 200, 50  # by default
@@ -26,6 +27,9 @@ class Range(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < math.inf:
             raise InputError(f"--from {self.low:g} --to {self.high:g}: two rates above 0, the lower one first")
+        for option, rate in (("--from", self.low), ("--to", self.high)):
+            if why := unfit(rate):
+                raise InputError(f"{option} {rate:g}: {why}")
         if self.steps is not None and not _WINDOWS <= self.steps <= _LIMIT:
             raise InputError(f"--steps {self.steps}: from {_WINDOWS} to {_LIMIT:,} are expected")
 

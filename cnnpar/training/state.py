@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from cnnpar import optim
-from cnnpar.config.sections import BestBy, Config
+from cnnpar.config.sections import BestBy, Config, Train
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import NOTHING, Sums, add_sums
@@ -92,6 +92,10 @@ class TrainState:
     def out_of(self, patience: int) -> bool:
         """Tell whether the last `patience` epochs brought no better one; never if `patience` is 0."""
         return 0 < patience <= self.epoch - (self.best.epoch if self.best else 0)
+
+    def has_ended(self, train: Train) -> bool:
+        """Tell whether nothing is left to compute: all epochs are done, or patience has run out."""
+        return self.epoch >= train.epochs or self.out_of(train.patience)
 
     def advance(self, sums: Sums, seconds: float) -> None:
         """Count one optimizer step and add its sums; `seconds`: of the whole run so far."""

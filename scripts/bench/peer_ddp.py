@@ -22,9 +22,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from torch import nn
+try:
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+except ModuleNotFoundError:
+    sys.exit("scripts.bench.peer_ddp needs PyTorch: pip install torch")
 
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array, pair

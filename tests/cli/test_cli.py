@@ -53,6 +53,8 @@ BAD: list[tuple[str, str, str]] = [
     ("cnnpar-train", "--config tiny.toml --transport mpi", "direct"),
     ("cnnpar-train", "--config tiny.toml --set train.epoch=3", "epochs, batch_size"),
     ("cnnpar-train", "--config tiny.toml --set epochs=3", "section.key=value"),
+    ("cnnpar-train", "--config tiny.toml --epochs 2 --set train.epochs=3", "--epochs 2 and --set train.epochs=3: two "),
+    ("cnnpar-train", "--config tiny.toml --data digits --set data.name=mnist", "--data digits and --set data.name=mn"),
     ("cnnpar-train", "--config absent.toml", "absent.toml: cannot read"),
     ("cnnpar-train", "--config .", "cannot read"),
     ("cnnpar-train", "--config bad.toml", "bad.toml: not a TOML file"),
@@ -170,6 +172,12 @@ def test_underscores_and_equal_signs_spell_the_same_options(here: Path, capsys: 
     assert (summary["checkpoint"], summary["run_dir"]) == ("out/model_a.json", "runs/train-1")
     saved = read("out/model_a.json").config
     assert (saved.augment.ratio, saved.train.batch_size, saved.data.train) == (4, 32, str(here / "train.csv"))
+
+
+def test_an_option_and_a_set_may_agree(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = ["--epochs", 1, "--set", "train.epochs=1", "--workers", 0, "--set", "engine.workers=0"]
+    assert call("cnnpar-train", "--config", "tiny.toml", *same, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 1
 
 
 def test_train_data_named_like_a_data_set_is_a_path(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,17 @@ class Stopping(Progress):
             signal.raise_signal(self.number)
 
 
+class Notes(Progress):
+    """Progress that keeps its notes."""
+
+    def __init__(self) -> None:
+        super().__init__("quiet")
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 class Patient(Progress):
     """Begin an epoch only when the checkpoint of the one before is written, as fast runs skip some."""
 

@@ -241,7 +241,7 @@ def test_resume_is_refused_only_if_a_user_layer_changed(tmp_path: Path) -> None:
     module = MODULE.format(epsilon=1e-3)
     first = trained(1, module)
     assert len(first) == 64
-    words = "cannot resume: this machine would compute other bits (layer magnitude: "
+    words = "cannot resume: a layer of yours, which has changed, would compute other bits (layer magnitude: "
     assert words in trained(2, MODULE.format(epsilon=1e-2))  # a constant that a function names that a method names
     assert words in trained(2, module.replace("return x / smooth", "return 2 * x / smooth"))
     assert len(trained(2, f"{module}\n\ndef unused():\n    return 3\n")) == 64
@@ -395,6 +395,31 @@ def test_faulty_layer_fails_before_anything_is_started(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="scale"):
         cnnpar.train({**wanted, "engine": {"workers": 2, "address": "127.0.0.1:1"}}, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("thing", [int, 3, "layer", Layer(), lambda: None, None])
+def test_only_layer_classes_can_be_registered(thing: Any) -> None:
+    with pytest.raises(TypeError, match=r"^register takes a class derived from cnnpar\.Layer, not "):
+        register(thing)
+
+
+def test_a_layer_without_a_pass_is_named(tmp_path: Path) -> None:
+    @register
+    class Idle(Layer, frozen=True, tag="idle"):
+        """Has neither pass."""
+
+    with pytest.raises(NotImplementedError, match=r"^the layer class \S*Idle has no method `forward\(self, x, work\)`"):
+        cnnpar.train(tables(tmp_path, [{"type": "idle"}]), run_dir=tmp_path / "run")
+
+    @register
+    class Halfway(Layer, frozen=True, tag="halfway"):
+        """Has one pass."""
+
+        def forward(self, x: Array, work: Workspace) -> Array:
+            return x
+
+    with pytest.raises(NotImplementedError, match=r"^the layer class \S*Halfway has no method `backward"):
+        cnnpar.train(tables(tmp_path, [{"type": "dense", "units": 3}, {"type": "halfway"}]), run_dir=tmp_path / "run")
 
 
 @pytest.mark.parametrize("wrong", ["forward", "backward", "input"])

@@ -145,6 +145,10 @@ def test_json_is_the_only_line_of_standard_output(here: Path, capsys: pytest.Cap
         ("--steps many", "many"),
         ("--picture a.jpg", "--picture a.jpg: expected FILE.png"),
         ("--picture none/a.png", "--picture none/a.png: expected FILE.png in a folder"),
+        ("--picture /proc/a.png", "--picture /proc/a.png: cannot write in its folder: "),
+        ("--from 1e-300", "--from 1e-300: 1e-300 is too small for float32"),
+        ("--to 1e300", "--to 1e+300: 1e+300 is too large for float32"),
+        ("--steps 20.0", "--steps 20.0: expected a whole number"),
         ("--data digits --train-data train.csv", "--data names"),
         ("--workers 8:2", "--workers 8:2: "),
         ("--set train.epoch=3", "epochs, batch_size"),
@@ -164,19 +168,23 @@ def test_wrong_options_exit_with_2_and_write_nothing(
     assert {path.name for path in here.iterdir()} == before
 
 
-def test_unwritable_picture_is_an_error_after_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_picture_costs_a_note_after_the_result(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path(".lr-find.png.tmp").mkdir()  # where it is written before it is renamed
-    assert call("--config", "tiny.toml") == 1
+    assert call("--config", "tiny.toml") == 0
     out, err = capsys.readouterr()
     assert "learning rate" in out
-    assert "lr-find.png.tmp: Is a directory" in err
-    assert err.count("\n") == 1
+    assert "drawn as" not in out
+    assert err == "lr-find.png: cannot draw the picture: Is a directory\n"
+    assert call("--config", "tiny.toml", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["picture"] is None
+    assert err.endswith("lr-find.png: cannot draw the picture: Is a directory\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_lr_find_and_nothing_is_written(here: Path, number: signal.Signals, code: int) -> None:
     before = {path.name for path in here.iterdir()}
-    arguments = ["--config", "tiny.toml", "--steps", 10_000, "--from", "1e-300", "--to", "1e-299"]
+    arguments = ["--config", "tiny.toml", "--steps", 10_000, "--from", "1e-30", "--to", "1e-29"]
     with start("cnnpar", "lr-find", *arguments, cwd=here) as process:
         read_until(process, "parameters")
         process.send_signal(number)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,8 +19,11 @@ from cnnpar.parallel.server import Server
 from cnnpar.parallel.work import Kind
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
+from cnnpar.storage.saver import Saver
+from cnnpar.training import loop
 from tests.helpers.commands import call, read_until, start
 from tests.helpers.limits import HANGING
+from tests.helpers.observers import Stopping
 from tests.helpers.run_files import assert_same_run
 from tests.helpers.tiny_runs import ROOT, settings, train, write_csv
 
@@ -65,7 +69,8 @@ def test_a_storm_of_signals_leaves_a_good_checkpoint(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", STORM, moment, str(int(number)), "--config", "tiny.toml", "--run-dir", "run"]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=HANGING)
-    assert (done.returncode, done.stderr) == (code, "")
+    assert done.returncode == code
+    assert re.fullmatch(rf"{number.name} once more: waiting for the [a-z, ]+; then the run ends\n", done.stderr)
     assert f"stopped by {number.name} after step " in done.stdout
     assert "weights sha256" in done.stdout
     state = unpack(read("run/model.json"), "")[1]
@@ -139,6 +144,55 @@ def test_an_evaluation_that_was_stopped_is_repeated(here: Path, kind: Kind) -> N
     last = train(wanted, None, Path("cut/model.json"))
     assert (last.stopped_by, last.test_accuracy) == (None, whole.test_accuracy)
     assert_same_run(Path("whole"), Path("cut"))
+
+
+@pytest.mark.parametrize(
+    ("closing", "what"),
+    [
+        (loop.train, "the step under way, and then for its checkpoint"),
+        (Saver.close, "the newest checkpoint to be written"),
+        (Server.close, "the workers to end"),
+    ],
+)
+def test_a_second_signal_says_once_what_is_waited_for(
+    here: Path, capfd: pytest.CaptureFixture[str], closing: Any, what: str
+) -> None:
+    wanted = settings(Path("train.csv"), train={"epochs": 10_000})
+
+    def insist(frame: FrameType, event: str, _: object) -> None:
+        """Raise signals when that function has begun."""
+        if frame.f_code is closing.__code__ and event == "call":
+            sys.setprofile(None)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.raise_signal(number)
+
+    sys.setprofile(insist)
+    try:
+        stopped = train(wanted, Path("cut"), progress=Stopping(7))
+    finally:
+        sys.setprofile(None)
+    name = "SIGTERM" if closing is not loop.train else "SIGINT"
+    assert stopped.stopped_by == name
+    second = {"the step": "SIGTERM"}.get(what[:8], "SIGINT")
+    assert capfd.readouterr() == ("", f"{second} once more: waiting for {what}; then the run ends\n")
+    assert read("cut/model.json").state.step == stopped.steps
+
+
+def test_an_ignored_sigint_is_told_in_the_first_line(here: Path) -> None:
+    begin = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    code = "import sys; from cnnpar.cli import commands; commands.main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", begin + code, "train", "--config", "tiny.toml", "--epochs", "3000"]
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = f"SIGINT is ignored, as it was when the command started; `kill -TERM {process.pid}` stops the run\n"
+        assert process.stdout.readline() == told
+        process.send_signal(signal.SIGINT)
+        read_until(process, "epoch    9/")
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=HANGING)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM" in out
 
 
 def test_an_ignored_sighup_stays_ignored(here: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnpar.config.sections import BestBy, Config
+from cnnpar.config.sections import BestBy, Config, Engine
 from cnnpar.errors import InputError
 from cnnpar.run.summary import as_text
 from cnnpar.storage.checkpoint import read
@@ -74,7 +74,7 @@ def test_a_run_without_a_better_epoch_ends_early_and_says_so(tmp_path: Path, csv
     assert summary.best_epoch is not None
     assert (summary.ended_by, summary.epochs, summary.stopped_by) == ("patience", summary.best_epoch + 2, None)
     assert summary.epochs < 20
-    text = as_text(summary, None, "")
+    text = as_text(summary, None, Engine())
     assert f"out of patience after epoch {summary.epochs}: no better validation {best_by} since epoch " in text
     assert f"in epoch {summary.best_epoch}: " in text
     history = read(tmp_path / "run" / "model.json").history

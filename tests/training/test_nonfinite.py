@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config.sections import Config
+from cnnpar.config.sections import Config, Engine
 from cnnpar.errors import DivergedError, InputError
-from cnnpar.report.progress import Progress
 from cnnpar.run.recorder import Recorder
 from cnnpar.run.summary import Summary, as_text
 from cnnpar.storage.checkpoint import encode, read
@@ -18,7 +17,7 @@ from cnnpar.storage.packing import pack, unpack
 from cnnpar.storage.rundir import RunFiles
 from cnnpar.storage.saver import Saver
 from tests.helpers.checkpoints import NETWORK, PREPROCESSING, file_of, made_state
-from tests.helpers.observers import Stopping
+from tests.helpers.observers import Notes, Stopping
 from tests.helpers.run_files import assert_same_run, metrics
 from tests.helpers.tiny_runs import LAYERS, settings, train, write_csv
 
@@ -39,17 +38,6 @@ def steep(csv: Path, rate: float, on_nonfinite: str = "skip", layers: Any = None
         optimizer={"learning_rate": rate, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
         schedule={"type": "constant"},
     )
-
-
-class Notes(Progress):
-    """Progress that keeps its notes."""
-
-    def __init__(self) -> None:
-        super().__init__("quiet")
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_skipped_steps_are_counted_and_left_out_of_the_means(tmp_path: Path, csv: Path) -> None:
@@ -73,7 +61,7 @@ def test_skipped_steps_are_counted_and_left_out_of_the_means(tmp_path: Path, csv
     state = unpack(read(tmp_path / "run" / "model.json"), "")[1]
     assert state.skipped == summary.skipped_steps
     assert np.isfinite(state.parameters).all()
-    assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, "")
+    assert f"\n{summary.skipped_steps} steps were skipped" in "\n" + as_text(summary, None, Engine())
 
 
 def test_stops_change_nothing_in_a_run_with_skipped_steps(tmp_path: Path, csv: Path) -> None:
@@ -208,4 +196,4 @@ def test_impossible_counts_of_skipped_steps_are_refused(tmp_path: Path, csv: Pat
 def test_the_summary_does_not_mention_skipped_steps_without_any(tmp_path: Path, csv: Path) -> None:
     summary: Summary = train(settings(csv, train={"epochs": 1}), tmp_path / "run")
     assert summary.skipped_steps == 0
-    assert "skipped" not in as_text(summary, None, "")
+    assert "skipped" not in as_text(summary, None, Engine())

@@ -20,6 +20,7 @@ from cnnpar.data.augment.mixup import Targets
 from cnnpar.data.augment.warp import resampled
 from cnnpar.data.dataset import ImageShape
 from cnnpar.errors import InputError
+from cnnpar.text import dimensions
 
 _Epoch = tuple[int, int, int]  # (seed, epoch, samples of the epoch): the arguments of every random draw
 
@@ -28,7 +29,16 @@ _VARIANTS = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)], dtype=np.int64)
 
 
 def check_augment(settings: Augment, image_shape: ImageShape) -> None:
-    """Raise InputError if these settings do not fit images of this shape (saturation needs 3 channels)."""
+    """Raise InputError if these settings do not fit images of this shape.
+
+    Saturation needs 3 channels; a shift by the whole image, or a larger one, would leave nothing of it.
+    """
+    height, width, _ = image_shape
+    size = dimensions((height, width))
+    if settings.shift >= min(height, width):
+        raise InputError(f"augment.shift: {settings.shift:,} pixels move an image of {size} out of sight; choose fewer")
+    if settings.cutout > max(height, width):
+        raise InputError(f"augment.cutout: a square of {settings.cutout:,} pixels is larger than an image of {size}")
     if settings.saturation and image_shape[2] != 3:
         raise InputError(
             f"augment.saturation: is for images of 3 channels, and these have {image_shape[2]}; leave it at 0"

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from cnnpar.errors import InputError
 from cnnpar.nn.shapes import Array, Pair, Shape, pair
 from cnnpar.nn.workspace import Workspace
+from cnnpar.text import shown
 
 Name = Annotated[str, Meta(pattern="^([A-Za-z][A-Za-z0-9_-]*)?$")]
 Positive = Annotated[int, Meta(ge=1)]
@@ -81,7 +82,7 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Return the output for `x`, which is not changed. It may lie in `work`, valid until the next forward pass."""
-        raise NotImplementedError
+        raise NotImplementedError(f"the layer class {type(self).__qualname__} has no method `forward(self, x, work)`")
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """Return the gradient of the input, given the gradient `dy` of the last forward pass's output.
@@ -89,7 +90,7 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         Overwrites the arrays of `work.g` with the gradients of the parameters, summed over the samples. May return None
         where not `work.wanted`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"the layer class {type(self).__qualname__} has no method `backward(self, dy, work)`")
 
 
 LAYERS: dict[str, type[Layer]] = {}  # `type` in a configuration to class
@@ -121,9 +122,12 @@ def register(cls: LayerClass) -> LayerClass:
     >>> result.test_accuracy > 0.5
     True
 
-    Raises ValueError for a tag that is no word of ASCII letters, digits, `_` and `-`, or that another class has. A
-    class of the same module and name, such as one that a notebook defines again, replaces its former version.
+    Raises TypeError for anything but a class derived from `Layer`, and ValueError for a tag that is no word of ASCII
+    letters, digits, `_` and `-`, or that another class has. A class of the same module and name, such as one that a
+    notebook defines again, replaces its former version.
     """
+    if not (isinstance(cls, type) and issubclass(cls, Layer)):
+        raise TypeError(f"register takes a class derived from cnnpar.Layer, not {shown(cls)}")
     tag = cls.__struct_config__.tag
     if not isinstance(tag, str) or not re.fullmatch("[A-Za-z0-9_-]{1,60}", tag):
         raise ValueError(f"the tag of a layer is a word of letters, digits, `_` and `-`, not {tag!r}")

@@ -1,10 +1,10 @@
 """Dropout."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from msgspec import Meta
 
+from cnnpar.config.float32 import Factor
 from cnnpar.nn.layers.base import Layer, register
 from cnnpar.nn.shapes import Array
 from cnnpar.nn.workspace import Workspace
@@ -20,7 +20,7 @@ class Dropout(Layer, frozen=True, tag="dropout"):
     kind: ClassVar[str] = "dropout"
     random: ClassVar[bool] = True
 
-    rate: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    rate: Factor = 0.5
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""

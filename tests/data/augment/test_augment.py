@@ -1,5 +1,6 @@
 """Augmentation as a pure function of (seed, epoch, index); each of its transforms has a test file of its own."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from scipy import ndimage
 
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Augment, Train
-from cnnpar.data.augment.augmenter import Augmenter
+from cnnpar.data.augment.augmenter import Augmenter, check_augment
 from cnnpar.data.augment.geometry import random_offsets
 from cnnpar.data.augment.mixup import Targets
 from cnnpar.errors import InputError
@@ -192,6 +193,23 @@ def test_saturation_of_grey_images_is_refused_before_the_start(tmp_path: Path) -
     with pytest.raises(InputError, match=r"^augment\.saturation: is for images of 3 channels, and these have 1"):
         tiny_runs.train(tiny_runs.settings(csv, augment={"saturation": 0.2}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("augment", "shape", "words"),
+    [
+        ({"shift": 8}, (8, 8, 1), r"^augment\.shift: 8 pixels move an image of 8 x 8 out of sight"),
+        ({"shift": 5}, (9, 5, 3), r"^augment\.shift: 5 pixels move an image of 9 x 5 out of sight"),
+        ({"cutout": 10}, (9, 5, 3), r"^augment\.cutout: a square of 10 pixels is larger than an image of 9 x 5"),
+        ({"shift": 2**53}, (8, 8, 1), r"^augment\.shift: 9,007,199,254,740,992 pixels"),
+        ({"shift": 4, "cutout": 9}, (9, 5, 3), ""),
+    ],
+)
+def test_shifts_and_cutouts_beyond_the_image_are_refused(
+    augment: dict[str, int], shape: tuple[int, int, int], words: str
+) -> None:
+    with pytest.raises(InputError, match=words) if words else nullcontext():
+        check_augment(Augment(**augment), shape)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
