@@ -27,6 +27,7 @@ from cnnpar.parallel.tree import Tree
 from cnnpar.parallel.work import Kind, Step, Work
 
 _LONGEST_WAIT = 0.2  # seconds in one wait for events, so that `stopped` is asked often enough
+_PATIENCE = 10.0  # seconds between lines of text while the first workers start
 _PAUSE = 1.0  # seconds between two looks at the clock: more means that this process, or the machine, was suspended
 
 
@@ -60,6 +61,7 @@ class Server:
         self._work = work
         self._transport = transport
         self._scheduler = Scheduler(engine)
+        self._fewest = engine.fewest
         self._warn = warn
         self._stopped = stopped
         self._clock = clock
@@ -73,10 +75,14 @@ class Server:
 
     def open(self) -> None:
         """Start workers and wait for as many as a run begins with. Raises RunError after `start_timeout` seconds."""
-        self._perform(self._scheduler.open(self._now()))
+        told = self._now()
+        self._perform(self._scheduler.open(told))
         while not self._scheduler.ready:
             self._perform(self._handle_events())
             self._perform(self._expire())
+            if self._now() - told > _PATIENCE and not self._scheduler.ready:
+                self._warn(f"{self.workers} of {self._fewest} workers are there")
+                told = self._now()
 
     def adopt(self, parameters: Vector) -> Vector:
         """Return the parameters in the array that the run should update in place, (size,) float32.

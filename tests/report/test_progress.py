@@ -6,6 +6,7 @@ import math
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import time
@@ -78,7 +79,9 @@ def test_a_bar_moves_however_short_the_epochs_are() -> None:
             progress.step(epoch, epoch, 0.5, 0.9, 100)
             progress.epoch(epoch, 0.5, 0.9, 0.8, 0.03, 100)
         progress.close()
-        shown = os.read(master, 1 << 16).decode()
+        shown = ""
+        while select.select([master], [], [], 0)[0]:  # a read gives what was written at a time, not all
+            shown += os.read(master, 1 << 16).decode()
     os.close(master)
     shares = re.findall(r"([0-9]+)%.{0,20}loss", shown)
     assert 4 <= len(set(shares)) <= 7

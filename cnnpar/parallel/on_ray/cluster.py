@@ -149,6 +149,7 @@ class Cluster:
         """Place workers as far as CPUs are free, and report those that are up or cannot be had, in a thread."""
         waiting: list[int] = []  # workers that there was no room for yet
         placed: _Placements = {}
+        first = self._settings.fewest  # workers placed at once: Ray, or its autoscaler, finds room for them
         trouble, look = "", _LOOK
         while True:
             with suppress(queue.Empty):
@@ -160,18 +161,21 @@ class Cluster:
                     look = _LOOK / 2  # a new order: look soon
             look = min(2 * look, _LONGEST_LOOK)
             try:
-                if waiting and not placed:
-                    room = self._look_for_room()
+                if waiting or placed:
+                    room = first or (0 if placed else self._free())
                     self._place(waiting[:room], placed, self._settings.start_timeout)
+                    first = max(first - len(waiting), 0)
                     waiting = waiting[room:]
                 waiting += self._collect(placed)
+                if waiting or placed:
+                    self._free()
             except Exception as error:
                 if trouble != (trouble := first_line(error)):
                     self.news.put(Note(f"the Ray cluster is in trouble: {trouble}"))
                 waiting += [place.worker for place in placed.values()]
                 placed.clear()
 
-    def _look_for_room(self) -> int:
+    def _free(self) -> int:
         """Return the number of free CPUs, and remember what to say about it."""
         free = int(ray.available_resources().get("CPU", 0))
         self._shortage = (

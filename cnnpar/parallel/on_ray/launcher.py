@@ -14,7 +14,6 @@ from typing import Any
 from cnnpar.config.sections import Engine
 from cnnpar.errors import InputError, RunError, reason
 from cnnpar.fingerprint import fingerprint
-from cnnpar.machine import usable_cores
 from cnnpar.parallel.direct.handshake import Endpoint
 from cnnpar.parallel.direct.samples import Samples
 from cnnpar.parallel.direct.worker import serve
@@ -25,6 +24,7 @@ from cnnpar.parallel.on_ray.environment import meant_address, ray_environment
 from cnnpar.parallel.on_ray.orders import Begin, Close, Ended, Failed, Kill, Order, Report, Serve, Shortage, Start, Up
 from cnnpar.parallel.on_ray.pickling import pickle_work, unpickle_work
 from cnnpar.parallel.on_ray.process import ControlProcess
+from cnnpar.parallel.on_ray.room import check_room
 from cnnpar.parallel.on_ray.session import Session, end_abandoned
 from cnnpar.parallel.transport import ClusterBack, ClusterGivenUp, ClusterGone
 from cnnpar.parallel.work import Work
@@ -32,6 +32,7 @@ from cnnpar.parallel.work import Work
 _MOST_FAILURES = 3  # in a row, of a Ray of our own that is started again
 _PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before the next attempt; the last for all further ones
 _LOOK = 0.5  # seconds between looks at the clock
+_PATIENCE = 10.0  # seconds between lines of text while Ray starts
 _END_SECONDS = 30.0  # for the control process and its Ray to end
 _SLACK = 30.0  # seconds beyond `cluster_timeout`, after which the run fails if it hears nothing
 
@@ -42,8 +43,8 @@ class RayLauncher:
     def __init__(self, settings: Engine, work: Work, samples: Samples, warn: Callable[[str], None]) -> None:
         """Have a control process attach to Ray or start it, and wait for that.
 
-        `warn` gets a line of text when that takes more than one attempt. Raises InputError for an address that cannot
-        be one, RunError when the cluster is missing or too small.
+        `warn` gets a line of text when that takes long or more than one attempt. Raises InputError for an address that
+        cannot be one, and for more workers than memory; RunError when the cluster is missing or too small.
         """
         self.news: Mailbox[News] = Mailbox()
         self.host = ""  # known once Ray is there
@@ -52,6 +53,7 @@ class RayLauncher:
         self._samples = samples
         self._warn = warn
         self._address, self._runtime_env = _attached_to(settings)
+        self._cpus = 0 if self._address else check_room(settings, warn)
         self._environment = ray_environment(settings)
         self._orders: Mailbox[Order] = Mailbox()
         self._changed = threading.Condition()  # guards what follows
@@ -66,9 +68,13 @@ class RayLauncher:
         self._thread = threading.Thread(target=self._supervise, name="cnnpar ray", daemon=True)
         self._thread.start()
         try:
+            began, told = time.monotonic(), 1
             with self._changed:
                 while not self._known and self._thread.is_alive():
                     self._changed.wait(_LOOK)  # not longer, so that signals are noticed
+                    if time.monotonic() - began > told * _PATIENCE:
+                        warn(f"Ray is still starting, after {told * _PATIENCE:g} s")
+                        told += 1
             if not self._known:
                 failure = self._failure or Failed("Ray did not start")
                 raise (InputError if failure.usage else RunError)(failure.reason)
@@ -175,7 +181,7 @@ class RayLauncher:
             fingerprint=fingerprint(),
             address=self._address,
             directory=str(session.temporary) if session else "",
-            cpus=max(engine.fewest, min(engine.most, usable_cores())),
+            cpus=self._cpus,
             runtime_env=self._runtime_env,
         )
 
