@@ -138,8 +138,9 @@ class RayLauncher:
                 if self._closing:
                     return
             if not self._known and (self._address or failure.usage or time.monotonic() > until):
-                more = f" (in {failures} attempts)" if failures > 1 else ""
-                self._failure = Failed(f"{failure.reason}{more}; --workers 0 trains without Ray", failure.usage)
+                if not self._address:
+                    more = f" ({failures} attempts)" if failures > 1 else ""
+                    self._failure = Failed(f"{failure.reason}{more}; --workers 0 trains without Ray")
                 return
             if gone:
                 again = "attaching" if self._address else "starting it"

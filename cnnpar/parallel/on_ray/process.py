@@ -6,7 +6,6 @@ library of Ray is in the run's own process: the control process may die at any m
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -91,9 +90,7 @@ class ControlProcess:
         lines = [line.strip() for line in self._output.decode(errors="replace").splitlines() if line.strip()]
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         said = f": {one_line(lines[-1], 200)}" if lines and code != -signal.SIGKILL else ""
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        room = "" if limit == resource.RLIM_INFINITY else f"; `ulimit -v` leaves {limit >> 20:,} MB, Ray needs some GB"
-        return f"the process that talks to Ray was ended {how}{said}{room}"
+        return f"the process that talks to Ray was ended {how}{said}"
 
     def end(self) -> None:
         """Wait for the end of the process, which was asked for, or kill it; then end all that is left of its Ray."""

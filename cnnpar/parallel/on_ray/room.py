@@ -1,5 +1,6 @@
 """Check, before a Ray of our own is started, that this machine has cores and memory for the workers asked for."""
 
+import resource
 from collections.abc import Callable
 
 from cnnpar.config.sections import Engine
@@ -7,14 +8,22 @@ from cnnpar.errors import InputError
 from cnnpar.machine import available_memory, usable_cores
 
 _RAY_BYTES = 500 << 20  # that Ray's own processes take
+_ADDRESSES = 1_800_000_000  # bytes of addresses that the largest of Ray's processes take, whatever they use of them
 _WORKER_BYTES = 110 << 20  # that a worker takes besides samples and parameters, which are shared
 
 
 def check_room(engine: Engine, warn: Callable[[str], None]) -> int:
     """Return the number of workers that this machine has room for: at least LOW, and beyond that one for each core.
 
-    `warn` gets a line of text where LOW is above the cores. Raises InputError where they do not fit into memory.
+    `warn` gets a line of text where LOW is above the cores. Raises InputError where they do not fit into memory,
+    or `ulimit -v` lets no Ray start.
     """
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if addresses != resource.RLIM_INFINITY and addresses < _ADDRESSES:
+        raise InputError(
+            f"`ulimit -v` leaves each process {addresses / 1e9:.1f} GB of addresses, and Ray needs "
+            f"{_ADDRESSES / 1e9:g} GB; raise it, or use --workers 0, which needs no Ray"
+        )
     cores, memory = usable_cores(), available_memory()
     workers = max(engine.fewest, min(engine.most, cores))
     needed = _RAY_BYTES + workers * _WORKER_BYTES
