@@ -4,6 +4,7 @@ A setting that is unknown, of the wrong type or out of range raises InputError, 
 its place, and what is allowed there.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,11 @@ import tomli_w
 from cnnpar.config.presets import preset_layers
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError, reason
+from cnnpar.files import open_input
+from cnnpar.text import one_line
 
 _SECTIONS = Config.__struct_fields__
+_LARGEST_FILE = 1 << 20  # bytes of a TOML file
 _NETWORK = ("layers", "preset")  # keys of [model] that describe the network; only one of them may be given
 _DEFAULT_TYPES = {
     name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("loss", "optimizer", "schedule")
@@ -33,14 +37,20 @@ class Option(NamedTuple):
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the tables of a TOML file. Raises InputError, for a syntax error with its line and column."""
+    """Return the tables of a TOML file, which may be a pipe.
+
+    Raises InputError, for a syntax error with its line and column.
+    """
     try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
+        with os.fdopen(open_input(path, pipe=True), "rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise InputError(f"{path}: not a configuration: larger than {_LARGEST_FILE:,} bytes")
+        return tomllib.loads(content.decode())
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {reason(error)}") from error
     except (ValueError, RecursionError) as error:  # bad syntax or UTF-8; nested too deep; too many digits
-        raise InputError(f"{path}: not a TOML file: {error}") from error
+        raise InputError(f"{path}: not a TOML file: {one_line(str(error))}") from error
 
 
 def resolve(

@@ -6,6 +6,7 @@ Every fault of a file raises InputError, which names the file, the place in it, 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnpar import rng
 from cnnpar.config.sections import DATA_NAMES, Data
@@ -14,6 +15,8 @@ from cnnpar.data.readers import csv_file, folder, idx, named, npz
 from cnnpar.data.readers.files import Part, RawSamples
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed
+
+_ROWS = 1024  # samples that are moved at a time
 
 
 def load_splits(settings: Data) -> Splits:
@@ -75,6 +78,8 @@ def _read_source(source: str, shape: tuple[int, ...], part: Part) -> RawSamples:
             return npz.read(path, part)
         if idx.looks_like(path):
             return idx.read(path)
+        if path.is_fifo():  # such as `<(zcat train.csv.gz)`
+            return csv_file.read(path, shape)
     except MemoryError as error:
         raise InputError(f"{source}: does not fit into memory") from error
     except OSError as error:
@@ -114,4 +119,19 @@ def _hold_out(source: str, train: Dataset, share: float) -> tuple[Dataset, Datas
             "set it to 0, or give more samples"
         )
     order = rng.permutation(len(train), rng.VALIDATION, 0, len(train))
-    return train.subset(np.sort(order[count:])), train.subset(np.sort(order[:count]))
+    return _split(train, np.sort(order[count:]), np.sort(order[:count]))
+
+
+def _split(data: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64]) -> tuple[Dataset, Dataset]:
+    """Return the samples at two lists of sorted indices, together all, as two parts of the same arrays, in place."""
+    for array in (data.images, data.labels):
+        rest = array[held]
+        for begin in range(0, len(kept), _ROWS):  # no index is below its new place, so none is overwritten too early
+            indices = kept[begin : begin + _ROWS]
+            array[begin : begin + len(indices)] = array[indices]
+        array[len(kept) :] = rest
+    first, second = slice(0, len(kept)), slice(len(kept), len(data))
+    return (
+        Dataset(data.images[first], data.labels[first], data.class_names),
+        Dataset(data.images[second], data.labels[second], data.class_names),
+    )

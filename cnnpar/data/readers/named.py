@@ -70,6 +70,8 @@ def _download(name: str, md5: str) -> Path:
     import pooch
 
     folder = user_folder() / "mnist"
+    if os.path.lexists(folder / name) and not (folder / name).is_file():  # pooch would wait for a pipe
+        raise InputError(f"{folder / name}: not a regular file; remove it")
     refusal = ""
     for mirror in _MNIST_MIRRORS:
         try:
