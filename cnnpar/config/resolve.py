@@ -5,6 +5,7 @@ its place, and what is allowed there.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ from cnnpar.files import open_input
 from cnnpar.text import one_line
 
 _SECTIONS = Config.__struct_fields__
-_LARGEST_FILE = 1 << 20  # bytes of a TOML file
+_LARGEST_FILE = 1 << 18  # bytes of a TOML file
+# A key of 100 parts, a.b.c. ...: reading one takes tomllib a time that grows with the square of their number.
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 _NETWORK = ("layers", "preset")  # keys of [model] that describe the network; only one of them may be given
 _DEFAULT_TYPES = {
     name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("loss", "optimizer", "schedule")
@@ -46,7 +49,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise InputError(f"{path}: not a configuration: larger than {_LARGEST_FILE:,} bytes")
-        return tomllib.loads(content.decode())
+        text = content.decode()
+        if _LONG_KEY.search(text):
+            raise InputError(f"{path}: not a configuration: a key of more than 100 parts")
+        return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {reason(error)}") from error
     except (ValueError, RecursionError) as error:  # bad syntax or UTF-8; nested too deep; too many digits
@@ -176,4 +182,4 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
             for meta in getattr(hint, "__metadata__", ()):
                 what = f"expected {meta.description}" if meta.description else what
     known = f"; allowed{whose}: {', '.join(map(str, allowed))}" if unknown and allowed else ""
-    return what + at + place + known
+    return one_line(what) + at + one_line(place) + known

@@ -99,7 +99,7 @@ def _length_up_to(path: Path, step: int, epochs: float) -> int:
             try:
                 record = decode(line)
                 later = record.step > step or (record.train_loss is not None and record.epoch > epochs)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):  # no JSON, no record, or nested too deep
                 later = False
             if later or not line.endswith(b"\n"):
                 break

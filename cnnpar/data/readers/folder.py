@@ -134,7 +134,9 @@ def _opened(path: Path, digest: Digest | None) -> Iterator["Image"]:
         raise InputError(f"{path}: too large for a training picture: {reason(error)}") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a PNG or JPEG picture, whatever its name says") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # all that Pillow raises for damaged pictures
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's parsers raise IndexError, struct.error and others for damaged pictures
         raise InputError(f"{path}: cannot be read as a picture: {one_line(reason(error))}") from error
 
 
