@@ -12,6 +12,7 @@ import pytest
 
 from cnnpar.errors import InputError
 from scripts.fuzz import damaged, data
+from scripts.fuzz.noise import Case
 from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
@@ -97,11 +98,11 @@ def test_the_judge_notices_memory(
 def test_the_judge_notices_metrics_that_are_not_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def make(kind: str, chance: random.Random, folder: Path) -> damaged.Case:
+    def make(kind: str, chance: random.Random, folder: Path) -> Case:
         del kind, chance
         folder.mkdir()
         (folder / "metrics.jsonl").write_text('{"step":1}\n{"step":2')
-        return damaged.Case(folder / "metrics.jsonl")
+        return Case(folder / "metrics.jsonl")
 
     monkeypatch.setattr(damaged, "make", make)
     monkeypatch.setattr("os.truncate", lambda *_: None)

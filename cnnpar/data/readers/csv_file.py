@@ -146,7 +146,7 @@ def _describe_fault(line: str, pixels: int) -> str:
     """Describe the first fault of a line with its column, for a message; "" if none is found."""
     cells = line.rstrip("\n").split(",")
     for column, cell in enumerate(cells, start=1):
-        if not _WHOLE.fullmatch(cell) or (column > 1 and not 0 <= int(cell) <= 255):
+        if not _WHOLE.fullmatch(cell) or (column > 1 and not 0 <= int(cell.strip()) <= 255):
             shown = repr(cell if len(cell) <= 20 else cell[:20] + "...")
             wanted = "label (a whole number)" if column == 1 else "pixel (a whole number, 0 to 255)"
             return f", column {column}: {shown} is no {wanted}"

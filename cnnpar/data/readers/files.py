@@ -29,13 +29,18 @@ MOST_DEFLATED = 1032  # bytes that one byte in the deflate format stands for at 
 Part = Literal["train", "test"]  # the samples to take from a source that holds both
 
 
+PlaceOf = Callable[[int], str]  # names sample i in error messages: "line 17"
+# Raises InputError for labels that cannot be used; called before images are unpacked, where labels come first.
+CheckLabels = Callable[[NDArray[np.int64], PlaceOf], None]
+
+
 @dataclass(frozen=True, eq=False)
 class RawSamples:
-    """Result of a reader; the labels are not checked yet."""
+    """Result of a reader."""
 
     images: NDArray[np.uint8]  # (N, H, W, C), N > 0
     labels: NDArray[np.int64]  # (N,)
-    place_of: Callable[[int], str]  # names sample i in error messages: "line 17"
+    place_of: PlaceOf
     class_names: tuple[str, ...] | None = None  # None: labels serve as names
     has_test: bool = False  # True if the source has test samples of its own
 

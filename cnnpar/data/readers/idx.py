@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
+    CheckLabels,
     RawSamples,
     numbered,
     open_unpacked,
@@ -38,10 +39,10 @@ def looks_like(path: Path) -> bool:
     return "idx" in path.name.lower() or "ubyte" in path.name.lower()
 
 
-def read(path: Path) -> RawSamples:
+def read(path: Path, check: CheckLabels) -> RawSamples:
     """Read an images file, and the labels file that goes with it by name. Raises InputError.
 
-    Both headers are checked before anything is unpacked, and the labels are read before the images.
+    Both headers are checked before anything is unpacked, and the labels before the images are.
     """
     with _open(path, _IMAGES) as (images_file, shape):
         labels_path = _labels_beside(path)
@@ -51,6 +52,7 @@ def read(path: Path) -> RawSamples:
             require_memory(path, prod(shape) + 8 * count)
             labels = np.empty(count, dtype=np.int64)
             _fill(labels_path, labels_file, labels)
+        check(labels, numbered)
         images = np.empty((*shape, 1), dtype=np.uint8)  # (N, H, W, C)
         _fill(path, images_file, images)
     return RawSamples(images, labels, numbered)

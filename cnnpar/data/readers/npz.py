@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
+    CheckLabels,
     HashedFile,
     Part,
     RawSamples,
@@ -44,8 +45,11 @@ _FAULTS = (
 )
 
 
-def read(path: Path, part: Part) -> RawSamples:
-    """Read an .npz file; where it holds training and test data, those of `part`. Raises InputError."""
+def read(path: Path, part: Part, check: CheckLabels) -> RawSamples:
+    """Read an .npz file; where it holds training and test data, those of `part`. Raises InputError.
+
+    Labels are checked before images are unpacked.
+    """
     try:
         with _InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -58,6 +62,7 @@ def read(path: Path, part: Part) -> RawSamples:
             _check(path, names, images, labels)
             require_memory(path, images.size + 8 * labels.size)
             numbers = labels.read(np.empty(labels.size, dtype=np.int64))
+            check(numbers, numbered)
             pixels = images.read(np.empty(images.shape, dtype=np.uint8))
     except _FAULTS as error:
         raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {one_line(reason(error))}") from error

@@ -79,6 +79,18 @@ def test_idx_labels_are_compared_before_images_are_unpacked(tmp_path: Path, monk
     assert "2 labels, but a-images-idx3-ubyte.gz has 300 images" in read_cheaply(tmp_path / "a-images-idx3-ubyte.gz")
 
 
+def test_labels_are_checked_before_images_are_unpacked(tmp_path: Path) -> None:
+    damaged = gzip.compress(struct.pack(">4I", 0x803, 2, 3, 2))[:-9] + bytes(50)
+    (tmp_path / "a-images-idx3-ubyte.gz").write_bytes(damaged)
+    (tmp_path / "a-labels-idx1-ubyte").write_bytes(IDX_LABELS[:-1] + b"\2")
+    assert "label 1 never occurs, but 2 does" in read_cheaply(tmp_path / "a-images-idx3-ubyte.gz")
+    content = npy_header((2, 99, 99)) + bytes(2 * 99 * 99)
+    write_npz(tmp_path / "a.npz", zipfile.ZIP_STORED, x=content, y=npy_header((2,)) + b"\0\2")
+    data = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(data.replace(bytes(9999), b"\1" * 9999))  # its checksum is wrong
+    assert "label 1 never occurs, but 2 does" in read_cheaply(tmp_path / "a.npz")
+
+
 def test_gzip_cannot_hold_what_an_idx_header_says(tmp_path: Path) -> None:
     shape = (2**31, 2**10, 2**10)
     (tmp_path / "a-images-idx3-ubyte.gz").write_bytes(gzip.compress(struct.pack(">4I", 0x803, *shape)))

@@ -179,7 +179,7 @@ def test_pipe_in_place_of_a_download_is_not_waited_for(tmp_path: Path, monkeypat
     (tmp_path / "cnnpar" / "mnist").mkdir(parents=True)
     os.mkfifo(tmp_path / "cnnpar" / "mnist" / "train-images-idx3-ubyte.gz")
     with pytest.raises(InputError, match="not a regular file; remove it"):
-        named.read("mnist", "train")
+        named.read("mnist", "train", lambda *_: None)
 
 
 @pytest.mark.parametrize("name", [b"\xff", b"caf\xe9", b"a\nb", b"a\tb", b"\x1b[2J", b"\xe2\x80\xae", b"\xed\xa0\x80"])
