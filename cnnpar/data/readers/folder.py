@@ -64,7 +64,7 @@ class _Pictures:
 
     def path(self, index: int) -> Path:
         """Return the path of a picture."""
-        label = int(self.labels[index])
+        label = int(np.searchsorted(self._begins, index, side="right")) - 1
         return self._classes[label] / self._names[label][index - int(self._begins[label])]
 
 
