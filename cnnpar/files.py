@@ -1,4 +1,8 @@
-"""Opening of files whose names others may have shaped: regular files only, without waiting, and up to a size."""
+"""Opening of files whose names others may have shaped: regular files only, without waiting, and up to a size.
+
+Files of a run and of the cache are opened by `open_regular`, without following links; files that a user names, by
+`open_input`.
+"""
 
 import contextlib
 import os
@@ -59,3 +63,18 @@ def opened_folder(path: Path, folder: int | None = None) -> Iterator[int]:
     finally:
         if folder is None:
             os.close(descriptor)
+
+
+def open_input(path: str | Path, *, pipe: bool = False) -> int:
+    """Open a file that the user named, through links, for reading, and return its descriptor.
+
+    `pipe`: it may be a pipe, such as `<(zcat data.csv.gz)`, which is waited for. Raises OSError for anything but a
+    regular file, or such a pipe.
+    """
+    if not pipe or not stat.S_ISFIFO(Path(path).stat().st_mode):
+        return open_regular(path, follow=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # exchanged in between
+        os.close(descriptor)
+        raise OSError(EINVAL, "not a regular file", str(path))
+    return descriptor

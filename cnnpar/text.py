@@ -24,6 +24,11 @@ def harmless(text: str) -> str:
     return _DRIVING.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether a text is one line without control characters that files can hold as UTF-8."""
+    return harmless(text) == text and not {"\n", "\t"} & set(text) and text == text.encode(errors="replace").decode()
+
+
 def dimensions(sizes: Iterable[int]) -> str:
     """Return sizes as people write them: 28 x 28 x 1."""
     return " x ".join(map(str, sizes))

@@ -4,6 +4,8 @@ A setting that is unknown, of the wrong type or out of range raises InputError, 
 its place, and what is allowed there.
 """
 
+import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +19,13 @@ from cnnpar.config.float32 import unfit, unfit_numbers
 from cnnpar.config.presets import preset_layers
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError, reason
+from cnnpar.files import open_input
+from cnnpar.text import one_line
 
 _SECTIONS = Config.__struct_fields__
+_LARGEST_FILE = 1 << 18  # bytes of a TOML file
+# A key of 100 parts, a.b.c. ...: reading one takes tomllib a time that grows with the square of their number.
+_LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 _NETWORK = ("layers", "preset")  # keys of [model] that describe the network; only one of them may be given
 _COMPUTED = ("augment", "loss", "train", "optimizer", "schedule")  # sections whose numbers go into arithmetic
 _DEFAULT_TYPES = {
@@ -36,14 +43,23 @@ class Option(NamedTuple):
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the tables of a TOML file. Raises InputError, for a syntax error with its line and column."""
+    """Return the tables of a TOML file, which may be a pipe.
+
+    Raises InputError, for a syntax error with its line and column.
+    """
     try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
+        with os.fdopen(open_input(path, pipe=True), "rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise InputError(f"{path}: not a configuration: larger than {_LARGEST_FILE:,} bytes")
+        text = content.decode()
+        if _LONG_KEY.search(text):
+            raise InputError(f"{path}: not a configuration: a key of more than 100 parts")
+        return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {reason(error)}") from error
     except (ValueError, RecursionError) as error:  # bad syntax or UTF-8; nested too deep; too many digits
-        raise InputError(f"{path}: not a TOML file: {error}") from error
+        raise InputError(f"{path}: not a TOML file: {one_line(str(error))}") from error
 
 
 def resolve(
@@ -186,4 +202,4 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
                 if meta.description and what.startswith("Expected"):
                     what = f"expected {meta.description}"
     known = f"; allowed{whose}: {', '.join(map(str, allowed))}" if unknown and allowed else ""
-    return what + at + place + known
+    return one_line(what) + at + one_line(place) + known

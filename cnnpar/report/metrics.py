@@ -119,6 +119,6 @@ def _is_later(decode: Callable[[bytes], _Step], line: bytes, step: int, epochs: 
     """Tell whether a line is a record of a step or epoch after these."""
     try:
         record = decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # no JSON, no record, or nested too deep
         return False
     return record.step > step or (record.train_loss is not None and record.epoch > epochs)

@@ -16,9 +16,7 @@ import hashlib
 import importlib.util
 import io
 import mmap
-import os
 import random
-import resource
 import signal
 import struct
 import sys
@@ -32,11 +30,10 @@ from typing import Any
 atheris: Any = importlib.import_module("atheris") if importlib.util.find_spec("atheris") else None
 with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(["cnnpar"]) if atheris else nullcontext():
     from scripts.fuzz import forged
+    from scripts.fuzz.frame import PATIENCE, in_another_process
     from scripts.harness import Report, Table, make_parser
 
 MOST_SECONDS = 1.0  # of CPU time
-PATIENCE = 20  # seconds without an answer that are a hang
-MOST_ADDRESSES = 8 << 30  # bytes that the reader's process may map
 LONGEST = 1 << 18  # bytes of a mutation
 NUMBERS = struct.Struct("<qqqddq")  # mutations, accepted, failures, slowest, largest, bytes of the file under way
 
@@ -154,23 +151,6 @@ def fuzz(target: Target, runs: int, seed: int, corpus: Path) -> None:
     atheris.Fuzz()  # ends the process
 
 
-def in_another_process(record: Record, runs: int, seed: int, folder: Path) -> None:
-    """Fuzz in a child process, so that its end or hanging is noticed."""
-    with tempfile.TemporaryDirectory() as corpus:
-        child = os.fork()
-        if not child:
-            resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
-            fuzz(Target(record, folder), runs, seed, Path(corpus))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-    under_way, code = record.read(), os.waitstatus_to_exitcode(status)
-    if code and not under_way:
-        sys.exit(f"after {record.runs:,} mutations, between two files, the fuzzer itself ended with {code}")
-    if code:
-        record.failures += 1
-        keep(folder, under_way, f"the reader's process ended with {code}")
-
-
 def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--runs", type=int, default=100_000, help="mutations")
@@ -181,7 +161,15 @@ def main() -> int:
     if not atheris:
         print("atheris is not installed, so mutations are drawn blindly: `pip install '.[fuzz]'`", flush=True)
     record = Record()
-    in_another_process(record, options.runs, options.seed, options.failures)
+    with tempfile.TemporaryDirectory() as corpus:
+        target = Target(record, options.failures)
+        code = in_another_process(lambda: fuzz(target, options.runs, options.seed, Path(corpus)))
+    under_way = record.read()
+    if code and not under_way:
+        sys.exit(f"after {record.runs:,} mutations, between two files, the fuzzer itself ended with {code}")
+    if code:
+        record.failures += 1
+        keep(options.failures, under_way, f"the reader's process ended with {code}")
     result = {
         "mutations": record.runs,
         "accepted": record.accepted,

@@ -265,6 +265,15 @@ def test_malformed_toml_file_is_refused(tmp_path: Path, content: bytes, what: st
     assert str(caught.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("key", ["x" * 100_000, "\u202e", "a\nb", "\x1b[2J"])
+def test_an_unknown_key_is_quoted_short_and_printable(key: str) -> None:
+    for tables in ({key: 1}, {"train": {key: 1}}):
+        message = refusal(tables)
+        assert message.startswith("run.toml: Object contains unknown field `")
+        assert len(message) < 700
+        assert message.isprintable()
+
+
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.toml"):
         with pytest.raises(InputError, match=f"^{path}: cannot read"):

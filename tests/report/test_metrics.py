@@ -106,6 +106,14 @@ def test_resuming_keeps_lines_that_are_no_records(tmp_path: Path, warnings: list
     assert path.read_bytes() == b'{"step":1}\n\xff not json\n[1]\n{"step":"x"}\n{"step":2}\n'
 
 
+def test_a_line_nested_too_deep_is_no_record(tmp_path: Path, warnings: list[str]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    content = b'{"step":1}\n{"step":1,"x":' + b"[" * 100_000 + b"\n"
+    path.write_bytes(content + b'{"step":3}\n')
+    MetricsLog(path, 2, warnings.append)
+    assert path.read_bytes() == content
+
+
 def test_resuming_without_a_file_starts_one(tmp_path: Path, warnings: list[str]) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl", 7, warnings.append)
     log.write({"step": 8})

@@ -1,8 +1,8 @@
 """Cache of parsed data files, found again by the SHA-256 of the files' bytes.
 
 An entry also holds a digest of itself, so a changed file or a damaged entry is noticed and the file is read again.
-Entries hold plain bytes; none is executed. The cache never fails a run: where an entry cannot be read or written, the
-file is read without it.
+Entries hold plain bytes; none is executed. They are for this user only; what is a link, no regular file, or another
+user's is no entry. The cache never fails a run: where an entry cannot be read or written, the file is read without it.
 
 Entries lie in the user's cache folder, or in `$CNNPAR_CACHE` (`off`: no cache); the least recently used are removed
 where room is needed.
@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -27,6 +27,8 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from cnnpar.data.readers.files import Digest, HashedFile
+from cnnpar.files import open_regular
+from cnnpar.machine import available_memory
 from cnnpar.version import __version__
 
 _FORMAT = 1  # version of the entries; to be raised where they, or the results of a reader, change
@@ -56,11 +58,11 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape: tuple[_Size, _Size, _Size, _Size]  # (N, H, W, C)
 
 
-def cached(kind: str, files: Sequence[Path], read: Callable[[Digest | None], Samples]) -> Samples:
+def cached(kind: str, files: Iterable[Path], read: Callable[[Digest | None], Samples]) -> Samples:
     """Return `read(digest)`, or the cached result of an earlier call for files of the same bytes.
 
-    The result must be a function of `kind` and those bytes. `read` must read all files completely, in order, through
-    `HashedFile` with the digest that it is given (None: nothing is cached).
+    `files` is gone through more than once. The result must be a function of `kind` and those bytes. `read` must read
+    all files completely, in order, through `HashedFile` with the digest that it is given (None: nothing is cached).
     """
     folder = _entry_folder()
     sizes = _sizes(files)
@@ -98,7 +100,7 @@ def _entry_folder() -> Path | None:
     return folder if folder.is_absolute() else None  # relative for a user without a home folder
 
 
-def _sizes(files: Sequence[Path]) -> list[int] | None:
+def _sizes(files: Iterable[Path]) -> list[int] | None:
     """Return the size of each file in bytes; None unless all are regular files, which can be read twice."""
     try:
         found = [path.stat() for path in files]
@@ -107,7 +109,7 @@ def _sizes(files: Sequence[Path]) -> list[int] | None:
     return [status.st_size for status in found] if all(stat.S_ISREG(status.st_mode) for status in found) else None
 
 
-def _digest_files(digest: Digest, files: Sequence[Path]) -> None:
+def _digest_files(digest: Digest, files: Iterable[Path]) -> None:
     """Update the digest with the content of the files, in order. Raises OSError."""
     buffer = bytearray(_CHUNK)
     for path in files:
@@ -127,23 +129,25 @@ def _entry_digest(name: str, shape: tuple[int, ...], samples: Samples) -> str:
 def _read_entry(path: Path) -> Samples | None:
     """Return the samples of an entry; None unless it exists, is undamaged, and no other user could have written it."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             status = os.fstat(file.fileno())
             if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return None
             header = msgspec.json.decode(file.readline(_LONGEST_HEADER), type=_Header)
             count = header.shape[0]
-            if file.tell() + prod(header.shape) + 8 * count != status.st_size:  # checked before anything is allocated
+            size = prod(header.shape) + 8 * count
+            # Checked before anything is allocated.
+            if file.tell() + size != status.st_size or size > min(_MOST_BYTES, available_memory()):
                 return None
             samples = Samples(np.empty(header.shape, np.uint8), np.empty(count, "<i8"))  # (N, H, W, C), (N,)
             for array in samples:
                 file.readinto(array.data.cast("B"))
+            if _entry_digest(path.name, header.shape, samples) != header.sha256:
+                return None
+            with suppress(OSError):
+                os.utime(file.fileno())  # the time of last use, for `_make_room`
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if _entry_digest(path.name, header.shape, samples) != header.sha256:
-        return None
-    with suppress(OSError):
-        os.utime(path)  # the time of last use, for `_make_room`
     return Samples(samples.images, samples.labels.astype(np.int64, copy=False))
 
 
@@ -183,6 +187,7 @@ def _make_room(folder: Path, size: int) -> bool:
     for _, bytes_, path in sorted(entries):
         if total <= _MOST_BYTES:
             break
-        path.unlink(missing_ok=True)
-        total -= bytes_
+        with suppress(IsADirectoryError, PermissionError):  # planted by somebody
+            path.unlink(missing_ok=True)
+            total -= bytes_
     return True

@@ -1,35 +1,46 @@
-"""Parts that all readers share: opening of files, gzipped or not, and their result."""
+"""Parts that all readers share: opening of files, gzipped or not, reading them in pieces, and their result."""
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EFBIG
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.errors import InputError, reason
+from cnnpar.files import open_input
+from cnnpar.machine import available_memory
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import ReadableBuffer, SupportsRead, WriteableBuffer
 
 _CHUNK = 1 << 17  # bytes read at a time
+_PIECE = 1 << 20  # bytes unpacked at a time
+MOST_DEFLATED = 1032  # bytes that one byte in the deflate format stands for at most; source: zlib, technical details
 
 Part = Literal["train", "test"]  # the samples to take from a source that holds both
 
 
+PlaceOf = Callable[[int], str]  # names sample i in error messages: "line 17"
+# Raises InputError for labels that cannot be used; called before images are unpacked, where labels come first.
+CheckLabels = Callable[[NDArray[np.int64], PlaceOf], None]
+
+
 @dataclass(frozen=True, eq=False)
 class RawSamples:
-    """Result of a reader; the labels are not checked yet."""
+    """Result of a reader."""
 
     images: NDArray[np.uint8]  # (N, H, W, C), N > 0
     labels: NDArray[np.int64]  # (N,)
-    place_of: Callable[[int], str]  # names sample i in error messages: "line 17"
+    place_of: PlaceOf
     class_names: tuple[str, ...] | None = None  # None: labels serve as names
     has_test: bool = False  # True if the source has test samples of its own
 
@@ -47,10 +58,11 @@ class Digest(Protocol):
 
 
 class HashedFile(io.FileIO):
-    """Binary file that updates a digest, if there is one, with all bytes read."""
+    """Binary file that updates a digest, if there is one, with all bytes read. `pipe`: it may be a pipe."""
 
-    def __init__(self, path: Path, digest: Digest | None) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, digest: Digest | None, *, pipe: bool = False) -> None:
+        """Open the file. Raises OSError, for anything but a regular file or such a pipe too."""
+        super().__init__(open_input(path, pipe=pipe))
         self._digest = digest
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
@@ -60,23 +72,57 @@ class HashedFile(io.FileIO):
             self._digest.update(memoryview(buffer)[:count])
         return count
 
-    def readall(self) -> bytes:
-        """Return all bytes up to the end of the file."""
-        data = super().readall()
+    def content(self, most: int) -> bytes:
+        """Return all bytes. Raises OSError if there are more than `most`."""
+        size = os.fstat(self.fileno()).st_size
+        if size > most:
+            raise OSError(EFBIG, f"larger than {most:,} bytes")
+        pieces = []
+        while size and (piece := self.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        data = b"".join(pieces)
         if self._digest is not None:
             self._digest.update(data)
         return data
 
 
+def read_into(
+    file: "SupportsRead[bytes]", target: "NDArray[Any] | np.flatiter[Any]", count: int, dtype: np.dtype[Any]
+) -> int:
+    """Read up to `count` elements of a type, in pieces, into the same places of a flat target; return how many."""
+    done = 0
+    while done < count:
+        wanted = min(_PIECE // dtype.itemsize, count - done)
+        data = file.read(wanted * dtype.itemsize)
+        piece = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+        target[done : done + len(piece)] = piece
+        done += len(piece)
+        if len(piece) < wanted:
+            break
+    return done
+
+
+def require_memory(path: Path, size: int) -> None:
+    """Raise InputError if arrays of `size` bytes do not fit: a system may promise memory that it does not have."""
+    available = available_memory()
+    if size > available:
+        raise InputError(
+            f"{path}: does not fit into memory: {size:,} bytes of images and labels, and {available:,} are available"
+        )
+
+
 @contextmanager
-def open_unpacked(path: Path, digest: Digest | None = None) -> Iterator[BufferedReader | gzip.GzipFile]:
+def open_unpacked(
+    path: Path, digest: Digest | None = None, *, pipe: bool = False
+) -> Iterator[BufferedReader | gzip.GzipFile]:
     """Open a file for reading bytes, unpacked if it is gzipped. Raises InputError where it cannot be read or unpacked.
 
     Gzip is recognised by the first two bytes, not by the name, since browsers unpack downloads and leave the `.gz`.
-    `digest` is updated with the bytes of the file as stored.
+    `digest` is updated with the bytes of the file as stored. `pipe`: it may be a pipe.
     """
     try:
-        buffered: BufferedReader = BufferedReader(HashedFile(path, digest), _CHUNK)
+        buffered: BufferedReader = BufferedReader(HashedFile(path, digest, pipe=pipe), _CHUNK)
         with buffered as file:
             if file.peek(2).startswith(b"\x1f\x8b"):
                 with gzip.open(file) as unpacked:

@@ -5,22 +5,33 @@ the elements.
 Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits", file formats.
 """
 
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from gzip import GzipFile
 from io import BufferedReader
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.readers.files import RawSamples, numbered, open_unpacked
+from cnnpar.data.readers.files import (
+    MOST_DEFLATED,
+    CheckLabels,
+    RawSamples,
+    numbered,
+    open_unpacked,
+    read_into,
+    require_memory,
+)
 from cnnpar.errors import InputError
 from cnnpar.text import dimensions
 
 _IMAGES = 0x0803  # magic number: uint8, 3 dimensions
 _LABELS = 0x0801  # magic number: uint8, 1 dimension
-_CHUNK = 1 << 20  # bytes read at a time
 
 
 def looks_like(path: Path) -> bool:
@@ -28,14 +39,23 @@ def looks_like(path: Path) -> bool:
     return "idx" in path.name.lower() or "ubyte" in path.name.lower()
 
 
-def read(path: Path) -> RawSamples:
-    """Read an images file, and the labels file that goes with it by name. Raises InputError."""
-    images = _read_array(path, _IMAGES)  # (N, H, W)
-    labels_path = _labels_beside(path)
-    labels = _read_array(labels_path, _LABELS)  # (N,)
-    if len(images) != len(labels):
-        raise InputError(f"{labels_path}: {len(labels)} labels, but {path.name} has {len(images)} images")
-    return RawSamples(images[..., np.newaxis], labels.astype(np.int64), numbered)
+def read(path: Path, check: CheckLabels) -> RawSamples:
+    """Read an images file, and the labels file that goes with it by name. Raises InputError.
+
+    Both headers are checked before anything is unpacked, and the labels before the images are.
+    """
+    with _open(path, _IMAGES) as (images_file, shape):
+        labels_path = _labels_beside(path)
+        with _open(labels_path, _LABELS) as (labels_file, (count,)):
+            if shape[0] != count:
+                raise InputError(f"{labels_path}: {count} labels, but {path.name} has {shape[0]} images")
+            require_memory(path, prod(shape) + 8 * count)
+            labels = np.empty(count, dtype=np.int64)
+            _fill(labels_path, labels_file, labels)
+        check(labels, numbered)
+        images = np.empty((*shape, 1), dtype=np.uint8)  # (N, H, W, C)
+        _fill(path, images_file, images)
+    return RawSamples(images, labels, numbered)
 
 
 def _labels_beside(path: Path) -> Path:
@@ -53,8 +73,9 @@ def _labels_beside(path: Path) -> Path:
     raise InputError(f"{path}: its labels file is not beside it; expected {labels} or {labels}.gz")
 
 
-def _read_array(path: Path, magic: int) -> NDArray[np.uint8]:
-    """Read an IDX file. Raises InputError. Allocates no more than the file holds, whatever its header says."""
+@contextmanager
+def _open(path: Path, magic: int) -> Iterator[tuple[BufferedReader | GzipFile, tuple[int, ...]]]:
+    """Open an IDX file and read its header; yield the file and the shape. Raises InputError unless they fit."""
     kind = "images" if magic == _IMAGES else "labels"
     with open_unpacked(path) as file:
         found = int.from_bytes(file.read(4), "big")
@@ -67,19 +88,27 @@ def _read_array(path: Path, magic: int) -> NDArray[np.uint8]:
         if len(header) < 4 * axes:
             raise InputError(f"{path}: ends within the IDX header")
         shape = struct.unpack(f">{axes}I", header)
-        size = prod(shape)
+        size, stored = prod(shape), os.fstat(file.fileno()).st_size
         if not size:
             raise InputError(f"{path}: no {kind}: the header says {dimensions(shape)}")
-        data = _read_up_to(file, size + 1)
-    if len(data) != size:
-        there = "more" if len(data) > size else f"only {len(data)}"
-        raise InputError(f"{path}: the header says {dimensions(shape)} = {size} bytes, but there are {there}")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        there = stored - 4 - len(header)
+        if not isinstance(file, GzipFile) and there != size:
+            raise _other_size(path, shape, there)
+        if size > MOST_DEFLATED * stored:  # no gzipped file of this length unpacks to as much
+            raise _other_size(path, shape, MOST_DEFLATED * stored)
+        yield file, shape
 
 
-def _read_up_to(file: BufferedReader | GzipFile, size: int) -> bytearray:
-    """Read at most `size` bytes, in pieces: `read(size)` would allocate all of a size that the header may make up."""
-    data = bytearray()
-    while len(data) < size and (piece := file.read(min(_CHUNK, size - len(data)))):
-        data += piece
-    return data
+def _fill(path: Path, file: BufferedReader | GzipFile, array: NDArray[Any]) -> None:
+    """Read the elements of an array, and the end of the file. Raises InputError where there are fewer or more."""
+    there = read_into(file, array.reshape(-1), array.size, np.dtype(np.uint8))
+    there += len(file.read(1))  # at its end, gzip's checksum is compared
+    if there != array.size:
+        raise _other_size(path, array.shape[:3], there)
+
+
+def _other_size(path: Path, shape: tuple[int, ...], there: int) -> InputError:
+    """Return the error of a file that holds (at most) so many bytes, other than its header says."""
+    size = prod(shape)
+    what = "more" if there > size else f"only {there}"
+    return InputError(f"{path}: the header says {dimensions(shape)} = {size} bytes, but there are {what}")

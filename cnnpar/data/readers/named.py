@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpar.data.readers import idx
 from cnnpar.data.readers.cache import user_folder
-from cnnpar.data.readers.files import Part, RawSamples, numbered
+from cnnpar.data.readers.files import CheckLabels, Part, RawSamples, numbered
 from cnnpar.errors import InputError, reason
 
 _DIGITS = Path(__file__).parents[1] / "digits.npz"
@@ -33,9 +33,9 @@ _MNIST_FILES: dict[Part, dict[str, str]] = {
 }
 
 
-def read(name: str, part: Part) -> RawSamples:
+def read(name: str, part: Part, check: CheckLabels) -> RawSamples:
     """Read the training or test samples of a data set of `config.sections.DATA_NAMES`. Raises InputError."""
-    found = _read_digits(part) if name == "digits" else idx.read(_mnist_images(part))
+    found = _read_digits(part) if name == "digits" else idx.read(_mnist_images(part), check)
     return replace(found, has_test=True)
 
 
@@ -70,6 +70,8 @@ def _download(name: str, md5: str) -> Path:
     import pooch
 
     folder = user_folder() / "mnist"
+    if os.path.lexists(folder / name) and not (folder / name).is_file():  # pooch would wait for a pipe
+        raise InputError(f"{folder / name}: not a regular file; remove it")
     refusal = ""
     for mirror in _MNIST_MIRRORS:
         try:

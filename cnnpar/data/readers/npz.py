@@ -1,14 +1,34 @@
-"""Reader of NPZ: uint8 images (N, H, W) or (N, H, W, C) and integer labels (N,) or (N, 1), under usual names."""
+"""Reader of NPZ: uint8 images (N, H, W) or (N, H, W, C) and integer labels (N,) or (N, 1), under usual names.
 
+An NPZ file is a zip archive with a member in NPY format for each array. The archive's directory and the headers of both
+arrays are checked before anything is unpacked; no more is unpacked than they say, and nothing is unpickled.
+"""
+
+import warnings
 import zipfile
 import zlib
+from io import BufferedReader, BytesIO
+from math import prod
 from pathlib import Path
+from tokenize import TokenError
+from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
+from numpy.lib import format as npy
+from numpy.typing import NDArray
 
-from cnnpar.data.readers.files import Part, RawSamples, numbered
+from cnnpar.data.readers.files import (
+    MOST_DEFLATED,
+    CheckLabels,
+    HashedFile,
+    Part,
+    RawSamples,
+    numbered,
+    read_into,
+    require_memory,
+)
 from cnnpar.errors import InputError, reason
+from cnnpar.text import harmless, listed, one_line
 
 _EITHER_PART = (("images", "labels"), ("x", "y"))
 _OWN_TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
@@ -16,34 +36,107 @@ _PAIRS: dict[Part, tuple[tuple[str, str], ...]] = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels"), *_EITHER_PART),
     "test": (*_OWN_TEST, *_EITHER_PART),
 }
+_LONGEST_DIRECTORY = 1 << 20  # bytes, some 10,000 members
+_LONGEST_HEADER = 12_000  # bytes; numpy's own limit is 10,000
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_FAULTS = (
+    *(EOFError, ValueError, TypeError, OverflowError, RuntimeError, SyntaxError, TokenError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
-def read(path: Path, part: Part) -> RawSamples:
-    """Read an .npz file; where it holds training and test data, those of `part`. Raises InputError."""
+def read(path: Path, part: Part, check: CheckLabels) -> RawSamples:
+    """Read an .npz file; where it holds training and test data, those of `part`. Raises InputError.
+
+    Labels are checked before images are unpacked.
+    """
     try:
-        # Not `numpy.load`, which takes a file that is no zip for a pickle, and leaves a damaged zip open.
-        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as arrays:
-            present = set(arrays.files)
-            names = next((pair for pair in _PAIRS[part] if present.issuperset(pair)), None)
+        with _InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            names = next((pair for pair in _PAIRS[part] if members.keys() >= set(pair)), None)
             if names is None:
                 wanted = ", or ".join(" and ".join(pair) for pair in _PAIRS[part])
-                raise InputError(f"{path}: holds {', '.join(arrays.files) or 'nothing'}; expected {wanted}")
-            images, labels = (np.asarray(arrays[name]) for name in names)
-    except (EOFError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {reason(error)}") from error
+                held = harmless(listed([name[:40] for name in members])) or "nothing"
+                raise InputError(f"{path}: holds {held}; expected {wanted}")
+            images, labels = (_Array(archive, members[name]) for name in names)
+            _check(path, names, images, labels)
+            require_memory(path, images.size + 8 * labels.size)
+            numbers = labels.read(np.empty(labels.size, dtype=np.int64))
+            check(numbers, numbered)
+            pixels = images.read(np.empty(images.shape, dtype=np.uint8))
+    except _FAULTS as error:
+        raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {one_line(reason(error))}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    has_test = any(members.keys() >= set(pair) for pair in _OWN_TEST)
+    return RawSamples(pixels.reshape(*pixels.shape[:3], -1), numbers, numbered, has_test=has_test)  # (N, H, W, C)
 
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
+
+class _InPieces(BufferedReader):
+    """Binary file that is read in pieces: `zipfile` reads only the directory at once, however long it says it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to `size` bytes, or all. Raises ValueError for more than a directory may have."""
+        wanted = _LONGEST_DIRECTORY if size is None or size < 0 else size  # all that is asked for is a comment
+        if wanted > _LONGEST_DIRECTORY:
+            raise ValueError("its directory is too long")
+        return super().read(wanted)
+
+
+class _Array:
+    """A member of an archive that holds an array, of which only the header was read. Raises an error of `_FAULTS`."""
+
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+        """Read the header, and compare the size that it says with that of the member."""
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("packed in another way than numpy packs")
+        self._archive, self._info = archive, info
+        with archive.open(info) as member:
+            start = BytesIO(member.read(_LONGEST_HEADER))
+        read_header = _HEADERS.get(npy.read_magic(start))
+        if read_header is None:
+            raise ValueError("a version of the NPY format for other data")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2 and of odd escapes; what is wrong raises an error
+            self.shape, self._transposed, self.dtype = read_header(start)
+        if self.dtype.hasobject:
+            raise ValueError("Object arrays cannot be loaded")
+        self.size, self._begin = prod(self.shape), start.tell()
+
+    @property
+    def kind(self) -> str:
+        """The type and shape, for messages."""
+        return harmless(f"{self.dtype} of shape {self.shape}")
+
+    def check_size(self) -> None:
+        """Raise ValueError unless the member holds what its header says, and the archive can hold the member."""
+        held, packed = self._info.file_size, self._info.compress_size
+        expected = self._begin + self.size * self.dtype.itemsize
+        if held != expected:
+            raise ValueError(f"{self.kind} takes {expected:,} bytes, but {self._info.filename} has {held:,}")
+        if held > packed * (MOST_DEFLATED if self._info.compress_type == zipfile.ZIP_DEFLATED else 1):
+            raise ValueError(f"{packed:,} bytes cannot be unpacked to {held:,}")
+
+    def read(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Read the elements into an array of the same size, whose type may differ, and return it."""
+        with self._archive.open(self._info) as member:
+            member.read(self._begin)
+            target = array.T.flat if self._transposed else array.reshape(-1)
+            if read_into(member, target, self.size, self.dtype) < self.size:
+                raise EOFError(f"{self._info.filename} ends too early")
+            member.read(1)  # the checksum is compared at the end
+        return array
+
+
+def _check(path: Path, names: tuple[str, str], images: _Array, labels: _Array) -> None:
+    """Raise InputError for types and shapes that are not of images and labels, or ValueError for other sizes."""
+    if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or not images.size:
         raise InputError(
-            f"{path}: `{names[0]}` is {images.dtype} of shape {images.shape}; "
+            f"{path}: `{names[0]}` is {images.kind}; "
             "expected uint8 (samples, height, width) or (samples, height, width, channels)"
         )
-    if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
-        raise InputError(
-            f"{path}: `{names[1]}` is {labels.dtype} of shape {labels.shape}; "
-            f"expected a whole number for each of {len(images)} images"
-        )
-    images = np.ascontiguousarray(images).reshape(*images.shape[:3], -1)  # (N, H, W, C)
-    has_test = any(present.issuperset(pair) for pair in _OWN_TEST)
-    return RawSamples(images, labels.reshape(-1).astype(np.int64), numbered, has_test=has_test)
+    count = images.shape[0]
+    if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)):
+        raise InputError(f"{path}: `{names[1]}` is {labels.kind}; expected a whole number for each of {count} images")
+    for array in (labels, images):
+        array.check_size()

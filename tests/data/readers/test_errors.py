@@ -40,6 +40,7 @@ BAD_CSV: dict[str, tuple[str | bytes, str]] = {
     "digits of another script": (CSV_ROW + "0,1,٣,3,4\n", "line 2, column 3: '٣' is no pixel"),
     "text in a label": (CSV_ROW + "cat,1,2,3,4\n", "line 2, column 1: 'cat' is no label (a whole number)"),
     "float in a label": (CSV_ROW + "1.0,1,2,3,4\n", "line 2, column 1: '1.0' is no label"),
+    "separator beside a pixel": (CSV_ROW + "0,\x1e2,x,3,4\n", "line 2, column 3: 'x' is no pixel"),
     "nothing in a label": (",1,2,3,4\n", "line 1, column 1: '' is no label"),
     "label of 30 digits": (
         CSV_ROW + "9" * 30 + ",1,2,3,4\n",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -27,7 +28,9 @@ HARMLESS = "monitor.py"
 
 
 @contextmanager
-def own_ray(warn: Callable[[str], None], transport: str = "direct") -> Iterator[tuple[Server, RayLauncher]]:
+def own_ray(
+    warn: Callable[[str], None], transport: Literal["direct", "ray"] = "direct"
+) -> Iterator[tuple[Server, RayLauncher]]:
     """Give a server with two workers on a Ray of its own, and its launcher."""
     _, work, data = made_run()
     settings = Engine(workers=2, transport=transport, deadline_floor=60.0)
@@ -69,7 +72,7 @@ def kill(launcher: RayLauncher, part: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["direct", "ray"])
-def test_a_run_outlives_each_process_of_its_ray(alone: str, transport: str) -> None:
+def test_a_run_outlives_each_process_of_its_ray(alone: str, transport: Literal["direct", "ray"]) -> None:
     settings, work, _ = made_run()
     notes: list[str] = []
     with own_ray(notes.append, transport) as (server, launcher):

@@ -32,9 +32,7 @@ def test_more_workers_than_cores_are_warned_of(asked: int | str, got: int) -> No
 
 @pytest.mark.parametrize("asked", [30, 2000, "30:31"])
 def test_more_workers_than_memory_holds_are_refused(asked: int | str) -> None:
-    with pytest.raises(
-        InputError, match=r"workers need about .* GB \(110 MB each\), and this machine has 3\.0 GB"
-    ):
+    with pytest.raises(InputError, match=r"workers need about .* GB \(110 MB each\), and this machine has 3\.0 GB"):
         check_room(Engine(workers=asked), fail)
 
 
