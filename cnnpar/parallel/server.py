@@ -170,7 +170,7 @@ class Server:
                     self._warn(f"worker {event.worker} is lost: {event.reason}")
                 actions += scheduler.lost(event.worker, event.reason, now, event.hopeless)
             elif isinstance(event, ClusterGone):
-                self._warn(event.reason)
+                self._warn(f"{event.reason}; {event.remedy}")
                 actions += scheduler.cluster_gone(event.reason, event.seconds, now)
             elif isinstance(event, ClusterBack):
                 actions += scheduler.cluster_back(now)

@@ -51,6 +51,7 @@ class ClusterGone:
     """All workers are gone with their cluster. `ClusterBack` or `ClusterGivenUp` follows within so many seconds."""
 
     reason: str
+    remedy: str  # what is done about it
     seconds: float
 
 

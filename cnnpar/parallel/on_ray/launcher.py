@@ -143,9 +143,9 @@ class RayLauncher:
                     self._failure = Failed(f"{failure.reason}{more}; --workers 0 trains without Ray")
                 return
             if gone:
-                again = "attaching" if self._address else "starting it"
+                remedy = "attaching again" if self._address else "starting it again"
                 seconds = self._settings.cluster_timeout + (0.0 if self._address else _SLACK)
-                self.news.put(ClusterGone(f"{failure.reason}; {again} again", seconds))
+                self.news.put(ClusterGone(failure.reason, remedy, seconds))
             elif not self._known:
                 self._warn(f"{failure.reason}; trying again")
             if self._known and failures > _MOST_FAILURES and self._settings.fallback and not self._address:

@@ -257,7 +257,7 @@ class Scheduler:
 
     def _shortage(self) -> str:
         if self._gone:
-            return f"the workers' cluster did not come back in time: {self._gone}"
+            return f"{self._gone}, and not back within {self._engine.cluster_timeout:g} s (engine.cluster_timeout)"
         seconds = f"{self._engine.start_timeout:g} s (engine.start_timeout)"
         if not self._ready:
             return f"only {self.alive} of {self._engine.fewest} workers started within {seconds}"

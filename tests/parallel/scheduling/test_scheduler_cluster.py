@@ -23,10 +23,10 @@ def test_all_workers_are_started_anew_when_the_cluster_is_back() -> None:
 def test_the_run_fails_when_the_cluster_does_not_come_back() -> None:
     scheduler = opened(2)
     scheduler.begin("train", 4, 0.0)
-    scheduler.cluster_gone("head died", 300.0, 1.0)
+    scheduler.cluster_gone("the head is gone", 300.0, 1.0)
     assert scheduler.deadline == 301.0
     assert scheduler.expire(301.0) == [
-        Fail("the workers' cluster did not come back in time: head died", starved=True),
+        Fail("the head is gone, and not back within 300 s (engine.cluster_timeout)", starved=True),
     ]
 
 
