@@ -1,6 +1,6 @@
 """Measure what faults cost: killed, silent and slow workers, and whole nodes that are lost.
 
-    python -m scripts.bench.faults [--json] [--repeats 5] [--node-repeats 1] [--parts worker,straggler,node]
+    python -m scripts.bench.faults [--json] [--repeats 5] [--node-repeats 1] [--parts worker,straggler,node,ray]
 
 Each number is the median of the repeats. Linux only; run it on a machine that does nothing else.
 
@@ -13,6 +13,8 @@ node        A Ray cluster of three nodes on this machine: one worker on the driv
             on the third. All processes of the second node are killed, or stopped as if the network to it were gone:
             seconds until the next step, until two workers have come on the third node, and until Ray itself declares
             the node dead; with Ray's own health checks, and with quicker ones. No aim.
+ray         Each process of a run's own Ray is killed, one after the other: the longest time without a finished step,
+            and the steps that were done twice or never. Aim: at most Ray's own start and 3 seconds; no step.
 """
 
 import multiprocessing
@@ -36,6 +38,7 @@ from cnnpar.parallel.work import Kind
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import first_state
 from scripts.bench.networks import TASKS, make_data, make_network
+from scripts.bench.ray_death import measure_ray
 from scripts.chaos.nodes import NODE_CPUS, QUICK, Nodes
 from scripts.chaos.processes import slow_down, workers
 from scripts.harness import Report, Stepper, Table, make_parser, names_among
@@ -255,7 +258,7 @@ def measure_nodes(repeats: int, _report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"worker": measure_workers, "straggler": measure_stragglers, "node": measure_nodes}
+PARTS = {"worker": measure_workers, "straggler": measure_stragglers, "node": measure_nodes, "ray": measure_ray}
 
 
 def main() -> int:
