@@ -44,7 +44,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     config = run.config
     threading.Thread(target=optim.compiled_rules, args=(run.network.layout.trained,)).start()  # while workers start
     server = start(config.engine, run.work, run.data, progress.note, stop)
-    run.data.clear()  # each node holds the samples once: in Ray's store, or in the in-process worker
+    run.data.clear()  # they are in shared memory now, or with the in-process worker
     try:
         stop.notice()
         files = resumed_run(run.origin.path, run.place) if run.origin else new_run(run.place)

@@ -21,7 +21,7 @@ def ray_environment(settings: Engine) -> dict[str, str]:
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would build a second environment for each worker
     }
     if not meant_address(settings):
-        seconds = str(round(settings.start_timeout))
+        seconds = str(max(round(settings.start_timeout), 30))
         quiet |= {
             "RAY_worker_niceness": "0",  # this machine's cores are the workers' to use
             "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # a small /dev/shm is no reason to stop

@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
 from cnnpar.config.sections import Engine
-from cnnpar.errors import InputError, RunError, reason
+from cnnpar.errors import InputError, RunError, reason, reason_of_any
 from cnnpar.fingerprint import fingerprint
 from cnnpar.parallel.direct.handshake import Endpoint
 from cnnpar.parallel.direct.samples import Samples
@@ -68,15 +69,16 @@ class RayLauncher:
         self._thread = threading.Thread(target=self._supervise, name="cnnpar ray", daemon=True)
         self._thread.start()
         try:
-            began, told = time.monotonic(), 1
+            # Two attempts at most are under way in that time, of which the second may begin late.
+            began, told, longest = time.monotonic(), 1, 2 * settings.start_timeout + _SLACK
             with self._changed:
-                while not self._known and self._thread.is_alive():
+                while not self._known and self._thread.is_alive() and time.monotonic() - began < longest:
                     self._changed.wait(_LOOK)  # not longer, so that signals are noticed
                     if time.monotonic() - began > told * _PATIENCE:
                         warn(f"Ray is still starting, after {told * _PATIENCE:g} s")
                         told += 1
             if not self._known:
-                failure = self._failure or Failed("Ray did not start")
+                failure = self._failure or Failed(f"Ray did not start within {longest:g} s")
                 raise (InputError if failure.usage else RunError)(failure.reason)
         except BaseException:
             self.close()
@@ -92,15 +94,14 @@ class RayLauncher:
     def serve(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
         """Have a worker that is up connect to the server."""
         if self._alone:
-            call = unpickle_work(self._pickled), endpoint, key, worker, self._samples.layout
-            threading.Thread(target=serve, args=call, name="cnnpar worker", daemon=True).start()
+            threading.Thread(target=self._work, args=(worker, endpoint, key), name="cnnpar worker", daemon=True).start()
         else:
             self._orders.put(Serve(worker, endpoint, key))
 
     def why_ended(self, worker: int, seconds: float) -> str | None:
         """Return the reason why the worker's connection ended, within so many seconds; None while it goes on."""
         with self._changed:
-            self._changed.wait_for(lambda: worker in self._ended or not self._up, seconds)
+            self._changed.wait_for(lambda: worker in self._ended or not (self._up or self._alone), seconds)
             return self._ended.get(worker)
 
     def kill(self, worker: int) -> None:
@@ -123,6 +124,17 @@ class RayLauncher:
             self._thread.join(_END_SECONDS)
         self.news.close()
         self._orders.close()
+
+    def _work(self, worker: int, endpoint: Endpoint, key: bytes) -> None:
+        """Be a worker, in a thread of this process."""
+        ended = "it hung up"
+        try:
+            serve(unpickle_work(self._pickled), endpoint, key, worker, self._samples.layout)
+        except Exception as error:  # of whatever kind, as in an actor
+            ended = reason_of_any(error)
+        with self._changed:
+            self._ended[worker] = ended
+            self._changed.notify_all()
 
     def _supervise(self) -> None:
         """Keep a control process until the run ends, in a thread of its own."""
@@ -163,20 +175,22 @@ class RayLauncher:
                 check_address(self._address, given=bool(self._settings.address))
             else:
                 session = Session()
-            self._control = ControlProcess(self._begin(session), session, self._samples, self._environment)
+            self._control = ControlProcess(session, self._samples, self._environment)
         except (InputError, RunError) as error:
             return Failed(str(error), isinstance(error, InputError))
         except OSError as error:
             return Failed(f"cannot start a process for Ray: {reason(error)}")
         try:
+            with suppress(OSError):  # it has ended already, which is noticed at once
+                self._control.begin(self._begin(session))
             return self._follow(self._control)
         finally:
             self._control.end()
 
     def _begin(self, session: Session | None) -> Begin:
-        engine = self._settings
+        """Return the first order."""
         return Begin(
-            settings=engine,
+            settings=self._settings,
             pickled=self._pickled,
             layout=self._samples.layout,
             fingerprint=fingerprint(),

@@ -34,7 +34,7 @@ _END_SECONDS = 10.0  # for it to shut its Ray down
 class ControlProcess:
     """A control process, and the private directory of its Ray, if that is our own."""
 
-    def __init__(self, begin: Begin, session: Session | None, samples: Samples, environment: Mapping[str, str]) -> None:
+    def __init__(self, session: Session | None, samples: Samples, environment: Mapping[str, str]) -> None:
         """Start the process. Raises OSError, or RunError where there is no Python to start."""
         self._session = session
         self._output = b""
@@ -61,9 +61,14 @@ class ControlProcess:
         finally:
             theirs.close()
             os.close(writing)
-        with suppress(OSError):  # it has ended already, and `why_ended` says why
-            self._tell_boot()
-            self.channel.send(begin)
+
+    def begin(self, order: Begin) -> None:
+        """Send the first order, after where to find cnnpar. Raises OSError when the process has ended."""
+        path = [str(Path(folder).absolute()) for folder in sys.path]  # "" is the current folder
+        assert self._process.stdin is not None
+        with self._process.stdin as stdin:
+            stdin.write(json.dumps({"path": path, "name": sys.argv[0]}).encode() + b"\n")
+        self.channel.send(order)
 
     def send(self, order: Order) -> None:
         """Send an order. Raises OSError when the process has ended."""
@@ -110,12 +115,6 @@ class ControlProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
-
-    def _tell_boot(self) -> None:
-        path = [str(Path(folder).absolute()) for folder in sys.path]  # "" is the current folder
-        assert self._process.stdin is not None
-        with self._process.stdin as stdin:
-            stdin.write(json.dumps({"path": path, "name": sys.argv[0]}).encode() + b"\n")
 
     def _close_descriptors(self) -> None:
         self.channel.close()

@@ -19,12 +19,12 @@ from pathlib import Path
 from cnnpar.errors import RunError
 from cnnpar.files import open_regular
 
-_PREFIX = "cnnpar-ray-"
+_PREFIX, _UNFINISHED = "cnnpar-ray-", ".cnnpar-ray-"  # of the directories' names; the latter are not locked yet
 _LOCK = "lock"
 # Longest path within the directory: /r/session_2026-11-28_18-12-50_729639_4194304/sockets/plasma_store. A socket's path
 # has at most 107 bytes (unix(7)).
 _LONGEST_BASE = 107 - len(f"/{_PREFIX}12345678/r/session_2026-11-28_18-12-50_729639_4194304/sockets/plasma_store")
-_ABANDONED = 600.0  # seconds; an older directory without a lock file was left by a start that was killed
+_ABANDONED = 600.0  # seconds; an older unfinished directory was left by a start that was killed
 _KILL_SECONDS = 5.0  # for processes to be gone
 
 
@@ -33,9 +33,10 @@ class Session:
 
     def __init__(self) -> None:
         """Make the directory. Raises RunError when there is no folder for it."""
-        self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_base()))  # mode 0700
-        self.lock = open_regular(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, mode=0o600)
+        made = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=_base()))  # mode 0700
+        self.lock = open_regular(made / _LOCK, os.O_RDWR | os.O_CREAT, mode=0o600)
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.directory = made.rename(made.with_name(made.name[1:]))  # only now may it be taken for an abandoned one
         self.temporary = self.directory / "r"  # for Ray, which gives everybody the right to write to it
         self.temporary.mkdir()
 
@@ -59,7 +60,7 @@ def end_session(directory: Path) -> None:
 def end_abandoned() -> None:
     """End what killed runs of this user have left: their processes, and their directories."""
     for base in _bases():
-        for directory in base.glob(f"{_PREFIX}*"):
+        for directory in [*base.glob(f"{_PREFIX}*"), *base.glob(f"{_UNFINISHED}*")]:
             with contextlib.suppress(OSError):
                 if _is_abandoned(directory):
                     end_session(directory)
@@ -70,10 +71,9 @@ def _is_abandoned(directory: Path) -> bool:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return False
-    try:
-        descriptor = open_regular(directory / _LOCK, os.O_RDWR)
-    except FileNotFoundError:  # its start was killed, or has only begun
+    if directory.name.startswith(_UNFINISHED):  # its start was killed, or has only begun
         return time.time() - status.st_mtime > _ABANDONED
+    descriptor = open_regular(directory / _LOCK, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

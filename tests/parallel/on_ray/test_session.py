@@ -105,7 +105,7 @@ def test_the_next_start_ends_what_a_killed_run_has_left(base: Path) -> None:
 
 
 def test_a_directory_whose_start_has_only_begun_is_left_alone(base: Path) -> None:
-    begun = base / "cnnpar-ray-12345678"
+    begun = base / ".cnnpar-ray-12345678"
     begun.mkdir()
     end_abandoned()
     assert begun.exists()
