@@ -23,10 +23,11 @@ from typing import NamedTuple
 from cnnpar.errors import RunError, Stopped
 from cnnpar.parallel.server import Server
 from scripts.harness import Report, make_parser
+from scripts.simulation.cluster import ClusteredWorkers
 from scripts.simulation.faults import KINDS, settings
 from scripts.simulation.watch import Broken, Watch
 from scripts.simulation.work import SHAPES, beginning, made, trained
-from scripts.simulation.workers import Trace, Workers
+from scripts.simulation.workers import Trace
 
 BATCH = 500  # schedules that a process takes at a time
 SHOWN = 20  # broken schedules
@@ -47,7 +48,7 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
     watch = Watch(engine)
     if trace:
         trace(0.0, f"schedule {seed}: {engine}")
-    workers = Workers(work, engine, random, watch, trace)
+    workers = ClusteredWorkers(work, engine, random, watch, trace)
     time = workers.time
     server = Server(work, workers, engine, lambda _: None, lambda: time.now >= watch.stopped_at, time.clock)
     watch.schedule = server._scheduler
@@ -62,6 +63,8 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
                 raise Broken(f"a step has left other bits than the serial run: {record} instead of {expected}")
             before = record.parameters
         watch.end(time.now)
+        if not server.exact:
+            raise Broken("the run is inexact by a worker that has computed nothing for it")
     except RunError as error:
         ending = f"failed: {watch.judge(str(error), time.now)}"
         if trace:
