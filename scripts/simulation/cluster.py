@@ -48,7 +48,9 @@ class ClusteredWorkers(Workers):
 
     def drop(self, worker: int) -> None:
         """Give a worker up, or end one that has joined too late."""
-        if not self._watch.sent_away(worker):
+        if worker in self._watch.strangers:
+            self._watch.strangers.discard(worker)
+        else:
             super().drop(worker)
 
     def publish(self, parameters: Vector) -> None:
@@ -152,7 +154,7 @@ class ClusteredWorkers(Workers):
         if event == "loss":
             self._events.append(Lost(worker, "its cluster is gone", self._random.random() < 0.2))
         elif event == "join":
-            self._watch.stranger(worker)
+            self._watch.strangers.add(worker)
             self._events.append(Joined(worker, exact=False))
         else:
             nonsense = np.full(self._work.size, np.nan, np.float32)

@@ -4,7 +4,8 @@
     python -m scripts.simulation.run --seed 4711 --replay
 
 The server, its scheduler, the measured speeds and the reduction tree are the real ones; the workers are simulated, and
-what happens to them follows from the seed: delays, deaths, stalls, duplicates, rescalings. Checked in each schedule:
+what happens to them follows from the seed: delays, deaths, stalls, duplicates, rescalings, and ends of the cluster with
+all its workers, which comes back, late or never, or is given up for a worker in this process. Checked in each schedule:
 every step has left the same bits as a serial run, every epoch has seen each sample exactly once, and the promises of
 scripts/simulation/watch.py, such as no wait without a deadline, and progress while a worker lives.
 

@@ -69,7 +69,7 @@ class Watch:
         self._gone_since = inf  # since when there is no cluster, as the server knows; infinity while there is one
         self._cluster_came_back = False  # since the last look
         self._asked = 0  # workers, since the cluster came back
-        self._strangers: set[int] = set()  # joined after the end of their cluster, and not ended yet
+        self.strangers: set[int] = set()  # joined after the end of their cluster, and not ended yet
         self._refused = False  # a worker was, before there were enough
         self._not_started = 0  # so many workers of this cluster, before there were enough
         self._too_many: set[str] = set()  # words of the reasons why there were too many losses
@@ -193,16 +193,6 @@ class Watch:
         self._short_since = now
         self._asked = 0
 
-    def stranger(self, worker: int) -> None:
-        """Note that a worker joins whose cluster is gone."""
-        self._strangers.add(worker)
-
-    def sent_away(self, worker: int) -> bool:
-        """Note the end of a worker whose cluster is gone; False: it is none."""
-        known = worker in self._strangers
-        self._strangers.discard(worker)
-        return known
-
     def held_up(self, looked_at: float, since: float, now: float) -> float:
         """Note that the server has not read the clock since `looked_at`; the time until `since` is accounted for.
 
@@ -232,8 +222,8 @@ class Watch:
             raise Broken("the run goes on although it is to stop")
         if seconds > _LOOKS or self.schedule.deadline == inf:
             raise Broken("something is awaited without a deadline")
-        if self._strangers:
-            raise Broken(f"workers {self._strangers} are kept, and their cluster is gone")
+        if self.strangers:
+            raise Broken(f"workers {self.strangers} are kept, and their cluster is gone")
         if self._cluster_came_back and self._asked < self._most:
             raise Broken(f"only {self._asked} of {self._most} workers are asked for after their cluster has come back")
         self._cluster_came_back = False
