@@ -160,9 +160,10 @@ class Server:
                 if accepted and take:
                     take(event)
             elif isinstance(event, Joined):
-                if scheduler.ready:
-                    self._warn(f"worker {event.worker} has come")
-                self.exact &= event.exact  # for good, also after the worker is lost
+                if scheduler.knows(event.worker):  # else it comes too late, and gets no job
+                    if scheduler.ready:
+                        self._warn(f"worker {event.worker} has come")
+                    self.exact &= event.exact  # for good, also after the worker is lost
                 actions += scheduler.joined(event.worker, now)
             elif isinstance(event, Lost):
                 # A hopeless loss before the start is complete ends the run, with the same reason: no need to warn.
@@ -218,7 +219,8 @@ class Server:
             if isinstance(action, Finish):
                 finished = True
             elif isinstance(action, Start):
-                self._transport.start(action.worker)
+                if self._scheduler.knows(action.worker):  # a later event may have said that the cluster is gone
+                    self._transport.start(action.worker)
             elif isinstance(action, Drop):
                 self._warn(f"worker {action.worker} is given up: {action.reason}")
                 self._transport.drop(action.worker)

@@ -18,6 +18,23 @@ OF_JOBS = (
 )
 OF_STARTS = ("refused start", "loss while starting", "start without end", "slow from the start")
 
+# Ends of the cluster with all its workers, at a moment.
+OF_CLUSTERS = (
+    "cluster gone",
+    "cluster gone between steps",
+    "cluster gone while replacements start",
+    "cluster gone again and again",
+)
+
+# When it is back: as a share of `cluster_timeout`.
+OUTAGES = {
+    "cluster back at once": (0.0, 0.0),
+    "cluster back soon": (0.0, 0.2),
+    "cluster back late": (0.5, 0.99),
+    "cluster back too late": (1.4, 2.0),
+    "cluster given up": (0.0, 0.99),
+}
+
 # Faults at a moment.
 MOMENTS = (
     "slow worker",
@@ -32,6 +49,7 @@ MOMENTS = (
     "server slow",
     "long update",
     "stop",
+    *OF_CLUSTERS,
 )
 
 # Consequences, which are counted too.
@@ -43,9 +61,16 @@ CONSEQUENCES = (
     "probe",
     "worker given up",
     "worker replaced",
+    "cluster gone before the first step",
+    "cluster gone in an evaluation",
+    "cluster gone twice in a step",
+    "order that is lost with its cluster",
+    "join after the end of its cluster",
+    "loss after the end of its cluster",
+    "answer after the end of its cluster",
 )
 
-KINDS = (*OF_JOBS, *OF_STARTS, *MOMENTS, *CONSEQUENCES)
+KINDS = (*OF_JOBS, *OF_STARTS, *MOMENTS, *OUTAGES, *CONSEQUENCES)
 
 
 class Faults(NamedTuple):
@@ -88,6 +113,7 @@ def settings(random: Random) -> Engine:
         min_workers=random.choice((0, 0, 0, random.randint(1, fewest))),
         max_worker_failures=random.choice((-1, -1, -1, -1, -1, random.randint(0, 4))),
         start_timeout=random.choice((2.0, 4.0)),
+        cluster_timeout=random.choice((1.0, 2.0, 5.0)),
         step_timeout=random.choice((1.0, 2.0, 3.0)),
         deadline_factor=random.choice((1.0, 2.0, 4.0)),
         deadline_floor=random.choice((0.01, 0.1)),

@@ -4,7 +4,8 @@
     python -m scripts.simulation.run --seed 4711 --replay
 
 The server, its scheduler, the measured speeds and the reduction tree are the real ones; the workers are simulated, and
-what happens to them follows from the seed: delays, deaths, stalls, duplicates, rescalings. Checked in each schedule:
+what happens to them follows from the seed: delays, deaths, stalls, duplicates, rescalings, and ends of the cluster with
+all its workers, which comes back, late or never, or is given up for a worker in this process. Checked in each schedule:
 every step has left the same bits as a serial run, every epoch has seen each sample exactly once, and the promises of
 scripts/simulation/watch.py, such as no wait without a deadline, and progress while a worker lives.
 
@@ -23,10 +24,11 @@ from typing import NamedTuple
 from cnnpar.errors import RunError, Stopped
 from cnnpar.parallel.server import Server
 from scripts.harness import Report, make_parser
+from scripts.simulation.cluster import ClusteredWorkers
 from scripts.simulation.faults import KINDS, settings
 from scripts.simulation.watch import Broken, Watch
 from scripts.simulation.work import SHAPES, beginning, made, trained
-from scripts.simulation.workers import Trace, Workers
+from scripts.simulation.workers import Trace
 
 BATCH = 500  # schedules that a process takes at a time
 SHOWN = 20  # broken schedules
@@ -47,7 +49,7 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
     watch = Watch(engine)
     if trace:
         trace(0.0, f"schedule {seed}: {engine}")
-    workers = Workers(work, engine, random, watch, trace)
+    workers = ClusteredWorkers(work, engine, random, watch, trace)
     time = workers.time
     server = Server(work, workers, engine, lambda _: None, lambda: time.now >= watch.stopped_at, time.clock)
     watch.schedule = server._scheduler
@@ -62,6 +64,8 @@ def simulate(seed: int, trace: Trace | None = None) -> Outcome:
                 raise Broken(f"a step has left other bits than the serial run: {record} instead of {expected}")
             before = record.parameters
         watch.end(time.now)
+        if not server.exact:
+            raise Broken("the run is inexact by a worker that has computed nothing for it")
     except RunError as error:
         ending = f"failed: {watch.judge(str(error), time.now)}"
         if trace:

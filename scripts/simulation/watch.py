@@ -9,8 +9,13 @@ While a step is under way and there are workers enough,
   and the longest delay and slowest pace seen so far; p is step_timeout while no worker that is there has answered.
   Times in which the server was held up, or there were too few workers, are not counted.
 
+When all workers are gone with their cluster,
+- none is asked for until it is back; then as many are as there may be, and the orders are taken;
+- no worker of the old cluster gets a job, and one that joins nevertheless is ended.
+
 The run fails if, and only if, there were too few workers for start_timeout, or more losses than the settings or one
-step allow, or a first worker was refused, or too many of the first did not start.
+step allow, or a first worker was refused, or too many of the first did not start, or the cluster did not come back in
+time. A cluster that is gone is one loss of a step, however many of its workers were reported before.
 """
 
 from math import inf
@@ -59,9 +64,15 @@ class Watch:
         self.turn = 0
         self.losses = 0
         self.opened = False  # there were once as many workers as a run begins with
-        self.refused = False  # a worker was, before there were enough
-        self.not_started = 0  # so many workers, before there were enough
         self.stopped_at = inf
+        self.clusters_of_step = 0  # that were gone
+        self._gone_since = inf  # since when there is no cluster, as the server knows; infinity while there is one
+        self._cluster_came_back = False  # since the last look
+        self._asked = 0  # workers, since the cluster came back
+        self.strangers: set[int] = set()  # joined after the end of their cluster, and not ended yet
+        self._refused = False  # a worker was, before there were enough
+        self._not_started = 0  # so many workers of this cluster, before there were enough
+        self._too_many: set[str] = set()  # words of the reasons why there were too many losses
         self._engine = engine
         self._fewest, self._minimum, self._most = engine.fewest, engine.minimum, engine.most
         self._soonest = min(engine.deadline_floor, engine.step_timeout)  # seconds until a worker is late, at least
@@ -82,7 +93,7 @@ class Watch:
         self._open = (1 << microbatches) - 1
         self._began = self._first_jobs_at = now
         self._jobs = list(self.running.values())
-        self._losses_of_step = 0
+        self._losses_of_step = self.clusters_of_step = 0
         self._started = False
         self._count(now)
 
@@ -94,6 +105,12 @@ class Watch:
         bound = sum(longest if job.unmeasured else self._give_up(self._patience(job)) for job in self._jobs)
         if self.turn and now - self._began > bound + _LOOKS:
             raise Broken(f"a step took {now - self._began:.3g} s, more than the {bound:.3g} s of its jobs")
+
+    def asked(self, worker: int, lost: bool) -> None:
+        """Check that the server may ask for a worker now; `lost`: the order has no effect, and no report follows."""
+        if self.gone:
+            raise Broken(f"worker {worker} is asked for while there is no cluster")
+        self._asked += not lost
 
     def joined(self, worker: int, now: float) -> None:
         """Note that the server is told of a worker."""
@@ -130,16 +147,51 @@ class Watch:
             raise Broken(f"worker {worker} is given up too early")
         self.lost(worker, now)
 
-    def lost(self, worker: int, now: float) -> None:
-        """Note that the server is told of a loss."""
+    def lost(self, worker: int, now: float, refused: bool = False) -> None:
+        """Note that the server is told of a loss, maybe of a worker that has not joined yet."""
         if worker not in self.here:
+            self._not_started += not self.opened
+            self._refused |= refused and not self.opened
+            if self._refused or self._not_started > self._tolerable:
+                self._too_many.add("did not start")
             return
         self.here.discard(worker)
         self._proved.discard(worker)
         self.running.pop(worker, None)
         self.losses += 1
         self._losses_of_step += 1
+        if self._losses_of_step > self._tolerable:
+            self._too_many.add("one step has cost")
+        if 0 <= self._engine.max_worker_failures < self.losses:
+            self._too_many.add("workers were lost (engine.max_worker_failures")
         self._count(now)
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether the server knows that there is no cluster now."""
+        return self._gone_since < inf
+
+    def cluster_gone(self, now: float) -> None:
+        """Note that the server is told that all workers are gone with their cluster."""
+        self._gone_since = now
+        self._cluster_came_back = False
+        self._short_since = inf
+        self.here.clear()
+        self._proved.clear()
+        self.running.clear()
+        self._not_started = self._losses_of_step = 0
+        self.clusters_of_step += 1
+        if self.clusters_of_step > self._tolerable:
+            self._too_many.add("one step has cost")
+
+    def cluster_back(self, now: float, alone: bool = False) -> None:
+        """Note that the server is told that workers can be had again, or just one in its own process."""
+        if alone:
+            self._fewest = self._minimum = self._most = 1
+        self._gone_since = inf
+        self._cluster_came_back = True
+        self._short_since = now
+        self._asked = 0
 
     def held_up(self, looked_at: float, since: float, now: float) -> float:
         """Note that the server has not read the clock since `looked_at`; the time until `since` is accounted for.
@@ -155,6 +207,8 @@ class Watch:
             return since
         if self._short_since < inf:
             self._short_since = min(self._short_since + seconds, now)
+        if self.gone:
+            self._gone_since = min(self._gone_since + seconds, now)
         for job in self.running.values():
             job.sent = min(job.sent + seconds, now)
         return now
@@ -168,6 +222,11 @@ class Watch:
             raise Broken("the run goes on although it is to stop")
         if seconds > _LOOKS or self.schedule.deadline == inf:
             raise Broken("something is awaited without a deadline")
+        if self.strangers:
+            raise Broken(f"workers {self.strangers} are kept, and their cluster is gone")
+        if self._cluster_came_back and self._asked < self._most:
+            raise Broken(f"only {self._asked} of {self._most} workers are asked for after their cluster has come back")
+        self._cluster_came_back = False
         if self._overdue(now):
             raise Broken(f"the run should have failed: {self._overdue(now)}")
         timely = 0
@@ -182,15 +241,13 @@ class Watch:
 
     def judge(self, reason: str, now: float) -> str:
         """Check that a run has failed for a true reason. Returns the words that name the reason."""
-        engine = self._engine
-        starved = now - self._short_since >= engine.start_timeout - _EPSILON
+        starved = now - self._short_since >= self._engine.start_timeout - _EPSILON
         causes = {
-            "did not start": self.refused or self.not_started > max(3, 2 * self._most),
             "workers started within": starved and not self.opened,
             "no worker is left": starved and self.opened and not self.here,
             "of at least": starved and self.opened and 0 < len(self.here) < self._minimum and not self._started,
-            "workers were lost (engine.max_worker_failures": 0 <= engine.max_worker_failures < self.losses,
-            "one step has cost": self._losses_of_step > max(3, 2 * self._most),
+            "not back within": now - self._gone_since >= self._engine.cluster_timeout - _EPSILON,
+            **dict.fromkeys(self._too_many, True),
         }
         for words, true in causes.items():
             if true and words in reason:
@@ -199,14 +256,16 @@ class Watch:
 
     def _overdue(self, now: float) -> str:
         """Return the reason why the run should have failed by now; empty for none."""
-        engine = self._engine
-        if now - self._short_since > engine.start_timeout + 5 * _LOOKS:
+        if now - self._short_since > self._engine.start_timeout + 5 * _LOOKS:
             return "too few workers for too long"
-        if 0 <= engine.max_worker_failures < self.losses:
-            return "more losses than allowed"
-        if not self.opened and self.not_started > max(3, 2 * self._most):
-            return "too many workers that did not start"
-        return "a step has cost too much" if self._losses_of_step > max(3, 2 * self._most) else ""
+        if now - self._gone_since > self._engine.cluster_timeout + 5 * _LOOKS:
+            return "the cluster is gone for too long"
+        return ", ".join(sorted(self._too_many))
+
+    @property
+    def _tolerable(self) -> int:
+        """Return the number of losses that may be bad luck."""
+        return max(3, 2 * self._most)
 
     def _counts(self, job: Job) -> bool:
         """Tell whether an answer to the job would be used."""
@@ -218,7 +277,7 @@ class Watch:
         if len(self.here) >= max(needed, 1):
             self.opened = self._started = True
             self._short_since = inf
-        elif self._short_since == inf:
+        elif self._short_since == inf and not self.gone:
             self._short_since = now
 
     def _patience(self, job: Job) -> float:

@@ -27,7 +27,7 @@ Trace = Callable[[float, str], None]
 
 _MOST_WAITS = 20_000  # in one schedule: more would be one without an end
 _UPDATE = 0.003  # seconds between two steps
-_NONSENSE = Sums(nan, -1, -1)
+NONSENSE = Sums(nan, -1, -1)
 
 
 class Worker:
@@ -52,7 +52,7 @@ class Workers:
         self._watch = watch
         self._trace = trace
         self._pace = 10 ** random.uniform(-4.0, -2.0)  # seconds for a microbatch
-        self._room = engine.most
+        self._most = self._room = engine.most
         self._events: list[Event] = []
         self._workers: dict[int, Worker] = {}
         self._waiting: list[int] = []  # for room
@@ -93,7 +93,7 @@ class Workers:
 
     def start(self, worker: int) -> None:
         """Ask for a worker, which may come."""
-        if worker in self._used or len(self._workers) >= self._engine.most:
+        if worker in self._used or len(self._workers) >= self._most:
             raise Broken(f"worker {worker} was asked for, which is one too many")
         self._tell("worker %d is asked for", worker)
         self._used.add(worker)
@@ -229,11 +229,7 @@ class Workers:
         self._tell("worker %d is lost (%s)", worker, kind)
         self.kinds[kind] += 1
         refused = kind == "refused start"
-        if worker in self._watch.here:
-            self._watch.lost(worker, self.time.now)
-        else:
-            self._watch.refused |= refused and not self._watch.opened
-            self._watch.not_started += not self._watch.opened
+        self._watch.lost(worker, self.time.now, refused)
         self._events += [Lost(worker, kind or "killed", refused)] * self._random.choice((1, 1, 1, 2))
         self._leave(worker)
 
@@ -249,7 +245,7 @@ class Workers:
         if current and job.version == self._version:
             blocks = self._work.blocks(self._step, job.span, self._parameters, hand.slots)
         else:
-            blocks = [(Node(0, job.span.start), hand.slots[0], _NONSENSE)]
+            blocks = [(Node(0, job.span.start), hand.slots[0], NONSENSE)]
         self._events.append(Answer(worker, job.number, seconds, blocks))
 
     def _repeat(self, worker: int, job: Job, seconds: float, kind: str) -> None:
@@ -259,7 +255,7 @@ class Workers:
         self.kinds[kind if kind == "answer twice" else ""] += 1
         self.kinds["answer to an earlier job"] += hand is not None and hand.job is not None
         nonsense = np.full(self._work.size, nan, np.float32)
-        self._events.append(Answer(worker, job.number, seconds, [(Node(0, job.span.start), nonsense, _NONSENSE)]))
+        self._events.append(Answer(worker, job.number, seconds, [(Node(0, job.span.start), nonsense, NONSENSE)]))
 
     def _come(self, kind: str) -> None:
         """Do a fault that comes at a moment."""

@@ -14,7 +14,7 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.in_process import InProcess
 from cnnpar.parallel.server import Server
-from cnnpar.parallel.transport import Event, Joined, Lost, Note
+from cnnpar.parallel.transport import ClusterBack, ClusterGone, Event, Joined, Lost, Note
 from cnnpar.parallel.work import Kind, Prepared, Step
 from tests.helpers.made_runs import Around, fail, in_process, made_run, opened
 from tests.helpers.random_workers import RandomWorkers
@@ -194,6 +194,25 @@ def test_one_inexact_worker_makes_the_run_inexact() -> None:
         transport.now += 0.4
         server.evaluate(PARAMETERS, Kind.VALIDATION)
     assert not server.exact
+
+
+def test_no_worker_is_started_when_a_later_event_says_gone() -> None:
+    gone, back = ClusterGone("head died", "trying again", 300.0), ClusterBack()
+    transport = Scripted(lambda workers: [workers.lose(1), gone, back, gone], lambda _: [back])
+    server = served(transport, 2, lambda _: None)
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.started == [0, 1, 4, 5], "2 and 3 were to be started in the cluster that came and went"
+
+
+def test_a_worker_of_a_gone_cluster_is_ended_and_leaves_no_mark() -> None:
+    warnings: list[str] = []
+    events: list[Event] = [ClusterGone("head died", "trying again", 300.0), Joined(1, exact=False), ClusterBack()]
+    transport = Scripted(lambda _: events)
+    server = served(transport, 2, warnings.append)
+    assert server.gradient(PARAMETERS, 0, 0)[0].tobytes() == EXPECTED
+    assert transport.dropped == [1]
+    assert server.exact
+    assert "worker 1 has come" not in warnings
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from copy import copy
+from typing import Any
 
 import pytest
 
@@ -9,12 +12,14 @@ from cnnpar.parallel.scheduling.scheduler import Scheduler
 from cnnpar.parallel.scheduling.speeds import Speeds
 from cnnpar.parallel.tree import Span, Tree
 from scripts.simulation import run as script
+from scripts.simulation.cluster import ClusteredWorkers
 from scripts.simulation.faults import KINDS
 from scripts.simulation.run import Tally
 from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
 SCHEDULES = 2000
+COME_BACK = ClusteredWorkers._come_back
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def test_any_faults_leave_the_serial_runs_bits_or_a_reason(tally: Tally) -> None
 def test_most_simulated_runs_finish_and_each_ending_occurs(tally: Tally) -> None:
     assert tally.endings["done"] > SCHEDULES / 2
     assert tally.endings["stopped"]
-    assert len([ending for ending in tally.endings if ending.startswith("failed: ")]) == 6
+    assert len([ending for ending in tally.endings if ending.startswith("failed: ")]) == 7
 
 
 def test_each_kind_of_fault_is_simulated_ten_times(tally: Tally) -> None:
@@ -51,6 +56,25 @@ def test_a_seed_alone_makes_the_same_schedule_in_any_process(capsys: pytest.Capt
     assert "gets job 1: microbatches" in done.stdout
 
 
+def _forgotten(method: Callable[..., Any], attribute: str) -> Callable[..., Any]:
+    """Return a scheduler's method that leaves an attribute as it was."""
+
+    def broken(scheduler: Scheduler, *arguments: Any) -> Any:
+        before = copy(getattr(scheduler, attribute))
+        actions = method(scheduler, *arguments)
+        setattr(scheduler, attribute, before)
+        return actions
+
+    return broken
+
+
+def _announced_early(workers: ClusteredWorkers, alone: bool) -> None:
+    """Say that the cluster is back a moment before orders have an effect."""
+    COME_BACK(workers, alone)
+    workers._up = False
+    workers.time.plan(0.001, lambda: setattr(workers, "_up", not workers._ended))
+
+
 @pytest.mark.parametrize(
     ("where", "name", "broken"),
     [
@@ -59,8 +83,28 @@ def test_a_seed_alone_makes_the_same_schedule_in_any_process(capsys: pytest.Capt
         (Scheduler, "holds", lambda *_: True),
         (Speeds, "shares", lambda _, workers, *__: [0] * len(workers)),
         (Span, "length", property(lambda span: max(span.stop - span.start - 1, 1))),
+        (Scheduler, "knows", lambda *_: True),
+        (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_tasks")),
+        (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_starting")),
+        (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_gone")),
+        (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_starved_at")),
+        (Scheduler, "cluster_given_up", lambda scheduler, now: scheduler.cluster_back(now)),
+        (ClusteredWorkers, "_come_back", _announced_early),
     ],
-    ids=["buffers not saved", "held up", "lost workers", "no shares", "length of spans"],
+    ids=[
+        "buffers not saved",
+        "held up",
+        "lost workers",
+        "no shares",
+        "length of spans",
+        "orders to a gone cluster",
+        "jobs of a gone cluster",
+        "starts of a gone cluster",
+        "starts while there is no cluster",
+        "no end of waiting for a cluster",
+        "all workers without a cluster",
+        "cluster announced early",
+    ],
 )
 def test_a_broken_engine_is_found_and_its_seed_replays_it(
     capsys: pytest.CaptureFixture[str],

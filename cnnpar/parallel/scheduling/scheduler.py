@@ -41,7 +41,8 @@ class Scheduler:
         self._gone = ""  # why there is no cluster now that workers could be had from
         self._pause = 0.0  # seconds until the next start, after workers that were lost before their first answer
         self._start_at = 0.0  # no worker is started before
-        self._lost = self._lost_in_step = 0  # numbers of workers
+        self._lost = self._lost_in_step = 0  # numbers of workers; in this step and from this cluster
+        self._clusters_lost_in_step = 0
         self._failed_starts = 0
         self._last_loss = "none was started"
 
@@ -74,7 +75,7 @@ class Scheduler:
         self._kind = kind
         self._unanswered = set(range(microbatches))
         self._uncovered = True
-        self._lost_in_step = 0
+        self._lost_in_step = self._clusters_lost_in_step = 0
         self._required = min(self._engine.minimum, self._most)
         self._check_numbers(now)
         actions = self._deal(now)
@@ -179,7 +180,8 @@ class Scheduler:
     def cluster_gone(self, reason: str, seconds: float, now: float) -> list[Action]:
         """Forget all workers, and start none until their cluster is back; the run fails after so many seconds.
 
-        It counts as one loss, since a step that makes a cluster die again and again must not be tried for ever.
+        It counts as one loss, since a step that makes a cluster die again and again must not be tried for ever. The
+        losses before it were most likely its first sign: they do not count besides.
         """
         self._starting.clear()
         self._tasks.clear()
@@ -189,9 +191,10 @@ class Scheduler:
         self._uncovered = True
         self._gone = self._last_loss = reason
         self._starved_at = now + seconds
-        self._lost_in_step += 1
-        if self._lost_in_step > self._tolerable:
-            return [Fail(f"one step has cost {self._lost_in_step} workers or clusters; the last: {reason}")]
+        self._failed_starts = self._lost_in_step = 0
+        self._clusters_lost_in_step += 1
+        if self._clusters_lost_in_step > self._tolerable:
+            return [Fail(f"one step has cost {self._clusters_lost_in_step} clusters of workers; the last: {reason}")]
         return []
 
     def cluster_back(self, now: float) -> list[Action]:

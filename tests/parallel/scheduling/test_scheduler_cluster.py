@@ -2,9 +2,11 @@
 
 import pytest
 
+from cnnpar.config.sections import Engine
 from cnnpar.parallel.scheduling.actions import Drop, Fail, Finish
+from cnnpar.parallel.scheduling.scheduler import Scheduler
 from cnnpar.parallel.tree import Span
-from tests.helpers.virtual_scheduler import assigned, jobs, opened, started
+from tests.helpers.virtual_scheduler import TIMES, assigned, jobs, opened, started
 
 
 def test_all_workers_are_started_anew_when_the_cluster_is_back() -> None:
@@ -63,8 +65,32 @@ def test_step_that_ends_every_cluster_ends_the_run() -> None:
         (worker,) = started(scheduler.cluster_back(float(number)))
         scheduler.joined(worker, float(number))
     assert scheduler.cluster_gone("out of memory", 300.0, 4.0) == [
-        Fail("one step has cost 4 workers or clusters; the last: out of memory")
+        Fail("one step has cost 4 clusters of workers; the last: out of memory")
     ]
+
+
+def test_losses_that_announce_a_clusters_end_do_not_count_besides() -> None:
+    scheduler = opened(1)
+    scheduler.begin("train", 4, 0.0)
+    worker = 0
+    for number in range(3):
+        now = float(number)
+        assert not any(isinstance(action, Fail) for action in scheduler.lost(worker, "its connection broke", now))
+        assert scheduler.cluster_gone("head died", 300.0, now) == []
+        (worker,) = started(scheduler.cluster_back(now))
+        assert assigned(scheduler.joined(worker, now)) == {worker: Span(0, 4)}
+
+
+def test_failed_starts_of_a_gone_cluster_do_not_count_on() -> None:
+    scheduler = Scheduler(Engine(workers=4, **TIMES))
+    for worker in started(scheduler.open(0.0)):
+        assert scheduler.not_started(worker, "its process died", 0.0) == []
+    scheduler.cluster_gone("head died", 300.0, 0.0)
+    (only,) = started(scheduler.cluster_given_up(1.0))
+    assert scheduler.not_started(only, "no memory", 2.0) == []
+    (again,) = started(scheduler.expire(3.0))
+    scheduler.joined(again, 3.0)
+    assert scheduler.ready
 
 
 def test_cluster_that_dies_while_workers_start_is_awaited() -> None:
