@@ -4,6 +4,7 @@ Ray ends a process that uses it when its node is declared dead, or when it is sh
 library of Ray is in the run's own process: the control process may die at any moment, and another one begins.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -21,7 +22,8 @@ from cnnpar.parallel.on_ray.orders import Begin, Order, Report
 from cnnpar.parallel.on_ray.session import Session
 from cnnpar.text import one_line
 
-# The path comes first: the process must import the same cnnpar as this one.
+# The path comes first: the process must import the same cnnpar as this one. Until then, -P keeps the current folder
+# out of it: others may have put modules there.
 _BOOT = (
     "import json, sys; given = json.loads(sys.stdin.readline());"
     "sys.path[:], sys.argv[0] = given['path'], given['name'];"
@@ -42,12 +44,15 @@ class ControlProcess:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         self.output, self.channel = reading, Connection(ours.detach())
-        descriptors = [theirs.fileno(), samples.memory.descriptor, *([session.lock] if session else [])]
+        wanted = [theirs.fileno(), samples.memory.descriptor, *([session.lock] if session else [])]
+        descriptors: list[int] = []
         try:
+            for descriptor in wanted:  # beyond the standard streams, whose numbers are free where those are closed
+                descriptors.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
             if not sys.executable:
                 raise RunError("there is no Python program to start workers with; use --workers 0")
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, " ".join(map(str, descriptors))],
+                [sys.executable, "-P", "-c", _BOOT, " ".join(map(str, descriptors))],
                 stdin=subprocess.PIPE,
                 stdout=writing,
                 stderr=writing,
@@ -61,6 +66,8 @@ class ControlProcess:
         finally:
             theirs.close()
             os.close(writing)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def begin(self, order: Begin) -> None:
         """Send the first order, after where to find cnnpar. Raises OSError when the process has ended."""
