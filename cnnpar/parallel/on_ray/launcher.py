@@ -176,10 +176,12 @@ class RayLauncher:
             else:
                 session = Session()
             self._control = ControlProcess(session, self._samples, self._environment)
-        except (InputError, RunError) as error:
+        except (InputError, RunError, OSError) as error:
+            if session is not None:
+                session.end()
+            if isinstance(error, OSError):
+                return Failed(f"cannot start a process for Ray: {reason(error)}")
             return Failed(str(error), isinstance(error, InputError))
-        except OSError as error:
-            return Failed(f"cannot start a process for Ray: {reason(error)}")
         try:
             with suppress(OSError):  # it has ended already, which is noticed at once
                 self._control.begin(self._begin(session))

@@ -47,8 +47,8 @@ class ControlProcess:
         wanted = [theirs.fileno(), samples.memory.descriptor, *([session.lock] if session else [])]
         descriptors: list[int] = []
         try:
-            for descriptor in wanted:  # beyond the standard streams, whose numbers are free where those are closed
-                descriptors.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
+            # Beyond the standard streams, whose numbers are free where those are closed.
+            descriptors.extend(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in wanted)
             if not sys.executable:
                 raise RunError("there is no Python program to start workers with; use --workers 0")
             self._process = subprocess.Popen(
@@ -71,7 +71,7 @@ class ControlProcess:
 
     def begin(self, order: Begin) -> None:
         """Send the first order, after where to find cnnpar. Raises OSError when the process has ended."""
-        path = [str(Path(folder).absolute()) for folder in sys.path]  # "" is the current folder
+        path = _import_path()
         assert self._process.stdin is not None
         with self._process.stdin as stdin:
             stdin.write(json.dumps({"path": path, "name": sys.argv[0]}).encode() + b"\n")
@@ -128,3 +128,12 @@ class ControlProcess:
         if self.output >= 0:
             os.close(self.output)
             self.output = -1
+
+
+def _import_path() -> list[str]:
+    """Return where this process imports from, as absolute folders."""
+    try:
+        current = Path.cwd()
+    except FileNotFoundError:  # it was removed, and nothing can be imported from it
+        return [folder for folder in sys.path if isinstance(folder, str) and Path(folder).is_absolute()]
+    return [str(current / folder) for folder in sys.path if isinstance(folder, str)]  # "" is the current folder
