@@ -154,16 +154,16 @@ class RayLauncher:
                     more = f" ({failures} attempts)" if failures > 1 else ""
                     self._failure = Failed(f"{failure.reason}{more}; --workers 0 trains without Ray")
                 return
+            if self._known and failures > _MOST_FAILURES and self._settings.fallback and not self._address:
+                self._alone = True
+                self.news.put(ClusterGivenUp(f"{failure.reason}; the run goes on in this process, without Ray"))
+                return
             if gone:
                 remedy = "attaching again" if self._address else "starting it again"
                 seconds = self._settings.cluster_timeout + (0.0 if self._address else _SLACK)
                 self.news.put(ClusterGone(failure.reason, remedy, seconds))
             elif not self._known:
                 self._warn(f"{failure.reason}; trying again")
-            if self._known and failures > _MOST_FAILURES and self._settings.fallback and not self._address:
-                self._alone = True
-                self.news.put(ClusterGivenUp(f"{failure.reason}; the run goes on in this process, without Ray"))
-                return
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, _PAUSES[min(failures, len(_PAUSES)) - 1])
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -157,3 +158,20 @@ def test_what_a_killed_run_leaves_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
     end_abandoned()
     assert not session.directory.exists()
     assert not any(map(alive, left))
+
+
+def test_no_code_of_a_shared_folder_runs_and_streams_may_be_closed(tmp_path: Path) -> None:
+    """Run the command, as installed, in a folder where others have put modules, without standard streams."""
+    ran = tmp_path / "ran"
+    for name in ("json", "cnnpar", "numpy", "cloudpickle", "secrets"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write('{name} '); raise ImportError")
+    code = (
+        "import sys; sys.path[:0] = sys.argv.pop(1).split(); from cnnpar.cli.commands import main_train; main_train()"
+    )
+    command = [sys.executable, "-P", "-c", code, str(Path.cwd()), "--workers", "2", "--epochs", "1", "--run-dir", "r"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], cwd=tmp_path, env=environment, check=False
+    )
+    assert not ran.exists(), ran.read_text()
+    assert done.returncode == 0
