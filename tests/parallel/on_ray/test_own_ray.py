@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -175,3 +176,24 @@ def test_no_code_of_a_shared_folder_runs_and_streams_may_be_closed(tmp_path: Pat
     )
     assert not ran.exists(), ran.read_text()
     assert done.returncode == 0
+
+
+def test_a_ray_ends_with_its_run_while_a_forked_process_lives() -> None:
+    code = """
+import os, signal, sys
+from tests.parallel.on_ray.test_own_ray import own_ray
+with own_ray(print) as (server, launcher):
+    if os.fork() == 0:
+        sys.stdin.read()  # with all descriptors of the run
+        os._exit(0)
+    print(launcher._control._process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    control = int(run.stdout.readline())
+    until = time.monotonic() + HANGING
+    while alive(control) and time.monotonic() < until:
+        os.sched_yield()
+    assert not alive(control)
+    run.communicate()
