@@ -72,7 +72,7 @@ class _Job(JobConfig):  # type: ignore[misc]  # it has no types
     def _runtime_env_has_working_dir(self) -> bool:
         """Say that it has one, for which Ray adds no folder; where it really has one, nothing comes before that."""
         if super()._runtime_env_has_working_dir():
-            self._py_driver_sys_path = []
+            self._py_driver_sys_path: list[str] = []
         return True
 
 

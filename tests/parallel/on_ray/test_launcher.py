@@ -28,6 +28,7 @@ def test_a_ray_that_dies_before_it_has_a_worker_is_given_up(monkeypatch: pytest.
 
     monkeypatch.setattr(RayLauncher, "_live", live)
     monkeypatch.setattr(launcher_module, "_PAUSES", (0.0,))
+    monkeypatch.setattr(launcher_module, "_attached_to", lambda _: ("", None))  # other tests attach this process
     _, work, data = made_run()
     samples, news = Samples.of(data), list[News]()
     launcher = RayLauncher(Engine(workers=1), work, samples, lambda _: None)

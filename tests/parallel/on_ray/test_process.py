@@ -14,6 +14,7 @@ import pytest
 from cnnpar.config.sections import Engine
 from cnnpar.errors import InputError, RunError
 from cnnpar.parallel.direct.samples import Samples
+from cnnpar.parallel.on_ray import launcher as launcher_module
 from cnnpar.parallel.on_ray import session as session_module
 from cnnpar.parallel.on_ray.process import ControlProcess
 from cnnpar.parallel.start import start
@@ -23,6 +24,12 @@ pytestmark = pytest.mark.usefixtures("in_time")
 
 _ORDER: Any = None  # is not sent: the channel is closed
 ENDED = "the process that talks to Ray was ended with exit code 0"
+
+
+@pytest.fixture(autouse=True)
+def unattached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make nothing of the cluster that other tests have attached this process to."""
+    monkeypatch.setattr(launcher_module, "_attached_to", lambda settings: (settings.address, None))
 
 
 def descriptors() -> list[str]:
