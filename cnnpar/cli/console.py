@@ -24,6 +24,7 @@ _CYCLES = 20_000  # objects between searches for cycles; with Python's 700 a ten
 def end(command: App) -> NoReturn:
     """Run a command with the arguments of this process, and end the process."""
     signal.signal(signal.SIGTERM, _terminate)
+    _keep_standard_streams()
     gc.set_threshold(_CYCLES)
     code = run(command, sys.argv[1:])
     _ignore_signals()
@@ -83,6 +84,13 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory; a smaller network, microbatch or data set needs less"
     return f"{one_line(repr(error))}; this is a fault of the program, and --debug shows where"
+
+
+def _keep_standard_streams() -> None:
+    """Open /dev/null for standard streams that the caller has closed: no file of a run may get their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _usable(stream: TextIO | None) -> TextIO:

@@ -32,7 +32,11 @@ def start(
         transport = InProcess(work.with_data(data))
     else:
         samples = Samples.of(data)
-        launcher = RayLauncher(settings, work, samples, warn)
+        try:
+            launcher = RayLauncher(settings, work, samples, warn)
+        except BaseException:
+            samples.memory.close()
+            raise
         transport = DirectTransport(work, launcher, settings.start_timeout, samples)
     server = Server(work, transport, settings, warn, stopped)
     try:

@@ -6,6 +6,7 @@ delays no other.
 
 import selectors
 import time
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -105,6 +106,8 @@ class DirectTransport:
         self._selector.close()
         self._memory.close()
         self._launcher.close()
+        if self._samples:
+            self._samples.memory.close()  # after the launcher, whose control processes inherit it
 
     def _read_news(self) -> None:
         """Tell workers that are up where to connect; pass the launcher's other events on."""
@@ -133,8 +136,8 @@ class DirectTransport:
         try:
             if expected.shared:
                 memory = SharedMemory.create(4 * shape[0] * shape[1])
-                send_memory(peer, self._memory, memory, *([self._samples.memory] if self._samples else []))
-                memory.close()  # the array keeps it mapped
+                with closing(memory):  # the array keeps it mapped
+                    send_memory(peer, self._memory, memory, *([self._samples.memory] if self._samples else []))
                 slots = memory.array(shape)  # (slots, size) float32
             else:
                 slots = np.empty(shape, np.float32)

@@ -64,7 +64,7 @@ def _serve(begin: Begin, connection: Connection, samples: int) -> None:
 
 def _obey(cluster: "Cluster", connection: Connection) -> None:
     """Do what the run orders and report what happens, until the run ends or the cluster has died."""
-    shortage = ""
+    run, shortage = os.getppid(), ""
     watched: list[Any] = [connection, cluster.news]
     while True:
         for ready in wait(watched, _LOOK):
@@ -75,6 +75,8 @@ def _obey(cluster: "Cluster", connection: Connection) -> None:
                 return
             else:
                 _follow(order, cluster)
+        if os.getppid() != run:
+            return  # it was killed, and a process that it had forked keeps the channel open
         for worker, reason in cluster.ended().items():
             connection.send(Ended(worker, reason))
         if shortage != cluster.shortage():

@@ -154,16 +154,16 @@ class RayLauncher:
                     more = f" ({failures} attempts)" if failures > 1 else ""
                     self._failure = Failed(f"{failure.reason}{more}; --workers 0 trains without Ray")
                 return
+            if self._known and failures > _MOST_FAILURES and self._settings.fallback and not self._address:
+                self._alone = True
+                self.news.put(ClusterGivenUp(f"{failure.reason}; the run goes on in this process, without Ray"))
+                return
             if gone:
                 remedy = "attaching again" if self._address else "starting it again"
                 seconds = self._settings.cluster_timeout + (0.0 if self._address else _SLACK)
                 self.news.put(ClusterGone(failure.reason, remedy, seconds))
             elif not self._known:
                 self._warn(f"{failure.reason}; trying again")
-            if self._known and failures > _MOST_FAILURES and self._settings.fallback and not self._address:
-                self._alone = True
-                self.news.put(ClusterGivenUp(f"{failure.reason}; the run goes on in this process, without Ray"))
-                return
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, _PAUSES[min(failures, len(_PAUSES)) - 1])
 
@@ -176,10 +176,12 @@ class RayLauncher:
             else:
                 session = Session()
             self._control = ControlProcess(session, self._samples, self._environment)
-        except (InputError, RunError) as error:
+        except (InputError, RunError, OSError) as error:
+            if session is not None:
+                session.end()
+            if isinstance(error, OSError):
+                return Failed(f"cannot start a process for Ray: {reason(error)}")
             return Failed(str(error), isinstance(error, InputError))
-        except OSError as error:
-            return Failed(f"cannot start a process for Ray: {reason(error)}")
         try:
             with suppress(OSError):  # it has ended already, which is noticed at once
                 self._control.begin(self._begin(session))

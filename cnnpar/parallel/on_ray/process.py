@@ -4,6 +4,7 @@ Ray ends a process that uses it when its node is declared dead, or when it is sh
 library of Ray is in the run's own process: the control process may die at any moment, and another one begins.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -21,7 +22,8 @@ from cnnpar.parallel.on_ray.orders import Begin, Order, Report
 from cnnpar.parallel.on_ray.session import Session
 from cnnpar.text import one_line
 
-# The path comes first: the process must import the same cnnpar as this one.
+# The path comes first: the process must import the same cnnpar as this one. Until then, -P keeps the current folder
+# out of it: others may have put modules there.
 _BOOT = (
     "import json, sys; given = json.loads(sys.stdin.readline());"
     "sys.path[:], sys.argv[0] = given['path'], given['name'];"
@@ -42,12 +44,15 @@ class ControlProcess:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         self.output, self.channel = reading, Connection(ours.detach())
-        descriptors = [theirs.fileno(), samples.memory.descriptor, *([session.lock] if session else [])]
+        wanted = [theirs.fileno(), samples.memory.descriptor, *([session.lock] if session else [])]
+        descriptors: list[int] = []
         try:
+            # Beyond the standard streams, whose numbers are free where those are closed.
+            descriptors.extend(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in wanted)
             if not sys.executable:
                 raise RunError("there is no Python program to start workers with; use --workers 0")
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, " ".join(map(str, descriptors))],
+                [sys.executable, "-P", "-c", _BOOT, " ".join(map(str, descriptors))],
                 stdin=subprocess.PIPE,
                 stdout=writing,
                 stderr=writing,
@@ -61,10 +66,12 @@ class ControlProcess:
         finally:
             theirs.close()
             os.close(writing)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def begin(self, order: Begin) -> None:
         """Send the first order, after where to find cnnpar. Raises OSError when the process has ended."""
-        path = [str(Path(folder).absolute()) for folder in sys.path]  # "" is the current folder
+        path = _import_path()
         assert self._process.stdin is not None
         with self._process.stdin as stdin:
             stdin.write(json.dumps({"path": path, "name": sys.argv[0]}).encode() + b"\n")
@@ -121,3 +128,12 @@ class ControlProcess:
         if self.output >= 0:
             os.close(self.output)
             self.output = -1
+
+
+def _import_path() -> list[str]:
+    """Return where this process imports from, as absolute folders."""
+    try:
+        current = Path.cwd()
+    except FileNotFoundError:  # it was removed, and nothing can be imported from it
+        return [folder for folder in sys.path if isinstance(folder, str) and Path(folder).is_absolute()]
+    return [str(current / folder) for folder in sys.path if isinstance(folder, str)]  # "" is the current folder

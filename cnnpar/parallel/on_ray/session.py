@@ -73,7 +73,10 @@ def _is_abandoned(directory: Path) -> bool:
         return False
     if directory.name.startswith(_UNFINISHED):  # its start was killed, or has only begun
         return time.time() - status.st_mtime > _ABANDONED
-    descriptor = open_regular(directory / _LOCK, os.O_RDWR)
+    try:
+        descriptor = open_regular(directory / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return True  # who removed the directory was killed half way
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -91,16 +94,24 @@ def _processes(directory: Path) -> Iterator[int]:
     within = f"{directory}/r/"
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            for entry in (folder / "fd").iterdir() if int(folder.name) != os.getpid() else ():
-                # The link's permissions are those that the file was opened with (proc_pid_fd(5)).
-                if str(entry.readlink()).startswith(within) and entry.lstat().st_mode & stat.S_IWUSR:
-                    yield int(folder.name)
-                    break
+            files = (folder / "fd").iterdir() if int(folder.name) != os.getpid() else ()
+            if any(_is_written(entry, within) for entry in files):
+                yield int(folder.name)
+
+
+def _is_written(entry: Path, within: str) -> bool:
+    """Tell whether an entry of /proc/PID/fd is of a file within a folder that is open to write."""
+    with contextlib.suppress(OSError):  # it was closed in between
+        # The link's permissions are those that the file was opened with (proc_pid_fd(5)).
+        return str(entry.readlink()).startswith(within) and bool(entry.lstat().st_mode & stat.S_IWUSR)
+    return False
 
 
 def _bases() -> list[Path]:
     """Return the folders in which the directory may be made: short enough, and safe from other users."""
-    wanted = [os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
+    wanted = [os.environ.get("RAY_TMPDIR", ""), "/tmp", "/var/tmp", "/dev/shm"]
+    with contextlib.suppress(OSError):  # nothing can be written to any folder that Python knows of
+        wanted.insert(1, tempfile.gettempdir())
     bases = []
     for name in dict.fromkeys(filter(None, wanted)):
         with contextlib.suppress(OSError):

@@ -205,7 +205,8 @@ class Scheduler:
         return self._start_missing(now)
 
     def cluster_given_up(self, now: float) -> list[Action]:
-        """Go on with a single worker, which needs no cluster."""
+        """Go on with a single worker, which needs no cluster; those that the last one was starting never come."""
+        self._starting.clear()
         self._most = 1
         self._required = min(self._required, 1)
         return self.cluster_back(now)

@@ -22,6 +22,7 @@ from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.direct import transport as direct_module
 from cnnpar.parallel.direct.handshake import Endpoint
+from cnnpar.parallel.direct.samples import Samples
 from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import Lost
@@ -37,6 +38,14 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave 30 s to find out why a worker is gone, and look every 0.05 s."""
     monkeypatch.setattr(direct_module, "_LOOK", 0.05)
     monkeypatch.setattr(direct_module, "_REASON_SECONDS", 30.0)
+
+
+def test_closing_gives_the_samples_memory_back() -> None:
+    _, work, data = made_run()
+    samples = Samples.of(data)
+    DirectTransport(work, Processes(work, data, [True]), 60.0, samples).close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(samples.memory.descriptor)
 
 
 def serving(

@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -157,3 +159,41 @@ def test_what_a_killed_run_leaves_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
     end_abandoned()
     assert not session.directory.exists()
     assert not any(map(alive, left))
+
+
+def test_no_code_of_a_shared_folder_runs_and_streams_may_be_closed(tmp_path: Path) -> None:
+    """Run the command, as installed, in a folder where others have put modules, without standard streams."""
+    ran = tmp_path / "ran"
+    for name in ("json", "cnnpar", "numpy", "cloudpickle", "secrets"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write('{name} '); raise ImportError")
+    code = (
+        "import sys; sys.path[:0] = sys.argv.pop(1).split(); from cnnpar.cli.commands import main_train; main_train()"
+    )
+    command = [sys.executable, "-P", "-c", code, str(Path.cwd()), "--workers", "2", "--epochs", "1", "--run-dir", "r"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], cwd=tmp_path, env=environment, check=False
+    )
+    assert not ran.exists(), ran.read_text()
+    assert done.returncode == 0
+
+
+def test_a_ray_ends_with_its_run_while_a_forked_process_lives() -> None:
+    code = """
+import os, signal, sys
+from tests.parallel.on_ray.test_own_ray import own_ray
+with own_ray(print) as (server, launcher):
+    if os.fork() == 0:
+        sys.stdin.read()  # with all descriptors of the run
+        os._exit(0)
+    print(launcher._control._process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    control = int(run.stdout.readline())
+    until = time.monotonic() + HANGING
+    while alive(control) and time.monotonic() < until:
+        os.sched_yield()
+    assert not alive(control)
+    run.communicate()

@@ -114,6 +114,31 @@ def test_a_directory_whose_start_has_only_begun_is_left_alone(base: Path) -> Non
     assert not begun.exists()
 
 
+def test_a_directory_that_was_removed_half_way_is_removed(base: Path) -> None:
+    session = Session()
+    os.close(session.lock)
+    (session.directory / "lock").unlink()
+    end_abandoned()
+    assert not list(base.iterdir())
+
+
+def test_a_file_that_is_closed_meanwhile_hides_no_process(base: Path) -> None:
+    file = base / "r" / "log"
+    file.parent.mkdir()
+    with file.open("w") as log:
+        entry = Path(f"/proc/self/fd/{log.fileno()}")
+        assert session_module._is_written(entry, f"{base}/r/")
+    assert not session_module._is_written(entry, f"{base}/r/")
+
+
+def test_without_a_folder_of_pythons_the_others_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)  # as when all disks are full
+    assert Path("/tmp") in session_module._bases()
+
+
 def test_a_pipe_in_place_of_the_lock_holds_nothing_up(base: Path) -> None:
     odd = base / "cnnpar-ray-12345678"
     odd.mkdir()

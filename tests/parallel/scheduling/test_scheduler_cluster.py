@@ -57,6 +57,15 @@ def test_without_cluster_the_run_goes_on_with_one_worker(workers: int | str) -> 
     assert started(scheduler.expire(5.0)) == []
 
 
+def test_workers_of_a_cluster_that_is_given_up_are_not_awaited() -> None:
+    scheduler = opened(2)
+    scheduler.begin("train", 4, 0.0)
+    scheduler.cluster_gone("head died", 300.0, 1.0)
+    assert len(started(scheduler.cluster_back(2.0))) == 2
+    (only,) = started(scheduler.cluster_given_up(3.0))
+    assert assigned(scheduler.joined(only, 4.0)) == {only: Span(0, 4)}
+
+
 def test_step_that_ends_every_cluster_ends_the_run() -> None:
     scheduler = opened(1)
     scheduler.begin("train", 4, 0.0)
