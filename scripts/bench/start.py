@@ -1,6 +1,6 @@
 """Measure how long a command takes to begin: help, a run in this process, and the first step of a run on Ray.
 
-    python -m scripts.bench.start [--json] [--repeat 5] [--workers 2]
+    python -m scripts.bench.start [--json] [--repeat 5] [--workers 2] [--busy N]
 
 Printed: medians of wall-clock time, and beside them the processor time of the command's processes, which a busy machine
 disturbs less. The run on Ray is compared with a process that only imports ray and starts it with the same settings; the
@@ -11,6 +11,8 @@ Tracing makes all of them slower.
 
 Aims: `cnnpar --help` at most 0.3 s; a run of one epoch in this process at most 1 s; the first step on Ray at most 1.5 s
 later than Ray alone.
+
+With `--busy N`, ten runs on Ray start beside N processes that compute without end. Aim: all of them train.
 """
 
 import os
@@ -35,6 +37,7 @@ AIMS = {  # seconds at most, and what is measured
     "start_over_ray_s": (1.5, "first step on Ray, over Ray alone"),
 }
 CNNPAR = [sys.executable, "-m", "cnnpar"]
+BUSY_STARTS = 10
 LISTED = 12  # packages of each table
 POLL = 0.002  # seconds
 LONGEST = 120.0  # seconds that anything may take
@@ -75,6 +78,22 @@ def first_step(folder: Path, workers: int) -> float:
                 raise SystemExit("the run ended before its first step")
             time.sleep(POLL)
         return time.perf_counter() - began
+
+
+def busy_starts(folder: Path, busy: int, starts: int) -> tuple[int, float]:
+    """Start runs on Ray beside so many processes that compute; return the number that trained, and median seconds."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    try:
+        done, seconds = 0, []
+        for number in range(starts):
+            began = time.perf_counter()
+            done += subprocess.run(training(folder / str(number), 2), check=False).returncode == 0
+            seconds.append(time.perf_counter() - began)
+        return done, median(seconds)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def training(folder: Path, workers: int) -> list[str]:
@@ -124,9 +143,16 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--repeat", type=int, default=5, help="times that each command is started")
     parser.add_argument("--workers", type=int, default=2, help="of the run on Ray")
+    parser.add_argument("--busy", type=int, default=0, help="only starts beside so many processes that compute")
     options = parser.parse_args()
 
     report = Report()
+    if options.busy:
+        with tempfile.TemporaryDirectory() as name:
+            done, seconds = busy_starts(Path(name), options.busy, BUSY_STARTS)
+        print(f"beside {options.busy} busy processes {done} of {BUSY_STARTS} runs trained, in {seconds:.1f} s (median)")
+        report.check(f"runs of {BUSY_STARTS} that trained", done, "at least", BUSY_STARTS)
+        return report.end({"busy": options.busy, "trained": done, "seconds": seconds}, options.json)
     os.environ.update(ray_environment(Engine()))  # for this script's children
     with tempfile.TemporaryDirectory() as name:
         times = measure(Path(name), options.repeat, options.workers)

@@ -25,10 +25,8 @@ def main(channel: int, samples: int, lock: int = -1) -> None:
     for descriptor in (channel, samples, lock):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)  # Ray's processes must not keep them open
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(
-            number, lambda *_: None
-        )  # the run gets them too; unlike SIG_IGN, Ray's processes do not inherit it
+    for number in (signal.SIGINT, signal.SIGHUP):  # they are for the run
+        signal.signal(number, lambda *_: None)  # which Ray's processes do not inherit, unlike SIG_IGN
     with Connection(channel) as connection, suppress(EOFError, ConnectionError):
         begin: Begin = connection.recv()
         try:

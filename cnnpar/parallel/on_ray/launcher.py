@@ -34,7 +34,7 @@ _MOST_FAILURES = 3  # in a row, of a Ray of our own that is started again
 _PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before the next attempt; the last for all further ones
 _LOOK = 0.5  # seconds between looks at the clock
 _PATIENCE = 10.0  # seconds between lines of text while Ray starts
-_END_SECONDS = 30.0  # for the control process and its Ray to end
+_END_SECONDS = 15.0  # for the control process and its Ray to end
 _SLACK = 30.0  # seconds beyond `cluster_timeout`, after which the run fails if it hears nothing
 
 
@@ -186,6 +186,8 @@ class RayLauncher:
             with suppress(OSError):  # it has ended already, which is noticed at once
                 self._control.begin(self._begin(session))
             return self._follow(self._control)
+        except Exception as error:  # of whatever kind: it must reach the user, and not end the thread unseen
+            return Failed(f"the process that talks to Ray is not understood: {reason_of_any(error)}")
         finally:
             self._control.end()
 
