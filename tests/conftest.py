@@ -82,6 +82,14 @@ def in_time() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def without_word_of_waiting() -> None:
+    """Whether a busy machine starts workers in ten seconds is not what tests are about; one has it told."""
+    from cnnpar.parallel import server
+
+    server._PATIENCE = float(HANGING)
+
+
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes ten times as long as a tiny run; tests/report/test_plots.py has a run in its own process draw it."""

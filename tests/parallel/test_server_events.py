@@ -12,6 +12,7 @@ from cnnpar.config.sections import Engine
 from cnnpar.errors import RunError, Stopped
 from cnnpar.nn.shapes import Vector
 from cnnpar.nn.sums import Sums
+from cnnpar.parallel import server as server_module
 from cnnpar.parallel.in_process import InProcess
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.transport import ClusterBack, ClusterGone, Event, Joined, Lost, Note
@@ -73,6 +74,19 @@ def test_first_workers_that_do_not_come_are_an_error_in_time() -> None:
     with pytest.raises(RunError, match=r"^only 0 of 2 workers started within 3 s \(.*\); there is no room$"):
         served(transport, 2, start_timeout=3.0)
     assert transport.now == pytest.approx(3.0)
+
+
+def test_a_long_start_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half(Scripted):
+        def start(self, worker: int) -> None:
+            if worker == 0:
+                super().start(worker)
+
+    monkeypatch.setattr(server_module, "_PATIENCE", 10.0)
+    notes: list[str] = []
+    with pytest.raises(RunError, match=r"^only 1 of 2 workers started within 35 s"):
+        served(Half(), 2, notes.append, start_timeout=35.0)
+    assert notes == ["1 of 2 workers are there"] * 3
 
 
 def test_error_without_workers_has_the_last_ones_reason() -> None:
