@@ -48,6 +48,8 @@ class Nodes:
     def end_head(self) -> None:
         """Kill the head and all other nodes at once: they would die without it, and know nothing of its successor."""
         head = self._cluster.head_node
+        if head is None:
+            return
         for one in [Process.of(info.process.pid) for infos in head.all_processes.values() for info in infos]:
             one.send(signal.SIGKILL)
         for raylet in [self._head, *self.others]:
