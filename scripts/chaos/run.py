@@ -17,11 +17,13 @@ run's must be as they were. The files of a run with anything wrong are kept, and
 """
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import ceil
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -38,6 +40,7 @@ from scripts.harness import Report, Table, make_parser
 
 FAULTS_OF_A_RUN = 5
 SPACING = 250  # steps from fault to fault: four seconds or more
+AFTER = 0.5  # of that many steps, after the last fault
 
 
 def disturb(plan: Plan, folder: Path, settings: dict[str, Any], nodes: Nodes | None, finished: Path) -> None:
@@ -172,12 +175,13 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="put the files of all runs there")
     options = parser.parse_args()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so would the runs
     began = time.monotonic()
     report = Report()
     kinds = [KINDS[name] for name in options.only or KINDS]
     runs = options.runs or -(-options.faults // FAULTS_OF_A_RUN)
     plans = schedule(options.faults, runs, options.seed, kinds, options.spacing)
-    epochs = -(-options.spacing * max(len(plan.faults) for plan in plans) // EPOCH)
+    epochs = ceil(options.spacing * (max(len(plan.faults) for plan in plans) + AFTER) / EPOCH)
     settings = {**SETTINGS, "train": {**SETTINGS["train"], "epochs": epochs}}
     root = Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp"))  # Ray's sockets need short names
     ENVIRONMENT["PYTHONPATH"] = str(snapshot(root / "code"))
