@@ -30,9 +30,6 @@ class Nodes:
         folder.mkdir(parents=True, exist_ok=True)
         self.environment = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         os.environ.update({**self.environment, "RAY_TMPDIR": str(folder)})
-        from ray.cluster_utils import Cluster  # reads the environment
-
-        self._cluster: Any = Cluster()
         self._port = 0  # of the head's server; 0: any
         self._others: dict[Process, Any] = {}
         self.begin_head()
@@ -41,6 +38,9 @@ class Nodes:
 
     def begin_head(self) -> None:
         """Start the head, at the port that it had before."""
+        from ray.cluster_utils import Cluster  # reads the environment
+
+        self._cluster: Any = Cluster()  # another for each head: its connections know the head by an id
         more = {"gcs_server_port": self._port} if self._port else {}
         self._cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES, include_dashboard=False, **more)
         self._head = self._raylet(self._cluster.head_node)
