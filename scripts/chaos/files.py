@@ -15,7 +15,8 @@ from cnnpar.storage.holder import Holder
 from scripts.chaos.training_run import Broken, Run, Skipped
 
 _NOTE = ".running"
-_BETWEEN = "metrics.jsonl", "best.json", ".model.json.tmp", ".best.json.tmp", "accuracy.png", "config.toml"
+_REFUSED = "metrics.jsonl", "best.json"  # a run does not start with anything but a file there
+_BETWEEN = *_REFUSED, ".model.json.tmp", ".best.json.tmp", "accuracy.png", "config.toml"
 _MEANWHILE = "metrics.jsonl", "best.json", ".model.json.tmp", "model.prev.json", "accuracy.png", "config.toml"
 _SAVED_SECONDS = 100.0  # for two more checkpoints
 
@@ -65,13 +66,22 @@ def note_stolen(run: Run, random: Random) -> None:
 
 
 def planted_between_resumes(run: Run, random: Random) -> None:
-    """Stop the driver, put a link or a pipe in the place of one of its files, and resume it."""
+    """Stop the driver, put a link or a pipe in the place of one of its files, and resume it.
+
+    It must replace that, do without it, or name it and end with exit code 2.
+    """
     file = run.directory / random.choice(_BETWEEN)
     run.strike(signal.SIGTERM)
     run.end(143)
     with _planted(run, file, random):
+        said = run.log.stat().st_size
         run.begin()
-        _wait_for_checkpoints(run)
+        if file.name not in _REFUSED:
+            _wait_for_checkpoints(run)
+        elif run.end(2) and f"error: {file}" not in run.log.read_bytes()[said:].decode():
+            raise Broken(f"did not name {file}")
+    if file.name in _REFUSED:
+        run.begin()
     run.recover()
     _require_unchanged(run)
 
