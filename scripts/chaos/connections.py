@@ -43,10 +43,10 @@ def half_open(run: Run, random: Random) -> None:
 def _connect(run: Run, random: Random, contents: Sequence[bytes]) -> list[socket.socket]:
     """Open connections while the server waits for a worker, which is kept from connecting before."""
     if run.transport != "direct":
-        raise Skipped("the ray transport listens nowhere")
+        raise Skipped("with the ray transport, no worker connects to the server")
     with _high_priority():
         for _ in range(_TRIES):
-            known = set(listening(run.driver.pid))  # Ray listens too
+            known = set(listening(run.driver.pid))
             if peers := _connect_before(run.newcomer(random), run.driver.pid, known, contents):
                 return peers
     raise Skipped("the workers connected too fast")

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, which can be killed one by one."""
+"""A Ray cluster of several nodes on this machine, which can be killed one by one, and started again."""
 
 import os
 import signal
@@ -30,13 +30,45 @@ class Nodes:
         folder.mkdir(parents=True, exist_ok=True)
         self.environment = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         os.environ.update({**self.environment, "RAY_TMPDIR": str(folder)})
+        self._port = 0  # of the head's server; 0: any
+        self._others: dict[Process, Any] = {}
+        self.begin_head()
+        self.address = str(self._cluster.address)
+        self._port = int(self.address.rpartition(":")[2])
+
+    def begin_head(self) -> None:
+        """Start the head, at the port that it had before."""
         from ray.cluster_utils import Cluster  # reads the environment
 
-        head = {"num_cpus": 1, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
-        self.address = str(self._cluster.address)
+        self._cluster: Any = Cluster()  # another for each head: its connections know the head by an id
+        more = {"gcs_server_port": self._port} if self._port else {}
+        self._cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES, include_dashboard=False, **more)
         self._head = self._raylet(self._cluster.head_node)
-        self._others: dict[Process, Any] = {}
+
+    def end_head(self) -> None:
+        """Kill the head and all other nodes at once: they would die without it, and know nothing of its successor."""
+        head = self._cluster.head_node
+        if head is None:
+            return
+        for one in [Process.of(info.process.pid) for infos in head.all_processes.values() for info in infos]:
+            one.send(signal.SIGKILL)
+        for raylet in [self._head, *self.others]:
+            self.strike(raylet, signal.SIGKILL)
+        for raylet in self.others:
+            self.forget(raylet)
+        with suppress(Exception):  # Ray's own account of its processes is out of date
+            self._cluster.remove_node(head, allow_graceful=False)
+
+    def node_of(self, driver: Process) -> Process:
+        """Find the raylet of the node that a process which uses this cluster is attached to."""
+        from ray.core.generated.gcs_pb2 import JobTableData
+
+        jobs = self._cluster.global_state._connect_and_get_accessor().get_job_table(
+            skip_submission_job_info_field=True, skip_is_running_tasks_field=True
+        )
+        [found] = [job for job in map(JobTableData.FromString, jobs) if job.driver_pid == driver.pid]
+        nodes = {node.node_id: node for node in self._cluster.list_all_nodes()}
+        return self._raylet(nodes[found.driver_address.node_id.hex()])
 
     @property
     def raylets(self) -> list[int]:
@@ -49,7 +81,10 @@ class Nodes:
         return list(self._others)
 
     def restore(self) -> None:
-        """Leave exactly one whole node besides the head."""
+        """Leave exactly one whole node besides a whole head."""
+        if not self._head.alive:
+            self.end_head()
+            self.begin_head()
         for raylet in self.others:
             if not raylet.alive or len(self._others) > 1:
                 self.forget(raylet)

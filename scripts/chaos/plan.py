@@ -58,7 +58,7 @@ def schedule(faults: int, runs: int, seed: int, kinds: Sequence[Kind], spacing: 
 def _plan(kinds: Sequence[Kind], cluster: bool, spacing: int, random: Random) -> Plan:
     """Plan a run with one fault of each of these kinds, in random order where a kind allows it."""
     kinds = sorted(random.sample(kinds, len(kinds)), key=lambda kind: kind.order)
-    direct = cluster or kinds[0].order < 0
+    direct = kinds[0].order < 0
     return Plan(
         workers="1:4" if cluster else random.choice("223"),
         transport="direct" if direct else random.choice(["direct", "direct", "ray"]),

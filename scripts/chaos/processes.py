@@ -1,7 +1,8 @@
 """The processes of a run: found in /proc, signalled, slowed down. Linux only.
 
-A run is started with RAY_TMPDIR set to a folder of its own. All that Ray starts for it inherits that, or has log files
-open in there, so its processes can be told from all others on this machine, also when their parents are dead.
+A run is started with RAY_TMPDIR set to a folder of its own. Its control process and all that Ray starts for it inherit
+that, or have log files open in there, so they can be told from all others on this machine, also when their parents are
+dead.
 """
 
 import os
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 _PROC = Path("/proc")
 _TITLES = "ray::Worker", "ray::cnnpar worker"  # of the processes of cnnpar's actors, as Ray sets them
+_CONTROL = "cnnpar.parallel.on_ray.control"  # in the command line of a control process
 _LISTENS = 0x10000  # a flag in net/unix; accepted connections have the same name
 _BUSY = ".serve", ".compute"  # how their titles end during a call in which they compute
 
@@ -49,6 +51,11 @@ class Process(NamedTuple):
         return self.title.startswith(_TITLES)
 
     @property
+    def is_control(self) -> bool:
+        """Tell whether it is a control process: the child of a driver that talks to Ray."""
+        return _CONTROL in self.title
+
+    @property
     def computes(self) -> bool:
         """Tell whether it is a worker in a call in which it computes."""
         return self.is_worker and self.title.endswith(_BUSY)
@@ -74,6 +81,11 @@ def descendants(pid: int) -> list[Process]:
     while last := {child for child, parent in parents.items() if parent in last}:
         found += map(Process.of, last)
     return found
+
+
+def control_process(driver: int) -> Process | None:
+    """Find the control process of a driver; None when it has none now."""
+    return next((one for one in descendants(driver) if one.is_control), None)
 
 
 def workers(roots: Iterable[int]) -> list[Process]:

@@ -11,17 +11,19 @@ Printed for each kind: how often it was done, how often the run went on (or coul
 belongs to it), how often it ended with the reference's digest, and the seconds lost. These are the time until the next
 fault or the end, less what as many steps take when nothing is in the way (the median epoch of the same run).
 
-Aim: nothing wrong. Ten seconds after any end of a run, no process and no file in /dev/shm may be left of it, but for
-Ray's two agents, which take a minute to notice that their head is dead. The files of a run with anything wrong are
-kept, and named. Linux only.
+Aim: nothing wrong. Where the driver need not die, it must not, and does each step once. Ten seconds after any end of a
+run or of its Ray, no process, no file in /dev/shm and no directory of Ray's may be left of it; files that are not the
+run's must be as they were. The files of a run with anything wrong are kept, and named. Linux only.
 """
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import ceil
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -32,39 +34,19 @@ from scripts.chaos.disk import mount
 from scripts.chaos.kinds import KINDS
 from scripts.chaos.nodes import QUICK, Nodes
 from scripts.chaos.plan import Fault, Plan, schedule
+from scripts.chaos.settings import EPOCH, SETTINGS
 from scripts.chaos.training_run import ENVIRONMENT, Broken, Run, Skipped
 from scripts.harness import Report, Table, make_parser
 
 FAULTS_OF_A_RUN = 5
 SPACING = 250  # steps from fault to fault: four seconds or more
-EPOCH = 6  # steps: five batches, and a short one
-SETTINGS: dict[str, Any] = {
-    "model": {
-        "layers": [
-            {"type": "conv2d", "channels": 24, "kernel": 3, "padding": "same"},
-            {"type": "relu"},
-            {"type": "conv2d", "channels": 32, "kernel": 3, "padding": "same"},
-            {"type": "relu"},
-            {"type": "maxpool2d", "size": 2},
-            {"type": "flatten"},
-            {"type": "dense", "units": 256},
-            {"type": "relu"},
-            {"type": "dropout", "rate": 0.25},
-            {"type": "dense"},
-        ]
-    },
-    "augment": {"shift": 1},
-    "train": {"batch_size": 256, "microbatch": 16},
-    "engine": {"give_up_after": 4.0, "start_timeout": 60.0},
-    "checkpoint": {"every_seconds": 0.5},
-    "report": {"every_steps": 1},
-}
+AFTER = 0.5  # of that many steps, after the last fault
 
 
-def disturb(plan: Plan, folder: Path, settings: dict[str, Any], steps: int, nodes: Nodes | None) -> None:
-    """Train a run, do its faults to it, and note in the plan what came of them."""
+def disturb(plan: Plan, folder: Path, settings: dict[str, Any], nodes: Nodes | None, finished: Path) -> None:
+    """Train a run, do its faults to it, and note in the plan what came of them; `finished`: directory of another."""
     disk = mount(folder / "disk") if any(fault.kind.disk for fault in plan.faults) else None
-    run = Run(folder, settings, steps, plan.workers, plan.transport, nodes, disk)
+    run = Run(folder, settings, plan.workers, plan.transport, nodes, disk, finished)
     last: Fault | None = None
     try:
         for fault in plan.faults:
@@ -113,12 +95,12 @@ def snapshot(folder: Path) -> Path:
     return folder
 
 
-def reference(folder: Path, settings: dict[str, Any], steps: int) -> str:
-    """Train an undisturbed run in one process; its digest."""
-    run = Run(folder, settings, steps, "0", "direct")
+def reference(folder: Path, settings: dict[str, Any]) -> tuple[str, Path]:
+    """Train an undisturbed run in one process; its digest, and its directory."""
+    run = Run(folder, settings, "0", "direct")
     try:
         run.end(0)
-        return str(run.result()["weights_sha256"])
+        return str(run.result()["weights_sha256"]), run.directory
     finally:
         run.clear()
 
@@ -128,7 +110,7 @@ def disturb_all(plans: Sequence[Plan], root: Path, settings: dict[str, Any], ste
     began = time.monotonic()
     nodes: Nodes | None = None
     try:
-        digest = reference(root / "reference", settings, steps)
+        digest, finished = reference(root / "reference", settings)
         print(f"{len(plans)} runs; the reference of {steps} steps has {digest}", flush=True)
         for number, plan in enumerate(plans, 1):
             if plan.cluster:
@@ -137,7 +119,7 @@ def disturb_all(plans: Sequence[Plan], root: Path, settings: dict[str, Any], ste
             where = "on several nodes" if plan.cluster else "on its own Ray"
             print(f"[{time.monotonic() - began:3.0f} s] run {number}: {plan.workers} {plan.transport} workers {where}")
             folder = root / f"{number:03}"
-            disturb(plan, folder, settings, steps, nodes if plan.cluster else None)
+            disturb(plan, folder, settings, nodes if plan.cluster else None, finished)
             if keep:
                 folder = Path(shutil.move(folder, keep / folder.name))
             plan.wrong += [f"{fault.kind.name}: {fault.trouble}" for fault in plan.faults if fault.trouble]
@@ -193,14 +175,15 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="put the files of all runs there")
     options = parser.parse_args()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so would the runs
     began = time.monotonic()
     report = Report()
     kinds = [KINDS[name] for name in options.only or KINDS]
     runs = options.runs or -(-options.faults // FAULTS_OF_A_RUN)
     plans = schedule(options.faults, runs, options.seed, kinds, options.spacing)
-    epochs = -(-options.spacing * max(len(plan.faults) for plan in plans) // EPOCH)
+    epochs = ceil(options.spacing * (max(len(plan.faults) for plan in plans) + AFTER) / EPOCH)
     settings = {**SETTINGS, "train": {**SETTINGS["train"], "epochs": epochs}}
-    root = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))  # Ray's sockets need short names
+    root = Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp"))  # Ray's sockets need short names
     ENVIRONMENT["PYTHONPATH"] = str(snapshot(root / "code"))
     digest = disturb_all(plans, root, settings, epochs * EPOCH, options.keep)
     wrong = [line for plan in plans for line in plan.wrong]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -19,15 +19,15 @@ from typing import Any
 
 import tomli_w
 
+from scripts.chaos import records
 from scripts.chaos.nodes import Nodes
-from scripts.chaos.processes import Process, descendants, left_in_shm, marked, workers
+from scripts.chaos.processes import Process, control_process, descendants, marked, workers
+from scripts.chaos.remains import GONE_SECONDS, Remains
 
 ENVIRONMENT = dict(os.environ)  # of all runs; as it was before any cluster was started from here
 _LOOK = 0.005  # seconds between looks at how far a run is
 _HANG_SECONDS = 150.0  # without a step, or until an end: longer than any limit of the engine's
 _REPLACED_SECONDS = 60.0  # for another worker to be there
-_GONE_SECONDS = 10.0  # for all that belonged to a run to be gone
-_AGENTS = "ray::DashboardAgent", "ray::RuntimeEnvAgent"  # of Ray; without their head they tell it so for a minute
 _DUMPS = re.compile(r"Traceback \(most recent|^\*\*\* SIG|Fatal Python error", re.MULTILINE)
 
 
@@ -46,28 +46,28 @@ class Run:
         self,
         folder: Path,
         settings: dict[str, Any],
-        steps: int,
         workers: str,
         transport: str,
         nodes: Nodes | None = None,
         disk: Path | None = None,
+        finished: Path | None = None,
     ) -> None:
-        """Start it. `folder` is this run's alone; `settings` make a run of so many steps; `nodes` is the cluster that
-        it runs on, or None for a Ray of its own; `disk` is a mounted one for its files, or None.
+        """Start it. `folder` is this run's alone; `nodes` is the cluster that it runs on, or None for a Ray of
+        its own; `disk` is a mounted one for its files, or None; `finished` is the directory of a run that is done.
         """
         self.folder = folder
         self.disk = disk
         self.directory = (disk or folder) / "run"
+        self.finished = finished
+        self.planted: os.stat_result | None = None  # status of what a fault has put in a file's place
         self.log = folder / "log"
         self.workers, self.transport = workers, transport
-        self._last_step = steps
         self._nodes = nodes
         self.steps: list[tuple[float, int]] = []  # moments, and the step that was reached first then
         self.wrong: list[str] = []  # what should not have happened, besides deaths
         self._began = self._stepped = time.monotonic()  # moments of the last start of its driver, and of its last step
         self._before: list[Process] = []  # its processes when a fault was done to its driver
-        self._dead: list[tuple[float, list[Process]]] = []  # these, and when the driver ended
-        self._in_shm = {path.name for path in Path("/dev/shm").iterdir()}
+        self.remains = Remains(folder)
         self.directory.mkdir(parents=True)
         (folder / "config.toml").write_text(tomli_w.dumps(settings))
         self.begin()
@@ -75,11 +75,12 @@ class Run:
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
-    def begin(self) -> None:
-        """Start it, or resume it."""
+    def begin(self, *more: str) -> None:
+        """Start it, or resume it, with `more` options."""
         options = ["--resume", "auto", "--run-dir", self.directory, "--config", self.folder / "config.toml", "--json"]
         options += ["--workers", self.workers, "--transport", self.transport]
         options += ["--address", self._nodes.address] if self._nodes else []
+        options += more
         self._began = time.monotonic()
         with (self.folder / "out").open("ab") as out, self.log.open("ab") as log:
             self.driver = subprocess.Popen(
@@ -90,7 +91,7 @@ class Run:
                 env={
                     **ENVIRONMENT,
                     **(self._nodes.environment if self._nodes else {}),
-                    "RAY_TMPDIR": str(self.folder),
+                    "RAY_TMPDIR": str(self.folder),  # for the directories of its Rays, and a mark on its processes
                 },
             )
 
@@ -103,6 +104,19 @@ class Run:
     def all_workers(self) -> list[Process]:
         """List its workers, oldest first."""
         return workers(self._nodes.raylets if self._nodes else [self.driver.pid])
+
+    @property
+    def control(self) -> Process:
+        """Find its control process. Raises Skipped when there is none now."""
+        found = control_process(self.driver.pid)
+        if found is None:
+            raise Skipped("it has no control process now")
+        return found
+
+    @property
+    def metrics(self) -> Path:
+        """Return the path of its metrics, wherever its directory is now."""
+        return self.directory / "metrics.jsonl"
 
     @property
     def cluster(self) -> Nodes:
@@ -158,7 +172,8 @@ class Run:
         """Note the run's processes, and send signals to the driver; none when it is to end for another reason."""
         self._before = [
             Process.of(self.driver.pid),
-            *(self.all_workers if self._nodes else descendants(self.driver.pid)),
+            *descendants(self.driver.pid),
+            *(self.all_workers if self._nodes else []),
         ]
         for number in signals:
             self.driver.send_signal(number)
@@ -172,11 +187,26 @@ class Run:
             code = self.driver.wait(_HANG_SECONDS)
         except subprocess.TimeoutExpired:
             raise Broken(f"did not end within {_HANG_SECONDS:g} s") from None
-        self._dead.append((time.monotonic(), self._before))
+        self.remains.expect_gone(self._before, "its driver")
         if code not in codes:
             self._require_unfinished(code)
             raise Broken(f"ended with {code} instead of {' or '.join(map(str, codes))}")
         return code
+
+    def outlive(self, strike: Callable[[], object], dead: Iterable[Process] = ()) -> None:
+        """Do a fault that the driver must outlive, and wait for a step after the death of the processes `dead`.
+
+        Raises Broken when the run ends, hangs, or does any step twice or not at all.
+        """
+        begin, step = records.size(self.metrics), records.last(self.metrics).step
+        strike()
+        dead = list(dead)
+        self.until(lambda: not any(one.alive for one in dead), "lose what was killed", GONE_SECONDS, look=0.05)
+        since = time.monotonic()
+        self.until(lambda: self._stepped > since, "do a step")
+        found = records.steps(self.metrics, begin)
+        if found != list(range(step + 1, step + 1 + len(found))):
+            raise Broken(f"did not do each step once after step {step}: {found}")
 
     def recover(self) -> None:
         """Wait until it does a step after a fault that has ended, or resume it when it ended during the fault.
@@ -213,12 +243,11 @@ class Run:
     def check_leftovers(self) -> None:
         """Note in `wrong` what is left of it some seconds after its end, and tracebacks in its log."""
         ended = time.monotonic()
-        while time.monotonic() - ended < _GONE_SECONDS and (self._left() or left_in_shm(self._in_shm)):
+        while time.monotonic() - ended < GONE_SECONDS and self._left():
             time.sleep(0.1)
         self._over.set()
         self._thread.join()
-        self.wrong += [f"orphan: {one.title[:80]}" for one in self._left()]
-        self.wrong += [f"left in /dev/shm: {name}" for name in left_in_shm(self._in_shm)]
+        self.wrong += [*self._left(), *self.remains.changed()]
         self.wrong += [f"in {self.log}: {dump}" for dump in _DUMPS.findall(self.log.read_text(errors="replace"))]
 
     def clear(self) -> None:
@@ -231,16 +260,14 @@ class Run:
             shutil.copytree(self.disk, self.folder, dirs_exist_ok=True)
             subprocess.run(["umount", "-l", self.disk], check=False, capture_output=True)
 
-    def _left(self) -> list[Process]:
-        """List its processes that still run."""
-        found = {one for _, left in self._dead for one in left} | {
-            *marked(self.folder),
-            *(self.all_workers if self._nodes else []),
-        }
-        return [one for one in found if one.alive and not one.title.startswith(_AGENTS)]
+    def _left(self) -> list[str]:
+        """Name what is left of it, its note among them."""
+        note = self.directory / ".running"
+        noted = [f"left: {note}"] if os.path.lexists(note) else []
+        return [*self.remains.left(self.all_workers if self._nodes else []), *noted]
 
     def _require_unfinished(self, code: int) -> None:
-        if code == 0 and self.step == self._last_step:
+        if code == 0:
             raise Skipped("the run was done before")
 
     def _step_at(self, moment: float) -> int:
@@ -248,18 +275,11 @@ class Run:
 
     def _follow(self) -> None:
         """Follow its steps, and check what killed drivers leave; runs in a thread of its own."""
-        metrics = self.directory / "metrics.jsonl"
-        last = b""
+        last: records.Record | None = None
         while not self._over.wait(_LOOK):
-            with suppress(OSError, ValueError, IndexError, KeyError):
-                with metrics.open("rb") as file:
-                    file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
-                    line = file.read().splitlines()[-1]
-                if line != last:
-                    last, self._stepped = line, time.monotonic()
-                    step = json.loads(line)["step"]
-                    if step > self.step:
-                        self.steps.append((self._stepped, step))
-            if self._dead and time.monotonic() - self._dead[0][0] > _GONE_SECONDS:
-                late = [one for one in self._dead.pop(0)[1] if one.alive and not one.title.startswith(_AGENTS)]
-                self.wrong += [f"{_GONE_SECONDS:g} s after its driver: {one.title[:80]}" for one in late]
+            with suppress(OSError, ValueError, IndexError):
+                if (record := records.last(self.metrics)) != last:
+                    last, self._stepped = record, time.monotonic()
+                    if record.step > self.step:
+                        self.steps.append((self._stepped, record.step))
+            self.wrong += self.remains.late()

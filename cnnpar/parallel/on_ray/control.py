@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,24 +44,31 @@ def _serve(begin: Begin, connection: Connection, samples: int) -> None:
     # Here, since importing ray takes long.
     from cnnpar.parallel.on_ray.attach import connect, disconnect
     from cnnpar.parallel.on_ray.cluster import Cluster
+    from cnnpar.parallel.on_ray.watch import watched_start
+
+    def give_up(reason: str) -> None:
+        with suppress(OSError):  # the run has ended
+            connection.send(Failed(reason))
+        os._exit(0)  # a dead Ray takes long to shut down; the run kills what is left of it
 
     try:
         try:
-            connect(begin)
+            with watched_start(give_up) if begin.directory else nullcontext():
+                connect(begin)
             cluster = Cluster(begin, Samples(SharedMemory(samples, begin.layout.size), begin.layout))
         except CnnparError as error:
             connection.send(Failed(str(error), isinstance(error, InputError)))
             return
         try:
             connection.send(Up(cluster.host, cluster.address))
-            _obey(cluster, connection)
+            _obey(cluster, connection, give_up)
         finally:
             cluster.close()
     finally:
         disconnect()
 
 
-def _obey(cluster: "Cluster", connection: Connection) -> None:
+def _obey(cluster: "Cluster", connection: Connection, give_up: Callable[[str], None]) -> None:
     """Do what the run orders and report what happens, until the run ends or the cluster has died."""
     run, shortage = os.getppid(), ""
     watched: list[Any] = [connection, cluster.news]
@@ -81,8 +89,7 @@ def _obey(cluster: "Cluster", connection: Connection) -> None:
             shortage = cluster.shortage()
             connection.send(Shortage(shortage))
         if death := cluster.death():
-            connection.send(Failed(death))
-            os._exit(0)  # a dead Ray takes long to shut down; the run kills what is left of it
+            give_up(death)
 
 
 def _follow(order: Order, cluster: "Cluster") -> None:

@@ -1,11 +1,17 @@
 """Watch over the Ray that a run uses: the processes of a Ray of our own, and whether head and node still listen."""
 
+import contextlib
+import os
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import ray
 
 _LOOK = 0.5  # seconds between looks
+_START_LOOK = 0.2  # while Ray starts
 _CONNECT_SECONDS = 2.0
 _NEEDED = ("gcs_server", "raylet")  # of Ray's processes; without the others workers go on
 
@@ -47,3 +53,39 @@ def _refuses(host: str, port: int) -> bool:
     except OSError:
         return False
     return False
+
+
+@contextlib.contextmanager
+def watched_start(report: Callable[[str], None]) -> Iterator[None]:
+    """Call `report`, in a thread, if a process that Ray needs ends while the block starts Ray, which would wait on."""
+    started = threading.Event()
+
+    def look() -> None:
+        seen: dict[str, int] = {}  # process numbers by name
+        while not started.wait(_START_LOOK):
+            running = _running_children()
+            gone = [name for name, pid in seen.items() if running.get(name) != pid]
+            if gone:
+                report(f"Ray has ended as it started (its {gone[0]} process is gone)")
+                return
+            seen = running
+
+    thread = threading.Thread(target=look, name="cnnpar start", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        started.set()
+        thread.join()
+
+
+def _running_children() -> dict[str, int]:
+    """Return the process numbers of those children that Ray needs, by name; none on a system without /proc."""
+    children = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            head, _, rest = (folder / "stat").read_text(errors="replace").rpartition(")")  # proc_pid_stat(5)
+            name, (state, parent) = head.partition("(")[2], rest.split()[:2]
+            if name in _NEEDED and int(parent) == os.getpid() and state not in "ZX":
+                children[name] = int(folder.name)
+    return children
