@@ -14,7 +14,9 @@ from typing import Literal
 import pytest
 
 from cnnpar.config.sections import Engine
+from cnnpar.parallel.on_ray import launcher as launcher_module
 from cnnpar.parallel.on_ray import session as session_module
+from cnnpar.parallel.on_ray.environment import meant_address
 from cnnpar.parallel.on_ray.launcher import RayLauncher
 from cnnpar.parallel.on_ray.session import end_abandoned
 from cnnpar.parallel.server import Server
@@ -27,6 +29,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
 STRANGER = 65534  # a user id that is nobody's who runs this
 PARTS = ("RuntimeEnvAgent", "DashboardAgent", "raylet/raylet", "gcs_server", "on_ray.control")
 HARMLESS = "monitor.py"
+
+
+@pytest.fixture(autouse=True)
+def not_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a Ray of its own also where other tests have attached this process to theirs."""
+    monkeypatch.setattr(launcher_module, "_attached_to", lambda settings: (meant_address(settings), None))
 
 
 @contextmanager
