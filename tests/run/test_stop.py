@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -231,6 +233,15 @@ def command_line(process: str) -> str:
         return ""
 
 
+def descendants(process: str) -> Iterator[str]:
+    """Yield the processes below one; each child is listed with the thread that started it."""
+    for children in Path("/proc", process, "task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            for child in children.read_text().split():
+                yield child
+                yield from descendants(child)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -238,8 +249,7 @@ def test_a_signal_while_ray_starts_ends_with_one_line(tmp_path: Path, number: si
     line = [sys.executable, "-m", "cnnpar", "train", "--workers", "1", "--run-dir", "run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while not any("raylet/raylet" in command_line(child) for child in children.read_text().split()):
+        while not any("raylet/raylet" in command_line(child) for child in descendants(str(process.pid))):
             assert process.poll() is None
         process.send_signal(number)
         _, err = process.communicate(timeout=HANGING)
