@@ -1,4 +1,4 @@
-"""What this process may use of the machine: memory and cores, by the system and by the control groups it is in.
+"""Memory and cores that this process may use, by the system and by the control groups it is in.
 
 Source: Linux kernel documentation, "Control Group v2" and "Control Groups version 1", memory and cpu controllers.
 """

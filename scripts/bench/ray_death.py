@@ -1,12 +1,11 @@
 """What the death of Ray costs a run: the part `ray` of scripts/bench/faults.py."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scripts.bench.start import ray_alone
+from scripts.chaos.processes import descendants
 from scripts.harness import Report, Table
 
 PROCESSES = {  # of Ray on the run's machine, by a part of their command lines
@@ -76,14 +76,10 @@ class Training:
 
     def kill(self, part: str) -> bool:
         """Kill the process of its Ray whose command line has this part; tell whether there was one."""
-        for pid in descendants(self._process.pid):
-            try:
-                if part in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
-                    os.kill(pid, signal.SIGKILL)
-                    return True
-            except OSError:
-                continue
-        return False
+        victim = next((one for one in descendants(self._process.pid) if part in one.title), None)
+        if victim is not None:
+            victim.send(signal.SIGKILL)
+        return victim is not None
 
     def end(self) -> int:
         """Stop the run, and return the number of steps that were done more than once, or never."""
@@ -92,18 +88,6 @@ class Training:
         records = [json.loads(line) for line in self._metrics.read_text().splitlines()]
         steps = [record["step"] for record in records if "train_loss" not in record]
         return sum(later != step + 1 for step, later in pairwise(steps))
-
-
-def descendants(root: int) -> Iterator[int]:
-    """Yield the processes below one, children first."""
-    for task in Path(f"/proc/{root}/task").glob("*"):
-        try:
-            children = (task / "children").read_text().split()
-        except OSError:
-            continue
-        for child in map(int, children):
-            yield child
-            yield from descendants(child)
 
 
 def measure_ray(repeats: int, report: Report, transports: Sequence[str] = ("direct", "ray")) -> list[dict[str, Any]]:

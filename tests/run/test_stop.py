@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +21,7 @@ from cnnpar.storage.checkpoint import read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.saver import Saver
 from cnnpar.training import loop
+from scripts.chaos.processes import descendants
 from tests.helpers.commands import call, read_until, start
 from tests.helpers.limits import HANGING
 from tests.helpers.observers import Stopping
@@ -225,23 +224,6 @@ def test_an_ignored_sighup_stays_ignored(here: Path) -> None:
     assert "stopped by SIGTERM" in out
 
 
-def command_line(process: str) -> str:
-    """Return the command that a process runs; empty once it has ended."""
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def descendants(process: str) -> Iterator[str]:
-    """Yield the processes below one; each child is listed with the thread that started it."""
-    for children in Path("/proc", process, "task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            for child in children.read_text().split():
-                yield child
-                yield from descendants(child)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -249,7 +231,7 @@ def test_a_signal_while_ray_starts_ends_with_one_line(tmp_path: Path, number: si
     line = [sys.executable, "-m", "cnnpar", "train", "--workers", "1", "--run-dir", "run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        while not any("raylet/raylet" in command_line(child) for child in descendants(str(process.pid))):
+        while not any("raylet/raylet" in child.title for child in descendants(process.pid)):
             assert process.poll() is None
         process.send_signal(number)
         _, err = process.communicate(timeout=HANGING)

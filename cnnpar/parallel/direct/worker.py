@@ -17,7 +17,7 @@ from cnnpar.parallel.work import Block, Step, Work
 
 
 class Computing(Protocol):
-    """What answers jobs: computes spans into slots, in this process or in another one."""
+    """Interface of what computes the spans of jobs into slots, in this process or in another one."""
 
     def compute(self, step: Step, span: Span, parameters: Vector, version: int) -> list[Block]:
         """Return the blocks of a span, whose vectors then lie in the slots; `version`: that of the parameters."""

@@ -169,7 +169,7 @@ def test_what_a_killed_run_leaves_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
     assert not any(map(alive, left))
 
 
-def test_no_code_of_a_shared_folder_runs_and_streams_may_be_closed(tmp_path: Path) -> None:
+def test_shared_code_is_not_run_and_streams_may_be_closed(tmp_path: Path) -> None:
     """Run the command, as installed, in a folder where others have put modules, without standard streams."""
     ran = tmp_path / "ran"
     for name in ("json", "cnnpar", "numpy", "cloudpickle", "secrets"):

@@ -78,7 +78,7 @@ def test_step_that_ends_every_cluster_ends_the_run() -> None:
     ]
 
 
-def test_losses_that_announce_a_clusters_end_do_not_count_besides() -> None:
+def test_losses_before_a_clusters_end_do_not_count_besides() -> None:
     scheduler = opened(1)
     scheduler.begin("train", 4, 0.0)
     worker = 0
