@@ -61,14 +61,14 @@ def watched_start(report: Callable[[str], None]) -> Iterator[None]:
     started = threading.Event()
 
     def look() -> None:
-        seen: dict[str, int] = {}  # process numbers by name
+        seen: dict[int, str] = {}  # names of processes
         while not started.wait(_START_LOOK):
-            running = _running_children()
-            gone = [name for name, pid in seen.items() if running.get(name) != pid]
+            alive, dead = _children()
+            gone = [name for pid, name in {**seen, **dead}.items() if pid not in alive]
             if gone:
                 report(f"Ray has ended as it started (its {gone[0]} process is gone)")
                 return
-            seen = running
+            seen = alive
 
     thread = threading.Thread(target=look, name="cnnpar start", daemon=True)
     thread.start()
@@ -79,13 +79,14 @@ def watched_start(report: Callable[[str], None]) -> Iterator[None]:
         thread.join()
 
 
-def _running_children() -> dict[str, int]:
-    """Return the process numbers of those children that Ray needs, by name; none on a system without /proc."""
-    children = {}
+def _children() -> tuple[dict[int, str], dict[int, str]]:
+    """Return the names of those children that Ray needs, alive and dead, by number; none on a system without /proc."""
+    alive: dict[int, str] = {}
+    dead: dict[int, str] = {}  # and not waited for yet
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             head, _, rest = (folder / "stat").read_text(errors="replace").rpartition(")")  # proc_pid_stat(5)
             name, (state, parent) = head.partition("(")[2], rest.split()[:2]
-            if name in _NEEDED and int(parent) == os.getpid() and state not in "ZX":
-                children[name] = int(folder.name)
-    return children
+            if name in _NEEDED and int(parent) == os.getpid():
+                (dead if state in "ZX" else alive)[int(folder.name)] = name
+    return alive, dead

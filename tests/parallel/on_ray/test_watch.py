@@ -39,6 +39,14 @@ def test_a_start_of_ray_ends_with_its_processes(name: str, reaped: bool, tmp_pat
     assert reasons == [f"Ray has ended as it started (its {name} process is gone)"]
 
 
+def test_a_process_that_ends_at_once_is_noticed(tmp_path: Path) -> None:
+    told = threading.Event()
+    with _child("raylet", tmp_path) as needed:
+        needed.kill()
+        with watched_start(lambda _: told.set()):
+            assert told.wait(_SECONDS)
+
+
 def _child(name: str, folder: Path) -> "subprocess.Popen[bytes]":
     """Start a process of this name, which does nothing until it is killed, or its input is closed."""
     program = folder / name
