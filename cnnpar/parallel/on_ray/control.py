@@ -3,8 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,31 +43,24 @@ def _serve(begin: Begin, connection: Connection, samples: int) -> None:
     # Here, since importing ray takes long.
     from cnnpar.parallel.on_ray.attach import connect, disconnect
     from cnnpar.parallel.on_ray.cluster import Cluster
-    from cnnpar.parallel.on_ray.watch import watched_start
-
-    def give_up(reason: str) -> None:
-        with suppress(OSError):  # the run has ended
-            connection.send(Failed(reason))
-        os._exit(0)  # a dead Ray takes long to shut down; the run kills what is left of it
 
     try:
         try:
-            with watched_start(give_up) if begin.directory else nullcontext():
-                connect(begin)
+            connect(begin)
             cluster = Cluster(begin, Samples(SharedMemory(samples, begin.layout.size), begin.layout))
         except CnnparError as error:
             connection.send(Failed(str(error), isinstance(error, InputError)))
             return
         try:
             connection.send(Up(cluster.host, cluster.address))
-            _obey(cluster, connection, give_up)
+            _obey(cluster, connection)
         finally:
             cluster.close()
     finally:
         disconnect()
 
 
-def _obey(cluster: "Cluster", connection: Connection, give_up: Callable[[str], None]) -> None:
+def _obey(cluster: "Cluster", connection: Connection) -> None:
     """Do what the run orders and report what happens, until the run ends or the cluster has died."""
     run, shortage = os.getppid(), ""
     watched: list[Any] = [connection, cluster.news]
@@ -89,7 +81,9 @@ def _obey(cluster: "Cluster", connection: Connection, give_up: Callable[[str], N
             shortage = cluster.shortage()
             connection.send(Shortage(shortage))
         if death := cluster.death():
-            give_up(death)
+            with suppress(OSError):  # the run has ended
+                connection.send(Failed(death))
+            os._exit(0)  # a dead Ray takes long to shut down; the run kills what is left of it
 
 
 def _follow(order: Order, cluster: "Cluster") -> None:

@@ -27,6 +27,7 @@ from cnnpar.parallel.on_ray.pickling import pickle_work, unpickle_work
 from cnnpar.parallel.on_ray.process import ControlProcess
 from cnnpar.parallel.on_ray.room import check_room
 from cnnpar.parallel.on_ray.session import Session, end_abandoned
+from cnnpar.parallel.on_ray.start_watch import StartWatch
 from cnnpar.parallel.transport import ClusterBack, ClusterGivenUp, ClusterGone
 from cnnpar.parallel.work import Work
 
@@ -209,12 +210,16 @@ class RayLauncher:
         engine = self._settings
         seconds = engine.cluster_timeout / _MOST_FAILURES if self._known else engine.start_timeout
         until = time.monotonic() + seconds  # by which Ray must be there
+        start = StartWatch(control.pid)
         watched: list[Any] = [control.channel, control.output, self._orders]
         while True:
             ready: list[Any] = wait(watched, _LOOK)
-            if not self._up and (self._closing or time.monotonic() > until):
-                control.kill()
-                return Failed(f"Ray did not start within {seconds:g} s")
+            if not self._up:
+                late = self._closing or time.monotonic() > until
+                failure = f"Ray did not start within {seconds:g} s" if late else start.death()
+                if failure:
+                    control.kill()
+                    return Failed(failure)
             if control.output in ready:
                 control.read_output()
             try:

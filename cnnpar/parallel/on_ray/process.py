@@ -69,6 +69,11 @@ class ControlProcess:
             for descriptor in descriptors:
                 os.close(descriptor)
 
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
+
     def begin(self, order: Begin) -> None:
         """Send the first order, after where to find cnnpar. Raises OSError when the process has ended."""
         path = _import_path()

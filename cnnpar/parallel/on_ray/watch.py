@@ -1,19 +1,14 @@
 """Watch over the Ray that a run uses: the processes of a Ray of our own, and whether head and node still listen."""
 
-import contextlib
-import os
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import ray
 
+from cnnpar.parallel.on_ray.start_watch import NEEDED
+
 _LOOK = 0.5  # seconds between looks
-_START_LOOK = 0.2  # while Ray starts
 _CONNECT_SECONDS = 2.0
-_NEEDED = ("gcs_server", "raylet")  # of Ray's processes; without the others workers go on
 
 
 class Watch:
@@ -35,7 +30,7 @@ class Watch:
 
         own = worker._global_node
         if own is not None and own.head:
-            dead = [name for name, _ in own.dead_processes() if name in _NEEDED]
+            dead = [name for name, _ in own.dead_processes() if name in NEEDED]
             return f"Ray has ended (its {dead[0]} process is gone)" if dead else None
         now = time.monotonic()
         if now - self._looked_at < _LOOK:
@@ -53,40 +48,3 @@ def _refuses(host: str, port: int) -> bool:
     except OSError:
         return False
     return False
-
-
-@contextlib.contextmanager
-def watched_start(report: Callable[[str], None]) -> Iterator[None]:
-    """Call `report`, in a thread, if a process that Ray needs ends while the block starts Ray, which would wait on."""
-    started = threading.Event()
-
-    def look() -> None:
-        seen: dict[int, str] = {}  # names of processes
-        while not started.wait(_START_LOOK):
-            alive, dead = _children()
-            gone = [name for pid, name in {**seen, **dead}.items() if pid not in alive]
-            if gone:
-                report(f"Ray has ended as it started (its {gone[0]} process is gone)")
-                return
-            seen = alive
-
-    thread = threading.Thread(target=look, name="cnnpar start", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        started.set()
-        thread.join()
-
-
-def _children() -> tuple[dict[int, str], dict[int, str]]:
-    """Return the names of those children that Ray needs, alive and dead, by number; none on a system without /proc."""
-    alive: dict[int, str] = {}
-    dead: dict[int, str] = {}  # and not waited for yet
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            head, _, rest = (folder / "stat").read_text(errors="replace").rpartition(")")  # proc_pid_stat(5)
-            name, (state, parent) = head.partition("(")[2], rest.split()[:2]
-            if name in _NEEDED and int(parent) == os.getpid():
-                (dead if state in "ZX" else alive)[int(folder.name)] = name
-    return alive, dead
