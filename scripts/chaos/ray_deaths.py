@@ -80,7 +80,7 @@ def ray_killed_as_it_starts(run: Run, random: Random) -> None:
     run.strike(signal.SIGTERM)
     run.end(143)
     run.begin()
-    title = random.choice([RAYLET, GCS, ""])
+    title = random.choice([RAYLET, GCS, DASHBOARD, DASHBOARD_AGENT, RUNTIME_ENV_AGENT, ""])
     found: list[Process] = []
 
     def is_there() -> bool:
