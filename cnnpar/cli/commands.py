@@ -30,7 +30,8 @@ from cnnpar.cli.options import (
     option,
     resolve_options,
 )
-from cnnpar.config.sections import DATA_NAMES, MOST_WORKERS
+from cnnpar.config.data import DATA_NAMES
+from cnnpar.config.sections import MOST_WORKERS
 from cnnpar.errors import InputError, Stopped, reason, reason_of_any
 from cnnpar.run.stop import StopSignal
 from cnnpar.training.lr_curve import Range

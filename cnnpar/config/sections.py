@@ -28,6 +28,7 @@ from cnnpar.config.choices import (
     Table,
     UpToOne,
 )
+from cnnpar.config.data import Data
 
 BestBy = Literal["accuracy", "loss"]
 Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # shell wildcards: * ? [abc]
@@ -38,8 +39,6 @@ Workers = Annotated[
     Annotated[int, Meta(ge=0, le=MOST_WORKERS)] | Annotated[str, Meta(pattern="^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$")],
     Meta(description=f"a number from 0 to {MOST_WORKERS}, or LOW:HIGH, such as 2:8"),  # quoted in error messages
 ]
-
-DATA_NAMES = ("digits", "mnist")
 
 # Like LeNet, and small; fits images from 4 x 4 pixels up. A `dense` without `units` has one unit per class.
 DEFAULT_LAYERS: tuple[dict[str, Any], ...] = (
@@ -55,39 +54,6 @@ DEFAULT_LAYERS: tuple[dict[str, Any], ...] = (
     {"type": "dropout", "rate": 0.25},
     {"type": "dense"},
 )
-
-
-class Data(Table, frozen=True):
-    """Source of the samples: either a data set by `name` or a file or folder by `train`."""
-
-    name: str = ""  # digits (part of the package) or mnist (downloaded once); "" = digits where `train` is "" too
-    train: str = ""  # path of training data: .csv, .csv.gz, IDX images, .npz, or a folder of class folders
-    test: str = ""  # path of test data with the same image shape and classes; "" = those of the source, if any
-    shape: tuple[Positive, ...] = ()  # (height, width) or (height, width, channels) of a CSV row; () = square, grey
-    validation: BelowOne = 0.1  # fraction of the training samples held out to measure each epoch, below 1; 0 = none
-    balance: bool = False  # draw all classes equally often in an epoch; its number of samples stays
-
-    def __post_init__(self) -> None:
-        if self.name and self.train:
-            raise ValueError("give either `name` or `train`, not both")
-        if not self.name and not self.train:
-            msgspec.structs.force_setattr(self, "name", "digits")
-        if self.name and self.name not in DATA_NAMES:
-            raise ValueError(f"`name` is {self.name!r}; known are {', '.join(DATA_NAMES)} (files go into `train`)")
-        if self.name and self.test:
-            raise ValueError(f"data set {self.name!r} has its own test data; `test` goes with `train`")
-        if len(self.shape) not in (0, 2, 3):
-            raise ValueError("`shape` is [height, width] or [height, width, channels]")
-
-    @property
-    def title(self) -> str:
-        """Default name of a run on these data: the data set's, or the file's without its endings."""
-        return self.name or Path(self.train).name.partition(".")[0] or "run"
-
-    def absolute(self) -> "Data":
-        """Return the same settings with absolute paths."""
-        places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(self, key))}
-        return msgspec.structs.replace(self, **places)
 
 
 class Augment(Table, frozen=True):

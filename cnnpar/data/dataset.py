@@ -1,26 +1,39 @@
-"""In-memory data sets: uint8 images with integer labels and class names, split into training, validation and test."""
+"""In-memory data sets: images with integer labels and class names, split into training, validation and test."""
 
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 ImageShape = tuple[int, int, int]  # (height, width, channels)
+PixelType = Literal["uint8", "uint16", "float32"]
+Pixels = NDArray[np.uint8 | np.uint16 | np.float32]
+PIXEL_TYPES: dict[str, PixelType] = {"uint8": "uint8", "uint16": "uint16", "float32": "float32"}
+
+
+class Traits(NamedTuple):
+    """What all samples of a run have in common, those that are tested or predicted later too."""
+
+    image_shape: ImageShape
+    pixel_type: PixelType
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled images: images[i] shows class_names[labels[i]]. Raises ValueError for other dtypes or shapes."""
 
-    images: NDArray[np.uint8]  # (N, H, W, C)
+    images: Pixels  # (N, H, W, C)
     labels: NDArray[np.int64]  # (N,), each in 0..len(class_names)-1
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != np.uint8:
-            raise ValueError(f"images must be uint8 (N, H, W, C), not {self.images.dtype} {self.images.shape}")
+        if self.images.ndim != 4 or self.images.dtype.name not in PIXEL_TYPES:
+            wanted = ", ".join(PIXEL_TYPES)
+            raise ValueError(f"images must be (N, H, W, C) of {wanted}, not {self.images.dtype} {self.images.shape}")
         if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
             raise ValueError(f"labels must be int64 ({len(self)},), not {self.labels.dtype} {self.labels.shape}")
 
@@ -32,6 +45,11 @@ class Dataset:
         """Height, width and channels of every image."""
         _, height, width, channels = self.images.shape
         return height, width, channels
+
+    @property
+    def traits(self) -> Traits:
+        """What test data must have in common with these."""
+        return Traits(self.image_shape, PIXEL_TYPES[self.images.dtype.name], self.class_names)
 
     def subset(self, indices: NDArray[np.int64]) -> "Dataset":
         """Return a copy of the samples at `indices`, in that order, with the same class names."""
@@ -45,6 +63,8 @@ class Splits:
     train: Dataset
     validation: Dataset | None
     test: Dataset | None
+    understood: str = ""  # what the files were taken for, in a line for people
+    notes: tuple[str, ...] = ()  # what is odd about them, a line each
 
     @cached_property
     def fingerprint(self) -> str:
@@ -54,6 +74,9 @@ class Splits:
             if part is not None:
                 # Shapes and names precede the contents, so that no two different data sets give the same bytes.
                 digest.update(repr((part.images.shape, part.class_names)).encode())
-                digest.update(np.ascontiguousarray(part.images).data)
+                if part.images.dtype != np.uint8:
+                    digest.update(part.images.dtype.name.encode())
+                little = part.images.dtype.newbyteorder("<")
+                digest.update(np.ascontiguousarray(part.images, little).data)
                 digest.update(part.labels.astype("<i8").tobytes())
         return "sha256:" + digest.hexdigest()

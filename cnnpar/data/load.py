@@ -1,132 +1,154 @@
-"""Load the data of a run: choose the reader, check labels and shapes, hold out validation samples.
+"""Load the data of a run: choose the reader, match labels and shapes, hold out validation samples.
 
 Every fault of a file raises InputError, which names the file, the place in it, and what was expected.
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar import rng
-from cnnpar.config.sections import DATA_NAMES, Data
-from cnnpar.data.dataset import Dataset, ImageShape, Splits
+from cnnpar.config.data import DATA_NAMES, GIVEN, Data
+from cnnpar.data.classes import check_test_labels, check_training_labels, match_labels, training_classes
+from cnnpar.data.dataset import Dataset, Splits, Traits
+from cnnpar.data.hold_out import held_out_fold, held_out_share
+from cnnpar.data.pixels import describe_pixels
+from cnnpar.data.preprocessing import HoldOut
 from cnnpar.data.readers import csv_file, folder, idx, named, npz
-from cnnpar.data.readers.files import CheckLabels, Part, PlaceOf, RawSamples
+from cnnpar.data.readers.files import CheckLabels, Part, RawSamples
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed
 
 _ROWS = 1024  # samples that are moved at a time
+_LISTED = 4  # classes that are named; of more the first and the last are
+Given = Mapping[Part, RawSamples]  # samples that are no files
 
 
-def load_splits(settings: Data) -> Splits:
-    """Read the data of a run and split them. Raises InputError.
+def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given | None = None) -> Splits:
+    """Read the data of a run, or take those given, and split them. Raises InputError.
 
-    The test samples are those of `settings.test`, or else the source's own, if it has any.
+    The test samples are those of `settings.test`, or else the source's own, if it has any; so are those for validation,
+    instead of a part held out of the training samples.
     """
-    source = settings.name or settings.train
-    check = partial(_check_training_labels, source)
-    found = _read_source(source, settings.shape, "train", check)
-    check(found.labels, found.place_of)
-    train = Dataset(found.images, found.labels, found.class_names or tuple(map(str, range(found.labels.max() + 1))))
+    source, as_they_are = settings.name or settings.train, settings.labels == "as they are"
+    check = partial(check_training_labels, source, as_they_are)
+    found = _read(source, "train", settings, settings.shape, check, given)
+    check_training_labels(source, as_they_are or found.class_names is not None, found.labels, found.place_of)
+    train = Dataset(found.images, *training_classes(source, found, as_they_are))
     if settings.shape and (*settings.shape, 1)[:3] != train.image_shape:
         shapes = f"images are {dimensions(train.image_shape)}, but data.shape is {dimensions(settings.shape)}"
         raise InputError(f"{source}: {shapes}; it is needed for CSV only")
-    test_source = settings.test or (source if found.has_test else "")
-    test = load_test_set(test_source, train.image_shape, train.class_names) if test_source else None
-    train, validation = _hold_out(source, train, settings.validation)
-    return Splits(train, validation, test)
+    notes = [*found.notes]
+    test: Dataset | None = None
+    if settings.test or "test" in found.other_parts:
+        test_source = settings.test or source
+        test = _load_like(test_source, "test", settings, train.traits, notes.append, None if settings.test else given)
+    validation: Dataset | None = None
+    if settings.fold or "validation" not in found.other_parts:
+        train, validation = _hold_out(source, train, settings, hold_out)
+    elif settings.validation:
+        validation = _load_like(source, "validation", settings, train.traits, notes.append, given)
+    return Splits(train, validation, test, _understood(train, found.understood), tuple(notes))
 
 
-def load_test_set(source: str, image_shape: ImageShape, class_names: tuple[str, ...]) -> Dataset:
-    """Read test samples of the given image shape and classes; not every class needs to occur. Raises InputError.
+def load_test_set(source: str, settings: Data, traits: Traits, note: Callable[[str], None] = lambda _: None) -> Dataset:
+    """Read test samples like those of the training; not every class needs to occur. Raises InputError.
 
-    `source` is a name of `config.sections.DATA_NAMES` (its test part), or else a path; `./digits` is always a path.
+    `source` is a name of `config.data.DATA_NAMES` (its test part), or else a path; `./digits` is always a path. `note`
+    is told what is odd about them.
     """
-    check = partial(_check_test_labels, source, class_names)
-    found = _read_source(source, image_shape, "test", check)
-    shape = found.images.shape[1:]
-    if shape != image_shape:
-        raise InputError(f"{source}: images are {dimensions(shape)}, but training had {dimensions(image_shape)}")
-    labels = found.labels
-    if found.class_names is not None:
-        unknown = [name for name in found.class_names if name not in class_names]
-        if unknown:
-            raise InputError(f"{source}: class {unknown[0]!r} was not in training, which had {listed(class_names)}")
-        labels = np.array([class_names.index(name) for name in found.class_names])[labels]
-    check(labels, found.place_of)
-    return Dataset(found.images, labels, class_names)
+    return _load_like(source, "test", settings, traits, note, None)
 
 
-def _read_source(source: str, shape: tuple[int, ...], part: Part, check: CheckLabels) -> RawSamples:
-    """Read the samples of a named data set or of a path, by the reader for its format. Raises InputError."""
-    path = Path(source)
-    name = path.name.lower()
+def _load_like(
+    source: str, part: Part, settings: Data, traits: Traits, note: Callable[[str], None], given: Given | None
+) -> Dataset:
+    """Read samples of a part that must be like those of the training. Raises InputError."""
+    check = partial(check_test_labels, source, traits.class_names)
+    found = _read(source, part, settings, traits.image_shape, check, given)
+    shape, pixels = found.images.shape[1:], found.images.dtype.name
+    if shape != traits.image_shape:
+        raise InputError(f"{source}: images are {dimensions(shape)}, but training had {dimensions(traits.image_shape)}")
+    if pixels != traits.pixel_type:
+        raise InputError(
+            f"{source}: pixels are {pixels}, but training had {traits.pixel_type}; data.scale brings them to one range"
+        )
+    for text in found.notes:
+        note(text)
+    return Dataset(found.images, match_labels(source, found, traits.class_names, note), traits.class_names)
+
+
+def _understood(train: Dataset, found: str) -> str:
+    """Say what the data were taken for."""
+    names = train.class_names
+    shown = listed(names) if len(names) <= _LISTED else f"{names[0]} ... {names[-1]}"
+    size = dimensions(train.image_shape[:2])
+    colours = {1: "grey", 3: "colour"}.get(train.image_shape[2], f"of {train.image_shape[2]} channels")
+    facts = [f"{len(names)} classes ({shown})", f"{size} {colours}", describe_pixels(train.images), found]
+    return ", ".join(filter(None, facts))
+
+
+def _read(
+    source: str, part: Part, settings: Data, shape: tuple[int, ...], check: CheckLabels, given: Given | None
+) -> RawSamples:
+    """Return the samples of a part, of those given, of a named data set, or of a path. Raises InputError."""
+    if given is not None:
+        return given[part]
+    if source == GIVEN:
+        raise InputError("the data of this run were given to cnnpar.train as data=...; give them there again")
     try:
         if source in DATA_NAMES:
             return named.read(source, part, check)
-        if path.is_dir():
-            return folder.read(path)
-        if not path.exists():
-            raise InputError(f"{source}: no such file or folder")
-        if name.endswith((".csv", ".csv.gz")):
-            return csv_file.read(path, shape)
-        if name.endswith(".npz"):
-            return npz.read(path, part, check)
-        if idx.looks_like(path):
-            return idx.read(path, check)
-        if path.is_fifo():  # such as `<(zcat train.csv.gz)`
-            return csv_file.read(path, shape)
+        return _read_path(Path(source), part, settings, shape, check)
     except MemoryError as error:
         raise InputError(f"{source}: does not fit into memory") from error
     except OSError as error:
         raise InputError(f"{source}: cannot be read: {reason(error)}") from error
+
+
+def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], check: CheckLabels) -> RawSamples:
+    """Read the samples of a path, by the reader for its format. Raises InputError or OSError."""
+    name = path.name.lower()
+    if path.is_dir():
+        return folder.read(path, part, settings)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if name.endswith((".csv", ".csv.gz")):
+        return csv_file.read(path, shape, settings)
+    if name.endswith(".npz"):
+        return npz.read(path, part, settings, check)
+    if idx.looks_like(path):
+        return idx.read(path, check)
+    if path.is_fifo():  # such as `<(zcat train.csv.gz)`
+        return csv_file.read(path, shape, settings)
     raise InputError(
-        f"{source}: unknown kind of file; expected .csv, .csv.gz, .npz, "
+        f"{path}: unknown kind of file; expected .csv, .csv.gz, .npz, "
         "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"
     )
 
 
-def _check_training_labels(source: str, labels: NDArray[np.int64], place_of: PlaceOf) -> None:
-    """Raise InputError unless labels are 0..K-1 and each of them occurs."""
-    if labels.min() < 0:
-        first = int(np.flatnonzero(labels < 0)[0])
-        raise InputError(f"{source}: {place_of(first)}: label {labels[first]} is below 0")
-    present = np.unique(labels)
-    highest = int(present[-1])
-    if highest != len(present) - 1:
-        missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
-        gap = f"label {missing} never occurs, but {highest} does"
-        raise InputError(f"{source}: {gap}; number the classes from 0 without gaps")
-
-
-def _check_test_labels(source: str, class_names: tuple[str, ...], labels: NDArray[np.int64], place_of: PlaceOf) -> None:
-    """Raise InputError unless training had all labels."""
-    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
-    if outside.size:
-        first = int(outside[0])
-        raise InputError(
-            f"{source}: {place_of(first)}: label {labels[first]} was not in training, "
-            f"which had 0 to {len(class_names) - 1}"
-        )
-
-
-def _hold_out(source: str, train: Dataset, share: float) -> tuple[Dataset, Dataset | None]:
-    """Split training data into a training and a validation part, of about `share` of the samples; None if it is 0.
-
-    The choice depends on the number of samples alone, so that runs of different seeds are measured on the same ones.
-    """
-    if not share:
+def _hold_out(source: str, train: Dataset, settings: Data, hold_out: HoldOut) -> tuple[Dataset, Dataset | None]:
+    """Split training data into a training and a validation part; None if nothing is held out."""
+    if not settings.fold and not settings.validation:
         return train, None
-    count = max(1, round(share * len(train)))
-    if count >= len(train):
-        raise InputError(
-            f"{source}: data.validation = {share} of {len(train)} samples leaves none to train on; "
-            "set it to 0, or give more samples"
+    if settings.fold:
+        what, held = f"data.fold = {settings.fold!r}", held_out_fold(train.labels, *settings.part)
+    else:
+        what, held = (
+            f"data.validation = {settings.validation}",
+            held_out_share(train.labels, settings.validation, hold_out),
         )
-    order = rng.permutation(len(train), rng.VALIDATION, 0, len(train))
-    return _split(train, np.sort(order[count:]), np.sort(order[:count]))
+        if max(1, round(settings.validation * len(train))) >= len(train):
+            what = f"{what} of {len(train)} samples leaves none to train on"
+            raise InputError(f"{source}: {what}; set it to 0, or give more samples")
+    if not len(held):
+        what = f"{what} of {len(train)} samples holds none out, as each class keeps one to train on"
+        raise InputError(f"{source}: {what}; leave it out, or give more samples")
+    kept = np.ones(len(train), np.bool_)
+    kept[held] = False
+    return _split(train, np.flatnonzero(kept), held)
 
 
 def _split(data: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64]) -> tuple[Dataset, Dataset]:

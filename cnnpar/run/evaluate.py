@@ -29,10 +29,10 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
     network, state = unpack(payload, path)
     known = payload.preprocessing
     own = payload.config.data
-    data = load_test_set(source, known.image_shape, known.class_names) if source else load_splits(own).test
+    data = load_test_set(source, own, known.traits, warn) if source else load_splits(own).test
     if data is None:
         raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
-    if (data.image_shape, data.class_names) != (known.image_shape, known.class_names):
+    if data.traits != known.traits:
         raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
     samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
     work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)

@@ -17,14 +17,17 @@ _NAMES = {Kind.TRAIN: "training", Kind.VALIDATION: "validation", Kind.TEST: "tes
 
 def headline(run: Run, files: RunFiles) -> list[str]:
     """Return the lines that a run begins with."""
-    lines = [*facts(run.config, run.network, run.work.samples), f"run directory {files.directory}"]
+    lines = [*facts(run.config, run.network, run.work.samples, run.understood), f"run directory {files.directory}"]
     if run.origin is not None:
         lines += _resumed(run.config, files, run.origin)
     return [*lines, *run.notes]
 
 
-def facts(config: Config, network: Network, samples: Mapping[Kind, int]) -> list[str]:
-    """Return what is computed, and where, in two lines; `samples`: how many there are of each kind."""
+def facts(config: Config, network: Network, samples: Mapping[Kind, int], understood: str) -> list[str]:
+    """Return what is computed, and where, in three lines.
+
+    `samples`: how many there are of each kind; `understood`: what they were taken for.
+    """
     engine = config.engine
     where = "in this process"
     if engine.most:
@@ -33,6 +36,7 @@ def facts(config: Config, network: Network, samples: Mapping[Kind, int]) -> list
     counts = ", ".join(f"{count:,} {_NAMES[kind]}" for kind, count in samples.items())
     return [
         f"cnnpar {__version__}: {config.data.name or config.data.train}, {counts} images",
+        understood,
         f"{network.layout.trained:,} parameters{_frozen(network)}, batches of {config.train.batch_size}, {where}",
     ]
 

@@ -36,7 +36,9 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     splits, preprocessing = load_data(config)
     network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     state = first_state(config, network)
-    notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
+    notes = [*splits.notes]
+    if config.model.init_from:
+        notes += transfer(config.model.init_from, network, state).lines()
     # Images as in the first epoch, however many steps there are.
     varied = first_plain_epoch(config.augment, config.train.epochs) > 0
     augment = msgspec.structs.replace(config.augment, plain_epochs=0) if varied else without_resampling(config.augment)
@@ -48,7 +50,9 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     server = start(config.engine, work, {Kind.TRAIN: splits.train}, progress.note, stop)
     try:
         stop.notice()
-        progress.start([*stop.notes(), *facts(config, network, there), *notes], len(rates), 0, 1, len(rates))
+        progress.start(
+            [*stop.notes(), *facts(config, network, there, splits.understood), *notes], len(rates), 0, 1, len(rates)
+        )
         curve = losses_by_rate(config, work, server, state, rates, progress, stop)
         return curve, server.exact
     finally:

@@ -8,8 +8,8 @@ from cnnpar.blas import use_one_thread
 from cnnpar.config import Config
 from cnnpar.data.augment.augmenter import check_augment
 from cnnpar.data.dataset import Dataset, Splits
-from cnnpar.data.load import load_splits
-from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.data.load import Given, load_splits
+from cnnpar.data.preprocessing import HoldOut, Preprocessing
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, fingerprint
 from cnnpar.nn.network import Network
@@ -41,15 +41,18 @@ class Run:
     fingerprint: Fingerprint
     data_fingerprint: str
     origin: Origin | None  # the checkpoint that it goes on from; None for a new run
-    notes: list[str]  # lines for people
+    understood: str  # what the data were taken for, in a line for people
+    notes: list[str]  # further lines for people
 
 
-def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
+def prepare(config: Config, place: Place, resume: Resume | None, given: Given | None = None) -> Run:
     """Build all parts of a new run, or of one that goes on from a checkpoint. Nothing is written.
+
+    `given`: the samples, where they are no files.
 
     Raises InputError when configuration, data, checkpoint or place do not fit.
     """
-    splits, preprocessing = load_data(config)
+    splits, preprocessing = load_data(config, resume.payload.preprocessing.hold_out if resume else "stratified", given)
     if config.train.patience and splits.validation is None:
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     if resume is None:
@@ -66,14 +69,29 @@ def prepare(config: Config, place: Place, resume: Resume | None) -> Run:
     if any(name.startswith("layer ") for name in own):  # of a user's
         _try_once(work.with_data(data), state)
     origin = resume.origin if resume else None
-    return Run(config, place, network, preprocessing, state, work, data, own, splits.fingerprint, origin, notes)
+    return Run(
+        config=config,
+        place=place,
+        network=network,
+        preprocessing=preprocessing,
+        state=state,
+        work=work,
+        data=data,
+        fingerprint=own,
+        data_fingerprint=splits.fingerprint,
+        origin=origin,
+        understood=splits.understood,
+        notes=[*splits.notes, *notes],
+    )
 
 
-def load_data(config: Config) -> tuple[Splits, Preprocessing]:
+def load_data(
+    config: Config, hold_out: HoldOut = "stratified", given: Given | None = None
+) -> tuple[Splits, Preprocessing]:
     """Load the data of a run, and take one BLAS thread from now on. Raises InputError where they do not fit."""
     use_one_thread()
-    splits = load_splits(config.data)
-    preprocessing = Preprocessing.of(splits.train)
+    splits = load_splits(config.data, hold_out, given)
+    preprocessing = Preprocessing.of(splits.train, hold_out)
     check_augment(config.augment, preprocessing.image_shape)
     return splits, preprocessing
 

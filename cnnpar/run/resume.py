@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from cnnpar.config.data import Data
 from cnnpar.config.sections import Config, Engine
 from cnnpar.data.dataset import Splits
 from cnnpar.errors import InputError
@@ -24,7 +25,7 @@ from cnnpar.storage.rundir import RunFiles, exists, find_checkpoint
 # What may differ between a checkpoint and the run that goes on from it: samples and network are compared by content,
 # and epochs and patience only say when it ends.
 _FREE_SECTIONS = ("model", "engine", "checkpoint", "report")
-_FREE = {"data": ("name", "train", "test", "shape", "validation"), "train": ("epochs", "patience")}
+_FREE = {"data": set(Data.__struct_fields__) - {"balance"}, "train": {"epochs", "patience"}}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 
 from cnnpar import optim
 from cnnpar.config.sections import Config
-from cnnpar.data.preprocessing import Preprocessing
+from cnnpar.data.pixels import MOST_FLOAT
+from cnnpar.data.preprocessing import SMALLEST_STD, Preprocessing
 from cnnpar.errors import DivergedError, InputError
 from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
@@ -18,7 +19,7 @@ from cnnpar.text import shown
 from cnnpar.training.advice import against_divergence
 from cnnpar.training.state import TrainState
 
-_SMALLEST_STD = 1e-9  # of pixels, which are 0..255
+_BOUNDS = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "float32": (-MOST_FLOAT, MOST_FLOAT)}
 
 
 def pack(
@@ -138,11 +139,12 @@ def _build_network(payload: Payload, place: str) -> Network:
     shape, classes = preprocessing.image_shape, len(preprocessing.class_names)
     if len(set(preprocessing.class_names)) < classes:
         raise InputError(f"{place}.preprocessing.class_names: a name occurs twice")
-    # Pixels are 0..255, so no run writes a mean or std outside of these bounds.
-    if not all(0 <= mean <= 255 for mean in preprocessing.mean):
-        raise InputError(f"{place}.preprocessing.mean: not within 0 to 255")
-    if not all(_SMALLEST_STD <= std <= 255 for std in preprocessing.std):
-        raise InputError(f"{place}.preprocessing.std: not within {_SMALLEST_STD:g} to 255")
+    # No run writes a mean or standard deviation outside of its pixels' bounds.
+    lowest, highest = _BOUNDS[preprocessing.pixels]
+    if not all(lowest <= mean <= highest for mean in preprocessing.mean):
+        raise InputError(f"{place}.preprocessing.mean: not within {lowest:g} to {highest:g}")
+    if not all(SMALLEST_STD <= std <= highest for std in preprocessing.std):
+        raise InputError(f"{place}.preprocessing.std: not within {SMALLEST_STD:g} to {highest:g}")
     try:
         freeze = payload.config.model.freeze
         network = Network.from_tables(payload.network, shape, classes, loss=payload.config.loss, freeze=freeze)

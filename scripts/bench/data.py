@@ -29,7 +29,8 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from cnnpar.config.sections import Augment, Data, Train
+from cnnpar.config.data import Data
+from cnnpar.config.sections import Augment, Train
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnpar.config.data import Data
 from cnnpar.config.resolve import read_toml, resolve, to_tables, to_toml
-from cnnpar.config.sections import Data
 from cnnpar.data.dataset import Dataset
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError

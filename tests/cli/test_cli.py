@@ -318,5 +318,5 @@ def test_the_headline_names_the_workers_and_their_transport(workers: object, wor
     from cnnpar.run.headline import facts
 
     wanted = resolve({"engine": {"workers": workers, "transport": "ray"}})
-    lines = facts(wanted, NETWORK, {Kind.TRAIN: 5})
-    assert f"batches of 64, {words}" in lines[1]
+    lines = facts(wanted, NETWORK, {Kind.TRAIN: 5}, "2 classes")
+    assert f"batches of 64, {words}" in lines[2]

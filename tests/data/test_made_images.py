@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnpar.config.data import Data
 from cnnpar.data.readers import npz
 from scripts import make_images as script
 from tests.helpers.commands import call
@@ -57,7 +58,7 @@ def test_pictures_and_npz_of_the_same_images_give_equal_weights(
     make_images: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = make_images(classes=3, samples=72, side=12, seed=0)["train"]
-    found = npz.read(Path("npz/train.npz"), "train", lambda *_: None)
+    found = npz.read(Path("npz/train.npz"), "train", Data(), lambda *_: None)
     np.testing.assert_array_equal(found.images, images)
     np.testing.assert_array_equal(found.labels, labels)
     summaries = [train(capsys, form, "--epochs", 2, "--batch-size", 32) for form in ("npz", "folders")]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnpar.config.sections import Data
+from cnnpar.config.data import Data
 from cnnpar.data.dataset import Splits
 from cnnpar.data.load import load_splits
 

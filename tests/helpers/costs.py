@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cnnpar.config.sections import Data
+from cnnpar.config.data import Data
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 from scripts.fuzz.data import memory

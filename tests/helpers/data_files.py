@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config.sections import Data
-from cnnpar.data.load import load_splits
+from cnnpar.config.data import Data
+from cnnpar.data.dataset import Dataset, ImageShape, Traits
+from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.errors import InputError
 
 CSV_ROW = "0,1,2,3,4\n"
@@ -28,6 +29,11 @@ def load_error(path: Path, **others: Any) -> str:
     assert "\n" not in message
     assert message.startswith(str(path))
     return message
+
+
+def load_test(path: str | Path, shape: ImageShape, names: tuple[str, ...], **others: Any) -> Dataset:
+    """Load test samples for a model that was trained on uint8 images of this shape and these classes."""
+    return load_test_set(str(path), Data(**others), Traits(shape, "uint8", names))
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:

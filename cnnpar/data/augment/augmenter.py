@@ -18,7 +18,7 @@ from cnnpar.data.augment import colour, geometry, mixup
 from cnnpar.data.augment.elastic import displacements
 from cnnpar.data.augment.mixup import Targets
 from cnnpar.data.augment.warp import resampled
-from cnnpar.data.dataset import ImageShape
+from cnnpar.data.dataset import ImageShape, Pixels
 from cnnpar.errors import InputError
 from cnnpar.text import dimensions
 
@@ -65,7 +65,7 @@ class Augmenter:
         self._first_plain = first_plain_epoch(settings, train.epochs)
         self._seed = train.seed
         self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]  # (5 or 1, 2)
-        self._fill = np.rint(mean).astype(np.uint8)  # (C,)
+        self._mean = np.array(mean, np.float32)  # (C,)
 
     def epoch_size(self, samples: int) -> int:
         """Return the number of samples of an epoch over a data set of `samples` images."""
@@ -77,14 +77,15 @@ class Augmenter:
 
     def take(
         self,
-        images: NDArray[np.uint8],  # (N, H, W, C)
+        images: Pixels,  # (N, H, W, C)
         labels: NDArray[np.int64],  # (N,)
         indices: NDArray[np.int64],  # (n,), each in 0..epoch_size(N)-1
         epoch: int,
         shown: NDArray[np.int64] | None = None,  # (epoch_size(N),), of the same range
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | tuple[NDArray[np.float32], Targets]:
+    ) -> tuple[Pixels, NDArray[np.int64]] | tuple[NDArray[np.float32], Targets]:
         """Return augmented images (n, H, W, C) and labels (n,) at `indices` of the epoch, as new arrays.
 
+        uint16 is augmented as float32.
         With `shown`, index i takes image and variant of index shown[i]; its random draws stay those of i. With mixup
         the images are float32 in pixel units, not rounded, and `Targets` take the place of labels.
         """
@@ -103,15 +104,17 @@ class Augmenter:
 
     def _augmented(
         self,
-        images: NDArray[np.uint8],  # (N, H, W, C)
+        images: Pixels,  # (N, H, W, C)
         seen: NDArray[np.int64],  # (n,): image and variant
         indices: NDArray[np.int64],  # (n,): random draws
         settings: Augment,
         of_epoch: _Epoch,
-    ) -> NDArray[np.uint8]:
+    ) -> Pixels:
         """Return the images (n, H, W, C) after all operations but mixup."""
         variant, sample = np.divmod(seen, len(images))
         taken = images[sample]  # (n, H, W, C), a copy
+        if taken.dtype == np.uint16:
+            taken = taken.astype(np.float32)
         if settings.flip:
             flipped = geometry.random_flips(*of_epoch)[indices]
             taken[flipped] = taken[flipped, :, ::-1]
@@ -127,17 +130,18 @@ class Augmenter:
             taken = colour.jittered(taken, colour.random_factors(*of_epoch, *changes)[indices], settings)
         if settings.cutout:
             centres = colour.random_centres(*of_epoch, *images.shape[1:3])[indices]
-            colour.cut_out(taken, centres, settings.cutout, self._fill)
+            fill = np.rint(self._mean).astype(np.uint8) if taken.dtype == np.uint8 else self._mean
+            colour.cut_out(taken, centres, settings.cutout, fill)
         return taken
 
 
 def _warped(
-    images: NDArray[np.uint8],  # (n, H, W, C)
+    images: Pixels,  # (n, H, W, C)
     offsets: NDArray[np.int64],  # (n, 2)
     indices: NDArray[np.int64],  # (n,)
     settings: Augment,
     of_epoch: _Epoch,
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Return the images after shear, rotation, scale, elastic distortion and shift, in one resampling."""
     height, width = images.shape[1:3]
     maps = geometry.random_maps(*of_epoch, settings.rotation, settings.scale, settings.shear)[indices]  # (n, 2, 2)

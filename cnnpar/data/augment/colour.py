@@ -1,15 +1,18 @@
 """Brightness, contrast and saturation jitter, and cutout.
 
-Values are rounded to whole numbers after each operation, so that the sums behind a mean are exact in any order.
+uint8 values are rounded to whole numbers after each operation, so that the sums behind a mean are exact in any order.
+float32 ones, whose range nobody knows, are neither rounded nor clipped.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar import rng
 from cnnpar.config.sections import Augment
+from cnnpar.data.dataset import Pixels
 
 _LUMINANCE = (299, 587, 114)  # weights of red, green and blue in grey, in thousandths: ITU-R BT.601
 
@@ -23,30 +26,31 @@ def random_factors(
     return (1 + draws[:, :3] * (brightness, contrast, saturation)).astype(np.float32)
 
 
-def jittered(images: NDArray[np.uint8], factors: NDArray[np.float32], settings: Augment) -> NDArray[np.uint8]:
+def jittered(images: Pixels, factors: NDArray[np.float32], settings: Augment) -> Pixels:
     """Change brightness, then contrast, then saturation of images (n, H, W, C) by `factors` (n, 3), where set.
 
     Each operation scales the difference of the pixels from black, from the image's mean grey, or from the pixel's own
-    grey, as torchvision's ColorJitter does; results are rounded (halves to even) and clipped to 0..255.
+    grey, as torchvision's ColorJitter does; uint8 results are rounded (halves to even) and clipped to 0..255.
     """
+    whole = images.dtype == np.uint8
     values = images.astype(np.float32)  # (n, H, W, C)
     brightness, contrast, saturation = factors.T[..., None, None, None]  # each (n, 1, 1, 1)
     if settings.brightness:
-        _blend(values, np.float32(0), brightness)
+        _blend(values, np.float32(0), brightness, whole)
     if settings.contrast:
         grey, parts = _grey(values)  # grey (n, H, W, 1)
         mean = grey.sum(axis=(1, 2, 3), keepdims=True, dtype=np.float64) / (parts * images.shape[1] * images.shape[2])
-        _blend(values, mean.astype(np.float32), contrast)
+        _blend(values, mean.astype(np.float32), contrast, whole)
     if settings.saturation:
         grey, parts = _grey(values)
-        _blend(values, grey / np.float32(parts), saturation)
-    return values.astype(np.uint8)
+        _blend(values, grey / np.float32(parts), saturation, whole)
+    return values.astype(np.uint8) if whole else values
 
 
 def _grey(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """Return grey values (n, H, W, 1) as weighted sums, and the sum of the weights, still to be divided by.
 
-    The sums are whole numbers below 2**24, so float32 holds them exactly.
+    Those of uint8 values are whole numbers below 2**24, so float32 holds them exactly.
     """
     channels = values.shape[3]
     weights = _LUMINANCE if channels == 3 else (1,) * channels
@@ -56,13 +60,16 @@ def _grey(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     return grey, sum(weights)
 
 
-def _blend(values: NDArray[np.float32], other: NDArray[np.float32] | np.float32, factor: NDArray[np.float32]) -> None:
-    """Set values to other + factor * (values - other), rounded and clipped to 0..255, in place."""
+def _blend(
+    values: NDArray[np.float32], other: NDArray[np.float32] | np.float32, factor: NDArray[np.float32], whole: bool
+) -> None:
+    """Set values to other + factor * (values - other), if `whole` rounded and clipped to 0..255, in place."""
     values -= other
     values *= factor
     values += other
-    np.rint(values, out=values)
-    np.clip(values, 0, 255, out=values)
+    if whole:
+        np.rint(values, out=values)
+        np.clip(values, 0, 255, out=values)
 
 
 @lru_cache(maxsize=rng.KEPT_EPOCHS)
@@ -72,7 +79,7 @@ def random_centres(seed: int, epoch: int, count: int, height: int, width: int) -
     return (words % np.array([height, width], np.uint64)).astype(np.int64)
 
 
-def cut_out(images: NDArray[np.uint8], centres: NDArray[np.int64], side: int, fill: NDArray[np.uint8]) -> None:
+def cut_out(images: Pixels, centres: NDArray[np.int64], side: int, fill: NDArray[Any]) -> None:
     """Fill a square of each image with `fill` (C,), in place; parts outside are ignored (DeVries and Taylor 2017)."""
     inside = []
     for axis in range(2):

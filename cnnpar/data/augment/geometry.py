@@ -7,6 +7,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cnnpar import rng
+from cnnpar.data.dataset import Pixels
 
 
 @lru_cache(maxsize=rng.KEPT_EPOCHS)
@@ -17,7 +18,7 @@ def random_offsets(seed: int, epoch: int, count: int, shift: int) -> NDArray[np.
     return (words % np.uint64(2 * shift + 1)).astype(np.int64) - shift
 
 
-def shifted(images: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
+def shifted(images: Pixels, offsets: NDArray[np.int64]) -> Pixels:
     """Shift image i of (n, H, W, C) by offsets[i] = (down, right) pixels; vacated pixels are 0.
 
     Each result is a window of its zero-padded image; moving the window up moves the image down.
@@ -26,7 +27,7 @@ def shifted(images: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np
     size = np.array([height, width])
     offsets = np.clip(offsets, -size, size)  # a larger shift leaves an empty image too
     down, right = np.abs(offsets).max(axis=0, initial=0).tolist()
-    padded = np.zeros((count, height + 2 * down, width + 2 * right, channels), dtype=np.uint8)
+    padded = np.zeros((count, height + 2 * down, width + 2 * right, channels), images.dtype)
     padded[:, down : down + height, right : right + width] = images
     image, row, column, channel = padded.strides
     windows = as_strided(  # all windows of each image, without a copy
@@ -35,7 +36,7 @@ def shifted(images: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np
         strides=(image, row, column, row, column, channel),
         writeable=False,
     )
-    moved: NDArray[np.uint8] = windows[np.arange(count), down - offsets[:, 0], right - offsets[:, 1]]  # (n, H, W, C)
+    moved: Pixels = windows[np.arange(count), down - offsets[:, 0], right - offsets[:, 1]]  # (n, H, W, C)
     return moved
 
 

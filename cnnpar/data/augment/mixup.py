@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar import rng
+from cnnpar.data.dataset import Pixels
 
 
 class Targets(NamedTuple):
@@ -34,7 +35,8 @@ def random_pairs(seed: int, epoch: int, count: int, alpha: float) -> tuple[NDArr
     return (partner % np.uint64(count)).astype(np.int64), np.clip(shares, 0, 1)
 
 
-def mixed(images: NDArray[np.uint8], others: NDArray[np.uint8], shares: NDArray[np.float64]) -> NDArray[np.float32]:
+def mixed(images: Pixels, others: Pixels, shares: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return images * shares + others * (1 - shares), (n, H, W, C), in pixel units and not rounded."""
     own, rest = (weights.astype(np.float32)[:, None, None, None] for weights in (shares, 1 - shares))
-    return images * own + others * rest
+    found: NDArray[np.float32] = images * own + others * rest
+    return found

@@ -11,19 +11,24 @@ forget_older(__file__, _warp)
 _between = inline(_warp.between)
 
 
+@inline
+def _place(row: Any, column: Any, height: Any, width: Any) -> Any:
+    """Return the rows and columns of the four neighbours of a place, and how far it is from the first ones."""
+    one = np.float32(1)
+    y = min(max(row + one, np.float32(0)), np.float32(height + 1))
+    x = min(max(column + one, np.float32(0)), np.float32(width + 1))
+    top, left = np.uint32(y), np.uint32(x)  # unsigned, so numba emits no code for negative indices
+    return top, left, top + np.uint32(1), left + np.uint32(1), y - np.float32(top), x - np.float32(left)
+
+
 @loop("void(uint8[:,:,:,::1], float32[:,:,::1], float32[:,:,::1], uint8[:,:,:,::1])")
 def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
-    """Interpolate as `warp.bilinear` does, with the same arguments."""
+    """Interpolate uint8 as `warp.bilinear` does, with the same arguments."""
     count, height, width, channels = out.shape
-    bottom, end, zero, one = np.float32(height + 1), np.float32(width + 1), np.float32(0), np.float32(1)
     for i in range(count):
         for r in range(height):
             for s in range(width):
-                y = min(max(rows[i, r, s] + one, zero), bottom)
-                x = min(max(columns[i, r, s] + one, zero), end)
-                top, left = np.uint32(y), np.uint32(x)  # unsigned, so numba emits no code for negative indices
-                down, right = y - np.float32(top), x - np.float32(left)
-                below, beside = top + np.uint32(1), left + np.uint32(1)
+                top, left, below, beside, down, right = _place(rows[i, r, s], columns[i, r, s], height, width)
                 for c in range(channels):
                     value = _between(
                         np.float32(framed[i, top, left, c]),
@@ -34,3 +39,22 @@ def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
                         right,
                     )
                     out[i, r, s, c] = np.uint8(np.rint(value))
+
+
+@loop("void(float32[:,:,:,::1], float32[:,:,::1], float32[:,:,::1], float32[:,:,:,::1])")
+def bilinear_floats(framed: Any, rows: Any, columns: Any, out: Any) -> None:
+    """Interpolate float32 as `warp.bilinear` does, with the same arguments."""
+    count, height, width, channels = out.shape
+    for i in range(count):
+        for r in range(height):
+            for s in range(width):
+                top, left, below, beside, down, right = _place(rows[i, r, s], columns[i, r, s], height, width)
+                for c in range(channels):
+                    out[i, r, s, c] = _between(
+                        framed[i, top, left, c],
+                        framed[i, top, beside, c],
+                        framed[i, below, left, c],
+                        framed[i, below, beside, c],
+                        down,
+                        right,
+                    )

@@ -6,19 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.compiling import compiled
+from cnnpar.data.dataset import Pixels
 
 _WORTH = 500  # numbers of an image from which on compiled loops save more time than loading them takes
 
 
-def resampled(images: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return images (n, H, W, C) read at `rows` and `columns` (n, H, W), in pixels, rounded with halves to even."""
+def resampled(images: Pixels, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Pixels:
+    """Return images (n, H, W, C) of uint8 or float32 read at `rows` and `columns` (n, H, W), in pixels.
+
+    uint8 is rounded, with halves to even.
+    """
     count, height, width, channels = images.shape
     # Padding of zeros, so that each coordinate, clamped to -1..H and -1..W, has four neighbours.
-    framed = np.zeros((count, height + 3, width + 3, channels), np.uint8)
+    framed = np.zeros((count, height + 3, width + 3, channels), images.dtype)
     framed[:, 1:-2, 1:-2] = images
     out = np.empty_like(images)
     loops = compiled("cnnpar.data.augment.numba_warp") if height * width * channels >= _WORTH else None
-    (loops.bilinear if loops else bilinear)(framed, rows, columns, out)
+    if loops is None:
+        bilinear(framed, rows, columns, out)
+    else:
+        (loops.bilinear if out.dtype == np.uint8 else loops.bilinear_floats)(framed, rows, columns, out)
     return out
 
 
@@ -40,7 +47,8 @@ def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
         pixels[step:].take(index, axis=0).astype(np.float32)  # (n, H, W, C)
         for step in (0, 1, width + 3, width + 4)
     )
-    out[...] = np.rint(between(a, b, c, d, down, right))
+    found = between(a, b, c, d, down, right)
+    out[...] = np.rint(found) if out.dtype == np.uint8 else found
 
 
 def between(a: Any, b: Any, c: Any, d: Any, down: Any, right: Any) -> Any:

@@ -26,16 +26,17 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from cnnpar.data.dataset import PIXEL_TYPES, Pixels, PixelType
 from cnnpar.data.readers.files import Digest, HashedFile
 from cnnpar.files import open_regular
 from cnnpar.machine import available_memory
 from cnnpar.version import __version__
 
-_FORMAT = 1  # version of the entries; to be raised where they, or the results of a reader, change
+_FORMAT = 2  # version of the entries; to be raised where they, or the results of a reader, change
 _LEAST_BYTES = 1 << 20  # smallest data file that is cached; parsing less takes no time worth saving
 _MOST_BYTES = 2 << 30  # largest size of all entries together
 _SHARE_OF_FREE = 0.1  # largest part of the free disk that an entry may take, to leave room for checkpoints
-_LONGEST_HEADER = 4096  # bytes
+_LONGEST_HEADER = 1 << 20  # bytes; class names may be many
 _ABANDONED = 3600.0  # seconds; an older unfinished entry belongs to a process that was killed
 _ENTRY = re.compile(r"[0-9a-f]+-[0-9a-f]{64}")  # <size of the data files>-<SHA-256 of their content>
 _UNFINISHED = "unfinished-"
@@ -44,11 +45,20 @@ _CHUNK = 1 << 20  # bytes read at a time
 _Size = Annotated[int, Meta(ge=1, le=2**48)]
 
 
-class Samples(NamedTuple):
-    """Images and labels as parsed by a reader; the labels are not checked yet."""
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a reader has found besides images and labels; see `RawSamples`."""
 
-    images: NDArray[np.uint8]  # (N, H, W, C), N > 0
+    class_names: tuple[str, ...] | None = None
+    understood: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Samples(NamedTuple):
+    """What a reader has made of its files; the labels are not checked yet."""
+
+    images: Pixels  # (N, H, W, C), N > 0
     labels: NDArray[np.int64]  # (N,)
+    facts: Facts = Facts()
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +66,8 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sha256: str
     shape: tuple[_Size, _Size, _Size, _Size]  # (N, H, W, C)
+    dtype: PixelType
+    facts: Facts
 
 
 def cached(kind: str, files: Iterable[Path], read: Callable[[Digest | None], Samples]) -> Samples:
@@ -118,9 +130,10 @@ def _digest_files(digest: Digest, files: Iterable[Path]) -> None:
                 pass
 
 
-def _entry_digest(name: str, shape: tuple[int, ...], samples: Samples) -> str:
-    """Return the SHA-256 of an entry's name, shape and content; the name is in, so that a renamed entry is refused."""
-    digest = hashlib.sha256(repr((name, shape)).encode())
+def _entry_digest(name: str, samples: Samples) -> str:
+    """Return the SHA-256 of an entry's name and content; the name is in, so that a renamed entry is refused."""
+    images = samples.images
+    digest = hashlib.sha256(repr((name, images.shape, images.dtype.name, samples.facts)).encode())
     digest.update(samples.images.data)
     digest.update(samples.labels.data)
     return digest.hexdigest()
@@ -135,34 +148,38 @@ def _read_entry(path: Path) -> Samples | None:
                 return None
             header = msgspec.json.decode(file.readline(_LONGEST_HEADER), type=_Header)
             count = header.shape[0]
-            size = prod(header.shape) + 8 * count
+            size = prod(header.shape) * np.dtype(header.dtype).itemsize + 8 * count
             # Checked before anything is allocated.
             if file.tell() + size != status.st_size or size > min(_MOST_BYTES, available_memory()):
                 return None
-            samples = Samples(np.empty(header.shape, np.uint8), np.empty(count, "<i8"))  # (N, H, W, C), (N,)
-            for array in samples:
+            images, labels = np.empty(header.shape, header.dtype), np.empty(count, "<i8")  # (N, H, W, C), (N,)
+            for array in (images, labels):
                 file.readinto(array.data.cast("B"))
-            if _entry_digest(path.name, header.shape, samples) != header.sha256:
+            samples = Samples(images, labels, header.facts)
+            if _entry_digest(path.name, samples) != header.sha256:
                 return None
             with suppress(OSError):
                 os.utime(file.fileno())  # the time of last use, for `_make_room`
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return Samples(samples.images, samples.labels.astype(np.int64, copy=False))
+    return samples._replace(labels=samples.labels.astype(np.int64, copy=False))
 
 
 def _write_entry(path: Path, samples: Samples) -> None:
     """Write an entry, if there is room, and rename it into place: readers see all of it or nothing. Raises OSError."""
-    images, labels = samples.images, samples.labels.astype("<i8", copy=False)
+    images, labels, facts = samples.images, samples.labels.astype("<i8", copy=False), samples.facts
     folder = path.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _make_room(folder, images.nbytes + labels.nbytes):
         return
-    header = _Header(_entry_digest(path.name, images.shape, Samples(images, labels)), images.shape)
+    digest = _entry_digest(path.name, Samples(images, labels, facts))
+    header = msgspec.json.encode(_Header(digest, images.shape, PIXEL_TYPES[images.dtype.name], facts)) + b"\n"
+    if len(header) > _LONGEST_HEADER:
+        return
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(header) + b"\n")
+            file.write(header)
             file.write(images.data)
             file.write(labels.data)
         Path(temporary).replace(path)

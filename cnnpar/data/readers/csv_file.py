@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.config.data import Data
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.readers.cache import Samples, cached
 from cnnpar.data.readers.files import Digest, RawSamples, numbered, open_unpacked, require_memory
@@ -33,10 +34,10 @@ _SHORTEST_NUMBERED = 16  # cells; only a longer line of 0, 1, 2, ... is a header
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
-def read(path: Path, shape: tuple[int, ...]) -> RawSamples:
+def read(path: Path, shape: tuple[int, ...], settings: Data) -> RawSamples:  # noqa: ARG001
     """Read a CSV file; `shape` is (height, width[, channels]), or () for square grey images. Raises InputError."""
     pipe = path.is_fifo()  # cannot be read again to find a line's number
-    images, labels = cached(f"csv {shape}", [path], partial(_parse, path, shape))
+    images, labels, _ = cached(f"csv {shape}", [path], partial(_parse, path, shape))
     return RawSamples(images, labels, numbered if pipe else lambda row: f"line {_line_number(path, row)}, column 1")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.data.dataset import Pixels
 from cnnpar.errors import InputError, reason
 from cnnpar.files import open_input
 from cnnpar.machine import available_memory
@@ -26,7 +27,7 @@ _CHUNK = 1 << 17  # bytes read at a time
 _PIECE = 1 << 20  # bytes unpacked at a time
 MOST_DEFLATED = 1032  # bytes that one byte in the deflate format stands for at most; source: zlib, technical details
 
-Part = Literal["train", "test"]  # the samples to take from a source that holds both
+Part = Literal["train", "validation", "test"]  # the samples to take from a source that holds several
 
 
 PlaceOf = Callable[[int], str]  # names sample i in error messages: "line 17"
@@ -38,11 +39,13 @@ CheckLabels = Callable[[NDArray[np.int64], PlaceOf], None]
 class RawSamples:
     """Result of a reader."""
 
-    images: NDArray[np.uint8]  # (N, H, W, C), N > 0
+    images: Pixels  # (N, H, W, C), N > 0
     labels: NDArray[np.int64]  # (N,)
     place_of: PlaceOf
-    class_names: tuple[str, ...] | None = None  # None: labels serve as names
-    has_test: bool = False  # True if the source has test samples of its own
+    class_names: tuple[str, ...] | None = None  # those that occur, by label; None: labels serve as names
+    other_parts: frozenset[Part] = frozenset()  # the source has samples of its own for these, besides those read
+    understood: str = ""  # what was made of the source that could have been something else, for people
+    notes: tuple[str, ...] = ()  # what is odd about it, a line each
 
 
 def numbered(index: int) -> str:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnpar.config.data import Data
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.readers.cache import Samples, cached
-from cnnpar.data.readers.files import Digest, HashedFile, RawSamples, require_memory
+from cnnpar.data.readers.files import Digest, HashedFile, Part, RawSamples, require_memory
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, is_plain, one_line, shown
 
@@ -30,7 +31,7 @@ _MOST_PIXELS = 1 << 22  # 2048 x 2048; decoding takes up to 10 bytes of memory f
 _LARGEST_FILE = 16 << 20  # bytes, more than so many pixels take without loss
 
 
-def read(path: Path) -> RawSamples:
+def read(path: Path, part: Part, settings: Data) -> RawSamples:  # noqa: ARG001
     """Read all pictures, sorted by class and name; class folders name the classes.
 
     Raises InputError unless all pictures have the same size and mode, and all classes names that JSON can hold.
@@ -43,7 +44,7 @@ def read(path: Path) -> RawSamples:
         raise InputError(f"{path}: no class folders in it; expected one a class, with PNG or JPEG pictures")
     # JPEG decoders may differ in the last bit of a pixel, so their versions are part of the cache's key.
     kind = f"folder {[features.version(codec) for codec in ('pil', 'jpg', 'zlib')]}"
-    images, _ = cached(kind, pictures, lambda digest: Samples(_decode_all(path, pictures, digest), pictures.labels))
+    images, _, _ = cached(kind, pictures, lambda digest: Samples(_decode_all(path, pictures, digest), pictures.labels))
     names = tuple(folder.name for folder in classes)
     return RawSamples(images, pictures.labels, lambda index: str(pictures.path(index)), names)
 

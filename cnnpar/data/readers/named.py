@@ -34,9 +34,9 @@ _MNIST_FILES: dict[Part, dict[str, str]] = {
 
 
 def read(name: str, part: Part, check: CheckLabels) -> RawSamples:
-    """Read the training or test samples of a data set of `config.sections.DATA_NAMES`. Raises InputError."""
+    """Read the training or test samples of a data set of `config.data.DATA_NAMES`. Raises InputError."""
     found = _read_digits(part) if name == "digits" else idx.read(_mnist_images(part), check)
-    return replace(found, has_test=True)
+    return replace(found, other_parts=frozenset(["test"]))
 
 
 def _read_digits(part: Part) -> RawSamples:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from cnnpar.config.data import Data
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
@@ -34,6 +35,7 @@ _EITHER_PART = (("images", "labels"), ("x", "y"))
 _OWN_TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
 _PAIRS: dict[Part, tuple[tuple[str, str], ...]] = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels"), *_EITHER_PART),
+    "validation": (),
     "test": (*_OWN_TEST, *_EITHER_PART),
 }
 _LONGEST_DIRECTORY = 1 << 20  # bytes, some 10,000 members
@@ -45,7 +47,7 @@ _FAULTS = (
 )
 
 
-def read(path: Path, part: Part, check: CheckLabels) -> RawSamples:
+def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSamples:  # noqa: ARG001
     """Read an .npz file; where it holds training and test data, those of `part`. Raises InputError.
 
     Labels are checked before images are unpacked.
@@ -68,8 +70,8 @@ def read(path: Path, part: Part, check: CheckLabels) -> RawSamples:
         raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {one_line(reason(error))}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    has_test = any(members.keys() >= set(pair) for pair in _OWN_TEST)
-    return RawSamples(pixels.reshape(*pixels.shape[:3], -1), numbers, numbered, has_test=has_test)  # (N, H, W, C)
+    parts: frozenset[Part] = frozenset(["test"] if any(members.keys() >= set(pair) for pair in _OWN_TEST) else [])
+    return RawSamples(pixels.reshape(*pixels.shape[:3], -1), numbers, numbered, other_parts=parts)  # (N, H, W, C)
 
 
 class _InPieces(BufferedReader):

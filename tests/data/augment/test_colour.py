@@ -13,6 +13,7 @@ from scipy import stats
 
 from cnnpar.config.sections import Augment
 from cnnpar.data.augment.colour import cut_out, jittered, random_centres, random_factors
+from cnnpar.data.dataset import Pixels
 
 EACH = [Augment(brightness=1), Augment(contrast=1), Augment(saturation=1)]
 OURS: list[tuple[Augment, Callable[[Any], Any]]] = list(
@@ -62,7 +63,7 @@ def test_saturation_0_gives_the_grey_of_each_pixel() -> None:
 
 def test_colour_changes_are_applied_in_a_fixed_order() -> None:
     images, factors = pictures(6), np.random.default_rng(0).uniform(0.5, 1.5, (6, 3)).astype(np.float32)
-    expected = images
+    expected: Pixels = images
     for settings in EACH:
         expected = jittered(expected, factors, settings)
     assert np.array_equal(jittered(images, factors, Augment(brightness=1, contrast=1, saturation=1)), expected)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnpar.config.sections import Data
-from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.config.data import Data
+from cnnpar.data.load import load_splits
 from cnnpar.data.readers import cache
 from cnnpar.errors import InputError
 from tests.helpers.cached_data import (
@@ -26,6 +26,7 @@ from tests.helpers.cached_data import (
     write_class_folders,
     write_fixed_size_csv,
 )
+from tests.helpers.data_files import load_test
 from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import ROOT
 
@@ -168,12 +169,12 @@ def test_error_of_cached_data_names_the_same_line(tmp_path: Path) -> None:
     path.write_text("label,a,b,c,d\n\n0,1,2,3,4\n\n3,1,2,3,4\n")
     for _ in range(2):
         with pytest.raises(InputError, match="line 5, column 1: label 3 was not in training"):
-            load_test_set(str(path), (2, 2, 1), ("0", "1", "2"))
+            load_test(path, (2, 2, 1), ("0", "1", "2"))
 
 
 LOAD = """
 import resource, signal, sys
-from cnnpar.config.sections import Data
+from cnnpar.config.data import Data
 from cnnpar.data.load import load_splits
 if sys.argv[2] == "die":
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnpar.config.sections import Data
+from cnnpar.config.data import Data
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 from tests.helpers.data_files import CSV_ROW, IDX_IMAGES, IDX_LABELS, X, Y, npy_header, write_picture
@@ -63,7 +63,7 @@ def test_absurd_headers_allocate_nothing(tmp_path: Path) -> None:
         file.writestr("y.npy", npy_header((10**5,)))
     program = (
         "import resource, sys\n"
-        "from cnnpar.config.sections import Data\n"
+        "from cnnpar.config.data import Data\n"
         "from cnnpar.data.load import load_splits\n"
         "from cnnpar.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"

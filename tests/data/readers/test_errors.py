@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config.sections import Data
-from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.config.data import Data
+from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
-from tests.helpers.data_files import CSV_ROW, IDX_IMAGES, IDX_LABELS, X, Y, load_error, npy_header
+from tests.helpers.data_files import CSV_ROW, IDX_IMAGES, IDX_LABELS, X, Y, load_error, load_test, npy_header
 
 BAD_CSV: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "no samples; expected lines of label,pixel"),
@@ -192,13 +192,13 @@ def test_test_data_of_another_shape_or_label_are_refused(tmp_path: Path) -> None
         ((3, 3, 1), "test.csv: line 3: 4 pixels after the label; expected 3 x 3 x 1 = 9"),
     ):
         with pytest.raises(InputError) as caught:
-            load_test_set(str(path), shape, ("0", "1", "2"))
+            load_test(path, shape, ("0", "1", "2"))
         assert words in str(caught.value)
     np.savez(tmp_path / "test.npz", x=X, y=Y)
     with pytest.raises(InputError, match=r"test\.npz: images are 3 x 3 x 1, but training had 4 x 4 x 1"):
-        load_test_set(str(tmp_path / "test.npz"), (4, 4, 1), ("0", "1"))
+        load_test(tmp_path / "test.npz", (4, 4, 1), ("0", "1"))
 
 
 def test_file_name_that_is_too_long_gives_an_error() -> None:
     with pytest.raises(InputError, match="cannot be read: File name too long"):
-        load_test_set("x" * 300 + ".csv", (8, 8, 1), ("0", "1"))
+        load_test("x" * 300 + ".csv", (8, 8, 1), ("0", "1"))

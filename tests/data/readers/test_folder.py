@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnpar.config.sections import Data
-from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.config.data import Data
+from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
-from tests.helpers.data_files import load_error, write_picture
+from tests.helpers.data_files import load_error, load_test, write_picture
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -47,10 +47,10 @@ def test_data_folders_are_matched_to_classes_by_name(tmp_path: Path) -> None:
     for name in ("owls", "bees"):
         (tmp_path / name).mkdir()
         Image.new("L", (2, 2)).save(tmp_path / name / "1.png")
-    found = load_test_set(str(tmp_path), (2, 2, 1), ("bees", "cats", "owls"))
+    found = load_test(tmp_path, (2, 2, 1), ("bees", "cats", "owls"))
     assert found.labels.tolist() == [0, 2]
     with pytest.raises(InputError, match="class 'owls' was not in training, which had bees, cats"):
-        load_test_set(str(tmp_path), (2, 2, 1), ("bees", "cats"))
+        load_test(tmp_path, (2, 2, 1), ("bees", "cats"))
 
 
 def test_faults_of_class_folders_are_named(tmp_path: Path) -> None:

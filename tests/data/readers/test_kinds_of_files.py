@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from cnnpar.config.resolve import read_toml
-from cnnpar.data.load import load_test_set
 from cnnpar.data.readers import named
 from cnnpar.errors import InputError
 from tests.helpers.cached_data import (
@@ -20,7 +19,7 @@ from tests.helpers.cached_data import (
     write_class_folders,
     write_fixed_size_csv,
 )
-from tests.helpers.data_files import CSV_ROW, IDX_IMAGES, IDX_LABELS, X, Y, load_error
+from tests.helpers.data_files import CSV_ROW, IDX_IMAGES, IDX_LABELS, X, Y, load_error, load_test
 
 pytestmark = pytest.mark.usefixtures("in_time", "cache_folder")
 
@@ -125,7 +124,7 @@ def test_fault_of_a_label_from_a_pipe_does_not_read_it_again(tmp_path: Path) -> 
     assert "sample 2 (counted from 0): label -1 is below 0" in load_error(pipe)
     pipe = written_into(tmp_path / "b.csv", CSV_ROW * 2 + "5,1,2,3,4\n")
     with pytest.raises(InputError, match=r"sample 2 .*: label 5 was not in training"):
-        load_test_set(str(pipe), (2, 2, 1), ("0", "1"))
+        load_test(pipe, (2, 2, 1), ("0", "1"))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to itself", "link to the entry"])

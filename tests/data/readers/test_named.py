@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config.sections import Data
-from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.config.data import Data
+from cnnpar.data.load import load_splits
 from cnnpar.data.readers import named
 from cnnpar.errors import InputError
+from tests.helpers.data_files import load_test
 
 
 def test_digits_agree_with_scikit_learn() -> None:
@@ -42,10 +43,10 @@ def test_embedded_digits_are_complete_and_below_50_kb() -> None:
 
 
 def test_digits_can_be_loaded_as_test_data() -> None:
-    found = load_test_set("digits", (8, 8, 1), tuple("0123456789"))
+    found = load_test("digits", (8, 8, 1), tuple("0123456789"))
     assert len(found) == 359
     with pytest.raises(InputError, match="digits: images are 8 x 8 x 1, but training had 28 x 28 x 1"):
-        load_test_set("digits", (28, 28, 1), tuple("0123456789"))
+        load_test("digits", (28, 28, 1), tuple("0123456789"))
 
 
 def idx_files() -> dict[str, bytes]:
