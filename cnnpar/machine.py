@@ -1,9 +1,10 @@
-"""Memory and cores that this process may use, by the system and by the control groups it is in.
+"""What this process may use: memory and cores, by the system and by its control groups; and folders of modules.
 
 Source: Linux kernel documentation, "Control Group v2" and "Control Groups version 1", memory and cpu controllers.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
@@ -47,6 +48,15 @@ def usable_cores(root: Path = _ROOT) -> int:
         if quota and period and quota > 0:  # version 1 has -1 for no quota
             cores = min(cores, ceil(quota / period))
     return cores
+
+
+def import_path() -> list[str]:
+    """Return where this process imports from, as absolute folders, for a process that is to import the same."""
+    try:
+        current = Path.cwd()
+    except FileNotFoundError:  # it was removed, and nothing can be imported from it
+        return [folder for folder in sys.path if isinstance(folder, str) and Path(folder).is_absolute()]
+    return [str(current / folder) for folder in sys.path if isinstance(folder, str)]  # "" is the current folder
 
 
 def _available_to_all(root: Path) -> int:

@@ -43,9 +43,9 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def write_picture(path: Path, mode: str = "L", size: tuple[int, int] = (3, 2)) -> None:
-    """Write a black picture of `size` (width, height) in Pillow's mode, and make the folders above it."""
+def write_picture(path: Path, mode: str = "L", size: tuple[int, int] = (3, 2), colour: int = 0) -> None:
+    """Write a picture of `size` (width, height) and one colour in Pillow's mode, and make the folders above it."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size).save(path)
+    Image.new(mode, size, colour).save(path)

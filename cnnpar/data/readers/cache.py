@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -42,6 +42,7 @@ _ENTRY = re.compile(r"[0-9a-f]+-[0-9a-f]{64}")  # <size of the data files>-<SHA-
 _UNFINISHED = "unfinished-"
 _CHUNK = 1 << 20  # bytes read at a time
 
+F = TypeVar("F", str, Path)  # of a file's path
 _Size = Annotated[int, Meta(ge=1, le=2**48)]
 
 
@@ -70,11 +71,18 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: Facts
 
 
-def cached(kind: str, files: Iterable[Path], read: Callable[[Digest | None], Samples]) -> Samples:
+def cached(
+    kind: str,
+    files: Iterable[F],
+    read: Callable[[Digest | None], Samples],
+    digest_files: Callable[[Digest, Iterable[F]], None] | None = None,
+) -> Samples:
     """Return `read(digest)`, or the cached result of an earlier call for files of the same bytes.
 
     `files` is gone through more than once. The result must be a function of `kind` and those bytes. `read` must read
-    all files completely, in order, through `HashedFile` with the digest that it is given (None: nothing is cached).
+    all files completely and update the digest that it is given (None: nothing is cached) just as `digest_files` does:
+    with all bytes, in order, as `HashedFile` does, unless another way is given. That must give files of other bytes
+    other digests, update with as many bytes for as many files, and may raise OSError.
     """
     folder = _entry_folder()
     sizes = _sizes(files)
@@ -85,7 +93,7 @@ def cached(kind: str, files: Iterable[Path], read: Callable[[Digest | None], Sam
     if any(folder.glob(f"{size}-*")):  # without an entry of that size, digesting first would read the files twice
         digest = begun.copy()
         with suppress(OSError):  # `read` meets the same error, and reports it
-            _digest_files(digest, files)
+            (digest_files or _digest_files)(digest, files)
             known = _read_entry(folder / f"{size}-{digest.hexdigest()}")
             if known is not None:
                 return known
@@ -112,16 +120,16 @@ def _entry_folder() -> Path | None:
     return folder if folder.is_absolute() else None  # relative for a user without a home folder
 
 
-def _sizes(files: Iterable[Path]) -> list[int] | None:
+def _sizes(files: Iterable[str | Path]) -> list[int] | None:
     """Return the size of each file in bytes; None unless all are regular files, which can be read twice."""
     try:
-        found = [path.stat() for path in files]
+        found = [os.stat(path) for path in files]  # noqa: PTH116  # there may be millions
     except OSError:
         return None
     return [status.st_size for status in found] if all(stat.S_ISREG(status.st_mode) for status in found) else None
 
 
-def _digest_files(digest: Digest, files: Iterable[Path]) -> None:
+def _digest_files(digest: Digest, files: Iterable[str | Path]) -> None:
     """Update the digest with the content of the files, in order. Raises OSError."""
     buffer = bytearray(_CHUNK)
     for path in files:

@@ -2,12 +2,10 @@
 
 import gzip
 import io
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import EFBIG
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -63,7 +61,7 @@ class Digest(Protocol):
 class HashedFile(io.FileIO):
     """Binary file that updates a digest, if there is one, with all bytes read. `pipe`: it may be a pipe."""
 
-    def __init__(self, path: Path, digest: Digest | None, *, pipe: bool = False) -> None:
+    def __init__(self, path: str | Path, digest: Digest | None, *, pipe: bool = False) -> None:
         """Open the file. Raises OSError, for anything but a regular file or such a pipe too."""
         super().__init__(open_input(path, pipe=pipe))
         self._digest = digest
@@ -74,20 +72,6 @@ class HashedFile(io.FileIO):
         if self._digest is not None:
             self._digest.update(memoryview(buffer)[:count])
         return count
-
-    def content(self, most: int) -> bytes:
-        """Return all bytes. Raises OSError if there are more than `most`."""
-        size = os.fstat(self.fileno()).st_size
-        if size > most:
-            raise OSError(EFBIG, f"larger than {most:,} bytes")
-        pieces = []
-        while size and (piece := self.read(size)):
-            pieces.append(piece)
-            size -= len(piece)
-        data = b"".join(pieces)
-        if self._digest is not None:
-            self._digest.update(data)
-        return data
 
 
 def read_into(

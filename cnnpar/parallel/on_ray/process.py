@@ -14,9 +14,9 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from cnnpar.errors import RunError
+from cnnpar.machine import import_path
 from cnnpar.parallel.direct.samples import Samples
 from cnnpar.parallel.on_ray.orders import Begin, Order, Report
 from cnnpar.parallel.on_ray.session import Session
@@ -76,7 +76,7 @@ class ControlProcess:
 
     def begin(self, order: Begin) -> None:
         """Send the first order, after where to find cnnpar. Raises OSError when the process has ended."""
-        path = _import_path()
+        path = import_path()
         assert self._process.stdin is not None
         with self._process.stdin as stdin:
             stdin.write(json.dumps({"path": path, "name": sys.argv[0]}).encode() + b"\n")
@@ -133,12 +133,3 @@ class ControlProcess:
         if self.output >= 0:
             os.close(self.output)
             self.output = -1
-
-
-def _import_path() -> list[str]:
-    """Return where this process imports from, as absolute folders."""
-    try:
-        current = Path.cwd()
-    except FileNotFoundError:  # it was removed, and nothing can be imported from it
-        return [folder for folder in sys.path if isinstance(folder, str) and Path(folder).is_absolute()]
-    return [str(current / folder) for folder in sys.path if isinstance(folder, str)]  # "" is the current folder

@@ -1,0 +1,126 @@
+"""Collect pictures that were decoded in runs to one array; or say what differs between them, over all of them."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar.data.dataset import Pixels
+from cnnpar.data.readers.decoder import Run, Wanted
+from cnnpar.data.readers.files import require_memory
+from cnnpar.data.readers.fitting import Form
+from cnnpar.data.readers.pictures import MOST_PIXELS
+from cnnpar.errors import InputError
+from cnnpar.text import dimensions
+
+_DIGEST = 32  # bytes of a SHA-256
+_ROWS = 1024  # pictures that are moved at a time
+T = TypeVar("T")
+_CHANNELS = {1: "grey", 3: "colour"}
+_DEPTHS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "floats"}
+
+
+class Collected:
+    """The pictures of a source, as their runs come in, in any order."""
+
+    def __init__(self, source: Path, count: int, path_of: Callable[[int], Path], skip: bool) -> None:
+        """Begin without pictures. `skip`: pictures that cannot be decoded are left out."""
+        self._source, self._path_of, self._skip = source, path_of, skip
+        self.digests = bytearray(_DIGEST * count)  # SHA-256 of each file, in order
+        self.transparent = 0  # pictures
+        self._good = np.zeros(count, np.bool_)
+        self._images: Pixels = np.empty((0, 0, 0, 0), np.uint8)
+        self._forms: Counter[Form] = Counter()
+        self._first: dict[Form, int] = {}  # index of a form's first picture
+        self._faults: dict[int, str] = {}
+        self._refusals: dict[int, str] = {}
+        self._unlike = False  # or too large to keep their size: forms are counted, and nothing is decoded
+
+    def wants(self) -> Wanted | None:
+        """Return what is wanted of the next pictures; None if there is an error already."""
+        if self._refusals or (self._faults and not self._skip and not self._unlike):
+            return None
+        return "form" if self._unlike else "pixels"
+
+    def take(self, run: Run, pixels: bytes) -> None:
+        """Add a run of pictures. Raises InputError if all do not fit into memory."""
+        end = run.first + run.count
+        self.digests[_DIGEST * run.first : _DIGEST * run.first + len(run.digests)] = run.digests
+        if run.refusal:
+            self._refusals[run.first] = run.refusal
+        elif run.form is None:
+            self._faults[run.first] = run.fault
+        else:
+            self._forms[run.form] += run.count
+            self._first[run.form] = min(run.first, self._first.get(run.form, run.first))
+            if len(self._forms) > 1 or not run.decoded:
+                self._unlike, self._images = True, self._images[:0].copy()
+            if not self._unlike:
+                self._fill(run.first, end, run.form, pixels)
+                self._good[run.first : end] = True
+                self.transparent += run.transparent
+
+    def result(self) -> tuple[Pixels, NDArray[np.int64]]:
+        """Return the images (N, H, W, C) and the indices of their files, without those left out. Raises InputError."""
+        if self._unlike and self._forms.total() + len(self._faults) == len(self._good):
+            raise self._unlike_error()
+        if self._refusals:
+            first = min(self._refusals)
+            raise InputError(f"{self._path_of(first)}: cannot be read as a picture: {self._refusals[first]}")
+        kept = np.flatnonzero(self._good)
+        if self._faults and (not self._skip or not len(kept)):
+            first = min(self._faults)
+            hint = "" if self._skip else '; data.on_bad = "skip" leaves such pictures out'
+            raise InputError(f"{self._path_of(first)}: {self._faults[first]}{hint}")
+        if len(kept) < len(self._good):
+            for begin in range(0, len(kept), _ROWS):  # none is overwritten before it is moved
+                indices = kept[begin : begin + _ROWS]
+                self._images[begin : begin + len(indices)] = self._images[indices]
+        return self._images[: len(kept)], kept
+
+    def _fill(self, begin: int, end: int, form: Form, pixels: bytes) -> None:
+        """Put pixels into the array, which is made for the first ones."""
+        if not len(self._images):
+            shape, dtype = (len(self._good), form.height, form.width, form.channels), np.dtype(form.pixels)
+            require_memory(self._source, int(np.prod(shape)) * dtype.itemsize)
+            self._images = np.empty(shape, dtype)
+        self._images[begin:end] = np.frombuffer(pixels, self._images.dtype).reshape(-1, *self._images.shape[1:])
+
+    def _unlike_error(self) -> InputError:
+        """Return the error of pictures that are not alike, or too large as they are."""
+        usual = min(self._forms, key=lambda form: (-self._forms[form], self._first[form]))
+        size = f"{usual.width} x {usual.height}"
+        if len(self._forms) == 1:
+            what = f"{size} pixels, at most {MOST_PIXELS:,} in all"
+            remedy = "data.size = [H, W], such as [128, 128], scales all pictures"
+            return InputError(
+                f"{self._path_of(self._first[usual])}: too large for a training picture: {what}; {remedy}"
+            )
+        differing, options = list[str](), list[str]()
+        if len(sizes := self._counted(lambda form: (form.width, form.height))) > 1:
+            most, number = sizes.most_common(1)[0]
+            differing.append(f"{len(sizes)} sizes (most {dimensions(most)}: {number:,})")
+            options.append("data.size = [H, W], such as [128, 128]")
+        if len(channels := self._counted(lambda form: _CHANNELS[form.channels])) > 1:
+            (more, _), (fewer, number) = channels.most_common()
+            differing.append(f"{number:,} {fewer} among {more}")
+            options.append("data.channels = 3 (colour) or 1 (grey)")
+        if len(depths := self._counted(lambda form: _DEPTHS[form.pixels])) > 1:
+            differing.append(", ".join(f"{number:,} of {depth}" for depth, number in depths.most_common()))
+        other = min((form for form in self._forms if form != usual), key=lambda form: self._first[form])
+        example = f"{self._path_of(self._first[other])} is {other.width} x {other.height}"
+        example += f" {_CHANNELS[other.channels]} of {_DEPTHS[other.pixels]}"
+        what = f"its {self._forms.total():,} pictures are not alike: {', '.join(differing)}"
+        remedies = [f"set {' and '.join(options)}"] if options else []
+        remedies += ["convert all to one depth"] if len(depths) > 1 else []
+        return InputError(f"{self._source}: {what}; {', '.join(remedies)} ({example})")
+
+    def _counted(self, of: Callable[[Form], T]) -> Counter[T]:
+        """Count pictures by a property of their forms."""
+        found: Counter[T] = Counter()
+        for form in sorted(self._forms, key=self._first.__getitem__):  # of equal counts, the first one comes first
+            found[of(form)] += self._forms[form]
+        return found
