@@ -68,7 +68,7 @@ class _Process:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, json.dumps([import_path(), lock])],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[lock],
@@ -143,7 +143,7 @@ class _Processes:
 
     def read(self, paths: Iterator[str], first: int, count: int, wants: Wants, take: Take) -> None:
         """Read the files from the first one on; see `read_all`."""
-        by_connection = {process.connection: process for process in self._processes}
+        by_connection: dict[object, _Process] = {process.connection: process for process in self._processes}
         while True:
             for ahead in range(1, _AHEAD + 1):
                 for process in self._processes:

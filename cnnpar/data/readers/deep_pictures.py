@@ -48,8 +48,8 @@ def decode_deep(
             plane += (behind - plane) * (1 - alpha)
         planes.append(np.asarray(padded(scaled(Image.fromarray(plane), look, orientation), look, behind)))
     if as_colour and form.channels == 1:
-        planes = [sum(weight * plane for weight, plane in zip(_LUMINANCE, planes, strict=True))]
-    result = np.stack(planes, axis=-1)
+        planes = [np.tensordot(_LUMINANCE, np.stack(planes), axes=1)]
+    result = np.stack(planes, axis=-1).astype(np.float32, copy=False)
     transparent = alpha is not None and bool((alpha < 1).any())
     if form.pixels == "uint16":
         result = np.rint(result.clip(0, _MOST)).astype(np.uint16)
@@ -76,7 +76,7 @@ def _pixels(image: Image.Image, content: bytes, rawmode: str) -> tuple[NDArray[A
         pixels <<= 8
         pixels |= lower
     if pixels.shape[2] in (2, 4):
-        return pixels[:, :, :-1], pixels[:, :, -1] / np.float32(_MOST)
+        return pixels[:, :, :-1], pixels[:, :, -1].astype(np.float32) / np.float32(_MOST)
     if clear is None:
         return pixels, None
     return pixels, (pixels != np.array(clear)).any(axis=2).astype(np.float32)
@@ -85,10 +85,10 @@ def _pixels(image: Image.Image, content: bytes, rawmode: str) -> tuple[NDArray[A
 def _unpacked(content: bytes, rawmode: str) -> Image.Image:
     """Decode a picture, with its rows unpacked in another way."""
     with Image.open(BytesIO(content), formats=("PNG", "TIFF")) as picture:
-        tiles: Any = picture.tile  # type: ignore[attr-defined]
-        picture.tile = [  # type: ignore[attr-defined]
+        undecoded: Any = picture  # its tiles say how; Pillow's types do not hold them for all formats
+        undecoded.tile = [
             (codec, extents, offset, rawmode if isinstance(args, str) else (rawmode, *args[1:]))
-            for codec, extents, offset, args in tiles
+            for codec, extents, offset, args in undecoded.tile
         ]
         picture.load()
         return picture

@@ -79,7 +79,8 @@ def form_of(picture: Opened, look: Look) -> Form:
     if image.width * image.height > _MOST_SCALED:
         what = f"{dimensions(image.size)} pixels, at most {_MOST_SCALED:,} in all"
         raise PictureError(f"too large for a training picture: {what}")
-    return Form(*look.size, channels, pixels)
+    height, width = look.size
+    return Form(height, width, channels, pixels)
 
 
 def decode(picture: Opened, look: Look, form: Form) -> tuple[bytes, bool]:
