@@ -1,6 +1,6 @@
 """Measure how long data take to be ready: MNIST as CSV and as PNG files, first and second start; and a worker's inputs.
 
-    python -m scripts.bench.data [--json] [--repeat 5] [--pictures 6000]
+    python -m scripts.bench.data [--json] [--repeat 5] [--pictures 6000] [--jpegs 50000] [--photos 200]
 
 MNIST comes from `$CNNPAR_DATA/mnist`, or is downloaded once, and is written as CSV, as CSV.GZ and as PNG files into a
 temporary folder. Ready means `cnnpar.data.load.load_splits`: read, checked, a part held out. The first start fills an
@@ -11,7 +11,12 @@ Then, on MNIST with every variation (one-pixel copies and random shifts): how lo
 of a microbatch, which it does while the server updates, beside computing it with the small network of the benchmarks;
 and how long drawing up an epoch takes, once an epoch.
 
-Aims, for the CSV file: the first start at most 1.5 times `numpy.loadtxt`, the second at most 0.2 s.
+Before that, folders of JPEGs, which need no MNIST: small ones of 32 x 32, beside Pillow alone divided by the cores; and
+photos of 12 megapixels scaled to 128 x 128, with the most memory that it takes.
+
+Aims, for the CSV file: the first start at most 1.5 times `numpy.loadtxt`, the second at most 0.2 s. For the small JPEGs:
+the first start at most 1.2 times Pillow alone divided by the cores, the second at most 0.5 s. For the photos: at most
+100 MB in this process beside the result.
 """
 
 import gzip
@@ -35,13 +40,16 @@ from cnnpar.data.dataset import Dataset
 from cnnpar.data.load import load_splits
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.errors import InputError
+from cnnpar.machine import usable_cores
 from cnnpar.nn.network import Network
 from cnnpar.parallel.work import Kind, Step
 from cnnpar.training.microbatch import Training
+from scripts.bench import pictures
 from scripts.bench.networks import TASKS
 from scripts.harness import Report, Table, make_parser
 
 MOST_FIRST, MOST_SECOND = 1.5, 0.2  # the aims: times numpy.loadtxt; seconds
+MOST_JPEGS, MOST_SECOND_JPEGS, MOST_BESIDE = 1.2, 0.5, 100.0  # times Pillow alone; seconds; MB
 MICROBATCH = 16
 STEPS = 50
 
@@ -86,11 +94,11 @@ def starts(source: Path, cache: Path) -> dict[str, Times]:
     return {"off": off, "first": timed(read), "second": timed(read)}
 
 
-def loading(folder: Path, data: Dataset, pictures: int, repeat: int) -> dict[str, dict[str, Times]]:
+def loading(folder: Path, data: Dataset, count: int, repeat: int) -> dict[str, dict[str, Times]]:
     """Measure each source and start in turns; medians."""
     csv = folder / "mnist.csv"
     write_csv(csv, data)
-    write_pictures(folder / "pictures", data, pictures)
+    write_pictures(folder / "pictures", data, count)
     sources = {"csv": csv, "csv.gz": csv.with_name("mnist.csv.gz"), "pictures": folder / "pictures"}
     rounds = []
     for _ in range(repeat):
@@ -127,13 +135,39 @@ def preparing(data: Dataset) -> dict[str, float]:
     return {"epoch_ms": 1e3 * epoch, "prepare_ms": prepare, "compute_ms": compute}
 
 
+def folders(report: Report, jpegs: int, photos: int, repeat: int) -> dict[str, float]:
+    """Measure and print folders of JPEGs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "jpegs"
+        folder.mkdir()
+        pictures.write_jpegs(folder, jpegs)
+        small = pictures.measure_jpegs(folder, Path(name) / "cache", repeat)
+    print(f"{jpegs:,} JPEGs of 32 x 32: Pillow alone, divided by {usable_cores()} cores {small.pillow:.2f} s, ", end="")
+    print(f"first start {small.first:.2f} s, second start {small.second:.2f} s")
+    with tempfile.TemporaryDirectory() as name:
+        size = pictures.write_photos(Path(name), photos)
+        large = pictures.measure_photos(Path(name))
+    print(f"{photos:,} photos of 12 megapixels, {size:.1f} MB each, to 128 x 128: {large.seconds:.1f} s, ", end="")
+    print(f"{photos / large.seconds:.1f} a second; most memory: {large.own_mb:.0f} MB here beside the result, ", end="")
+    print(f"{large.process_mb:.0f} MB in each other process")
+    report.check("JPEGs, first start over Pillow alone", small.first / small.pillow, "at most", MOST_JPEGS)
+    report.check("JPEGs, second start", small.second, "at most", MOST_SECOND_JPEGS, "s")
+    report.check("photos, memory beside the result", large.own_mb, "at most", MOST_BESIDE, "MB")
+    return {f"jpegs_{key}": value for key, value in small._asdict().items()} | {
+        f"photos_{key}": value for key, value in large._asdict().items()
+    }
+
+
 def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--repeat", type=int, default=5, help="times that each source is read in each way")
     parser.add_argument("--pictures", type=int, default=6_000, help="number of PNG files")
+    parser.add_argument("--jpegs", type=int, default=50_000, help="number of small JPEGs")
+    parser.add_argument("--photos", type=int, default=200, help="number of photos of 12 megapixels")
     options = parser.parse_args()
 
     report = Report()
+    of_folders = folders(report, options.jpegs, options.photos, options.repeat)
     try:
         data = load_splits(Data(name="mnist", validation=0.0)).train
     except InputError as error:
@@ -155,7 +189,7 @@ def main() -> int:
     first, second = sources["csv"]["first"][0] / sources["loadtxt"]["alone"][0], sources["csv"]["second"][0]
     report.check("CSV, first start over numpy.loadtxt", first, "at most", MOST_FIRST)
     report.check("CSV, second start", second, "at most", MOST_SECOND, "s")
-    summary = {"first_over_loadtxt": first, "second_s": second, "prepare_share": share, **worker}
+    summary = {"first_over_loadtxt": first, "second_s": second, "prepare_share": share, **worker, **of_folders}
     return report.end({**summary, "seconds_wall_cpu": sources, "repeat": options.repeat}, options.json)
 
 

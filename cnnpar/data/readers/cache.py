@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -38,11 +38,10 @@ _MOST_BYTES = 2 << 30  # largest size of all entries together
 _SHARE_OF_FREE = 0.1  # largest part of the free disk that an entry may take, to leave room for checkpoints
 _LONGEST_HEADER = 1 << 20  # bytes; class names may be many
 _ABANDONED = 3600.0  # seconds; an older unfinished entry belongs to a process that was killed
-_ENTRY = re.compile(r"[0-9a-f]+-[0-9a-f]{64}")  # <size of the data files>-<SHA-256 of their content>
+_ENTRY = re.compile(r"[0-9a-f]+-[0-9a-f]{64}")  # <size of the data files, or their number>-<SHA-256 of their content>
 _UNFINISHED = "unfinished-"
 _CHUNK = 1 << 20  # bytes read at a time
 
-F = TypeVar("F", str, Path)  # of a file's path
 _Size = Annotated[int, Meta(ge=1, le=2**48)]
 
 
@@ -71,36 +70,43 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: Facts
 
 
-def cached(
-    kind: str,
-    files: Iterable[F],
-    read: Callable[[Digest | None], Samples],
-    digest_files: Callable[[Digest, Iterable[F]], None] | None = None,
-) -> Samples:
+def cached(kind: str, files: Iterable[Path], read: Callable[[Digest | None], Samples]) -> Samples:
     """Return `read(digest)`, or the cached result of an earlier call for files of the same bytes.
 
     `files` is gone through more than once. The result must be a function of `kind` and those bytes. `read` must read
-    all files completely and update the digest that it is given (None: nothing is cached) just as `digest_files` does:
-    with all bytes, in order, as `HashedFile` does, unless another way is given. That must give files of other bytes
-    other digests, update with as many bytes for as many files, and may raise OSError.
+    all files completely, in order, through `HashedFile` with the digest that it is given (None: nothing is cached).
+    """
+    sizes = _sizes(files)
+    if sizes is None or sum(sizes) < _LEAST_BYTES:
+        return read(None)
+    return cached_by(f"{kind} {sizes}", sum(sizes), lambda digest: _digest_files(digest, files), read)
+
+
+def cached_by(
+    kind: str, number: int, digest_files: Callable[[Digest], None], read: Callable[[Digest | None], Samples]
+) -> Samples:
+    """Return `read(digest)`, or the cached result of an earlier call with the same digest.
+
+    `number` tells sources apart before they are digested, such as their size. `digest_files` updates a digest with what
+    decides the result, besides `kind`: other files must give other bytes. It may raise OSError. `read` must update the
+    digest that it is given with the same bytes (None: nothing is cached), those of the files as it has read them.
     """
     folder = _entry_folder()
-    sizes = _sizes(files)
-    if folder is None or sizes is None or sum(sizes) < _LEAST_BYTES:
+    if folder is None:
         return read(None)
-    begun = hashlib.sha256(repr((_FORMAT, __version__, kind, sizes)).encode())
-    size = f"{sum(sizes):x}"
-    if any(folder.glob(f"{size}-*")):  # without an entry of that size, digesting first would read the files twice
+    begun = hashlib.sha256(repr((_FORMAT, __version__, kind)).encode())
+    if any(folder.glob(f"{number:x}-*")):  # without such an entry, digesting first would read the files twice
         digest = begun.copy()
         with suppress(OSError):  # `read` meets the same error, and reports it
-            (digest_files or _digest_files)(digest, files)
-            known = _read_entry(folder / f"{size}-{digest.hexdigest()}")
+            digest_files(digest)
+            known = _read_entry(folder / f"{number:x}-{digest.hexdigest()}")
             if known is not None:
                 return known
     digest = begun.copy()
     samples = read(digest)
-    with suppress(OSError):
-        _write_entry(folder / f"{size}-{digest.hexdigest()}", samples)
+    if samples.images.nbytes >= _LEAST_BYTES // 4:  # a text has up to four bytes for a pixel
+        with suppress(OSError):
+            _write_entry(folder / f"{number:x}-{digest.hexdigest()}", samples)
     return samples
 
 
@@ -120,16 +126,16 @@ def _entry_folder() -> Path | None:
     return folder if folder.is_absolute() else None  # relative for a user without a home folder
 
 
-def _sizes(files: Iterable[str | Path]) -> list[int] | None:
+def _sizes(files: Iterable[Path]) -> list[int] | None:
     """Return the size of each file in bytes; None unless all are regular files, which can be read twice."""
     try:
-        found = [os.stat(path) for path in files]  # noqa: PTH116  # there may be millions
+        found = [path.stat() for path in files]
     except OSError:
         return None
     return [status.st_size for status in found] if all(stat.S_ISREG(status.st_mode) for status in found) else None
 
 
-def _digest_files(digest: Digest, files: Iterable[str | Path]) -> None:
+def _digest_files(digest: Digest, files: Iterable[Path]) -> None:
     """Update the digest with the content of the files, in order. Raises OSError."""
     buffer = bytearray(_CHUNK)
     for path in files:

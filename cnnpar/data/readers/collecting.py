@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.data.dataset import Pixels
-from cnnpar.data.readers.decoder import Run, Wanted
+from cnnpar.data.readers.decoder import DIGEST_BYTES, Run, Wanted
 from cnnpar.data.readers.files import require_memory
 from cnnpar.data.readers.fitting import Form
 from cnnpar.data.readers.pictures import MOST_PIXELS
 from cnnpar.errors import InputError
 from cnnpar.text import dimensions
 
-_DIGEST = 32  # bytes of a SHA-256
 _ROWS = 1024  # pictures that are moved at a time
 T = TypeVar("T")
 _CHANNELS = {1: "grey", 3: "colour"}
@@ -29,7 +28,7 @@ class Collected:
     def __init__(self, source: Path, count: int, path_of: Callable[[int], Path], skip: bool) -> None:
         """Begin without pictures. `skip`: pictures that cannot be decoded are left out."""
         self._source, self._path_of, self._skip = source, path_of, skip
-        self.digests = bytearray(_DIGEST * count)  # SHA-256 of each file, in order
+        self.digests = bytearray(DIGEST_BYTES * count)  # SHA-256 of each file, in order
         self.transparent = 0  # pictures
         self._good = np.zeros(count, np.bool_)
         self._images: Pixels = np.empty((0, 0, 0, 0), np.uint8)
@@ -48,7 +47,7 @@ class Collected:
     def take(self, run: Run, pixels: bytes) -> None:
         """Add a run of pictures. Raises InputError if all do not fit into memory."""
         end = run.first + run.count
-        self.digests[_DIGEST * run.first : _DIGEST * run.first + len(run.digests)] = run.digests
+        self.digests[DIGEST_BYTES * run.first : DIGEST_BYTES * run.first + len(run.digests)] = run.digests
         if run.refusal:
             self._refusals[run.first] = run.refusal
         elif run.form is None:

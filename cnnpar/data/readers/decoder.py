@@ -1,7 +1,7 @@
 """Read, digest and decode picture files in a process of its own, which is given their paths; or in the run's process.
 
-    <parent> -> look, then orders, as MessagePack
-    <process> -> runs of pictures, as MessagePack; after each that has pixels, their bytes
+    the parent sends: the look, then orders, as MessagePack
+    the process sends: b"" when it is ready; then runs of pictures, as MessagePack, each with pixels followed by them
 
 The process ends when the parent has closed the connection, or has ended. numpy is imported only where it is needed.
 """
@@ -10,8 +10,8 @@ import fcntl
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from errno import EFBIG
 from multiprocessing.connection import Connection
 from typing import Literal
@@ -23,12 +23,16 @@ from cnnpar.data.readers.pictures import MOST_PIXELS, decode, form_of, opened
 from cnnpar.errors import reason
 from cnnpar.files import open_input
 
+DIGEST_BYTES = 32  # of a SHA-256
 _LARGEST_FILE = 16 << 20  # bytes, of a picture that keeps its size
 _LARGEST_SCALED = 512 << 20
+_PIECE = 1 << 20  # bytes digested at a time
 _LARGE_FILE, _LARGE_PICTURE = 16 << 20, 1 << 24  # bytes and pixels; of larger ones one is decoded at a time
 _MOST_PIXEL_BYTES = 1 << 20  # of a run of pictures; a single one may have more
 
-Wanted = Literal["pixels", "form", "digest"]  # "form" and "pixels" come with what is before them
+_FREELY = nullcontext()
+
+Wanted = Literal["pixels", "form", "digest"]  # forms come with pixels, digests with all
 
 
 class Order(msgspec.Struct, array_like=True):
@@ -57,6 +61,9 @@ def read_files(order: Order, look: Look, lock: int | None = None) -> Iterator[tu
 
     `lock`: descriptor of a file that is locked by who decodes a large picture.
     """
+    if order.wanted == "digest":
+        yield from ((run, b"") for run in _digest_files(order, look))
+        return
     run, pixels = Run(order.first), list[bytes]()
     for index, path in enumerate(order.paths, order.first):
         one, data = _read_file(index, os.fsdecode(path), order.wanted, look, lock)
@@ -80,6 +87,7 @@ def serve(descriptor: int, lock: int) -> None:
     decoder = msgspec.msgpack.Decoder(Order)
     with Connection(descriptor) as connection, suppress(EOFError, OSError):
         look = msgspec.msgpack.decode(connection.recv_bytes(), type=Look)
+        connection.send_bytes(b"")
         while True:
             for run, pixels in read_files(decoder.decode(connection.recv_bytes()), look, lock):
                 connection.send_bytes(msgspec.msgpack.encode(run))
@@ -91,19 +99,18 @@ def _read_file(index: int, path: str, wanted: Wanted, look: Look, lock: int | No
     """Read, digest and decode one file, as far as is wanted."""
     run = Run(index, count=1)
     try:
-        size, content = _content(path, _LARGEST_SCALED if look.size else _LARGEST_FILE)
+        content = b"".join(_pieces(path, look, _LARGEST_SCALED))
     except OSError as error:
         run.refusal = reason(error)
         return run, b""
     run.digests = hashlib.sha256(content).digest()
-    if wanted == "digest":
-        return run, b""
     try:
         with opened(content) as picture:
             run.form = form_of(picture, look)
             pixels = picture.image.width * picture.image.height
             if wanted == "pixels" and (look.size or pixels <= MOST_PIXELS):
-                with _alone(lock if size > _LARGE_FILE or pixels > _LARGE_PICTURE else None):
+                large = len(content) > _LARGE_FILE or pixels > _LARGE_PICTURE
+                with _alone(lock) if large and lock is not None else _FREELY:
                     data, transparent = decode(picture, look, run.form)
                 run.decoded, run.transparent = True, int(transparent)
                 return run, data
@@ -112,26 +119,43 @@ def _read_file(index: int, path: str, wanted: Wanted, look: Look, lock: int | No
     return run, b""
 
 
-def _content(path: str, most: int) -> tuple[int, bytes]:
-    """Return the size and all bytes of a regular file. Raises OSError, also if there are more than `most`."""
+def _digest_files(order: Order, look: Look) -> Iterator[Run]:
+    """Yield the digests of files, as many as can be had together: a second start waits for nothing else."""
+    run = Run(order.first)
+    for index, path in enumerate(order.paths, order.first):
+        digest = hashlib.sha256()
+        try:
+            for piece in _pieces(os.fsdecode(path), look, _PIECE):
+                digest.update(piece)
+        except OSError as error:
+            yield from (run, Run(index, count=1, refusal=reason(error)))
+            run = Run(index + 1)
+        else:
+            run.digests += digest.digest()
+            run.count += 1
+    yield run
+
+
+def _pieces(path: str, look: Look, largest: int) -> Iterator[bytes]:
+    """Yield all bytes of a regular file, in pieces. Raises OSError, also if there are more than a picture may have."""
+    most = _LARGEST_SCALED if look.size else _LARGEST_FILE
     descriptor = open_input(path)
     try:
         size = os.fstat(descriptor).st_size
         if size > most:
             raise OSError(EFBIG, f"larger than {most:,} bytes")
-        pieces: Iterable[bytes] = iter(lambda: os.read(descriptor, size), b"") if size else ()
-        return size, b"".join(pieces)
+        while size > 0 and (piece := os.read(descriptor, min(size, largest))):
+            yield piece
+            size -= len(piece)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _alone(lock: int | None) -> Iterator[None]:
-    """Keep other processes with the same lock from entering meanwhile; None: nothing is locked."""
-    if lock is not None:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
+def _alone(lock: int) -> Iterator[None]:
+    """Keep other processes with the same lock from entering meanwhile."""
+    fcntl.lockf(lock, fcntl.LOCK_EX)
     try:
         yield
     finally:
-        if lock is not None:
-            fcntl.lockf(lock, fcntl.LOCK_UN)
+        fcntl.lockf(lock, fcntl.LOCK_UN)

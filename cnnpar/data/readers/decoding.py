@@ -6,6 +6,7 @@ not depend on the number of processes.
 """
 
 import json
+import math
 import os
 import signal
 import socket
@@ -26,7 +27,8 @@ from cnnpar.data.readers.fitting import Look
 from cnnpar.errors import RunError
 from cnnpar.machine import import_path, usable_cores
 
-ALONE = 0.1  # seconds; about what it takes to start processes
+ALONE = 0.05  # seconds, until others are started
+_MEANWHILE = 0.01  # seconds, while they start
 _MOST_FILES, _MOST_BYTES = 64, 1 << 15  # of paths, in an order
 _AHEAD = 2  # orders that a process has, so that it need not wait for the next one
 # The path comes first: the process must import the same cnnpar as this one. Until then, -P keeps the current folder
@@ -47,15 +49,24 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
     Files are handed out in order: when nothing more is wanted, `take` has got the runs of all files before the last one
     that it gets.
     """
-    begun, done, processes = time.monotonic(), 0, usable_cores() if sys.executable else 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, on which no pixel depends
-        while done < count and (wanted := wants()) and (processes == 1 or time.monotonic() - begun < ALONE):
-            for run, pixels in read_files(Order(done, wanted, [os.fsencode(next(paths))]), look):
-                take(run, pixels)
-            done += 1
+    done = 0
+
+    def read_here(seconds: float) -> None:
+        nonlocal done
+        end = time.monotonic() + seconds
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, on which no pixel depends
+            while done < count and (wanted := wants()) and time.monotonic() < end:
+                for run, pixels in read_files(Order(done, wanted, [os.fsencode(next(paths))]), look):
+                    take(run, pixels)
+                done += 1
+
+    processes = usable_cores() if sys.executable else 1
+    read_here(ALONE if processes > 1 else math.inf)
     if done < count and wants():
         with _Processes(min(processes, count - done), look) as others:
+            while not others.ready():
+                read_here(_MEANWHILE)
             others.read(paths, done, count, wants, take)
 
 
@@ -81,6 +92,7 @@ class _Process:
         finally:
             theirs.close()
         self.connection, self.orders = Connection(ours.detach()), deque[Order]()
+        self._greeted = False
         self.connection.send_bytes(msgspec.msgpack.encode(look))
 
     def send(self, order: Order) -> None:
@@ -94,6 +106,8 @@ class _Process:
     def receive(self) -> tuple[Run, bytes]:
         """Return the next run. Raises RunError when the process has ended."""
         try:
+            if not self._greeted:
+                self._greeted = self.connection.recv_bytes() == b""
             run = msgspec.msgpack.decode(self.connection.recv_bytes(), type=Run)
             pixels = self.connection.recv_bytes() if run.decoded else b""
         except (EOFError, OSError) as error:
@@ -140,6 +154,10 @@ class _Processes:
         for process in self._processes:
             process.end()
         self._lock.close()
+
+    def ready(self) -> bool:
+        """Tell whether one of them has started, or ended."""
+        return bool(wait([process.connection for process in self._processes], 0))
 
     def read(self, paths: Iterator[str], first: int, count: int, wants: Wants, take: Take) -> None:
         """Read the files from the first one on; see `read_all`."""

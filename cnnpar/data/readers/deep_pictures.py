@@ -38,7 +38,7 @@ def decode_deep(
     """Return the pixels of an image, whose form is known, as bytes, and whether it is transparent anywhere."""
     pixels, alpha = _pixels(image, content, rawmode)  # (H, W, C), (H, W) or None
     background = [257.0 * value for value in look.background]
-    grey = float(np.dot(_LUMINANCE, background))
+    grey = sum(weight * value for weight, value in zip(_LUMINANCE, background, strict=True))
     as_colour = pixels.shape[2] == 3 or form.channels == 3
     planes = []
     for index in range(3 if as_colour else 1):
@@ -48,8 +48,9 @@ def decode_deep(
             plane += (behind - plane) * (1 - alpha)
         planes.append(np.asarray(padded(scaled(Image.fromarray(plane), look, orientation), look, behind)))
     if as_colour and form.channels == 1:
-        planes = [np.tensordot(_LUMINANCE, np.stack(planes), axes=1)]
-    result = np.stack(planes, axis=-1).astype(np.float32, copy=False)
+        red, green, blue = (weight * plane for weight, plane in zip(_LUMINANCE, planes, strict=True))
+        planes = [red + green + blue]
+    result = np.stack(planes, axis=-1)
     transparent = alpha is not None and bool((alpha < 1).any())
     if form.pixels == "uint16":
         result = np.rint(result.clip(0, _MOST)).astype(np.uint16)

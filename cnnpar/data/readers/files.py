@@ -61,7 +61,7 @@ class Digest(Protocol):
 class HashedFile(io.FileIO):
     """Binary file that updates a digest, if there is one, with all bytes read. `pipe`: it may be a pipe."""
 
-    def __init__(self, path: str | Path, digest: Digest | None, *, pipe: bool = False) -> None:
+    def __init__(self, path: Path, digest: Digest | None, *, pipe: bool = False) -> None:
         """Open the file. Raises OSError, for anything but a regular file or such a pipe too."""
         super().__init__(open_input(path, pipe=pipe))
         self._digest = digest

@@ -3,7 +3,6 @@
 Which files are read is in class_folders.py, what becomes of one in pictures.py, and who does it in decoding.py.
 """
 
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
-from cnnpar.data.readers.cache import Facts, Samples, cached
+from cnnpar.data.readers.cache import Facts, Samples, cached_by
 from cnnpar.data.readers.class_folders import Pictures, find_part
 from cnnpar.data.readers.collecting import Collected
-from cnnpar.data.readers.decoder import Run
+from cnnpar.data.readers.decoder import DIGEST_BYTES, Run
 from cnnpar.data.readers.decoding import read_all
 from cnnpar.data.readers.files import Digest, Part, RawSamples
 from cnnpar.data.readers.fitting import Look
@@ -40,7 +39,7 @@ def read(path: Path, part: Part, settings: Data) -> RawSamples:
     codecs = [*map(features.version, _CODECS), features.version_feature("libjpeg_turbo")]
     kind = f"folder {codecs} {look} {settings.on_bad}"
     decode = partial(_decode, found.path, pictures, look, settings)
-    images, kept, facts = cached(kind, pictures, decode, _digest)
+    images, kept, facts = cached_by(kind, len(pictures), partial(_digest, pictures, look), decode)
     labels = pictures.labels[kept]
     gone = np.flatnonzero(np.bincount(labels, minlength=len(pictures.classes)) == 0)
     if len(gone):
@@ -85,17 +84,16 @@ def _decode(path: Path, pictures: Pictures, look: Look, settings: Data, digest: 
     return Samples(images, kept, Facts(notes=tuple(notes)))
 
 
-def _digest(digest: Digest, files: Iterable[str]) -> None:
+def _digest(pictures: Pictures, look: Look, digest: Digest) -> None:
     """Update a digest with that of each picture's file, in order. Raises OSError if one cannot be read."""
-    paths = list(files)
-    digests = bytearray(32 * len(paths))
+    digests = bytearray(DIGEST_BYTES * len(pictures))
 
     def take(run: Run, _: bytes) -> None:
         if run.refusal:
             raise OSError(run.refusal)
-        digests[32 * run.first : 32 * (run.first + run.count)] = run.digests
+        digests[DIGEST_BYTES * run.first : DIGEST_BYTES * (run.first + run.count)] = run.digests
 
-    read_all(iter(paths), len(paths), Look(), lambda: "digest", take)
+    read_all(iter(pictures), len(pictures), look, lambda: "digest", take)
     digest.update(digests)
 
 

@@ -69,7 +69,7 @@ def opened(content: bytes) -> Iterator[Opened]:
 def form_of(picture: Opened, look: Look) -> Form:
     """Return the form of a picture by its header. Raises PictureError for pixels that cannot be taken as they are."""
     image = picture.image
-    pixels = _pixel_type(picture)
+    pixels = _pixel_type(picture, look)
     on_colour = len(set(look.background)) > 1 and (image.has_transparency_data or (look.size and look.fit == "pad"))
     is_grey = image.mode in _GREY or picture.rawmode == "LA;16B"  # palettes count as colour
     channels = look.channels or (1 if is_grey and not on_colour else 3)
@@ -121,7 +121,7 @@ def _in_eight_bits(image: Image.Image, rawmode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _pixel_type(picture: Opened) -> Literal["uint8", "uint16", "float32"]:
+def _pixel_type(picture: Opened, look: Look) -> Literal["uint8", "uint16", "float32"]:
     """Return the type of pixels by the header. Raises PictureError for those that cannot be taken as they are."""
     image, bits = picture.image, 8
     if image.format == "PNG":
@@ -132,6 +132,8 @@ def _pixel_type(picture: Opened) -> Literal["uint8", "uint16", "float32"]:
         if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
             raise PictureError("pixels with a sign; convert it to 8 or 16 bits without one")
         if image.mode == "F":
+            if look.size and look.fit == "pad":
+                raise PictureError('floats have no colour to be padded with; data.fit = "crop" or "stretch" needs none')
             return "float32"
     if bits > 8:
         from cnnpar.data.readers.deep_pictures import is_known

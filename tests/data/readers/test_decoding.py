@@ -45,6 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def load(folder: Path, processes: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Splits:
     monkeypatch.setattr(decoding, "usable_cores", lambda: processes)
     monkeypatch.setattr(decoding, "ALONE", 0.0)
+    monkeypatch.setattr(decoding._Processes, "ready", lambda _: True)  # so that this process decodes none
     return load_splits(Data(train=str(folder), validation=0.0, **settings))
 
 
@@ -124,6 +125,7 @@ from cnnpar.config.data import Data
 from cnnpar.data.load import load_splits
 from cnnpar.data.readers import decoding
 decoding.ALONE, decoding.usable_cores = 0.0, lambda: 3
+decoding._Processes.ready = lambda _: True
 began = decoding._Processes.read
 def read(others, *rest):
     print(*[process._process.pid for process in others._processes], flush=True)

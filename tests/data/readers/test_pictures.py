@@ -246,6 +246,8 @@ def test_float_tiff_is_float32_and_finite() -> None:
     found, _ = read(encoded(pixels, "TIFF"))
     assert found.dtype == np.float32
     assert np.array_equal(found[:, :, 0], pixels)
+    assert read(encoded(pixels, "TIFF"), Look((2, 2), "crop"))[0].shape == (2, 2, 1)
+    assert "floats have no colour to be padded with" in refusal(encoded(pixels, "TIFF"), Look((2, 2), "pad"))
     pixels[1, 1] = np.nan
     assert "a pixel that is not finite" in refusal(encoded(pixels, "TIFF"))
 
