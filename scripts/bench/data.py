@@ -14,9 +14,9 @@ and how long drawing up an epoch takes, once an epoch.
 Before that, folders of JPEGs, which need no MNIST: small ones of 32 x 32, beside Pillow alone divided by the cores; and
 photos of 12 megapixels scaled to 128 x 128, with the most memory that it takes.
 
-Aims, for the CSV file: the first start at most 1.5 times `numpy.loadtxt`, the second at most 0.2 s. For the small JPEGs:
-the first start at most 1.2 times Pillow alone divided by the cores, the second at most 0.5 s. For the photos: at most
-100 MB in this process beside the result.
+Aims: for the CSV file, the first start at most 1.5 times `numpy.loadtxt`, the second at most 0.2 s; for small
+JPEGs, the first start at most 1.2 times Pillow alone divided by the cores, the second at most 0.5 s; for the photos,
+at most 100 MB in this process beside the result.
 """
 
 import gzip

@@ -2,12 +2,14 @@
 
 import gc
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +117,20 @@ def measure_photos(folder: Path) -> Photos:
         splits = load_splits(Data(train=str(folder), size=TO, fit="crop", channels=3))
         size = sum(part.images.nbytes for part in (splits.train, splits.validation) if part is not None)
 
-    took = seconds(load)
-    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    return Photos(took, (memory("VmHWM") - before - size) / MEGABYTE, others / MEGABYTE)
+    with ThreadPoolExecutor(1) as watcher:
+        ended = Event()
+        others = watcher.submit(most_memory_of_children, ended)
+        took = seconds(load)
+        ended.set()
+    return Photos(took, (memory("VmHWM") - before - size) / MEGABYTE, others.result() / MEGABYTE)
+
+
+def most_memory_of_children(ended: Event) -> int:
+    """Return the most memory that one of this process's children has had, in bytes, until an event."""
+    most = 0
+    while not ended.wait(0.02):
+        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            with suppress(OSError, StopIteration):  # it has ended
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                most = max(most, 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]))
+    return most

@@ -44,8 +44,8 @@ class Collected:
             return None
         return "form" if self._unlike else "pixels"
 
-    def take(self, run: Run, pixels: bytes) -> None:
-        """Add a run of pictures. Raises InputError if all do not fit into memory."""
+    def take(self, run: Run) -> memoryview | None:
+        """Add a run of pictures; return where its pixels go, if anywhere. Raises InputError if memory is too small."""
         end = run.first + run.count
         self.digests[DIGEST_BYTES * run.first : DIGEST_BYTES * run.first + len(run.digests)] = run.digests
         if run.refusal:
@@ -58,9 +58,10 @@ class Collected:
             if len(self._forms) > 1 or not run.decoded:
                 self._unlike, self._images = True, self._images[:0].copy()
             if not self._unlike:
-                self._fill(run.first, end, run.form, pixels)
                 self._good[run.first : end] = True
                 self.transparent += run.transparent
+                return self._place(run.first, end, run.form)
+        return None
 
     def result(self) -> tuple[Pixels, NDArray[np.int64]]:
         """Return the images (N, H, W, C) and the indices of their files, without those left out. Raises InputError."""
@@ -80,13 +81,13 @@ class Collected:
                 self._images[begin : begin + len(indices)] = self._images[indices]
         return self._images[: len(kept)], kept
 
-    def _fill(self, begin: int, end: int, form: Form, pixels: bytes) -> None:
-        """Put pixels into the array, which is made for the first ones."""
+    def _place(self, begin: int, end: int, form: Form) -> memoryview:
+        """Return the bytes of pictures in the array, which is made for the first ones."""
         if not len(self._images):
             shape, dtype = (len(self._good), form.height, form.width, form.channels), np.dtype(form.pixels)
             require_memory(self._source, int(np.prod(shape)) * dtype.itemsize)
             self._images = np.empty(shape, dtype)
-        self._images[begin:end] = np.frombuffer(pixels, self._images.dtype).reshape(-1, *self._images.shape[1:])
+        return self._images[begin:end].data.cast("B")
 
     def _unlike_error(self) -> InputError:
         """Return the error of pictures that are not alike, or too large as they are."""

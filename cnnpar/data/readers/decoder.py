@@ -1,9 +1,10 @@
 """Read, digest and decode picture files in a process of its own, which is given their paths; or in the run's process.
 
-    the parent sends: the look, then orders, as MessagePack
-    the process sends: b"" when it is ready; then runs of pictures, as MessagePack, each with pixels followed by them
+    on its standard input: the look, then orders
+    on its standard output: b"" when it is ready; then runs of pictures, and their pixels
 
-The process ends when the parent has closed the connection, or has ended. numpy is imported only where it is needed.
+Each is a message of MessagePack and, for runs, of bytes; the sizes of both come first. The process ends when its input
+does, with its parent at the latest. numpy is imported only where it is needed.
 """
 
 import fcntl
@@ -13,7 +14,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from errno import EFBIG
-from multiprocessing.connection import Connection
+from io import FileIO, RawIOBase
+from struct import Struct
 from typing import Literal
 
 import msgspec
@@ -31,6 +33,7 @@ _LARGE_FILE, _LARGE_PICTURE = 16 << 20, 1 << 24  # bytes and pixels; of larger o
 _MOST_PIXEL_BYTES = 1 << 20  # of a run of pictures; a single one may have more
 
 _FREELY = nullcontext()
+_SIZES = Struct("<IQ")  # of a message, and of the pixels after it
 
 Wanted = Literal["pixels", "form", "digest"]  # forms come with pixels, digests with all
 
@@ -81,18 +84,45 @@ def read_files(order: Order, look: Look, lock: int | None = None) -> Iterator[tu
     yield run, b"".join(pixels)
 
 
-def serve(descriptor: int, lock: int) -> None:
-    """Answer the orders that come over a connection, until it is closed."""
+def serve(lock: int) -> None:
+    """Answer the orders on the standard input, until it ends."""
+    output = os.dup(1)
+    os.dup2(2, 1)  # a library that prints must not be taken for an answer
     warnings.simplefilter("ignore")  # of odd metadata, on which no pixel depends
-    decoder = msgspec.msgpack.Decoder(Order)
-    with Connection(descriptor) as connection, suppress(EOFError, OSError):
-        look = msgspec.msgpack.decode(connection.recv_bytes(), type=Look)
-        connection.send_bytes(b"")
+    with suppress(EOFError, BrokenPipeError), FileIO(0, "rb") as orders, FileIO(output, "wb") as answers:
+        send(answers, b"")
+        look = msgspec.msgpack.decode(receive(orders)[0], type=Look)
+        decoder = msgspec.msgpack.Decoder(Order)
         while True:
-            for run, pixels in read_files(decoder.decode(connection.recv_bytes()), look, lock):
-                connection.send_bytes(msgspec.msgpack.encode(run))
-                if run.decoded:
-                    connection.send_bytes(pixels)
+            for run, pixels in read_files(decoder.decode(receive(orders)[0]), look, lock):
+                send(answers, msgspec.msgpack.encode(run), pixels)
+
+
+def send(file: RawIOBase, message: bytes, pixels: bytes = b"") -> None:
+    """Send a message and pixels. Raises OSError when the other side has ended."""
+    for part in (_SIZES.pack(len(message), len(pixels)) + message, pixels):
+        view = memoryview(part)
+        while view:
+            view = view[file.write(view) or 0 :]
+
+
+def receive(file: RawIOBase) -> tuple[bytes, int]:
+    """Return the next message, and the number of bytes of pixels that follow. Raises EOFError at the end."""
+    sizes = bytearray(_SIZES.size)
+    receive_into(file, memoryview(sizes))
+    length, pixels = _SIZES.unpack(sizes)
+    message = bytearray(length)
+    receive_into(file, memoryview(message))
+    return bytes(message), pixels
+
+
+def receive_into(file: RawIOBase, target: memoryview) -> None:
+    """Fill a target with the next bytes. Raises EOFError at the end."""
+    while target:
+        count = file.readinto(target)
+        if not count:
+            raise EOFError
+        target = target[count:]
 
 
 def _read_file(index: int, path: str, wanted: Wanted, look: Look, lock: int | None) -> tuple[Run, bytes]:

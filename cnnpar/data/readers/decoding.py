@@ -5,11 +5,11 @@ threads would wait for each other, as most of the time for a small picture is th
 not depend on the number of processes.
 """
 
+import fcntl
 import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,29 +17,33 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection, wait
+from contextlib import suppress
+from io import RawIOBase
+from multiprocessing.connection import wait
 from types import TracebackType
+from typing import Any
 
 import msgspec
 
-from cnnpar.data.readers.decoder import Order, Run, Wanted, read_files
+from cnnpar.data.readers.decoder import Order, Run, Wanted, read_files, receive, receive_into, send
 from cnnpar.data.readers.fitting import Look
 from cnnpar.errors import RunError
 from cnnpar.machine import import_path, usable_cores
 
 ALONE = 0.05  # seconds, until others are started
 _MEANWHILE = 0.01  # seconds, while they start
-_MOST_FILES, _MOST_BYTES = 64, 1 << 15  # of paths, in an order
+_MOST_FILES, _MOST_BYTES = 64, 1 << 14  # of paths, in an order: a pipe holds what a process has
+_PIPE = 1 << 20  # bytes
 _AHEAD = 2  # orders that a process has, so that it need not wait for the next one
 # The path comes first: the process must import the same cnnpar as this one. Until then, -P keeps the current folder
 # out of it: others may have put modules there.
 _BOOT = (
     "import json, sys; sys.path[:], lock = json.loads(sys.argv[1]);"
-    "from cnnpar.data.readers.decoder import serve; serve(0, lock)"
+    "from cnnpar.data.readers.decoder import serve; serve(lock)"
 )
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-Take = Callable[[Run, bytes], None]  # gets the runs, with their pixels, in any order
+Take = Callable[[Run], memoryview | None]  # gets the runs, in any order; returns where pixels go, if they are wanted
 Wants = Callable[[], Wanted | None]  # what is wanted of the next files; None: nothing more
 
 
@@ -58,7 +62,8 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
             warnings.simplefilter("ignore")  # of odd metadata, on which no pixel depends
             while done < count and (wanted := wants()) and time.monotonic() < end:
                 for run, pixels in read_files(Order(done, wanted, [os.fsencode(next(paths))]), look):
-                    take(run, pixels)
+                    if (target := take(run)) is not None:
+                        target[:] = pixels
                 done += 1
 
     processes = usable_cores() if sys.executable else 1
@@ -75,51 +80,50 @@ class _Process:
 
     def __init__(self, lock: int, look: Look) -> None:
         """Start the process. Raises OSError."""
-        ours, theirs = socket.socketpair()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, json.dumps([import_path(), lock])],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[lock],
-                env={**os.environ, **_ONE_THREAD},
-                start_new_session=True,  # the terminal's Ctrl-C is for the run, which closes the connection
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self.connection, self.orders = Connection(ours.detach()), deque[Order]()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _BOOT, json.dumps([import_path(), lock])],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock],
+            env={**os.environ, **_ONE_THREAD},
+            start_new_session=True,  # the terminal's Ctrl-C is for the run, which ends this process
+        )
+        streams: Any = self._process  # without buffers, unlike what their types say
+        self._orders: RawIOBase = streams.stdin
+        self.answers: RawIOBase = streams.stdout
         self._greeted = False
-        self.connection.send_bytes(msgspec.msgpack.encode(look))
+        self.pending = deque[Order]()
+        with suppress(OSError):  # without it, the process waits oftener until its answers are read
+            fcntl.fcntl(self.answers, fcntl.F_SETPIPE_SZ, _PIPE)
+        send(self._orders, msgspec.msgpack.encode(look))
 
     def send(self, order: Order) -> None:
         """Send an order. Raises RunError when the process has ended."""
-        self.orders.append(order)
+        self.pending.append(order)
         try:
-            self.connection.send_bytes(msgspec.msgpack.encode(order))
+            send(self._orders, msgspec.msgpack.encode(order))
         except OSError as error:
             raise self._ended() from error
 
-    def receive(self) -> tuple[Run, bytes]:
-        """Return the next run. Raises RunError when the process has ended."""
+    def receive(self, take: Take) -> None:
+        """Hand on the next run. Raises RunError when the process has ended."""
         try:
             if not self._greeted:
-                self._greeted = self.connection.recv_bytes() == b""
-            run = msgspec.msgpack.decode(self.connection.recv_bytes(), type=Run)
-            pixels = self.connection.recv_bytes() if run.decoded else b""
-        except (EOFError, OSError) as error:
+                self._greeted = receive(self.answers)[0] == b""
+            message, size = receive(self.answers)
+            run = msgspec.msgpack.decode(message, type=Run)
+            receive_into(self.answers, take(run) or memoryview(bytearray(size)))
+        except EOFError as error:
             raise self._ended() from error
-        order = self.orders[0]
-        if run.first + run.count == order.first + len(order.paths):
-            self.orders.popleft()
-        return run, pixels
+        if run.first + run.count == self.pending[0].first + len(self.pending[0].paths):
+            self.pending.popleft()
 
     def end(self) -> None:
-        """Close the connection, which ends the process, at once."""
-        self.connection.close()
+        """End the process, at once."""
+        self._orders.close()
+        self.answers.close()
         self._process.kill()
         self._process.wait()
 
@@ -127,7 +131,7 @@ class _Process:
         """Return the error of a process that has closed its connection."""
         code = self._process.wait()
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        where = f"{os.fsdecode(self.orders[0].paths[0])} or one of the next pictures"
+        where = f"{os.fsdecode(self.pending[0].paths[0])} or one of the next pictures"
         return RunError(f"{where}: the process that decoded it was ended {how}; there may be too little memory")
 
 
@@ -157,29 +161,29 @@ class _Processes:
 
     def ready(self) -> bool:
         """Tell whether one of them has started, or ended."""
-        return bool(wait([process.connection for process in self._processes], 0))
+        return bool(wait([process.answers.fileno() for process in self._processes], 0))
 
     def read(self, paths: Iterator[str], first: int, count: int, wants: Wants, take: Take) -> None:
         """Read the files from the first one on; see `read_all`."""
-        by_connection: dict[object, _Process] = {process.connection: process for process in self._processes}
+        by_descriptor: dict[object, _Process] = {process.answers.fileno(): process for process in self._processes}
         while True:
             for ahead in range(1, _AHEAD + 1):
                 for process in self._processes:
-                    if len(process.orders) < ahead and first < count and (wanted := wants()):
+                    if len(process.pending) < ahead and first < count and (wanted := wants()):
                         # The fewer are left, the smaller are the orders, so that all processes end together.
                         files = 1 + (count - first) // (4 * len(self._processes))
                         order = Order(first, wanted, _next_paths(paths, files))
                         process.send(order)
                         first += len(order.paths)
-            busy = [process.connection for process in self._processes if process.orders]
+            busy = [process.answers.fileno() for process in self._processes if process.pending]
             if not busy:
                 return
-            for connection in wait(busy):
-                take(*by_connection[connection].receive())
+            for descriptor in wait(busy):
+                by_descriptor[descriptor].receive(take)
 
 
 def _next_paths(paths: Iterator[str], files: int) -> list[bytes]:
-    """Return the next paths, at least one: no more than a connection holds, on which both sides may be sending."""
+    """Return the next paths, at least one, and no more than a pipe holds: both sides may be writing."""
     chosen, size = list[bytes](), 0
     while len(chosen) < min(files, _MOST_FILES) and size < _MOST_BYTES:
         chosen.append(os.fsencode(next(paths)))

@@ -88,7 +88,7 @@ def _digest(pictures: Pictures, look: Look, digest: Digest) -> None:
     """Update a digest with that of each picture's file, in order. Raises OSError if one cannot be read."""
     digests = bytearray(DIGEST_BYTES * len(pictures))
 
-    def take(run: Run, _: bytes) -> None:
+    def take(run: Run) -> None:
         if run.refusal:
             raise OSError(run.refusal)
         digests[DIGEST_BYTES * run.first : DIGEST_BYTES * (run.first + run.count)] = run.digests

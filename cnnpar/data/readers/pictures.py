@@ -46,7 +46,7 @@ class Opened(NamedTuple):
 
     image: Image.Image
     content: bytes  # the file
-    rawmode: str  # how Pillow unpacks its rows; "" where it does so in several ways
+    rawmode: str  # how Pillow unpacks the rows of a PNG or TIFF; "" where it does so in several ways
     orientation: int  # 1 to 8, as in EXIF
 
 
@@ -147,7 +147,9 @@ def _pixel_type(picture: Opened, look: Look) -> Literal["uint8", "uint16", "floa
 
 
 def _rawmode(image: Image.Image) -> str:
-    """Return how Pillow unpacks the rows of an image that is not loaded; "" where it does so in several ways."""
+    """Return how Pillow unpacks the rows of a PNG or TIFF that is not loaded; "" where it does so in several ways."""
+    if image.format not in ("PNG", "TIFF"):
+        return ""
     tiles: Any = getattr(image, "tile", ())
     modes = {args if isinstance(args, str) else str(args[0]) if args else "" for _, _, _, args in tiles}
     return modes.pop() if len(modes) == 1 else ""

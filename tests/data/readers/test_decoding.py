@@ -103,14 +103,14 @@ def test_a_process_that_is_killed_is_an_error_and_none_is_left(folder: Path, mon
     killed: list[int] = []
     receive = decoding._Process.receive
 
-    def killing(process: decoding._Process) -> Any:
+    def killing(process: decoding._Process, take: decoding.Take) -> None:
         if not killed:
             killed.append(process._process.pid)
             os.kill(killed[0], signal.SIGKILL)
             process._process.wait()
             while True:  # what it has sent before
-                receive(process)
-        return receive(process)
+                receive(process, take)
+        receive(process, take)
 
     monkeypatch.setattr(decoding._Process, "receive", killing)
     with pytest.raises(RunError, match="the process that decoded it was ended by SIGKILL; there may be too little"):
