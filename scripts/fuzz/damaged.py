@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.config.sections import Config
-from scripts.fuzz.damaged_pictures import jpeg, pictures, png
+from scripts.fuzz.damaged_pictures import jpeg, other, pictures, png
 from scripts.fuzz.forged import LITERALS
 from scripts.fuzz.noise import NUMBERS, Case, noise
 from scripts.harness import ROOT
@@ -395,6 +395,7 @@ MAKERS: dict[str, Callable[[random.Random, Path], Case]] = {
     "npz": npz,
     "PNG": lambda chance, folder: pictures(chance, folder, png, ".png"),
     "JPEG": lambda chance, folder: pictures(chance, folder, jpeg, ".jpg"),
+    "other pictures": lambda chance, folder: pictures(chance, folder, other, ".tif"),
     "TOML": toml,
     "metrics": metrics,
 }

@@ -1,4 +1,4 @@
-"""Damaged pictures: small PNG and JPEG files with fields, chunks and segments changed, in folders of classes."""
+"""Damaged pictures: PNG and JPEG files with fields, chunks and segments changed, and others with bytes changed."""
 
 import io
 import os
@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -127,6 +128,28 @@ def jpeg(chance: random.Random) -> bytes:
             ]
     data = b"".join(segments)
     return noise(chance, data) if chance.random() < 0.2 else data
+
+
+OTHERS = {"GIF": ("L", "P", "RGBA"), "WEBP": ("RGB", "RGBA"), "BMP": ("1", "L", "P", "RGB")} | {
+    "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"),
+    "PNG": ("1", "LA", "P", "RGBA", "I;16"),
+}
+
+
+def other(chance: random.Random) -> bytes:
+    """Return a picture of another format or mode, with bytes changed."""
+    kind = chance.choice(list(OTHERS))
+    mode = chance.choice(OTHERS[kind])
+    image = Image.new(mode, (3, 2))
+    image.frombytes(chance.randbytes(len(image.tobytes())))
+    options: dict[str, Any] = {}
+    if kind == "TIFF":
+        options["compression"] = chance.choice(("raw", "tiff_lzw", "tiff_deflate", "packbits"))
+    if kind == "GIF" and chance.random() < 0.3:
+        options.update(save_all=True, append_images=[Image.new(mode, (3, 2))])
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return noise(chance, stream.getvalue())
 
 
 # Names of class folders, some of which no checkpoint can hold.

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import RawIOBase
+from itertools import chain
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,7 @@ from cnnpar.machine import import_path, usable_cores
 
 ALONE = 0.05  # seconds, until others are started
 _MEANWHILE = 0.01  # seconds, while they start
+_TALKATIVE = (".tif", ".tiff")  # their library writes to the standard error, which other processes do not have
 _MOST_FILES, _MOST_BYTES = 64, 1 << 14  # of paths, in an order: a pipe holds what a process has
 _PIPE = 1 << 20  # bytes
 _AHEAD = 2  # orders that a process has, so that it need not wait for the next one
@@ -53,15 +55,20 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
     Files are handed out in order: when nothing more is wanted, `take` has got the runs of all files before the last one
     that it gets.
     """
-    done = 0
+    done, elsewhere = 0, False
 
     def read_here(seconds: float) -> None:
-        nonlocal done
+        nonlocal done, elsewhere, paths
         end = time.monotonic() + seconds
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, on which no pixel depends
-            while done < count and (wanted := wants()) and time.monotonic() < end:
-                for run, pixels in read_files(Order(done, wanted, [os.fsencode(next(paths))]), look):
+            while done < count and not elsewhere and (wanted := wants()) and time.monotonic() < end:
+                path = next(paths)
+                elsewhere = wanted != "digest" and path.lower().endswith(_TALKATIVE) and bool(sys.executable)
+                if elsewhere:
+                    paths = chain([path], paths)
+                    return
+                for run, pixels in read_files(Order(done, wanted, [os.fsencode(path)]), look):
                     if (target := take(run)) is not None:
                         target[:] = pixels
                 done += 1
@@ -70,7 +77,7 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
     read_here(ALONE if processes > 1 else math.inf)
     if done < count and wants():
         with _Processes(min(processes, count - done), look) as others:
-            while not others.ready():
+            while done < count and wants() and not others.ready(_MEANWHILE if elsewhere else 0.0):
                 read_here(_MEANWHILE)
             others.read(paths, done, count, wants, take)
 
@@ -159,9 +166,9 @@ class _Processes:
             process.end()
         self._lock.close()
 
-    def ready(self) -> bool:
-        """Tell whether one of them has started, or ended."""
-        return bool(wait([process.answers.fileno() for process in self._processes], 0))
+    def ready(self, seconds: float) -> bool:
+        """Tell whether one of them has started, or ended; wait for it for some seconds."""
+        return bool(wait([process.answers.fileno() for process in self._processes], seconds))
 
     def read(self, paths: Iterator[str], first: int, count: int, wants: Wants, take: Take) -> None:
         """Read the files from the first one on; see `read_all`."""

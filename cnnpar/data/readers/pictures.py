@@ -8,6 +8,7 @@ bytes, the look, and the versions of the codecs.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from struct import Struct
 from typing import Any, Literal, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -37,6 +38,7 @@ _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _GREYS_APART = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the greys of a PNG by, but not the transparent one
 _METADATA = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 _ORIENTATION = 0x0112  # tag of EXIF
+_PNG_SIGNATURE, _CHUNK, _CHECKSUM = 8, Struct(">I4s"), 4  # of a PNG: bytes; length and kind of a chunk; bytes
 _BITS, _SAMPLE_FORMAT = 258, 339  # tags of TIFF
 _SIGNED = 2  # a sample format
 
@@ -159,9 +161,10 @@ def _orientation(image: Image.Image, content: bytes) -> int:
     """Return how an image is to be turned, as in EXIF; 1 for TIFF, which Pillow turns itself."""
     found: object = 1
     try:
-        if image.format == "PNG" and b"eXIf" in content:  # it may follow the pixels
-            with Image.open(BytesIO(content), formats=("PNG",)) as again:
-                found = again.getexif().get(_ORIENTATION)
+        if image.format == "PNG" and b"eXIf" in content:
+            exif = Image.Exif()
+            exif.load(_exif_of_png(content))
+            found = exif.get(_ORIENTATION)
         elif image.format != "TIFF" and not _METADATA.isdisjoint(image.info):
             found = image.getexif().get(_ORIENTATION)
     except MemoryError:
@@ -169,3 +172,15 @@ def _orientation(image: Image.Image, content: bytes) -> int:
     except Exception:  # damaged metadata, over which viewers pass
         return 1
     return found if isinstance(found, int) and found in UPRIGHT else 1
+
+
+def _exif_of_png(content: bytes) -> bytes:
+    """Return the EXIF data of a PNG; b"" if it has none. Pillow would decode the picture, as they may follow it."""
+    place = _PNG_SIGNATURE
+    while place + _CHUNK.size <= len(content):
+        length, kind = _CHUNK.unpack_from(content, place)
+        begin = place + _CHUNK.size
+        if kind == b"eXIf":
+            return content[begin : begin + length]
+        place = begin + length + _CHECKSUM
+    return b""

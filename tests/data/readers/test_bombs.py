@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,6 +187,26 @@ def test_largest_picture_takes_little_memory(tmp_path: Path, kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2048, 2048, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a" / f"1.{kind.lower()}", quality=95, progressive=True, compress_level=1)
     assert read_cheaply(tmp_path, validation=0.0) == ""
+
+
+@pytest.mark.parametrize("options", [{"quality": 90}, {"quality": 90, "progressive": True}])
+def test_photos_of_many_megapixels_are_scaled_in_little_memory(tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / "a").mkdir()
+    small = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((4000, 3000)).save(tmp_path / "a" / "1.jpg", **options)
+    for number in range(2, 5):
+        (tmp_path / "a" / f"{number}.jpg").hardlink_to(tmp_path / "a" / "1.jpg")
+    assert "1.jpg: too large for a training picture" in read_cheaply(tmp_path, validation=0.0)
+    assert read_cheaply(tmp_path, validation=0.0, size=(128, 128)) == ""
+
+
+def test_metadata_of_a_picture_are_read_without_its_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "a").mkdir()
+    Image.new("L", (9000, 9000)).save(tmp_path / "a" / "1.png", exif=exif)
+    message = read_cheaply(tmp_path)
+    assert "too large for a training picture: 9000 x 9000 pixels, at most 4,194,304 in all; data.size = " in message
 
 
 def test_picture_is_not_unpacked_beyond_its_header(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def load(folder: Path, processes: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Splits:
     monkeypatch.setattr(decoding, "usable_cores", lambda: processes)
     monkeypatch.setattr(decoding, "ALONE", 0.0)
-    monkeypatch.setattr(decoding._Processes, "ready", lambda _: True)  # so that this process decodes none
+    monkeypatch.setattr(decoding._Processes, "ready", lambda *_: True)  # so that this process decodes none
     return load_splits(Data(train=str(folder), validation=0.0, **settings))
 
 
@@ -125,7 +126,7 @@ from cnnpar.config.data import Data
 from cnnpar.data.load import load_splits
 from cnnpar.data.readers import decoding
 decoding.ALONE, decoding.usable_cores = 0.0, lambda: 3
-decoding._Processes.ready = lambda _: True
+decoding._Processes.ready = lambda *_: True
 began = decoding._Processes.read
 def read(others, *rest):
     print(*[process._process.pid for process in others._processes], flush=True)
@@ -163,6 +164,31 @@ def test_processes_end_with_the_one_that_started_them(folder: Path, number: sign
     while any(map(alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_complaints_of_a_codec_are_not_the_users(tmp_path: Path) -> None:
+    """libtiff writes to the standard error, of a tag in another type than usual."""
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "1.tif"
+    Image.new("L", (9, 9)).save(path, compression="tiff_lzw", tiffinfo={0x5000: b"odd"})
+    content = path.read_bytes()
+    usual, odd = struct.pack("<2H", 278, 4), struct.pack("<2H", 278, 12)  # RowsPerStrip: LONG, DOUBLE
+    assert usual in content or struct.pack("<2H", 278, 3) in content
+    path.write_bytes(content.replace(usual, odd).replace(struct.pack("<2H", 278, 3), odd))
+    code = (
+        "import sys; from cnnpar.config.data import Data; from cnnpar.data.load import load_splits\n"
+        "try: load_splits(Data(train=sys.argv[1]))\n"
+        "except Exception as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cannot be read as a picture" in done.stdout
+    assert done.stderr == ""
 
 
 def test_processes_import_no_numpy_for_pictures_of_8_bits(folder: Path) -> None:
