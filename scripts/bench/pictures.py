@@ -29,6 +29,7 @@ class Jpegs(NamedTuple):
     """Seconds, medians, for a folder of small JPEGs."""
 
     pillow: float  # one process that only decodes, divided by the cores
+    off: float  # start without a cache
     first: float  # start with an empty cache
     second: float  # start with a full one
 
@@ -93,15 +94,16 @@ def decode_alone(paths: list[Path]) -> None:
 
 
 def measure_jpegs(folder: Path, cache: Path, repeat: int) -> Jpegs:
-    """Let Pillow alone and both starts take turns."""
+    """Let Pillow alone and the starts take turns."""
     paths = sorted(folder.rglob("*.jpg"))
     rounds = []
     for _ in range(repeat):
         shutil.rmtree(cache, ignore_errors=True)
-        os.environ["CNNPAR_CACHE"] = str(cache)
-        alone = seconds(lambda: decode_alone(paths)) / usable_cores()
-        starts = (seconds(lambda: load_splits(Data(train=str(folder)))) for _ in range(2))
-        rounds.append((alone, *starts))
+        took = [seconds(lambda: decode_alone(paths)) / usable_cores()]
+        for place in ("off", str(cache), str(cache)):
+            os.environ["CNNPAR_CACHE"] = place
+            took.append(seconds(lambda: load_splits(Data(train=str(folder)))))
+        rounds.append(took)
     return Jpegs(*map(median, zip(*rounds, strict=True)))
 
 

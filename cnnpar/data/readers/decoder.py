@@ -35,6 +35,7 @@ _MOST_PIXEL_BYTES = 1 << 20  # of a run of pictures; a single one may have more
 _FREELY = nullcontext()
 _SIZES = Struct("<IQ")  # of a message, and of the pixels after it
 
+Pixels = bytes | memoryview
 Wanted = Literal["pixels", "form", "digest"]  # forms come with pixels, digests with all
 
 
@@ -59,29 +60,44 @@ class Run(msgspec.Struct, array_like=True):
     refusal: str = ""  # why the system does not give the file
 
 
-def read_files(order: Order, look: Look, lock: int | None = None) -> Iterator[tuple[Run, bytes]]:
-    """Yield what an order asks for, in order; pixels are (pictures, height, width, channels) in bytes.
+class Reader:
+    """Reads files as orders say. Pixels are gathered in one place, as memory that is new each time takes longer."""
 
-    `lock`: descriptor of a file that is locked by who decodes a large picture.
-    """
-    if order.wanted == "digest":
-        yield from ((run, b"") for run in _digest_files(order, look))
-        return
-    run, pixels = Run(order.first), list[bytes]()
-    for index, path in enumerate(order.paths, order.first):
-        one, data = _read_file(index, os.fsdecode(path), order.wanted, look, lock)
-        whole = one.fault or one.refusal or (one.form, one.decoded) != (run.form, run.decoded)
-        if run.count and (whole or run.fault or run.refusal or (run.count + 1) * len(data) > _MOST_PIXEL_BYTES):
-            yield run, b"".join(pixels)
-            run, pixels = one, [data]
-        elif run.count:
-            run.count += 1
-            run.digests += one.digests
-            run.transparent += one.transparent
-            pixels.append(data)
-        else:
-            run, pixels = one, [data]
-    yield run, b"".join(pixels)
+    def __init__(self, look: Look, lock: int | None = None) -> None:
+        """Set what pictures are brought to. `lock`: descriptor of a file that is locked while a large one is read."""
+        self._look, self._lock = look, lock
+        self._pixels = bytearray(_MOST_PIXEL_BYTES)
+
+    def read(self, order: Order) -> Iterator[tuple[Run, Pixels]]:
+        """Yield what an order asks for, in order; pixels are (pictures, height, width, channels) in bytes.
+
+        They are overwritten when the next run is asked for.
+        """
+        if order.wanted == "digest":
+            yield from ((run, b"") for run in _digest_files(order, self._look))
+            return
+        run, used = Run(order.first), 0
+        for index, path in enumerate(order.paths, order.first):
+            one, data = _read_file(index, os.fsdecode(path), order.wanted, self._look, self._lock)
+            fits = used + len(data) <= _MOST_PIXEL_BYTES
+            alike = (one.form, one.decoded) == (run.form, run.decoded) and not one.fault and not one.refusal
+            if run.count and not (alike and fits):
+                yield run, memoryview(self._pixels)[:used]
+                run, used = Run(index), 0
+            if len(data) > _MOST_PIXEL_BYTES:
+                yield one, data
+                run = Run(index + 1)
+                continue
+            self._pixels[used : used + len(data)] = data
+            used += len(data)
+            if run.count:
+                run.count += 1
+                run.digests += one.digests
+                run.transparent += one.transparent
+            else:
+                run = one
+        if run.count:
+            yield run, memoryview(self._pixels)[:used]
 
 
 def serve(lock: int) -> None:
@@ -92,13 +108,13 @@ def serve(lock: int) -> None:
     with suppress(EOFError, BrokenPipeError), FileIO(0, "rb") as orders, FileIO(output, "wb") as answers:
         send(answers, b"")
         look = msgspec.msgpack.decode(receive(orders)[0], type=Look)
-        decoder = msgspec.msgpack.Decoder(Order)
+        decoder, reader = msgspec.msgpack.Decoder(Order), Reader(look, lock)
         while True:
-            for run, pixels in read_files(decoder.decode(receive(orders)[0]), look, lock):
+            for run, pixels in reader.read(decoder.decode(receive(orders)[0])):
                 send(answers, msgspec.msgpack.encode(run), pixels)
 
 
-def send(file: RawIOBase, message: bytes, pixels: bytes = b"") -> None:
+def send(file: RawIOBase, message: bytes, pixels: Pixels = b"") -> None:
     """Send a message and pixels. Raises OSError when the other side has ended."""
     for part in (_SIZES.pack(len(message), len(pixels)) + message, pixels):
         view = memoryview(part)

@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from cnnpar.data.readers.decoder import Order, Run, Wanted, read_files, receive, receive_into, send
+from cnnpar.data.readers.decoder import Order, Reader, Run, Wanted, receive, receive_into, send
 from cnnpar.data.readers.fitting import Look
 from cnnpar.errors import RunError
 from cnnpar.machine import import_path, usable_cores
@@ -43,7 +43,11 @@ _BOOT = (
     "import json, sys; sys.path[:], lock = json.loads(sys.argv[1]);"
     "from cnnpar.data.readers.decoder import serve; serve(lock)"
 )
-_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# One thread of BLAS; and memory that was freed is kept for the next picture, where it would be given back each time.
+_ENVIRONMENT = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 25),
+}
 
 Take = Callable[[Run], memoryview | None]  # gets the runs, in any order; returns where pixels go, if they are wanted
 Wants = Callable[[], Wanted | None]  # what is wanted of the next files; None: nothing more
@@ -55,7 +59,7 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
     Files are handed out in order: when nothing more is wanted, `take` has got the runs of all files before the last one
     that it gets.
     """
-    done, elsewhere = 0, False
+    reader, done, elsewhere = Reader(look), 0, False
 
     def read_here(seconds: float) -> None:
         nonlocal done, elsewhere, paths
@@ -68,7 +72,7 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
                 if elsewhere:
                     paths = chain([path], paths)
                     return
-                for run, pixels in read_files(Order(done, wanted, [os.fsencode(path)]), look):
+                for run, pixels in reader.read(Order(done, wanted, [os.fsencode(path)])):
                     if (target := take(run)) is not None:
                         target[:] = pixels
                 done += 1
@@ -94,7 +98,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=[lock],
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ENVIRONMENT},
             start_new_session=True,  # the terminal's Ctrl-C is for the run, which ends this process
         )
         streams: Any = self._process  # without buffers, unlike what their types say

@@ -193,9 +193,9 @@ def test_complaints_of_a_codec_are_not_the_users(tmp_path: Path) -> None:
 
 def test_processes_import_no_numpy_for_pictures_of_8_bits(folder: Path) -> None:
     code = (
-        "import sys; from cnnpar.data.readers.decoder import Order, read_files;"
+        "import sys; from cnnpar.data.readers.decoder import Order, Reader;"
         "from cnnpar.data.readers.fitting import Look;"
-        "print([run.fault for run, _ in read_files(Order(0, 'pixels', [sys.argv[1].encode()]), Look())]);"
+        "print([run.fault for run, _ in Reader(Look()).read(Order(0, 'pixels', [sys.argv[1].encode()]))]);"
         "print([name for name in ('numpy', 'ray') if name in sys.modules])"
     )
     done = subprocess.run(
@@ -213,7 +213,8 @@ def test_runs_of_alike_pictures_come_together(tmp_path: Path) -> None:
         write_picture(tmp_path / f"{number}.png", size=(3 if number < 4 else 5, 2), colour=number)
     (tmp_path / "2.png").write_bytes(b"")
     paths = [os.fsencode(tmp_path / f"{number}.png") for number in [*range(6), 9]]
-    runs = list(decoder.read_files(decoder.Order(10, "pixels", paths), Look()))
+    read = decoder.Reader(Look()).read(decoder.Order(10, "pixels", paths))
+    runs = [(run, bytes(pixels)) for run, pixels in read]
     assert [(run.first, run.count) for run, _ in runs] == [(10, 2), (12, 1), (13, 1), (14, 2), (16, 1)]
     assert runs[0][1] == bytes(6) + bytes([1] * 6)
     assert [len(run.digests) for run, _ in runs] == [64, 32, 32, 64, 0]
