@@ -11,11 +11,11 @@ Then, on MNIST with every variation (one-pixel copies and random shifts): how lo
 of a microbatch, which it does while the server updates, beside computing it with the small network of the benchmarks;
 and how long drawing up an epoch takes, once an epoch.
 
-Before that, folders of JPEGs, which need no MNIST: small ones of 32 x 32, beside Pillow alone divided by the cores; and
+Before that, folders of JPEGs, which need no MNIST: small ones of 32 x 32, beside Pillow alone on as many cores; and
 photos of 12 megapixels scaled to 128 x 128, with the most memory that it takes.
 
 Aims: for the CSV file, the first start at most 1.5 times `numpy.loadtxt`, the second at most 0.2 s; for the small
-JPEGs, without a cache at most 1.2 times Pillow alone divided by the cores, the second start at most 0.5 s; for the
+JPEGs, without a cache at most 1.2 times Pillow alone on as many cores, the second start at most 0.5 s; for the
 photos, at most 100 MB in this process beside the result.
 """
 
@@ -142,7 +142,7 @@ def folders(report: Report, jpegs: int, photos: int, repeat: int) -> dict[str, f
         folder.mkdir()
         pictures.write_jpegs(folder, jpegs)
         small = pictures.measure_jpegs(folder, Path(name) / "cache", repeat)
-    print(f"{jpegs:,} JPEGs of 32 x 32: Pillow alone, divided by {usable_cores()} cores {small.pillow:.2f} s, ", end="")
+    print(f"{jpegs:,} JPEGs of 32 x 32: Pillow alone on {usable_cores()} cores {small.pillow:.2f} s, ", end="")
     print(f"without a cache {small.off:.2f} s, first start {small.first:.2f} s, second start {small.second:.2f} s")
     with tempfile.TemporaryDirectory() as name:
         size = pictures.write_photos(Path(name), photos)

@@ -3,6 +3,8 @@
 import gc
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +30,7 @@ MEGABYTE = 1e6
 class Jpegs(NamedTuple):
     """Seconds, medians, for a folder of small JPEGs."""
 
-    pillow: float  # one process that only decodes, divided by the cores
+    pillow: float  # processes that only decode, one a core, without their starts
     off: float  # start without a cache
     first: float  # start with an empty cache
     second: float  # start with a full one
@@ -93,13 +95,30 @@ def decode_alone(paths: list[Path]) -> None:
             images[index] = np.asarray(picture)
 
 
+def decode_on_all_cores(folder: Path) -> float:
+    """Let a process for each core decode its share with Pillow alone; return the seconds.
+
+    Those are of shares dealt so that all would have ended together: other work may slow one core down.
+    """
+    code = (
+        "import sys; from pathlib import Path; from scripts.bench.pictures import decode_alone, seconds;"
+        "paths = sorted(Path(sys.argv[1]).rglob('*.jpg'))[int(sys.argv[2]) :: int(sys.argv[3])];"
+        "print(seconds(lambda: decode_alone(paths)))"
+    )
+    cores = usable_cores()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, folder, str(core), str(cores)], stdout=subprocess.PIPE, text=True)
+        for core in range(cores)
+    ]
+    return cores / sum(1 / float(process.communicate()[0]) for process in processes)
+
+
 def measure_jpegs(folder: Path, cache: Path, repeat: int) -> Jpegs:
     """Let Pillow alone and the starts take turns."""
-    paths = sorted(folder.rglob("*.jpg"))
     rounds = []
     for _ in range(repeat):
         shutil.rmtree(cache, ignore_errors=True)
-        took = [seconds(lambda: decode_alone(paths)) / usable_cores()]
+        took = [decode_on_all_cores(folder)]
         for place in ("off", str(cache), str(cache)):
             os.environ["CNNPAR_CACHE"] = place
             took.append(seconds(lambda: load_splits(Data(train=str(folder)))))

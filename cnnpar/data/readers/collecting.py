@@ -16,7 +16,7 @@ from cnnpar.data.readers.pictures import MOST_PIXELS
 from cnnpar.errors import InputError
 from cnnpar.text import dimensions
 
-_ROWS = 1024  # pictures that are moved at a time
+_MOVED = 1 << 24  # bytes of pictures that are moved at a time
 T = TypeVar("T")
 _CHANNELS = {1: "grey", 3: "colour"}
 _DEPTHS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "floats"}
@@ -76,8 +76,9 @@ class Collected:
             hint = "" if self._skip else '; data.on_bad = "skip" leaves such pictures out'
             raise InputError(f"{self._path_of(first)}: {self._faults[first]}{hint}")
         if len(kept) < len(self._good):
-            for begin in range(0, len(kept), _ROWS):  # none is overwritten before it is moved
-                indices = kept[begin : begin + _ROWS]
+            rows = max(1, _MOVED // self._images[0].nbytes)
+            for begin in range(0, len(kept), rows):  # none is overwritten before it is moved
+                indices = kept[begin : begin + rows]
                 self._images[begin : begin + len(indices)] = self._images[indices]
         return self._images[: len(kept)], kept
 
