@@ -16,6 +16,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -144,13 +145,9 @@ def _digest_files(digest: Digest, files: Iterable[Path]) -> None:
                 pass
 
 
-def _entry_digest(name: str, samples: Samples) -> str:
-    """Return the SHA-256 of an entry's name and content; the name is in, so that a renamed entry is refused."""
-    images = samples.images
-    digest = hashlib.sha256(repr((name, images.shape, images.dtype.name, samples.facts)).encode())
-    digest.update(samples.images.data)
-    digest.update(samples.labels.data)
-    return digest.hexdigest()
+def _begin_digest(name: str, header: _Header) -> "hashlib._Hash":
+    """Return the SHA-256 of an entry's name, so that a renamed one is refused, and of what it says of its content."""
+    return hashlib.sha256(repr((name, header.shape, header.dtype, header.facts)).encode())
 
 
 def _read_entry(path: Path) -> Samples | None:
@@ -167,16 +164,20 @@ def _read_entry(path: Path) -> Samples | None:
             if file.tell() + size != status.st_size or size > min(_MOST_BYTES, available_memory()):
                 return None
             images, labels = np.empty(header.shape, header.dtype), np.empty(count, "<i8")  # (N, H, W, C), (N,)
-            for array in (images, labels):
-                file.readinto(array.data.cast("B"))
-            samples = Samples(images, labels, header.facts)
-            if _entry_digest(path.name, samples) != header.sha256:
+            digest = _begin_digest(path.name, header)
+            with ThreadPoolExecutor(1) as hashing:  # while more is read
+                for array in (images, labels):
+                    content = array.data.cast("B")
+                    for begin in range(0, len(content), _CHUNK):
+                        file.readinto(content[begin : begin + _CHUNK])
+                        hashing.submit(digest.update, content[begin : begin + _CHUNK])
+            if digest.hexdigest() != header.sha256:
                 return None
             with suppress(OSError):
                 os.utime(file.fileno())  # the time of last use, for `_make_room`
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return samples._replace(labels=samples.labels.astype(np.int64, copy=False))
+    return Samples(images, labels.astype(np.int64, copy=False), header.facts)
 
 
 def _write_entry(path: Path, samples: Samples) -> None:
@@ -186,8 +187,11 @@ def _write_entry(path: Path, samples: Samples) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _make_room(folder, images.nbytes + labels.nbytes):
         return
-    digest = _entry_digest(path.name, Samples(images, labels, facts))
-    header = msgspec.json.encode(_Header(digest, images.shape, PIXEL_TYPES[images.dtype.name], facts)) + b"\n"
+    described = _Header("", images.shape, PIXEL_TYPES[images.dtype.name], facts)
+    digest = _begin_digest(path.name, described)
+    for array in (images, labels):
+        digest.update(array.data)
+    header = msgspec.json.encode(msgspec.structs.replace(described, sha256=digest.hexdigest())) + b"\n"
     if len(header) > _LONGEST_HEADER:
         return
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)  # mode 0600
