@@ -108,7 +108,8 @@ class _Process:
         self.pending = deque[Order]()
         with suppress(OSError):  # without it, the process waits oftener until its answers are read
             fcntl.fcntl(self.answers, fcntl.F_SETPIPE_SZ, _PIPE)
-        send(self._orders, msgspec.msgpack.encode(look))
+        with suppress(OSError):  # it has ended, which the first order will tell
+            send(self._orders, msgspec.msgpack.encode(look))
 
     def send(self, order: Order) -> None:
         """Send an order. Raises RunError when the process has ended."""
