@@ -202,8 +202,8 @@ class Run:
         strike()
         dead = list(dead)
         self.until(lambda: not any(one.alive for one in dead), "lose what was killed", GONE_SECONDS, look=0.05)
-        since = time.monotonic()
-        self.until(lambda: self._stepped > since, "do a step")
+        done = records.last(self.metrics).step
+        self.until(lambda: records.last(self.metrics).step > done, "do a step")
         found = records.steps(self.metrics, begin)
         if found != list(range(step + 1, step + 1 + len(found))):
             raise Broken(f"did not do each step once after step {step}: {found}")
