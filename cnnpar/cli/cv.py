@@ -65,7 +65,7 @@ def cv(
 
     resumed = first_fold(run_dir) if resume is not None and run_dir is not None else None
     if resume not in (None, "auto") and resumed is None:
-        raise InputError(f"--resume: no fold has begun in {run_dir}")
+        raise InputError(f"--resume: no fold has begun in {run_dir}; name the folder that has the folder fold-1")
     resolved = resolve_options(config, resumed, chosen(options), set_)
     begun = resumed.payload.config.data if resumed else None
     if resolved.data.fold not in ("", begun.fold if begun and config is None else ""):

@@ -53,8 +53,8 @@ def test_usual_data_are_quiet() -> None:
     labels = np.arange(300)
     parts = [Dataset(natural(300, seed), labels % 10, tuple("abcdefghij")) for seed in range(3)]
     assert not notes(*parts)
-    assert not notes(*(changed(part, part.images.astype(np.float32) / 255) for part in parts))
-    assert not notes(*(changed(part, part.images.astype(np.uint16) * 257) for part in parts))
+    assert not notes(*(changed(part, part.images.astype(np.float32) / np.float32(255)) for part in parts))
+    assert not notes(*(changed(part, part.images.astype(np.uint16) * np.uint16(257)) for part in parts))
     for image in range(20):  # a test set may be small
         one = Dataset(parts[2].images[image : image + 1], labels[:1], parts[2].class_names)
         assert not notes(parts[0], None, one)
@@ -63,7 +63,7 @@ def test_usual_data_are_quiet() -> None:
 
 
 def test_a_single_class_is_noted() -> None:
-    one = labelled(TRAIN, np.zeros(600), "cat")
+    one = labelled(TRAIN, np.zeros(600, np.int64), "cat")
     assert notes(one, None, None) == ["there is only one class (cat), so every network is right; look at the labels"]
 
 
@@ -85,7 +85,7 @@ def test_a_class_of_nearly_all_samples_is_noted() -> None:
     labels = (np.arange(600) < 30).astype(np.int64)
     (note,) = notes(labelled(TRAIN, labels, "no", "yes"), None, None)
     assert note == "95.0% of the training samples are of class no; naming it always is as accurate"
-    (note,) = notes(test=labelled(TEST, np.ones(90), *TEST.class_names))
+    (note,) = notes(test=labelled(TEST, np.ones(90, np.int64), *TEST.class_names))
     assert note == "all 90 test samples are of class 1; an accuracy on them says little"
 
 
@@ -181,7 +181,7 @@ def test_negatives_of_digits_are_noted() -> None:
 def test_first_alike_is_what_comparing_all_gives(
     dtype: type, shape: tuple[int, int, int], which: list[int], words: int, cut: int
 ) -> None:
-    kinds = np.random.default_rng(0).integers(0, 2, (4, *shape)).astype(dtype)
+    kinds: Pixels = np.random.default_rng(0).integers(0, 2, (4, *shape)).astype(dtype)
     images = kinds[which]
     rows = [image.tobytes() for image in images]
     with pytest.MonkeyPatch.context() as patch:

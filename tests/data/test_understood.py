@@ -1,12 +1,14 @@
 """The first lines of a run say what its data were taken for, rightly and in one short line."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
+from cnnpar.data.dataset import Pixels
 from cnnpar.data.load import load_splits
 from cnnpar.data.readers.files import Part, RawSamples, numbered
 
@@ -19,7 +21,11 @@ def understood(names: list[str], shape: tuple[int, ...] = (6, 5, 1), dtype: str 
     rng = np.random.default_rng(0)
     images: NDArray[np.uint8] = rng.integers(0, 256, (len(labels), *shape), np.uint8)
     images.reshape(len(images), -1)[:, :2] = 0, 255
-    pixels = {"float32": (images / 255).astype(np.float32), "uint16": images.astype(np.uint16) * 257}.get(dtype, images)
+    pixels: Pixels = images
+    if dtype == "float32":
+        pixels = (images / 255).astype(np.float32)
+    elif dtype == "uint16":
+        pixels = images.astype(np.uint16) * 257
     given: dict[Part, RawSamples] = {
         "train": RawSamples(pixels, labels.astype(np.int64), numbered, tuple(names), understood=found)
     }
@@ -47,7 +53,7 @@ def understood(names: list[str], shape: tuple[int, ...] = (6, 5, 1), dtype: str 
         (["a\tb", "c"], {}, "2 classes (a b, c), 6 x 5 grey"),
     ],
 )
-def test_what_data_were_taken_for_is_one_short_line(names: list[str], rest: dict[str, str], expected: str) -> None:
+def test_what_data_were_taken_for_is_one_short_line(names: list[str], rest: dict[str, Any], expected: str) -> None:
     assert understood(names, **rest) == expected
     assert len(expected) <= 80
 
