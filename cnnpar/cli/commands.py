@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cnnpar.cli.console import end, say, say_json
+from cnnpar.cli.cv import cv
 from cnnpar.cli.options import (
     LR_FIND_DEFAULTS,
     TRAIN_DEFAULTS,
@@ -226,6 +227,7 @@ app.command(train)
 app.command(evaluate, name="test")
 app.command(inspect)
 app.command(lr_find)
+app.command(cv)
 train_app = App(name="cnnpar-train", version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)
 train_app.default(train)
 test_app = App(name="cnnpar-test", version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)

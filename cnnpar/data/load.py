@@ -18,11 +18,13 @@ from cnnpar.data.pixels import describe_pixels
 from cnnpar.data.preprocessing import HoldOut
 from cnnpar.data.readers import csv_file, folder, idx, named, npz
 from cnnpar.data.readers.files import CheckLabels, Part, RawSamples
+from cnnpar.data.suspicion import suspicions
 from cnnpar.errors import InputError, reason
-from cnnpar.text import dimensions, listed
+from cnnpar.text import dimensions, listed, one_line
 
 _ROWS = 1024  # samples that are moved at a time
-_LISTED = 4  # classes that are named; of more the first and the last are
+_LISTED, _WIDTH = 4, 40  # classes that are named, and characters that they take; of more the first and the last are
+_LONGEST = 18  # characters of a name there
 Given = Mapping[Part, RawSamples]  # samples that are no files
 
 
@@ -48,8 +50,11 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     validation: Dataset | None = None
     if settings.fold or "validation" not in found.other_parts:
         train, validation = _hold_out(source, train, settings, hold_out)
+        if "validation" in found.other_parts:
+            notes.append(f"{source}: data.fold takes a part of the training samples; those for validation are not used")
     elif settings.validation:
         validation = _load_like(source, "validation", settings, train.traits, notes.append, given)
+    notes += suspicions(train, validation, test)
     return Splits(train, validation, test, _understood(train, found.understood), tuple(notes))
 
 
@@ -83,10 +88,14 @@ def _load_like(
 def _understood(train: Dataset, found: str) -> str:
     """Say what the data were taken for."""
     names = train.class_names
-    shown = listed(names) if len(names) <= _LISTED else f"{names[0]} ... {names[-1]}"
+    short = [one_line(name) if len(name) <= _LONGEST else one_line(name, _LONGEST - 3) + "..." for name in names]
+    shown = listed(short)
+    if len(names) > _LISTED or (len(names) > 2 and len(shown) > _WIDTH):
+        shown = f"{short[0]} ... {short[-1]}"
+    count = f"{len(names):,} class{'es' * (len(names) > 1)}"
     size = dimensions(train.image_shape[:2])
     colours = {1: "grey", 3: "colour"}.get(train.image_shape[2], f"of {train.image_shape[2]} channels")
-    facts = [f"{len(names)} classes ({shown})", f"{size} {colours}", describe_pixels(train.images), found]
+    facts = [f"{count} ({shown})", f"{size} {colours}", describe_pixels(train.images), found]
     return ", ".join(filter(None, facts))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cnnpar.blas import use_one_thread
 from cnnpar.config.sections import Engine
 from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.data.suspicion import suspicions_of_test
 from cnnpar.errors import InputError, RunError
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
@@ -34,6 +35,8 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
         raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
     if data.traits != known.traits:
         raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
+    for line in suspicions_of_test(data, known.mean, known.std):
+        warn(line)
     samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
     work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)
     server = start(engine, work, {Kind.TEST: data}, warn, lambda: False)

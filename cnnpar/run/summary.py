@@ -1,6 +1,7 @@
 """The result of a run, for programs and for people."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,10 +38,17 @@ class Summary(msgspec.Struct, frozen=True):
     best_by: BestBy = "accuracy"
     ended_by: Literal["epochs", "patience"] | None = None  # which limit the run has reached
     stopped_by: str | None = None
+    notes: tuple[str, ...] = ()  # what is odd about the data or the start of the run, a line each
 
 
 def summarise(
-    state: TrainState, train: Train, files: RunFiles, workers: int, test: Sums | None, stopped_by: str | None
+    state: TrainState,
+    train: Train,
+    files: RunFiles,
+    workers: int,
+    test: Sums | None,
+    stopped_by: str | None,
+    notes: Sequence[str],
 ) -> Summary:
     """Summarise a run at its end, or where the signal `stopped_by` stopped it."""
     ended_by: Literal["epochs", "patience"] = "epochs" if state.epoch >= train.epochs else "patience"
@@ -67,6 +75,7 @@ def summarise(
         best_by=state.best_by,
         ended_by=ended_by if stopped_by is None else None,
         stopped_by=stopped_by,
+        notes=tuple(notes),
     )
 
 

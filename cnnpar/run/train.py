@@ -76,7 +76,8 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
         stop.waiting_for = "the workers to end"
         workers = server.workers if config.engine.workers else 0
         server.close()
-    return summarise(run.state, config.train, files, workers, test, stop.received.name if stop.received else None)
+    stopped_by = stop.received.name if stop.received else None
+    return summarise(run.state, config.train, files, workers, test, stopped_by, run.notes)
 
 
 def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
