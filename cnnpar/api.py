@@ -139,7 +139,7 @@ def train(
         raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
     resolved = resolved.absolute()
     name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
-    place = Place(Path(run_dir) if run_dir else None, None, name, may_have_begun=str(resume) == "auto")
+    place = Place(Path(run_dir) if run_dir else None, None, name)
     main = threading.current_thread() is threading.main_thread()
     with StopSignal() if main else _Unstoppable() as stop:
         run = prepare(resolved, place, resumed)

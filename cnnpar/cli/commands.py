@@ -79,7 +79,7 @@ def train(
 
     stream = sys.stderr if json else sys.stdout
     name = config.stem if config else resolved.data.title
-    place = Place(run_dir, to_path, name, may_have_begun=resume == "auto")
+    place = Place(run_dir, to_path, name)
     with StopSignal() as stop:
         run = prepare(resolved, place, resumed)
         del resumed  # its arrays need not stay in memory

@@ -72,9 +72,9 @@ def cv(
         raise InputError(f"data.fold = {resolved.data.fold!r}: cnnpar cv sets it for each fold; leave it out")
     count = folds or (begun.part[1] if begun else _FOLDS)
     stream = sys.stderr if json else sys.stdout
-    place = Place(run_dir, name=config.stem if config else resolved.data.title, may_have_begun=resume is not None)
+    place = Place(run_dir, name=config.stem if config else resolved.data.title)
     progress = partial(Progress, "quiet" if quiet else "auto", stream)
-    found = cross_validate(resolved, count, place, resumed, progress)
+    found = cross_validate(resolved, count, place, resumed, progress, go_on=resume is not None)
     if not quiet:
         say(as_text(found), stream)
         if found.stopped_by is not None:

@@ -22,7 +22,7 @@ from cnnpar.data.suspicion import suspicions
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed, one_line
 
-_ROWS = 1024  # samples that are moved at a time
+_MOVED = 1 << 20  # bytes of samples that are moved at a time
 _LISTED, _WIDTH = 4, 40  # classes that are named, and characters that they take; of more the first and the last are
 _LONGEST = 18  # characters of a name there
 Given = Mapping[Part, RawSamples]  # samples that are no files
@@ -49,7 +49,7 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
         test = _load_like(test_source, "test", settings, train.traits, notes.append, None if settings.test else given)
     validation: Dataset | None = None
     if settings.fold or "validation" not in found.other_parts:
-        train, validation = _hold_out(source, train, settings, hold_out)
+        train, validation = _hold_out(source, train, settings, hold_out, notes.append)
         if "validation" in found.other_parts:
             notes.append(f"{source}: data.fold takes a part of the training samples; those for validation are not used")
     elif settings.validation:
@@ -138,7 +138,9 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
     )
 
 
-def _hold_out(source: str, train: Dataset, settings: Data, hold_out: HoldOut) -> tuple[Dataset, Dataset | None]:
+def _hold_out(
+    source: str, train: Dataset, settings: Data, hold_out: HoldOut, note: Callable[[str], None]
+) -> tuple[Dataset, Dataset | None]:
     """Split training data into a training and a validation part; None if nothing is held out."""
     if not settings.fold and not settings.validation:
         return train, None
@@ -153,8 +155,8 @@ def _hold_out(source: str, train: Dataset, settings: Data, hold_out: HoldOut) ->
             what = f"{what} of {len(train)} samples leaves none to train on"
             raise InputError(f"{source}: {what}; set it to 0, or give more samples")
     if not len(held):
-        what = f"{what} of {len(train)} samples holds none out, as each class keeps one to train on"
-        raise InputError(f"{source}: {what}; leave it out, or give more samples")
+        note(f"{source}: {what} of {len(train)} samples holds none out, as each class keeps one to train on")
+        return train, None
     kept = np.ones(len(train), np.bool_)
     kept[held] = False
     return _split(train, np.flatnonzero(kept), held)
@@ -164,8 +166,9 @@ def _split(data: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64]) -> t
     """Return the samples at two lists of sorted indices, together all, as two parts of the same arrays, in place."""
     for array in (data.images, data.labels):
         rest = array[held]
-        for begin in range(0, len(kept), _ROWS):  # no index is below its new place, so none is overwritten too early
-            indices = kept[begin : begin + _ROWS]
+        rows = max(1, _MOVED // (array.nbytes // len(array)))
+        for begin in range(0, len(kept), rows):  # no index is below its new place, so none is overwritten too early
+            indices = kept[begin : begin + rows]
             array[begin : begin + len(indices)] = array[indices]
         array[len(kept) :] = rest
     first, second = slice(0, len(kept)), slice(len(kept), len(data))

@@ -23,26 +23,32 @@ from cnnpar.training.state import TrainState
 
 
 def cross_validate(
-    config: Config, folds: int, place: Place, resumed: Resume | None, progress: Callable[[], Progress]
+    config: Config,
+    folds: int,
+    place: Place,
+    resumed: Resume | None,
+    progress: Callable[[], Progress],
+    *,
+    go_on: bool,
 ) -> CrossValidation:
     """Train a network for each of so many folds, until the end or until a signal stops the run of one of them.
 
-    `place.run_dir` gets a directory for each fold; None: `runs/<name>-cv-<n>`. Where `place.may_have_begun`, folds that
-    are finished there stay as they are, and one that has begun goes on. `resumed`: the checkpoint of the first fold, if
+    `place.run_dir` gets a directory for each fold; None: `runs/<name>-cv-<n>`. Where it shall `go_on`, folds that are
+    finished there stay as they are, and one that has begun goes on. `resumed`: the checkpoint of the first fold, if
     it has been read. `progress` returns the report of a fold's run. Raises InputError or RunError.
     """
     for source in (config.data.train, config.data.test):
         if source and Path(source).is_fifo():
             raise InputError(f"{source}: is a pipe, and each fold reads the data anew; write them to a file")
     directory = place.run_dir
-    if directory is not None and not place.may_have_begun:
+    if directory is not None and not go_on:
         _check_new(directory)
     done: list[Fold] = []
     stopped_by: str | None = None
     for part in range(1, folds + 1):
         data = replace(config.data, fold=f"{part}/{folds}")
         with StopSignal() as stop:
-            run = _prepared(replace(config, data=data), directory, place, resumed if part == 1 else None)
+            run = _prepared(replace(config, data=data), directory, place, resumed if part == 1 else None, go_on)
             assert run.place.run_dir is not None
             directory, resumed = run.place.run_dir.parent, None
             report = progress()
@@ -78,15 +84,15 @@ def _check_new(directory: Path) -> None:
             )
 
 
-def _prepared(config: Config, directory: Path | None, place: Place, resumed: Resume | None) -> Run:
+def _prepared(config: Config, directory: Path | None, place: Place, resumed: Resume | None, go_on: bool) -> Run:
     """Prepare the run of a fold; without a directory one is made once the run is known to be possible."""
     name = f"fold-{config.data.part[0]}"
     if directory is None:
         run = prepare(config, Place(name=name), None)
         made = new_run(Place(name=f"{place.name}-cv")).directory
         return dataclasses.replace(run, place=Place(made / name))
-    own = Place(directory / name, may_have_begun=place.may_have_begun)
-    if place.may_have_begun and resumed is None:
+    own = Place(directory / name)
+    if go_on and resumed is None:
         resumed = find("auto", own.run_dir, None)
     if resumed is not None and (was := resumed.payload.config.data.fold) != config.data.fold:
         raise InputError(f"{resumed.path}: is of fold {was or 'none'}, not {config.data.fold}; give another --run-dir")

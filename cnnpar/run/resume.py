@@ -98,6 +98,8 @@ def _find_newest(files: RunFiles) -> Resume | None:
         try:
             return Resume(path, read(path), "; ".join(faults))
         except InputError as error:
+            if isinstance(error.__cause__, OSError | MemoryError):  # it may be whole, and going back would lose work
+                raise InputError(f"--resume auto: {error}") from error
             faults.append(str(error))
     if faults:
         raise InputError(f"--resume auto: {'; '.join(faults)}; move them away to start anew")

@@ -29,11 +29,9 @@ from cnnpar.storage.atomic import write
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.lock import DirectoryLock, locked
 from cnnpar.storage.packing import pack
-from cnnpar.storage.rundir import RunFiles, new_run, resumed_run
+from cnnpar.storage.rundir import CONFIG_HEAD, RunFiles, new_run, resumed_run
 from cnnpar.training import loop
 from cnnpar.training.state import TrainState
-
-_CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
 
 
 def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
@@ -47,12 +45,12 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     run.data.clear()  # they are in shared memory now, or with the in-process worker
     try:
         stop.notice()
-        files = resumed_run(run.origin.path, run.place) if run.origin else new_run(run.place)
+        files = resumed_run(run.origin.path, run.place, run.state.run_id) if run.origin else new_run(run.place)
         elsewhere = files.model if files.model.parent.resolve() != files.directory.resolve() else None
         with locked(files.directory, progress.note, elsewhere, run.state.run_id) as claim:
             packed, folder_of = _packing(run, server), claim.folder_of
             saver = begin_saving(files, run.state, packed, run.origin, progress.note, folder_of)
-            _write_config(files.config, folder_of(files.config), config, progress.note)
+            _write_config(files.config, folder_of(files.config), config, run.state.run_id, progress.note)
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
             progress.start([*stop.notes(), *headline(run, files)], epochs * steps, run.state.step, epochs, steps)
             first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
@@ -118,13 +116,14 @@ def _where(files: RunFiles, claim: DirectoryLock) -> RunFiles:
     return RunFiles(claim.place_of(files.config).parent, claim.place_of(files.model))
 
 
-def _write_config(path: Path, folder: int, config: Config, warn: Callable[[str], None]) -> None:
+def _write_config(path: Path, folder: int, config: Config, run_id: str, warn: Callable[[str], None]) -> None:
     """Write the settings as resolved, but not over a file of the user's that happens to have that name."""
     try:
         if _is_users(path.name, folder):
             warn(f"{path}: is not of a run, and stays as it is")
         else:
-            write(path, _CONFIG_HEAD + to_toml(config).encode(), folder=folder)
+            head = CONFIG_HEAD + f"# run id: {run_id}\n".encode()
+            write(path, head + to_toml(config).encode(), folder=folder)
     except OSError as error:
         warn(f"{path}: cannot write: {reason(error)}")
 
@@ -133,6 +132,6 @@ def _is_users(name: str, folder: int) -> bool:
     """Tell whether a file of that name is there, and is not one that `_write_config` wrote. Raises OSError."""
     try:
         with os.fdopen(open_regular(name, directory=folder), "rb") as file:
-            return file.read(len(_CONFIG_HEAD)) != _CONFIG_HEAD
+            return file.read(len(CONFIG_HEAD)) != CONFIG_HEAD
     except FileNotFoundError:
         return False
