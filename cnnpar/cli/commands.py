@@ -74,7 +74,7 @@ def train(
     resumed = find(resume, run_dir, to_path) if resume is not None else None
     resolved = resolve_options(config, resumed, chosen(options), set_)
     from cnnpar.run.prepare import prepare
-    from cnnpar.run.summary import as_text
+    from cnnpar.run.summary import UnsavedError, as_text
     from cnnpar.run.train import train_run
 
     stream = sys.stderr if json else sys.stdout
@@ -83,11 +83,17 @@ def train(
     with StopSignal() as stop:
         run = prepare(resolved, place, resumed)
         del resumed  # its arrays need not stay in memory
-        summary = train_run(run, Progress("quiet" if quiet else "auto", stream), stop)
+        unsaved: UnsavedError | None = None
+        try:
+            summary = train_run(run, Progress("quiet" if quiet else "auto", stream), stop)
+        except UnsavedError as error:
+            unsaved, summary = error, error.summary
         if not quiet:
-            say(as_text(summary, to_path, resolved.engine), stream)
+            say(as_text(summary, to_path, resolved.engine, saved=unsaved is None), stream)
         if json:
             say_json(summary)
+        if unsaved:
+            raise unsaved
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
 
 

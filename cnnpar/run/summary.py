@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from cnnpar.config.sections import BestBy, Engine, Train
+from cnnpar.errors import RunError
 from cnnpar.nn.sums import Sums
 from cnnpar.run.resume import beyond_this_machine
 from cnnpar.storage.rundir import RunFiles, exists
@@ -39,6 +40,15 @@ class Summary(msgspec.Struct, frozen=True):
     ended_by: Literal["epochs", "patience"] | None = None  # which limit the run has reached
     stopped_by: str | None = None
     notes: tuple[str, ...] = ()  # what is odd about the data or the start of the run, a line each
+
+
+class UnsavedError(RunError):
+    """The error of a run that came to its end, or was stopped, but whose state is not where it should be."""
+
+    def __init__(self, text: str, summary: Summary) -> None:
+        """Take the text for the user, and the result."""
+        super().__init__(text)
+        self.summary = summary
 
 
 def summarise(
@@ -91,10 +101,10 @@ def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, engine
     return shlex.join(options)
 
 
-def as_text(summary: Summary, to_path: Path | None, engine: Engine) -> str:
+def as_text(summary: Summary, to_path: Path | None, engine: Engine, *, saved: bool = True) -> str:
     """Return the lines that a run ends with; `to_path`, `engine`: as they were given."""
     lines = []
-    if summary.stopped_by is not None:
+    if summary.stopped_by is not None and saved:
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
         lines.append(f"  cnnpar-train {options_to_go_on(summary.checkpoint, summary.run_dir, to_path, engine)}")
     if summary.skipped_steps:
@@ -111,5 +121,6 @@ def as_text(summary: Summary, to_path: Path | None, engine: Engine) -> str:
         lines.append(f"test accuracy {summary.test_accuracy:.2%}")
     exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"
     lines.append(f"weights sha256 {summary.weights_sha256}{exact}")
-    lines.append(f"saved as {summary.checkpoint}")
+    if saved:
+        lines.append(f"saved as {summary.checkpoint}")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from cnnpar.run.headline import headline
 from cnnpar.run.prepare import Run
 from cnnpar.run.recorder import Recorder, begin_saving
 from cnnpar.run.stop import StopSignal
-from cnnpar.run.summary import Summary, options_to_go_on, summarise
+from cnnpar.run.summary import Summary, UnsavedError, options_to_go_on, summarise
 from cnnpar.storage.atomic import write
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.lock import DirectoryLock, locked
@@ -37,7 +37,8 @@ from cnnpar.training.state import TrainState
 def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     """Train, or go on training, until the end or the stop, and test the model that has come of it.
 
-    Raises RunError when the run could not start, or not go on (the newest state is saved then, if it is any good).
+    Raises RunError when the run could not start, or not go on (the newest state is saved then, if it is any good);
+    UnsavedError when its newest state could not be saved.
     """
     config = run.config
     threading.Thread(target=optim.compiled_rules, args=(run.network.layout.trained,)).start()  # while workers start
@@ -59,23 +60,28 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             )
             try:
                 test = _train_and_test(run, server, recorder, stop)
-            except DivergedError:
-                raise
-            except RunError as error:
-                recorder.save(run.state)
+            except BaseException as error:
+                may_go_on = isinstance(error, RunError) and not isinstance(error, DivergedError)
+                if may_go_on:
+                    recorder.save(run.state)
+                if unsaved := _close(recorder, run.state, stop):
+                    progress.note(unsaved)
+                if not may_go_on:
+                    raise
                 there = _where(files, claim)
                 how = options_to_go_on(str(there.model), str(there.directory), run.place.to_path, config.engine)
                 raise RunError(f"{error}; {how} goes on") from error
-            finally:
-                stop.waiting_for = "the newest checkpoint to be written"
-                recorder.close(run.state)
+            unsaved = _close(recorder, run.state, stop)
             files = _where(files, claim)
     finally:
         stop.waiting_for = "the workers to end"
         workers = server.workers if config.engine.workers else 0
         server.close()
     stopped_by = stop.received.name if stop.received else None
-    return summarise(run.state, config.train, files, workers, test, stopped_by, run.notes)
+    summary = summarise(run.state, config.train, files, workers, test, stopped_by, run.notes)
+    if unsaved:
+        raise UnsavedError(unsaved, summary)
+    return summary
 
 
 def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
@@ -109,6 +115,16 @@ def _train_and_test(run: Run, server: Server, recorder: Recorder, stop: StopSign
         with suppress(Stopped), run.state.evaluation_weights() as weights:
             return server.evaluate(weights, Kind.TEST).sums
     return None
+
+
+def _close(recorder: Recorder, state: TrainState, stop: StopSignal) -> str:
+    """Finish the files of a run; return what could not be saved, and why, in a line, or an empty text."""
+    stop.waiting_for = "the newest checkpoint to be written"
+    try:
+        recorder.close(state)
+    except RunError as error:
+        return str(error)
+    return ""
 
 
 def _where(files: RunFiles, claim: DirectoryLock) -> RunFiles:
