@@ -81,6 +81,8 @@ def _reason(error: BaseException) -> str:
     """Return the message of an error. One that is not cnnpar's comes from a file that failed while it was in use."""
     if isinstance(error, CnnparError):
         return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "the current folder was removed; change to another one"  # of which only its own path says nothing
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'}: {reason(error)}"
     if isinstance(error, MemoryError):

@@ -215,8 +215,8 @@ def _check_writable(files: RunFiles, others: Iterable[Path]) -> None:
             folder = folder.parent
         if not folder.is_dir():
             raise InputError(f"{folder}: is no folder; choose another --run-dir or --to-path")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"{folder}: cannot write there; choose another --run-dir or --to-path")
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # to read is to lock
+            raise InputError(f"{folder}: cannot read and write there; choose another --run-dir or --to-path")
 
 
 def _owner_of(directory: Path) -> str:
