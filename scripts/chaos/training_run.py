@@ -198,7 +198,7 @@ class Run:
 
         Raises Broken when the run ends, hangs, or does any step twice or not at all.
         """
-        begin, step = records.size(self.metrics), records.last(self.metrics).step
+        begin, step = records.end(self.metrics)
         strike()
         dead = list(dead)
         self.until(lambda: not any(one.alive for one in dead), "lose what was killed", GONE_SECONDS, look=0.05)
