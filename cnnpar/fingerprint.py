@@ -7,13 +7,13 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from cnnpar.blas import l2_cache_kb
+from cnnpar.compiling import compiles
 from cnnpar.version import __version__
 
 Fingerprint = dict[str, str]
@@ -54,7 +54,7 @@ def fingerprint() -> Fingerprint:
         "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
         "blas": "; ".join(blas) or "unknown",
         "blas_l2_kb": l2_cache_kb(),
-        "loops": "numba" if find_spec("numba") else "numpy",
+        "loops": "numba" if compiles() else "numpy",
     }
 
 

@@ -6,6 +6,7 @@ If `$CNNPAR_DATA/mnist` is a folder, it must hold the four files of MNIST, gzipp
 import os
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from cnnpar.errors import InputError, reason
 
 _DIGITS = Path(__file__).parents[1] / "digits.npz"
 
+DOWNLOADED = {"mnist": ((28, 28, 1), 10)}  # image shape and number of classes, known before they are here
 _MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -68,7 +70,9 @@ def _download(name: str, md5: str) -> Path:
     Raises InputError with the reason of the last mirror.
     """
     import pooch
+    import requests
 
+    pooch.get_logger().setLevel("WARNING")  # a failure says it all in one line
     folder = user_folder() / "mnist"
     if os.path.lexists(folder / name) and not (folder / name).is_file():  # pooch would wait for a pipe
         raise InputError(f"{folder / name}: not a regular file; remove it")
@@ -77,7 +81,8 @@ def _download(name: str, md5: str) -> Path:
         try:
             return Path(pooch.retrieve(mirror + name, f"md5:{md5}", fname=name, path=folder))
         except (OSError, ValueError) as error:  # OSError: no connection or no such file; ValueError: wrong checksum
-            refusal = reason(error)
+            unreachable = isinstance(error, requests.ConnectionError)
+            refusal = f"no connection to {urlsplit(mirror).hostname}" if unreachable else reason(error)
     raise InputError(
         f"mnist: {name} cannot be downloaded ({refusal}); "
         "put the four files of MNIST into a folder `mnist` and set CNNPAR_DATA to the folder above it"
