@@ -11,7 +11,7 @@ from cnnpar.data.augment.augmenter import check_augment
 from cnnpar.data.dataset import Dataset, Splits
 from cnnpar.data.load import Given, load_splits
 from cnnpar.data.preprocessing import HoldOut, Preprocessing
-from cnnpar.data.readers.named import DOWNLOADED
+from cnnpar.data.readers.named import awaited
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, fingerprint
 from cnnpar.nn.network import Network
@@ -99,10 +99,9 @@ def load_data(
     Raises InputError where they do not fit; for data that would be downloaded first, before that.
     """
     use_one_thread()
-    if config.data.name in DOWNLOADED:
-        shape, classes = DOWNLOADED[config.data.name]
-        check_augment(config.augment, shape)
-        Network.from_config(config, shape, classes)
+    if (traits := awaited(config.data.name)) is not None:
+        check_augment(config.augment, traits[0])
+        Network.from_config(config, *traits)
     splits = load_splits(config.data, hold_out, given)
     preprocessing = Preprocessing.of(splits.train, hold_out)
     check_augment(config.augment, preprocessing.image_shape)

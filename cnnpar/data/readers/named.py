@@ -17,7 +17,7 @@ from cnnpar.errors import InputError, reason
 
 _DIGITS = Path(__file__).parents[1] / "digits.npz"
 
-DOWNLOADED = {"mnist": ((28, 28, 1), 10)}  # image shape and number of classes, known before they are here
+_MNIST_SHAPE, _MNIST_CLASSES = (28, 28, 1), 10
 _MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -41,6 +41,14 @@ def read(name: str, part: Part, check: CheckLabels) -> RawSamples:
     return replace(found, other_parts=frozenset(["test"]))
 
 
+def awaited(name: str) -> tuple[tuple[int, int, int], int] | None:
+    """Return image shape and number of classes of a data set that `read` will download; None where it is here."""
+    if name != "mnist" or _own_mnist() is not None:
+        return None
+    files = [user_folder() / "mnist" / file for part in _MNIST_FILES.values() for file in part]
+    return None if all(map(os.path.lexists, files)) else (_MNIST_SHAPE, _MNIST_CLASSES)
+
+
 def _read_digits(part: Part) -> RawSamples:
     """Read the UCI optical digits, 8 x 8 grey; every fifth is a test image. Source and licence: digits.md."""
     with np.load(_DIGITS) as arrays:
@@ -52,8 +60,8 @@ def _read_digits(part: Part) -> RawSamples:
 
 def _mnist_images(part: Part) -> Path:
     """Return the images file of MNIST, with its labels file beside it: in `$CNNPAR_DATA`, or else downloaded."""
-    folder = Path(os.environ.get("CNNPAR_DATA", "")) / "mnist"
-    if "CNNPAR_DATA" not in os.environ or not folder.is_dir():
+    folder = _own_mnist()
+    if folder is None:
         images, _labels = [_download(name, md5) for name, md5 in _MNIST_FILES[part].items()]
         return images
     packed = next(iter(_MNIST_FILES[part]))
@@ -62,6 +70,12 @@ def _mnist_images(part: Part) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise InputError(f"{folder}: has no {unpacked} or {packed}; put all four files of MNIST there")
+
+
+def _own_mnist() -> Path | None:
+    """Return the folder of MNIST in `$CNNPAR_DATA`; None where there is none."""
+    folder = Path(os.environ.get("CNNPAR_DATA", "")) / "mnist"
+    return folder if "CNNPAR_DATA" in os.environ and folder.is_dir() else None
 
 
 def _download(name: str, md5: str) -> Path:
