@@ -3,7 +3,6 @@
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Literal
 
 from cyclopts import App
@@ -27,6 +26,8 @@ def versions() -> str:
 
 def _installed(package: str) -> str:
     """Return the name and the version of a package."""
+    from importlib.metadata import PackageNotFoundError, version  # takes 15 ms
+
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:

@@ -112,7 +112,7 @@ def _check_moved(data: Data, saved: Data) -> None:
     """Raise InputError where data that are named by the checkpoint alone are gone."""
     for key in ("train", "test"):
         if getattr(data, key) == getattr(saved, key):
-            check_data_there(data, (key,), f"data.{key}, or --{key}-data,")
+            check_data_there(data, (key,), f"--{key}-data (data.{key})")
 
 
 def by_kind(splits: Splits) -> dict[Kind, Dataset]:

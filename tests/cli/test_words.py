@@ -205,7 +205,7 @@ def test_training_data_that_moved_leave_the_test_data(here: Path, capsys: pytest
     assert call("cnnpar-train", "--resume", "r", "--epochs", 2) == 2
     err = capsys.readouterr().err
     assert f"{here / 'train.csv'}: is no longer there, and held the run's training data" in err
-    assert "--train-data, says where they are now" in err
+    assert "--train-data (data.train) says where they are now" in err
     assert call("cnnpar-train", "--resume", "r", "--train-data", "moved.csv", "--epochs", 2, "--quiet") == 0
     data = read("r/model.json").config.data
     assert (data.train, data.test) == (str(here / "moved.csv"), str(here / "test.csv"))
@@ -215,7 +215,7 @@ def test_test_data_that_moved_name_the_option_that_helps(here: Path, capsys: pyt
     trained("tiny.toml", "train.csv", "test.csv")
     Path("test.csv").rename("moved.csv")
     assert call("cnnpar-train", "--resume", "r", "--epochs", 2) == 2
-    assert "test.csv: is no longer there, and held the run's test data; data.test, or --test-data," in (
+    assert "test.csv: is no longer there, and held the run's test data; --test-data (data.test) says" in (
         capsys.readouterr().err
     )
     assert call("cnnpar-test", "r") == 2
