@@ -12,6 +12,7 @@ from cnnpar.cli.about import install_completion, schema, versions
 from cnnpar.cli.console import end
 from cnnpar.cli.inspect import inspect
 from cnnpar.cli.lr_find import lr_find
+from cnnpar.cli.predict import predict
 from cnnpar.cli.test import evaluate
 from cnnpar.cli.train import train
 
@@ -31,7 +32,7 @@ _EXAMPLES = """Examples:
 
   cnnpar train train.csv test.csv --epochs 10
   cnnpar test runs/train-1
-  cnnpar inspect settings.toml --shape 32,32,3 --classes 10"""
+  cnnpar predict runs/train-1 photo.jpg"""
 
 
 def _app(name: str, examples: str, **more: Any) -> App:
@@ -53,6 +54,7 @@ app = _app(
 )
 app.command(train, help_epilogue=_TRAIN_EXAMPLES.format(train="cnnpar train"))
 app.command(evaluate, name="test", help_epilogue=_TEST_EXAMPLES.format(test="cnnpar test"))
+app.command(predict, help_epilogue="")
 app.command(inspect, help_epilogue="")
 app.command(lr_find, help_epilogue="")
 app.command(schema, help_epilogue="")

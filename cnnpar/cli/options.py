@@ -79,11 +79,12 @@ def _workers(text: str) -> int | str:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
 
 
-def _size(text: str) -> list[int]:
-    """Return height and width. Raises InputError where the text is not both."""
+def size_of(text: str) -> tuple[int, int]:
+    """Return height and width of `--size`. Raises InputError where the text is not both."""
     if not re.fullmatch("[0-9]{1,9},[0-9]{1,9}", text):
         raise InputError(f"--size {text}: expected HEIGHT,WIDTH in pixels, such as 64,64")
-    return [int(side) for side in text.split(",")]
+    height, _, width = text.partition(",")
+    return int(height), int(width)
 
 
 Workers = Annotated[
@@ -114,7 +115,7 @@ class DataOptions:
     size: Annotated[
         str | None,
         option("HEIGHT,WIDTH that pictures get (default: their own, if all are alike).", DATA),
-        Sets(lambda given: {"data": {"size": _size(given)}}),
+        Sets(lambda given: {"data": {"size": size_of(given)}}),
     ] = None
     channels: Annotated[
         Literal[1, 3] | None,
