@@ -122,15 +122,7 @@ def resolve_options(
             os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})
     typed = [option.words for option in assigned if (option.section, option.key) == ("model", "layers")]
     if typed or file is not None:
-        _check_layers(resolved, typed[-1] if typed else source)
+        from cnnpar.nn.tables import check_tables
+
+        check_tables(resolved.model.layers, typed[-1] if typed else source)
     return resolved.absolute()
-
-
-def _check_layers(config: Config, source: str) -> None:
-    """Raise InputError that begins with the source where a layer's type, key or name is wrong; not for shapes."""
-    from cnnpar.nn.tables import named_layers
-
-    try:
-        named_layers(config.model.layers, classes=1)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None

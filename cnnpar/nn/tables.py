@@ -136,6 +136,14 @@ def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str 
     return layers
 
 
+def check_tables(tables: Sequence[Mapping[str, Any]], source: str) -> None:
+    """Raise InputError, which begins with the source, where a layer's type, key or name is wrong; shapes may be."""
+    try:
+        named_layers(tables, classes=1)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
 def _layer(table: Mapping[str, Any], place: str) -> Layer:
     """Return the layer of one table. Raises InputError that says what is wrong and what is allowed."""
     kind = table.get("type")
