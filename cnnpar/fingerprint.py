@@ -7,13 +7,13 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from cnnpar.blas import l2_cache_kb
+from cnnpar.compiling import compiles
 from cnnpar.version import __version__
 
 Fingerprint = dict[str, str]
@@ -25,7 +25,7 @@ _CANNOT_MATTER = (
     *("cli", "report"),
     "config",  # settings are compared by their values
     *("run/__init__.py", "run/cross_validation.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py"),
-    *("run/lr_find.py", "run/recorder.py", "run/resume.py", "run/stop.py", "run/summary.py"),
+    *("run/lr_find.py", "run/predict.py", "run/recorder.py", "run/resume.py", "run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
     *("data/readers", "data/load.py"),  # what they read has a digest of its own, the data fingerprint
@@ -55,7 +55,7 @@ def fingerprint() -> Fingerprint:
         "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
         "blas": "; ".join(blas) or "unknown",
         "blas_l2_kb": l2_cache_kb(),
-        "loops": "numba" if find_spec("numba") else "numpy",
+        "loops": "numba" if compiles() else "numpy",
     }
 
 

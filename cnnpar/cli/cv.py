@@ -11,36 +11,40 @@ from cyclopts.validators import Number
 
 from cnnpar.cli.console import say, say_json
 from cnnpar.cli.options import (
+    DATA,
+    FILES,
+    OUTPUT,
     TRAIN_DEFAULTS,
     Assignments,
     ConfigFile,
+    DataWords,
     Debug,
     Json,
+    Place,
     TrainOptions,
     Whole,
-    check_data,
-    chosen,
     option,
-    resolve_options,
 )
+from cnnpar.cli.settings import check_data, chosen, resolve_options, take_words
 from cnnpar.errors import InputError
+from cnnpar.files import expanded
 
 _FOLDS, _MOST_FOLDS = 5, 9999  # by default, and what `data.fold` takes
 
 
 def cv(
-    *,
+    *paths: DataWords,
     config: ConfigFile = None,
     options: TrainOptions = TRAIN_DEFAULTS,
     folds: Annotated[
-        Whole | None, Parameter(validator=Number(gte=2, lte=_MOST_FOLDS)), option("How many folds (default: 5).")
-    ] = None,
-    run_dir: Annotated[Path | None, option("Folder for the folds' runs (default: runs/NAME-cv-N).")] = None,
-    resume: Annotated[
-        str | None, option("Go on with the folds in DIR, or in --run-dir; auto: if there are any in --run-dir.")
+        Whole | None, Parameter(validator=Number(gte=2, lte=_MOST_FOLDS)), option("How many folds (default: 5).", DATA)
     ] = None,
     set_: Assignments = (),
-    quiet: Annotated[bool, option("Show nothing but errors.")] = False,
+    run_dir: Annotated[Place | None, option("Folder for the folds' runs (default: runs/NAME-cv-N).", FILES)] = None,
+    resume: Annotated[
+        str | None, option("Go on with the folds in DIR, or in --run-dir; auto: if there are any in --run-dir.", FILES)
+    ] = None,
+    quiet: Annotated[bool, option("Show nothing but errors.", OUTPUT)] = False,
     json: Json = False,
     debug: Debug = False,  # noqa: ARG001  # looked for by `console.run`
 ) -> int:
@@ -50,9 +54,10 @@ def cv(
     Stopped with Ctrl-C, or killed, it goes on with --resume: finished folds
     are kept.
     """
+    config, options = take_words(paths, config, options)
     check_data(options.data, train_data=options.train_data, test_data=options.test_data)
     if resume is not None and run_dir is None and resume not in ("", "auto"):
-        run_dir = Path(resume)
+        run_dir = Path(expanded(resume))
     if resume is not None and run_dir is None:
         raise InputError("--resume: say where the folds are, with --resume DIR or --run-dir DIR")
     if resume not in (None, "", "auto", str(run_dir)):

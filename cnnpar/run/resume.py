@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +57,17 @@ def settings_of(payload: Payload) -> Config:
     """Return the settings of a checkpoint. The address of the cluster is never taken from it."""
     config = payload.config
     return replace(config, engine=replace(config.engine, address=""))
+
+
+def check_data_there(data: Data, keys: Sequence[str], option: str) -> None:
+    """Raise InputError where files of a checkpoint's data are gone; `keys`: "train", "test"; `option`: what helps."""
+    for key in keys:
+        path = getattr(data, key)
+        if path and not exists(Path(path)):
+            kind = "training" if key == "train" else "test"
+            raise InputError(
+                f"{path}: is no longer there, and held the run's {kind} data; {option} says where they are now"
+            )
 
 
 def beyond_this_machine(engine: Engine) -> bool:
