@@ -24,6 +24,7 @@ from cnnpar.text import dimensions, listed
 _ROWS = 1024  # samples that are moved at a time
 _LISTED = 4  # classes that are named; of more the first and the last are
 Given = Mapping[Part, RawSamples]  # samples that are no files
+GIVEN_AS: dict[Part, str] = {"train": "data", "validation": "validation", "test": "test"}  # arguments of `cnnpar.train`
 
 
 def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given | None = None) -> Splits:
@@ -33,6 +34,8 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     instead of a part held out of the training samples.
     """
     source, as_they_are = settings.name or settings.train, settings.labels == "as they are"
+    sources = GIVEN_AS if given else {"train": source, "validation": source, "test": settings.test or source}
+    source = sources["train"]
     check = partial(check_training_labels, source, as_they_are)
     found = _read(source, "train", settings, settings.shape, check, given)
     check_training_labels(source, as_they_are or found.class_names is not None, found.labels, found.place_of)
@@ -43,13 +46,12 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     notes = [*found.notes]
     test: Dataset | None = None
     if settings.test or "test" in found.other_parts:
-        test_source = settings.test or source
-        test = _load_like(test_source, "test", settings, train.traits, notes.append, None if settings.test else given)
+        test = _load_like(sources["test"], "test", settings, train.traits, notes.append, given)
     validation: Dataset | None = None
     if settings.fold or "validation" not in found.other_parts:
         train, validation = _hold_out(source, train, settings, hold_out)
-    elif settings.validation:
-        validation = _load_like(source, "validation", settings, train.traits, notes.append, given)
+    elif settings.validation or given:
+        validation = _load_like(sources["validation"], "validation", settings, train.traits, notes.append, given)
     return Splits(train, validation, test, _understood(train, found.understood), tuple(notes))
 
 
