@@ -97,7 +97,7 @@ class Model:
         with self._turn:
             found = [self.network.probabilities(self.weights, self._preprocessing.normalise(part)) for part in parts]
         if single:
-            return found[0][0]
+            return np.array(found[0][0])
         return np.concatenate(found) if found else np.zeros((0, len(self.class_names)))
 
     def predict(self, images: ArrayLike) -> NDArray[np.int64]:

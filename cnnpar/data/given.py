@@ -36,8 +36,12 @@ def samples_given(parts: Mapping[Part, object], settings: Data) -> Given:
         )
     train = _converted("train", parts["train"], settings, None)
     like = PIXEL_TYPES[train.images.dtype.name]
-    others = {part: _converted(part, parts[part], settings, like) for part in parts if part != "train"}
-    return {"train": replace(train, other_parts=frozenset(others)), **others}
+    found: dict[Part, RawSamples] = {}
+    for part, value in parts.items():
+        if part != "train":
+            found[part] = _converted(part, value, settings, like)
+    found["train"] = replace(train, other_parts=frozenset(found))
+    return found
 
 
 def image_array(value: Any) -> NDArray[Any]:
@@ -114,8 +118,8 @@ def _of_pair(source: str, images: Any, labels: Any) -> _Found:
 def _of_object(source: str, samples: Any, settings: Data) -> _Found:
     """Take samples from an object one by one: from torchvision's data sets, those of `datasets`, and others."""
     if isinstance(samples, Mapping):
-        keys = [str(key) for key in samples]
-        raise InputError(f"{source}: a table of {listed(keys)}; {_WANTED}, such as one of its members")
+        members = [str(key) for key in samples]
+        raise InputError(f"{source}: a table of {listed(members)}; {_WANTED}, such as one of its members")
     if isinstance(samples, np.ndarray) or not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
         inner = getattr(samples, "dataset", None)
         hint = "; give its .dataset" if hasattr(inner, "__len__") and hasattr(inner, "__getitem__") else ""
@@ -124,7 +128,7 @@ def _of_object(source: str, samples: Any, settings: Data) -> _Found:
         raise InputError(f"{source}: no samples; {_WANTED}")
     stack, labels, names = _Stack(source, len(samples)), [], _class_names(samples)
     first = samples[0]
-    keys = _keys(source, first, settings) if isinstance(first, Mapping) else None
+    keys = _find_keys(source, first, settings) if isinstance(first, Mapping) else None
     for image, label in _each(source, samples, keys):
         stack.add(image)
         labels.append(label)
@@ -146,7 +150,7 @@ def _each(source: str, samples: Any, keys: tuple[str, str] | None) -> Iterator[t
             raise InputError(f"{source}: {numbered(index)} is {_described(sample)}; {_WANTED}")
 
 
-def _keys(source: str, sample: Mapping[str, Any], settings: Data) -> tuple[str, str]:
+def _find_keys(source: str, sample: Mapping[str, Any], settings: Data) -> tuple[str, str]:
     """Return the keys of image and label in the tables that samples are. Raises InputError where they can't be told."""
     wanted = _LABEL_KEYS if settings.label in _BY_POSITION else (settings.label,)
     image = next((key for key in _IMAGE_KEYS if key in sample), None)

@@ -16,7 +16,7 @@ from cnnpar.data.dataset import Dataset, Splits, Traits
 from cnnpar.data.hold_out import held_out_fold, held_out_share
 from cnnpar.data.pixels import describe_pixels
 from cnnpar.data.preprocessing import HoldOut
-from cnnpar.data.readers import csv_file, folder, idx, named, npz
+from cnnpar.data.readers import cifar, csv_file, folder, idx, matlab, named, npz, pickles
 from cnnpar.data.readers.files import CheckLabels, Part, RawSamples
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed
@@ -113,7 +113,11 @@ def _read(
 def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], check: CheckLabels) -> RawSamples:
     """Read the samples of a path, by the reader for its format. Raises InputError or OSError."""
     name = path.name.lower()
-    if path.is_dir():
+    if cifar.looks_like(path):
+        return cifar.read(path, part, settings, check)
+    if path.is_dir() and not idx.looks_like(path):
+        if pickles.are_in(path):
+            raise pickles.refusal(path)
         return folder.read(path, part, settings)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
@@ -123,11 +127,15 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
         return npz.read(path, part, settings, check)
     if idx.looks_like(path):
         return idx.read(path, check)
+    if name.endswith(".mat"):
+        return matlab.read(path, part, settings, check)
     if path.is_fifo():  # such as `<(zcat train.csv.gz)`
         return csv_file.read(path, shape, settings)
+    if pickles.looks_like(path):
+        raise pickles.refusal(path)
     raise InputError(
         f"{path}: unknown kind of file; expected .csv, .csv.gz, .npz, "
-        "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"
+        "IDX images (*idx3-ubyte or *idx3-ubyte.gz), .mat, CIFAR's *.bin, or a folder of class folders"
     )
 
 

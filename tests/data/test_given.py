@@ -59,6 +59,11 @@ def test_arrays_of_each_type_keep_their_numbers(given_as: str, kept_as: str, sha
         assert found.labels.tolist() == Y.tolist()
 
 
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_few_grey_images_are_no_channels(count: int) -> None:
+    assert whole((np.zeros((count, 8, 8)), range(count))).image_shape == (8, 8, 1)
+
+
 def test_the_callers_arrays_are_never_changed() -> None:
     for images in (X.copy(), X[..., np.newaxis].copy(), X.astype(np.float32)):
         labels, before = Y.copy(), images.copy()

@@ -1,4 +1,4 @@
-"""Arrays as samples: which shapes are those of images, and which classes labels of any kind stand for."""
+"""Arrays as samples: the names of files' arrays, which shapes are those of images, and what labels of any kind mean."""
 
 import math
 from collections.abc import Hashable, Iterable
@@ -8,16 +8,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.readers.files import numbered
+from cnnpar.data.readers.files import Part, numbered
 from cnnpar.errors import InputError
-from cnnpar.text import is_plain, shown
+from cnnpar.text import harmless, is_plain, listed, shown
 
+_ANY_PART = (("images", "labels"), ("x", "y"))
+_OWN: dict[Part, tuple[tuple[str, str], ...]] = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("train_x", "train_y")),
+    "validation": (
+        *(("x_val", "y_val"), ("val_images", "val_labels"), ("val_x", "val_y"), ("x_valid", "y_valid")),
+        *(("valid_images", "valid_labels"), ("x_validation", "y_validation")),
+    ),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("test_x", "test_y")),
+}
 _CHANNELS = (1, 3, 4)  # of pictures: grey, colour, colour with transparency
 _INT64 = np.iinfo(np.int64)
 _MISSING = ("NAType", "NaTType")  # types of pandas for what is not there
 _LONGEST_NUMBER = 18  # digits of a name that is sorted as a number
 _LABELS_ARE = "a label is a whole number or a name"
 _ONE_HOT = "one-hot rows become labels by y.argmax(axis=1)"
+
+
+def pair_of(source: str, part: Part, names: Iterable[str]) -> tuple[str, str]:
+    """Return the names of images and labels of a part among those of a file's arrays, in capitals or not.
+
+    Raises InputError where there are none.
+    """
+    there = {name.lower(): name for name in names}
+    pairs = (*_OWN[part], *_ANY_PART)
+    for images, labels in pairs:
+        if images in there and labels in there:
+            return there[images], there[labels]
+    held = harmless(listed([name[:40] for name in there.values()])) or "nothing"
+    raise InputError(f"{source}: holds {held}; expected {', or '.join(' and '.join(pair) for pair in pairs)}")
+
+
+def other_parts(names: Iterable[str]) -> frozenset[Part]:
+    """Return the parts besides the training's that a file has arrays of their own for, by their names."""
+    there = {name.lower() for name in names}
+    parts: tuple[Part, ...] = ("validation", "test")
+    return frozenset(part for part in parts if any(there >= set(pair) for pair in _OWN[part]))
 
 
 def image_fault(shape: tuple[int, ...], kind: str) -> str:
