@@ -15,6 +15,7 @@ import cnnpar
 from cnnpar.config.resolve import resolve, to_tables, to_toml
 from cnnpar.config.sections import Augment, Config, Train
 from cnnpar.errors import InputError
+from tests.helpers.commands import call
 from tests.helpers.tiny_runs import ROOT, settings, write_csv
 from tests.helpers.tiny_runs import train as train_in_process
 
@@ -212,6 +213,15 @@ def test_a_run_on_arrays_goes_on_with_the_same_arrays_only(tmp_path: Path) -> No
     rest = cnnpar.train(without_files(csv, schedule=constant), resume=part, data=data)
     assert rest.weights_sha256 == whole.weights_sha256
     assert cnnpar.train(resume=part, data=data).weights_sha256 == whole.weights_sha256
+
+
+def test_the_command_asks_for_test_data_of_a_run_on_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    cnnpar.train(without_files(csv, train={"epochs": 1}), data=arrays(csv), run_dir=tmp_path / "run")
+    assert call("cnnpar-test", "--from-path", tmp_path / "run", "--workers", 0) == 2
+    said = capsys.readouterr().err
+    assert "its run's data were given to cnnpar.train as data=...; give --test-data PATH or --data NAME" in said
+    assert call("cnnpar-test", "--from-path", tmp_path / "run", "--test-data", csv, "--workers", 0) == 0
 
 
 @pytest.mark.parametrize("key", ["train", "test", "name"])

@@ -19,7 +19,7 @@ from cnnpar.data.pixels import as_pixels, as_pixels_like
 from cnnpar.data.readers.arrays import as_labels, channels_first, image_fault
 from cnnpar.data.readers.files import Part, RawSamples, numbered, require_memory
 from cnnpar.errors import InputError
-from cnnpar.text import dimensions, listed, one_line, shown
+from cnnpar.text import dimensions, is_plain, listed, one_line, shown
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "picture")
 _LABEL_KEYS = ("label", "labels", "fine_label", "target")
@@ -64,7 +64,7 @@ def _converted(part: Part, value: Any, settings: Data, like: PixelType | None) -
     labels, names = as_labels(found.labels, source)
     if len(labels) != count:
         raise InputError(f"{source}: {count} images, but {len(labels)} labels")
-    if names is None and found.names and labels.min() >= 0 and labels.max() < len(found.names):
+    if names is None and _are_names(found.names) and labels.min() >= 0 and labels.max() < len(found.names):
         names = found.names
     if not found.own:
         require_memory(Path(source), images.nbytes)
@@ -94,6 +94,11 @@ class _Found:
     own: bool = True  # the images are no array of the caller's
 
 
+def _are_names(names: tuple[str, ...]) -> bool:
+    """Tell whether classes can be told apart by names, which a data set may have given some of them twice."""
+    return 0 < len(names) == len(set(names)) and all(name.strip() and is_plain(name) for name in names)
+
+
 def _are_samples(values: list[Any]) -> bool:
     """Tell whether all members of a list are samples: (image, label), or tables of both."""
     return all(isinstance(value, Mapping) or (isinstance(value, tuple) and len(value) == 2) for value in values)
@@ -102,13 +107,15 @@ def _are_samples(values: list[Any]) -> bool:
 def _of_pair(source: str, images: Any, labels: Any) -> _Found:
     """Take images and labels that are given as two arrays, or lists."""
     labels = image_array(labels) if hasattr(labels, "__array__") else labels
-    if not isinstance(images, list | tuple):
+    if hasattr(images, "__array__"):
         whole = image_array(images)
         if whole.dtype != object:
             if hasattr(images, "detach") and whole.ndim == 4 and channels_first(whole.shape[1:]):  # a tensor
                 return _Found(whole.transpose(0, 2, 3, 1), labels, understood=[_TENSORS], own=False)
             return _Found(whole, labels, own=False)
         images = list(whole) if whole.ndim else [images]
+    if not _is_sequence(images):
+        raise InputError(f"{source}: images are {_described(images)}; expected an array, or a list of them")
     stack = _Stack(source, len(images))
     for image in images:
         stack.add(image)
@@ -120,14 +127,15 @@ def _of_object(source: str, samples: Any, settings: Data) -> _Found:
     if isinstance(samples, Mapping):
         members = [str(key) for key in samples]
         raise InputError(f"{source}: a table of {listed(members)}; {_WANTED}, such as one of its members")
-    if isinstance(samples, np.ndarray) or not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
-        inner = getattr(samples, "dataset", None)
-        hint = "; give its .dataset" if hasattr(inner, "__len__") and hasattr(inner, "__getitem__") else ""
+    if isinstance(samples, np.ndarray | str) or not _is_sequence(samples):
+        hint = "; give its .dataset" if _is_sequence(getattr(samples, "dataset", None)) else ""
+        if isinstance(samples, float):
+            hint = "; a share to hold out is data.validation in config"
         raise InputError(f"{source}: {_described(samples)}; {_WANTED}{hint}")
     if not len(samples):
         raise InputError(f"{source}: no samples; {_WANTED}")
     stack, labels, names = _Stack(source, len(samples)), [], _class_names(samples)
-    first = samples[0]
+    first = _sample(source, samples, 0)
     keys = _find_keys(source, first, settings) if isinstance(first, Mapping) else None
     for image, label in _each(source, samples, keys):
         stack.add(image)
@@ -141,13 +149,27 @@ def _of_object(source: str, samples: Any, settings: Data) -> _Found:
 def _each(source: str, samples: Any, keys: tuple[str, str] | None) -> Iterator[tuple[Any, Any]]:
     """Yield image and label of each sample, by their keys where samples are tables. Raises InputError."""
     for index in range(len(samples)):
-        sample = samples[index]
+        sample = _sample(source, samples, index)
         if keys and isinstance(sample, Mapping) and sample.keys() >= set(keys):
             yield sample[keys[0]], sample[keys[1]]
         elif not keys and isinstance(sample, tuple | list) and len(sample) == 2:
             yield sample[0], sample[1]
         else:
             raise InputError(f"{source}: {numbered(index)} is {_described(sample)}; {_WANTED}")
+
+
+def _sample(source: str, samples: Any, index: int) -> Any:
+    """Return a sample. Raises InputError where the object, which may be no sequence after all, has none there."""
+    try:
+        return samples[index]
+    except (IndexError, KeyError, TypeError) as error:
+        what = f"{numbered(index)} of {len(samples):,} can't be had: {one_line(repr(error))}"
+        raise InputError(f"{source}: {what}; {_WANTED}") from error
+
+
+def _is_sequence(value: Any) -> bool:
+    """Tell whether a value has a length and members."""
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
 def _find_keys(source: str, sample: Mapping[str, Any], settings: Data) -> tuple[str, str]:

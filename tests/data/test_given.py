@@ -165,6 +165,16 @@ def test_numbers_with_gaps_are_classes_when_asked_for() -> None:
     assert "label 0 never occurs" in error_of((X, Y + 1))
 
 
+class Short:
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Any:
+        if index:
+            raise IndexError("gone")
+        return X[0], 0
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -197,6 +207,10 @@ def test_numbers_with_gaps_are_classes_when_asked_for() -> None:
         (([[1, 2]], [0]), "its image is int64 of shape (2,); expected numbers, (H, W) or (H, W, C)"),
         (X, "data: an array of shape (12, 5, 6); expected (images, labels), or"),
         ([], "data: no samples; expected (images, labels), or an object with __len__ and __getitem__"),
+        (0.2, "that gives (image, label); a share to hold out is data.validation in config"),
+        ("train.csv", "data: 'train.csv'; expected (images, labels), or"),
+        ((5, Y), "data: images are 5; expected an array, or a list of them"),
+        (Short(), "data: sample 1 (counted from 0) of 5 can't be had: IndexError('gone'); expected"),
         (7, "data: 7; expected (images, labels), or an object"),
         ({"train": 1, "test": 2}, "data: a table of train, test; expected (images, labels)"),
         ([{"picture": X[0], "breed": 1}] * 3, 'fine_label, target; data.label = "..." names'),
@@ -248,6 +262,13 @@ def test_objects_give_pictures_and_names(picture: Callable[[NDArray[Any]], Any])
     assert found.test.labels.tolist() == [0, 1]
 
 
+def test_names_that_do_not_fit_the_labels_are_left_out() -> None:
+    for classes in (("cat", "dog"), ("cat", "cat", "dog"), ("cat", "", "dog"), 3, None, {"cat": 0}):
+        data = Pictures(np.asarray)
+        data.classes = classes  # type: ignore[assignment]
+        assert whole(data).class_names == ("0", "1", "2")
+
+
 def test_lists_of_two_samples_are_no_pair_of_arrays() -> None:
     for samples in ([(X[0], "a"), (X[1], "b")], [{"image": X[0], "label": "a"}, {"image": X[1], "label": "b"}]):
         assert whole(samples).class_names == ("a", "b")
@@ -291,6 +312,7 @@ def test_hugging_face_data_sets_are_taken_as_they_are() -> None:
         assert found.test is not None
         assert found.test.labels.tolist() == [1, 2]
     assert whole(data, label="coarse").class_names == ("a", "b")
+    np.testing.assert_array_equal(whole((data["img"], data["coarse"])).images[..., 0], X)
     both = datasets.DatasetDict({"train": data, "test": data})
     assert "data: a table of train, test; expected" in error_of(both)
     assert "expected (images, labels)" in error_of(data.to_iterable_dataset())
