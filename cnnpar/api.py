@@ -21,7 +21,7 @@ from cnnpar.data.dataset import Pixels
 from cnnpar.data.given import image_array, samples_given
 from cnnpar.data.load import Given
 from cnnpar.data.pixels import as_pixels_like
-from cnnpar.data.readers.arrays import channels_hint
+from cnnpar.data.readers.arrays import channels_first, channels_hint
 from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
 from cnnpar.report.progress import Progress
@@ -106,6 +106,7 @@ class Model:
         Images are (N, H, W, C), or one of them, (H, W, C), and without C if they are grey; of the size, the type and
         the range of those that the model was trained on. `data.scale` of the run multiplies them as it did those.
         A model of float32 takes whole numbers too, but for uint8 and uint16, which are likely to have another range.
+        Tensors of torch may have their channels first.
         Raises InputError for others.
         """
         found: NDArray[np.int64] = self.probabilities(images).argmax(axis=-1)
@@ -118,6 +119,8 @@ class Model:
         except ValueError as error:
             raise InputError(f"images: no array: {error}") from error
         shape, wanted = whole.shape, self._preprocessing.pixels
+        if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and channels_first(shape[-3:]):
+            whole = np.moveaxis(whole, -3, -1)  # a tensor of torch
         if self.image_shape[2] == 1 and shape[-2:] == self.image_shape[:2] and whole.ndim < 4:
             whole = whole[..., np.newaxis]
         single = whole.shape == self.image_shape

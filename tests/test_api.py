@@ -252,6 +252,22 @@ def test_a_single_image_gets_a_single_answer(tmp_path: Path) -> None:
         layered.predict(colour.transpose(0, 3, 1, 2))
 
 
+def test_a_model_takes_tensors_as_torch_has_them(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="2 GB; the accuracy benchmarks have it")
+    csv = write_csv(tmp_path / "data.csv")
+    x, y = arrays(csv)
+    model = cnnpar.train(without_files(csv), data=(x, y), run_dir=tmp_path / "run").model
+    expected = model.predict(x)
+    np.testing.assert_array_equal(model.predict(torch.from_numpy(x)), expected)
+    np.testing.assert_array_equal(model.predict(torch.from_numpy(x)[:, None]), expected)
+    assert model.predict(torch.from_numpy(x[:3])).shape == (3,)
+    colour = np.stack([x, x // 2, x // 3], axis=3)
+    model = cnnpar.train(without_files(csv), data=(colour, y), run_dir=tmp_path / "colour").model
+    tensors = torch.from_numpy(colour.transpose(0, 3, 1, 2).copy())
+    np.testing.assert_array_equal(model.predict(tensors), model.predict(colour))
+    assert model.predict(tensors[0]) == model.predict(colour[0])
+
+
 def test_a_model_takes_the_pixels_that_it_was_trained_on(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     x, y = arrays(csv)

@@ -197,6 +197,7 @@ class Short:
         ((X, [{}] * 12), "{} is no label"),
         ((X, 2**70 + Y.astype(object)), "is no label"),
         ((X, "abc"), "data: labels are 'abc'; expected one for each image"),
+        ((X, set(range(12))), "data: labels are {0, 1, 2, 3"),
         ((X, 5), "data: labels are 5; expected one for each image"),
         ((np.full((12, 4, 4), np.nan), Y), "data: sample 0 (counted from 0) has a pixel of nan"),
         (([X[0], X[1, :4]], [0, 1]), "sample 1 (counted from 0) is 4 x 6 uint8, and the first is 5 x 6 uint8; all"),

@@ -1,7 +1,7 @@
 """Arrays as samples: the names of files' arrays, which shapes are those of images, and what labels of any kind mean."""
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Set
 from enum import Enum
 from typing import Any
 
@@ -99,7 +99,7 @@ def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str
         if whole.dtype.kind in "iu" and (not whole.size or whole.max() <= _INT64.max):
             return whole.astype(np.int64), None
         values = whole.tolist() if whole.dtype.kind in "biufUSO" else [str(value) for value in whole]
-    if not isinstance(values, Iterable) or isinstance(values, str | bytes):
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
         raise InputError(f"{source}: labels are {shown(values)}; expected one for each image")
     labels = [_plain(value, index, source) for index, value in enumerate(values)]
     if all(type(label) is int for label in labels):
