@@ -16,7 +16,7 @@ from cnnpar.data.dataset import Dataset, Splits, Traits
 from cnnpar.data.hold_out import held_out_fold, held_out_share
 from cnnpar.data.pixels import describe_pixels
 from cnnpar.data.preprocessing import HoldOut
-from cnnpar.data.readers import csv_file, folder, idx, named, npz
+from cnnpar.data.readers import cifar, csv_file, folder, idx, matlab, named, npz, pickles
 from cnnpar.data.readers.files import CheckLabels, Part, RawSamples
 from cnnpar.data.suspicion import suspicions
 from cnnpar.errors import InputError, reason
@@ -26,6 +26,7 @@ _MOVED = 1 << 20  # bytes of samples that are moved at a time
 _LISTED, _WIDTH = 4, 40  # classes that are named, and characters that they take; of more the first and the last are
 _LONGEST = 18  # characters of a name there
 Given = Mapping[Part, RawSamples]  # samples that are no files
+GIVEN_AS: dict[Part, str] = {"train": "data", "validation": "validation", "test": "test"}  # arguments of `cnnpar.train`
 
 
 def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given | None = None) -> Splits:
@@ -35,6 +36,8 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     instead of a part held out of the training samples.
     """
     source, as_they_are = settings.name or settings.train, settings.labels == "as they are"
+    sources = GIVEN_AS if given else {"train": source, "validation": source, "test": settings.test or source}
+    source = sources["train"]
     check = partial(check_training_labels, source, as_they_are)
     found = _read(source, "train", settings, settings.shape, check, given)
     check_training_labels(source, as_they_are or found.class_names is not None, found.labels, found.place_of)
@@ -45,15 +48,14 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     notes = [*found.notes]
     test: Dataset | None = None
     if settings.test or "test" in found.other_parts:
-        test_source = settings.test or source
-        test = _load_like(test_source, "test", settings, train.traits, notes.append, None if settings.test else given)
+        test = _load_like(sources["test"], "test", settings, train.traits, notes.append, given)
     validation: Dataset | None = None
     if settings.fold or "validation" not in found.other_parts:
         train, validation = _hold_out(source, train, settings, hold_out, notes.append)
         if "validation" in found.other_parts:
             notes.append(f"{source}: data.fold takes a part of the training samples; those for validation are not used")
-    elif settings.validation:
-        validation = _load_like(source, "validation", settings, train.traits, notes.append, given)
+    elif settings.validation or given:
+        validation = _load_like(sources["validation"], "validation", settings, train.traits, notes.append, given)
     notes += suspicions(train, validation, test)
     return Splits(train, validation, test, _understood(train, found.understood), tuple(notes))
 
@@ -120,7 +122,11 @@ def _read(
 def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], check: CheckLabels) -> RawSamples:
     """Read the samples of a path, by the reader for its format. Raises InputError or OSError."""
     name = path.name.lower()
-    if path.is_dir():
+    if cifar.looks_like(path):
+        return cifar.read(path, part, settings, check)
+    if path.is_dir() and not idx.looks_like(path):
+        if pickles.are_in(path):
+            raise pickles.refusal(path)
         return folder.read(path, part, settings)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
@@ -130,11 +136,15 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
         return npz.read(path, part, settings, check)
     if idx.looks_like(path):
         return idx.read(path, check)
+    if name.endswith(".mat"):
+        return matlab.read(path, part, settings, check)
     if path.is_fifo():  # such as `<(zcat train.csv.gz)`
         return csv_file.read(path, shape, settings)
+    if pickles.looks_like(path):
+        raise pickles.refusal(path)
     raise InputError(
         f"{path}: unknown kind of file; expected .csv, .csv.gz, .npz, "
-        "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"
+        "IDX images (*idx3-ubyte or *idx3-ubyte.gz), .mat, CIFAR's *.bin, or a folder of class folders"
     )
 
 

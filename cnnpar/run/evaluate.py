@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cnnpar.blas import use_one_thread
+from cnnpar.config.data import GIVEN
 from cnnpar.config.sections import Engine
 from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.data.suspicion import suspicions_of_test
@@ -30,6 +31,9 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
     network, state = unpack(payload, path)
     known = payload.preprocessing
     own = payload.config.data
+    if (source or own.name) == GIVEN:
+        what = "its run's data were given to cnnpar.train as data=..."
+        raise InputError(f"{path}: {what}; give --test-data PATH or --data NAME")
     data = load_test_set(source, own, known.traits, warn) if source else load_splits(own).test
     if data is None:
         raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")

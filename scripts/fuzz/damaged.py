@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.config.sections import Config
+from scripts.fuzz.damaged_mat import mat
 from scripts.fuzz.damaged_pictures import jpeg, pictures, png
 from scripts.fuzz.forged import LITERALS
 from scripts.fuzz.noise import NUMBERS, Case, noise
@@ -236,7 +237,8 @@ def npz(chance: random.Random, folder: Path) -> Case:
     """Write an .npz file with headers, members, ways of packing and records of the archive changed."""
     count = chance.choice((4, 4, 4, 1, 30))
     images = np.frombuffer(chance.randbytes(count * 9), np.uint8).reshape(count, 3, 3)
-    labels = (np.arange(count) % 2).astype(chance.choice(("<i8", "<i8", ">i8", "<u8", "|u1", "<i2")))
+    images = images.astype(chance.choice(("u1", "u1", "u1", ">u2", "<f2", "<f4", ">f8", "<i8", "?")))
+    labels = (np.arange(count) % 2).astype(chance.choice(("<i8", "<i8", ">i8", "<u8", "|u1", "<i2", "<U3", "S2", "?")))
     names = list(chance.choice((("x", "y"), ("images", "labels"), ("x_train", "y_train"))))
     members = [(f"{names[0]}.npy", _npy(chance, images)), (f"{names[1]}.npy", _npy(chance, labels))]
     if chance.random() < 0.1:
@@ -393,6 +395,7 @@ MAKERS: dict[str, Callable[[random.Random, Path], Case]] = {
     "IDX": idx,
     "IDX, gzipped": lambda chance, folder: idx(chance, folder, gzipped=True),
     "npz": npz,
+    "mat": mat,
     "PNG": lambda chance, folder: pictures(chance, folder, png, ".png"),
     "JPEG": lambda chance, folder: pictures(chance, folder, jpeg, ".jpg"),
     "TOML": toml,

@@ -2,8 +2,8 @@
 
     python -m scripts.fuzz.data [--cases 100000] [--first 0] [--seed 0] [--failures DIR] [--json]
 
-Cases are CSV and IDX files, plain and gzipped, .npz files, folders of PNG and JPEG pictures, TOML settings, and
-metrics.jsonl of runs that are resumed (scripts/fuzz/damaged.py). `--seed S --first N --cases 1` repeats a case.
+Cases are CSV and IDX files, plain and gzipped, .npz and .mat files, folders of PNG and JPEG pictures, TOML settings,
+and metrics.jsonl of runs that are resumed (scripts/fuzz/damaged.py). `--seed S --first N --cases 1` repeats a case.
 
 A failure is any error but an InputError of at most two printable lines, a warning, data that break a promise (types,
 shapes, labels in range, names that JSON can hold; settings that are the same when written and read again; a metrics
@@ -30,7 +30,7 @@ import numpy as np
 
 from cnnpar.config.data import Data
 from cnnpar.config.resolve import read_toml, resolve, to_tables, to_toml
-from cnnpar.data.dataset import Dataset
+from cnnpar.data.dataset import PIXEL_TYPES, Dataset
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 from cnnpar.report.metrics import MetricsLog
@@ -71,7 +71,9 @@ def read_data(case: Case) -> int:
 
 def check(data: Dataset) -> None:
     """Raise BrokenError unless arrays and names are what `Dataset` promises."""
-    require(data.images.dtype == np.uint8 and data.images.ndim == 4 and data.images.size > 0, "images are uint8 NHWC")
+    known = data.images.dtype.name in PIXEL_TYPES
+    require(known and data.images.ndim == 4 and data.images.size > 0, "images are NHWC of a type of pixels")
+    require(bool(np.isfinite(data.images).all()), "pixels are finite")
     require(data.labels.dtype == np.int64 and data.labels.shape == (len(data.images),), "labels are int64 (N,)")
     require(data.labels.min() >= 0 and data.labels.max() < len(data.class_names), "labels name classes")
     require(all(map(is_plain, data.class_names)), "class names are plain text")
