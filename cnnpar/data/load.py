@@ -3,6 +3,7 @@
 Every fault of a file raises InputError, which names the file, the place in it, and what was expected.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed
 
 _ROWS = 1024  # samples that are moved at a time
+_CSV = re.compile(r"\.(csv|tsv|txt)(\.(gz|zip|bz2|xz))?$")
 _LISTED = 4  # classes that are named; of more the first and the last are
 Given = Mapping[Part, RawSamples]  # samples that are no files
 
@@ -115,7 +117,7 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
         return folder.read(path, part, settings)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if name.endswith((".csv", ".csv.gz")):
+    if _CSV.search(name):
         return csv_file.read(path, shape, settings)
     if name.endswith(".npz"):
         return npz.read(path, part, settings, check)
@@ -124,7 +126,7 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
     if path.is_fifo():  # such as `<(zcat train.csv.gz)`
         return csv_file.read(path, shape, settings)
     raise InputError(
-        f"{path}: unknown kind of file; expected .csv, .csv.gz, .npz, "
+        f"{path}: unknown kind of file; expected .csv, .tsv or .txt (also .gz, .zip, .bz2, .xz), .npz, "
         "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"
     )
 

@@ -7,7 +7,7 @@ arrays are checked before anything is unpacked; no more is unpacked than they sa
 import warnings
 import zipfile
 import zlib
-from io import BufferedReader, BytesIO
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
@@ -22,6 +22,7 @@ from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
     HashedFile,
+    InPieces,
     Part,
     RawSamples,
     numbered,
@@ -38,7 +39,6 @@ _PAIRS: dict[Part, tuple[tuple[str, str], ...]] = {
     "validation": (),
     "test": (*_OWN_TEST, *_EITHER_PART),
 }
-_LONGEST_DIRECTORY = 1 << 20  # bytes, some 10,000 members
 _LONGEST_HEADER = 12_000  # bytes; numpy's own limit is 10,000
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _FAULTS = (
@@ -53,7 +53,7 @@ def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSampl
     Labels are checked before images are unpacked.
     """
     try:
-        with _InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
+        with InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             names = next((pair for pair in _PAIRS[part] if members.keys() >= set(pair)), None)
             if names is None:
@@ -72,17 +72,6 @@ def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSampl
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     parts: frozenset[Part] = frozenset(["test"] if any(members.keys() >= set(pair) for pair in _OWN_TEST) else [])
     return RawSamples(pixels.reshape(*pixels.shape[:3], -1), numbers, numbered, other_parts=parts)  # (N, H, W, C)
-
-
-class _InPieces(BufferedReader):
-    """Binary file that is read in pieces: `zipfile` reads only the directory at once, however long it says it is."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read up to `size` bytes, or all. Raises ValueError for more than a directory may have."""
-        wanted = _LONGEST_DIRECTORY if size is None or size < 0 else size  # all that is asked for is a comment
-        if wanted > _LONGEST_DIRECTORY:
-            raise ValueError("its directory is too long")
-        return super().read(wanted)
 
 
 class _Array:
