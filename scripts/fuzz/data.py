@@ -30,7 +30,7 @@ import numpy as np
 
 from cnnpar.config.data import Data
 from cnnpar.config.resolve import read_toml, resolve, to_tables, to_toml
-from cnnpar.data.dataset import Dataset
+from cnnpar.data.dataset import PIXEL_TYPES, Dataset
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
 from cnnpar.report.metrics import MetricsLog
@@ -71,7 +71,8 @@ def read_data(case: Case) -> int:
 
 def check(data: Dataset) -> None:
     """Raise BrokenError unless arrays and names are what `Dataset` promises."""
-    require(data.images.dtype == np.uint8 and data.images.ndim == 4 and data.images.size > 0, "images are uint8 NHWC")
+    require(data.images.dtype.name in PIXEL_TYPES and data.images.ndim == 4 and data.images.size > 0, "images are NHWC")
+    require(bool(np.isfinite(data.images).all()), "pixels are finite")
     require(data.labels.dtype == np.int64 and data.labels.shape == (len(data.images),), "labels are int64 (N,)")
     require(data.labels.min() >= 0 and data.labels.max() < len(data.class_names), "labels name classes")
     require(all(map(is_plain, data.class_names)), "class names are plain text")

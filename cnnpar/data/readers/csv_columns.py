@@ -187,7 +187,7 @@ def _label_by_place(head: Head, first: int, last: int, wanted: str) -> tuple[int
     if wanted:
         return (last if wanted == "last" else first), False
     at_first, at_last = (all(map(_is_text, head.cells(column))) for column in (first, last))
-    return (last, False) if at_last and not at_first else (first, True)
+    return (last, False) if at_last and not at_first and len(head.lines) > 1 else (first, True)
 
 
 def _refuse_whole_images(path: Path, head: Head) -> None:

@@ -26,8 +26,9 @@ INDEX_NAMES = frozenset(
 _USUAL = LABEL_NAMES | INDEX_NAMES
 SHORTEST_NUMBERED = 16  # cells; only a longer line of 0, 1, 2, ... is a header: a short one may be a toy sample
 _MOST_LINES, _MOST_CHARACTERS = 100, 1 << 18  # of the first lines, of which there are two at least
+_RENAMED = {"0", *(f"0.{number}" for number in range(1, SHORTEST_NUMBERED))}  # what pandas makes of many names of "0"
 _QUOTED = re.compile(r'"[^"]*"')
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?([0-9]++(\.[0-9]*+)?|\.[0-9]++)(e[+-]?[0-9]++)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 class Head(NamedTuple):
@@ -141,11 +142,13 @@ def _is_header(lines: list[Line], separator: str | None, label: str) -> bool:
     if not kinds["text"] and not kinds[""]:
         last = kinds["number"] - 1
         counted = counts(cells()) or counts(islice(cells(), 1, None)) or counts(islice(cells(), last))
-        return counted and last >= SHORTEST_NUMBERED
+        return last >= SHORTEST_NUMBERED and (counted or set(islice(cells(), _MOST_CHARACTERS)) >= _RENAMED)
     if not counts(filter(is_number, cells())):
         return False
     if kinds["number"] > SHORTEST_NUMBERED or any(name == label or name.lower() in _USUAL for name in cells() if name):
         return True
+    if kinds["number"] and is_number(next(cells())):  # a sample with a fault in it
+        return False
     if len(lines) == 1:
         return kinds["text"] > 1
     return any(

@@ -52,7 +52,7 @@ def open_text(path: Path, digest: Digest | None = None, *, pipe: bool = False) -
     with open_unpacked(path, digest, pipe=pipe) as file:
         start = file.peek(8)
         if start.startswith(_ZIP):
-            if pipe:
+            if path.is_fifo():
                 raise InputError(f"{path}: a zip archive from a pipe cannot be read; give the file itself")
             while file.read(_CHUNK):  # an archive is read from its end, and the digest is to be of the file in order
                 pass
