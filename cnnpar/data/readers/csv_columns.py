@@ -26,6 +26,7 @@ from cnnpar.text import dimensions, listed, shown
 
 _MOST_SHARE = 0.95  # largest part of the samples that one class has in a column that looks like labels
 _FEW, _MANY = 100, 1000  # classes that a column of labels often has, and at most has, where it is guessed
+_FEWEST = 10  # samples that show what looks like labels; fewer only beside a column of one value
 _MOST_OTHERS = 16  # columns that are neither pixels nor the label
 _WHOLE_IMAGE = re.compile(r"[0-9]+( [0-9]+){3,}")
 _DIGITS = re.compile("[0-9]+")
@@ -110,27 +111,31 @@ def find_columns(path: Path, head: Head, shape: tuple[int, ...], settings: Data,
 
 
 def check_guess(path: Path, labels: NDArray[np.int64], images: Pixels) -> None:
-    """Raise InputError if the first column, taken for the label, is hardly one, and the last column looks like one."""
-    first = _classes(labels)
-    last = _classes(images.reshape(len(images), -1)[:, -1])
-    if 0 < last <= _MANY and (not first or last <= _FEW < first):
-        why = "one value" if (labels == labels[0]).all() else "values that are hardly labels"
+    """Raise InputError if the first column, taken for the label, looks less like labels than the last column does."""
+    constant = bool((labels == labels[0]).all())
+    if len(labels) < _FEWEST and not constant:
+        return
+    first, unevenness = _classes(labels, 1)
+    last, unevenness_of_last = _classes(images.reshape(len(images), -1)[:, -1], 2)
+    if 0 < last <= _MANY and (not first or last <= _FEW < first or unevenness_of_last <= unevenness):
+        why = "has one value" if constant else "does less"
         raise InputError(
-            f"{path}: the first column has {why}, and the last looks like labels, of {last} classes; "
-            'data.label = "last" takes the last one, "first" the first'
+            f"{path}: the last column looks like labels, of {last} classes, and the first {why}; "
+            'data.label = "last" takes the last for the label, "first" the first'
         )
 
 
-def _classes(column: NDArray[np.generic]) -> int:
-    """Return the number of classes in a column that looks like labels; 0 if it does not.
+def _classes(column: NDArray[np.generic], fewest: int) -> tuple[int, float]:
+    """Return the number of classes in a column that looks like labels, or 0; and the largest over the mean.
 
-    Labels are whole numbers from 0 or 1 without gaps, of which each occurs, and none nearly always.
+    Labels are whole numbers from 0 or 1 without gaps, of which each occurs a few times, and none nearly always.
     """
     values, times = np.unique(column, return_counts=True)
-    whole = len(values) > 1 and values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
-    if not whole or (values != np.rint(values)).any() or times.max() > _MOST_SHARE * len(column):
-        return 0
-    return len(values) if times.min() > 1 else 0
+    largest = times.max() / len(column)
+    gapless = len(values) > 1 and values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+    if not gapless or (values != np.rint(values)).any() or largest > _MOST_SHARE or times.min() < fewest:
+        return 0, 0.0
+    return len(values), float(largest * len(values))
 
 
 def _index_columns(head: Head, shape: tuple[int, ...], label: str) -> list[int]:

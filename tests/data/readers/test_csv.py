@@ -84,21 +84,29 @@ def test_two_usual_names_are_asked_about(tmp_path: Path) -> None:
 def test_pixel_columns_are_never_taken_for_labels(tmp_path: Path) -> None:
     dark = IMAGES.copy()
     dark[:, 0] = 0
-    for images, why in ((dark, "one value"), (IMAGES, "values that are hardly labels")):
-        message = load_error(written(tmp_path, [], images, LABELS))
-        assert f"the first column has {why}, and the last looks like labels, of 3 classes" in message
-        assert 'data.label = "last" takes the last' in message
+    for images, why in ((dark, "has one value"), (IMAGES, "does less"), (IMAGES > 160, "does less")):
+        message = load_error(written(tmp_path, [], images.astype(int), LABELS))
+        assert f"the last column looks like labels, of 3 classes, and the first {why}; data.label = " in message
     message = load_error(written(tmp_path, [], IMAGES / 255, LABELS))
     assert "column 1: " in message
     assert 'is no label (a whole number); data.label says which column has it: "last"' in message
     rare = np.zeros((100, 26), np.int64)
     rare[:, 25], rare[:2, 0] = np.arange(100) % 10, 1
     np.savetxt(tmp_path / "b.csv", rare, "%d", ",")
-    assert "the last looks like labels, of 10 classes" in load_error(tmp_path / "b.csv")
+    assert "the last column looks like labels, of 10 classes, and the first does less" in load_error(tmp_path / "b.csv")
     many = np.stack([np.arange(512) % 256, *[np.full(512, 7)] * 24, np.arange(512) % 10], axis=1)
     np.savetxt(tmp_path / "c.csv", many, "%d", ",")
-    assert "the last looks like labels, of 10 classes" in load_error(tmp_path / "c.csv")
+    assert "the last column looks like labels, of 10 classes, and the first does less" in load_error(tmp_path / "c.csv")
     assert splits(tmp_path / "c.csv", label="first").train.labels.max() == 255
+
+
+def test_labels_in_front_of_few_grey_levels_are_not_refused(tmp_path: Path) -> None:
+    grey = np.zeros((300, 26), np.int64)
+    grey[:, 0], grey[:40, 25] = np.arange(300) % 10, np.arange(40) % 17  # scikit-learn's digits have 0 to 16
+    for pixels in (grey[:, 25], grey[:, 25] > 3):
+        grey[:, 25] = pixels
+        np.savetxt(tmp_path / "a.csv", grey, "%d", ",")
+        assert splits(tmp_path / "a.csv").train.labels.tolist() == grey[:, 0].tolist()
 
 
 def test_index_columns_are_left_out(tmp_path: Path) -> None:
