@@ -28,6 +28,7 @@ SHORTEST_NUMBERED = 16  # cells; only a longer line of 0, 1, 2, ... is a header:
 _MOST_LINES, _MOST_CHARACTERS = 100, 1 << 18  # of the first lines, of which there are two at least
 _RENAMED = {"0", *(f"0.{number}" for number in range(1, SHORTEST_NUMBERED))}  # what pandas makes of many names of "0"
 _QUOTED = re.compile(r'"[^"]*"')
+_HINT = re.compile("sep=.?", re.IGNORECASE)  # a first line for Excel
 _NUMBER = re.compile(r"[+-]?([0-9]++(\.[0-9]*+)?|\.[0-9]++)(e[+-]?[0-9]++)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
@@ -95,6 +96,8 @@ def ends(text: str, separator: str | None) -> list[str]:
 def read_head(path: Path, lines: Iterator[Line], label: str) -> Head:
     """Read the first lines; `label` is the name that the label's column may have. Raises InputError without samples."""
     taken = list(islice(lines, 2))
+    if taken and _HINT.fullmatch(taken[0].text.strip()):
+        taken = [*taken[1:], *islice(lines, 1)]
     size = sum(len(line.text) for line in taken)
     while len(taken) > 1 and len(taken) < _MOST_LINES and size < _MOST_CHARACTERS and (line := next(lines, None)):
         taken.append(line)

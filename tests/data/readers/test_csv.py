@@ -172,7 +172,11 @@ def test_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
     path = written(tmp_path, ["Label", *PIXELS], LABELS, IMAGES, delimiter=";")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert_read(path, "label in column 1 'Label'")
-    path.write_bytes(path.read_text("utf-8-sig").replace(";", "\t").encode("utf-16"))  # Excel's "Unicode text"
+    path.write_bytes(b"sep=;\r\n" + path.read_text("utf-8-sig").encode())
+    assert_read(path, "label in column 1 'Label'")
+    path.write_bytes(
+        path.read_text().removeprefix("sep=;\n").replace(";", "\t").encode("utf-16")
+    )  # Excel's "Unicode text"
     assert_read(path, "label in column 1 'Label'")
 
 

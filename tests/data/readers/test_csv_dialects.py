@@ -51,8 +51,8 @@ def tables(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool, int, int, int]:
     table = [[*row, label] if last else [label, *row] for row, label in zip(cells, labels, strict=True)]
     names = [f"p{number}" for number in range(pixels)]
     names = [*names, "label"] if last else ["label", *names]
-    text = [isinstance(as_number(row[0]), str) for row in table]
-    assume(header or index or all(text) or not text[0])  # text above numbers would be a header
+    text = [[isinstance(as_number(cell), str) for cell in row] for row in table]
+    assume(header or index or not text[0][0] or text[0] == text[:2][-1])  # text above numbers would be a header
     if index:
         table = [[str(number), *row] for number, row in enumerate(table)]
         names = [draw(st.sampled_from(["", "id", "Unnamed: 0"])), *names]
