@@ -3,6 +3,7 @@
 Every fault of a file raises InputError, which names the file, the place in it, and what was expected.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed, one_line
 
 _MOVED = 1 << 20  # bytes of samples that are moved at a time
+_CSV = re.compile(r"\.(csv|tsv|txt)(\.(gz|zip|bz2|xz))?$")
 _LISTED, _WIDTH = 4, 40  # classes that are named, and characters that they take; of more the first and the last are
 _LONGEST = 18  # characters of a name there
 Given = Mapping[Part, RawSamples]  # samples that are no files
@@ -130,7 +132,7 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
         return folder.read(path, part, settings)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if name.endswith((".csv", ".csv.gz")):
+    if _CSV.search(name):
         return csv_file.read(path, shape, settings)
     if name.endswith(".npz"):
         return npz.read(path, part, settings, check)
@@ -143,7 +145,7 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
     if pickles.looks_like(path):
         raise pickles.refusal(path)
     raise InputError(
-        f"{path}: unknown kind of file; expected .csv, .csv.gz, .npz, "
+        f"{path}: unknown kind of file; expected .csv, .tsv or .txt (also .gz, .zip, .bz2, .xz), .npz, "
         "IDX images (*idx3-ubyte or *idx3-ubyte.gz), .mat, CIFAR's *.bin, or a folder of class folders"
     )
 

@@ -4,9 +4,11 @@ Used by scripts/fuzz/data.py and by the tests. A case is a function of a generat
 written into a folder.
 """
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import random
 import shutil
 import struct
@@ -78,6 +80,14 @@ def _million(repeated: bytes) -> bytes:
     return _gzip(repeated * (1_000_000 // len(repeated)), 1)
 
 
+def _zipped(chance: random.Random, data: bytes) -> bytes:
+    """Write data as the only file of a zip archive, perhaps with noise."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("a.csv"), data)
+    return noise(chance, stream.getvalue()) if chance.random() < 0.4 else stream.getvalue()
+
+
 def csv(chance: random.Random, folder: Path, gzipped: bool = False) -> Case:
     """Write a CSV file with cells, lines and line ends changed."""
     channels = chance.choice((1, 1, 1, 3))
@@ -95,7 +105,9 @@ def csv(chance: random.Random, folder: Path, gzipped: bool = False) -> Case:
         else:
             row.extend(("1",) * chance.choice((1, 5000)))
     end = chance.choice(("\n", "\n", "\r\n", "\r", "\n\n", "\n \n"))
-    comma = chance.choice((",",) * 50 + (", ", ";", "\t"))
+    comma = chance.choice((",",) * 20 + (", ", ";", "\t", " "))
+    if chance.random() < 0.2:
+        rows = [[*row[1:], *row[:1]] for row in rows]  # the label last
     text = end.join(map(comma.join, rows))
     if chance.random() < 0.1:
         text = text.replace(end, end * chance.choice((10, 1000)), 1)
@@ -103,7 +115,8 @@ def csv(chance: random.Random, folder: Path, gzipped: bool = False) -> Case:
     if chance.random() < 0.4:
         data = noise(chance, data)
     path = folder / ("a.csv.gz" if gzipped else "a.csv")
-    path.write_bytes(packed(chance, data) if gzipped else data)
+    packers = (packed,) * 6 + (lambda _, data: bz2.compress(data), lambda _, data: lzma.compress(data), _zipped)
+    path.write_bytes(chance.choice(packers)(chance, data) if gzipped else data)
     given = (height, width, channels) if channels > 1 or height != width or chance.random() < 0.2 else ()
     return Case(path, chance.choice((given,) * 9 + ((2, 2),)), chance.choice((0.0, 0.1)))
 

@@ -7,7 +7,7 @@ arrays are checked before anything is unpacked; no more is unpacked than they sa
 import warnings
 import zipfile
 import zlib
-from io import BufferedReader, BytesIO
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
@@ -24,6 +24,7 @@ from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
     HashedFile,
+    InPieces,
     Part,
     RawSamples,
     numbered,
@@ -33,7 +34,6 @@ from cnnpar.data.readers.files import (
 from cnnpar.errors import InputError, reason
 from cnnpar.text import harmless, one_line
 
-_LONGEST_DIRECTORY = 1 << 20  # bytes, some 10,000 members
 _LONGEST_HEADER = 12_000  # bytes; numpy's own limit is 10,000
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _FAULTS = (
@@ -48,7 +48,7 @@ def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSampl
     Labels are checked before images are unpacked.
     """
     try:
-        with _InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
+        with InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             names = pair_of(str(path), part, members)
             images, labels = (_Array(archive, members[name]) for name in names)
@@ -73,17 +73,6 @@ def _read_labels(labels: "_Array", source: str) -> tuple[NDArray[np.int64], tupl
     if labels.dtype.kind in "iu":
         return labels.read(np.empty(labels.size, np.int64)), None
     return as_labels(labels.read(np.empty(labels.size, labels.dtype)), source)
-
-
-class _InPieces(BufferedReader):
-    """Binary file that is read in pieces: `zipfile` reads only the directory at once, however long it says it is."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read up to `size` bytes, or all. Raises ValueError for more than a directory may have."""
-        wanted = _LONGEST_DIRECTORY if size is None or size < 0 else size  # all that is asked for is a comment
-        if wanted > _LONGEST_DIRECTORY:
-            raise ValueError("its directory is too long")
-        return super().read(wanted)
 
 
 class _Array:
