@@ -1,5 +1,5 @@
 """`python -m cnnpar`: the same as `cnnpar`."""
 
-from cnnpar.cli.commands import main
+from cnnpar.cli.programs import main
 
 main()

@@ -10,15 +10,24 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from msgspec.structs import replace
+from numpy.typing import ArrayLike, NDArray
 
 from cnnpar.blas import portable_environment, use_one_thread
+from cnnpar.config.data import GIVEN, Data
 from cnnpar.config.resolve import read_toml, resolve
 from cnnpar.config.sections import Config
+from cnnpar.data.dataset import Pixels
+from cnnpar.data.given import image_array, samples_given
+from cnnpar.data.load import Given
+from cnnpar.data.pixels import as_pixels_like
+from cnnpar.data.readers.arrays import channels_first, channels_hint
+from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
 from cnnpar.report.progress import Progress
 from cnnpar.run.prepare import prepare
-from cnnpar.run.resume import check_workers, find, settings_of
+from cnnpar.run.python_words import in_python_words
+from cnnpar.run.resume import Resume, check_workers, find, settings_of
 from cnnpar.run.stop import StopSignal
 from cnnpar.run.summary import Summary
 from cnnpar.run.train import train_run
@@ -77,43 +86,71 @@ class Model:
         """Return parameters and buffers by name, such as conv1.weight: views of `weights`."""
         return self.network.layout.views(self.weights)
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the probability of each class, (N, classes), for images as in `predict`.
+    def probabilities(self, images: ArrayLike) -> NDArray[np.float64]:
+        """Return the probability of each class, (N, classes), for images as in `predict`; for a single one (classes,).
 
         With the loss `binary_cross_entropy` each class has one of its own, and they need not add up to 1; models that
         were trained by `mse` or `hinge` rank the classes rightly, but what they give is no frequency.
         """
-        whole = self._images(images)
+        whole, single = self._images(images)
         parts = (whole[start : start + _AT_A_TIME] for start in range(0, len(whole), _AT_A_TIME))
         with self._turn:
             found = [self.network.probabilities(self.weights, self._preprocessing.normalise(part)) for part in parts]
+        if single:
+            return np.array(found[0][0])
         return np.concatenate(found) if found else np.zeros((0, len(self.class_names)))
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return the class of each image, (N,), as an index into `class_names`.
+    def predict(self, images: ArrayLike) -> NDArray[np.int64]:
+        """Return the class of each image, (N,), as an index into `class_names`; for a single one a number of numpy, ().
 
-        Images are uint8, (N, H, W, C), or (N, H, W) if they are grey, of the size that the model was trained on.
+        Images are (N, H, W, C), or one of them, (H, W, C), and without C if they are grey; of the size, the type and
+        the range of those that the model was trained on. `data.scale` of the run multiplies them as it did those.
+        A model of float32 takes whole numbers too, but for uint8 and uint16, which are likely to have another range.
+        Tensors of torch may have their channels first.
         Raises InputError for others.
         """
-        found: NDArray[np.int64] = self.probabilities(images).argmax(axis=1)
+        found: NDArray[np.int64] = self.probabilities(images).argmax(axis=-1)
         return found
 
-    def _images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _images(self, images: ArrayLike) -> tuple[Pixels, bool]:
+        """Return images as (N, H, W, C), of the type of the training's, and whether a single one was given."""
         try:
-            whole = np.asarray(images)
+            whole = image_array(images)
         except ValueError as error:
             raise InputError(f"images: no array: {error}") from error
-        if whole.ndim == 3 and self.image_shape[2] == 1:
+        shape, wanted = whole.shape, self._preprocessing.pixels
+        if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and channels_first(shape[-3:]):
+            whole = np.moveaxis(whole, -3, -1)  # a tensor of torch
+        if self.image_shape[2] == 1 and shape[-2:] == self.image_shape[:2] and whole.ndim < 4:
             whole = whole[..., np.newaxis]
-        if whole.dtype != np.uint8 or whole.ndim != 4 or whole.shape[1:] != self.image_shape:
-            wanted = ", ".join(map(str, self.image_shape))
-            raise InputError(f"images are {np.shape(images)} {whole.dtype}, and the model takes (N, {wanted}) uint8")
-        return whole
+        single = whole.shape == self.image_shape
+        if single:
+            whole = whole[np.newaxis]
+        fits = whole.ndim == 4 and whole.shape[1:] == self.image_shape and whole.dtype.kind in "buif"
+        if fits:
+            pixels = as_pixels_like(whole, self.config.data.scale, wanted, "images")
+        if not fits or pixels.dtype != wanted:
+            takes = ", ".join(map(str, self.image_shape))
+            what = f"images are {shape} {whole.dtype}, and the model takes (N, {takes}) {wanted}"
+            raise InputError(f"{what}{self._remedy(whole) if fits else channels_hint(whole.shape)}")
+        return pixels, single
+
+    def _remedy(self, images: NDArray[Any]) -> str:
+        """Say how images of another type become those of the model's."""
+        wanted, (low, high) = self._preprocessing.pixels, (images.min(), images.max())
+        if wanted != "float32" and images.dtype.kind == "f":
+            most = np.iinfo(wanted).max
+            return f"; np.rint(images * {most}).astype(np.{wanted}) turns 0 to 1 into 0 to {most}"
+        mean = ", ".join(f"{value:.4g}" for value in self._preprocessing.mean)
+        return f"; bring {low:g} to {high:g} to the range of the training, whose mean was {mean}, and to that type"
 
 
 def train(
     config: Config | Mapping[str, Any] | str | Path | None = None,
     *,
+    data: Any = None,
+    test: Any = None,
+    validation: Any = None,
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
     quiet: bool = True,
@@ -122,9 +159,40 @@ def train(
 
     `config`: a TOML file, its tables as dictionaries, or a `cnnpar.config.Config`; None: the defaults, or those of the
     checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. `quiet` leaves the
-    progress out. Raises InputError or RunError, in one or two lines, as the command prints.
+    progress out.
+
+    `data`, instead of files that `config` names: arrays (images, labels), or an object with `__len__` and
+    `__getitem__` that gives (image, label), or a dictionary of both, such as a data set of torchvision or of Hugging
+    Face's `datasets`. So are `test`, and `validation`, without which a part of `data` is held out. Images are
+    (N, H, W) or (N, H, W, C) of uint8, uint16 or float32, or other numbers, which become one of these; labels (N,) of
+    any hashable kind: whole numbers, names, members of an Enum. They are copied. A run that goes on needs them again.
+
+    Raises InputError or RunError, in one or two lines, as the command prints.
     """
-    resumed = find(str(resume), Path(run_dir) if run_dir else None, None) if resume is not None else None
+    with in_python_words():
+        resumed = find(str(resume), Path(run_dir) if run_dir else None, None) if resume is not None else None
+        resolved = _settings(config, resumed, given=data is not None)
+        given = _given(resolved, data, test, validation)
+        name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
+        place = Place(Path(run_dir) if run_dir else None, None, name)
+        main = threading.current_thread() is threading.main_thread()
+        with StopSignal() if main else _Unstoppable() as stop:
+            run = prepare(resolved, place, resumed, given)
+            del resumed, given  # their arrays need not stay in memory
+            summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
+    if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
+        signal.raise_signal(signal.Signals[summary.stopped_by])
+    return Result(summary, Path(summary.checkpoint).absolute())
+
+
+def load(path: str | Path) -> Model:
+    """Load the model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
+    file = newest_in(Path(path))
+    return Model(read(file), str(file))
+
+
+def _settings(config: object, resumed: Resume | None, *, given: bool) -> Config:
+    """Return the settings that `config` means; see `train`. `given`: the samples are no files. Raises InputError."""
     if config is None:
         resolved = settings_of(resumed.payload) if resumed else Config()
         if resumed:
@@ -138,22 +206,24 @@ def train(
     if resolved.engine.portable and portable_environment():
         raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
     resolved = resolved.absolute()
-    name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
-    place = Place(Path(run_dir) if run_dir else None, None, name, may_have_begun=str(resume) == "auto")
-    main = threading.current_thread() is threading.main_thread()
-    with StopSignal() if main else _Unstoppable() as stop:
-        run = prepare(resolved, place, resumed)
-        del resumed  # its arrays need not stay in memory
-        summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
-    if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
-        signal.raise_signal(signal.Signals[summary.stopped_by])
-    return Result(summary, Path(summary.checkpoint).absolute())
+    if not given:
+        return resolved
+    settings = resolved.data
+    if config is not None:
+        for key, value in (("train", settings.train), ("test", settings.test), ("name", settings.name)):
+            if value not in ("", GIVEN, Data().name):
+                what = f"config names data.{key} = {shown(value)}, and data=... gives others"
+                raise InputError(f"{what}; leave one of them out")
+    return replace(resolved, data=replace(settings, name=GIVEN, train="", test=""))
 
 
-def load(path: str | Path) -> Model:
-    """Load the model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
-    file = newest_in(Path(path))
-    return Model(read(file), str(file))
+def _given(config: Config, data: object, test: object, validation: object) -> Given | None:
+    """Return the samples that were given to `train`; None if there are none. Raises InputError."""
+    parts: dict[Part, object] = {"train": data, "validation": validation, "test": test}
+    there = {part: value for part, value in parts.items() if value is not None}
+    if data is None and there:
+        raise InputError(f"{next(iter(there))}=... goes with data=...; files are named in config, by data.test")
+    return samples_given(there, config.data) if there else None
 
 
 def _plain(value: Any) -> Any:

@@ -3,10 +3,12 @@
 numba itself is imported only by the compiled modules, when they are loaded.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -17,12 +19,26 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 @cache
 def compiled(module: str) -> Any:
     """Import a module of compiled loops; None without numba, or where it finds no place to keep what it compiles."""
+    if not compiles():
+        return None
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:
         if str(getattr(error, "name", "")).startswith("cnnpar"):
             raise  # a module of ours is missing: not numba
         return None
+
+
+def compiles() -> bool:
+    """Tell whether numba is there and compiles: under NUMBA_DISABLE_JIT its loops would run in Python, pixel by pixel.
+
+    Source: numba documentation, "Environment variables": any number but 0 disables it.
+    """
+    try:
+        disabled = int(os.environ.get("NUMBA_DISABLE_JIT", "0"))
+    except ValueError:  # numba warns of it, and compiles
+        disabled = 0
+    return not disabled and find_spec("numba") is not None
 
 
 def inline(function: Function) -> Function:

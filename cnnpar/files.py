@@ -6,10 +6,15 @@ Files of a run and of the cache are opened by `open_regular`, without following 
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from errno import EFBIG, EINVAL, EISDIR
 from pathlib import Path
+
+from cnnpar.errors import InputError
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 
 def open_regular(
@@ -78,3 +83,17 @@ def open_input(path: str | Path, *, pipe: bool = False) -> int:
         os.close(descriptor)
         raise OSError(EINVAL, "not a regular file", str(path))
     return descriptor
+
+
+def expanded(path: str) -> str:
+    """Return a path with `~`, `~user`, `$NAME` and `${NAME}` replaced as a shell does, unless it exists as it stands.
+
+    Raises InputError, which names the variable, where one is not set.
+    """
+    if not path or os.path.lexists(path):
+        return path
+    for names in _VARIABLE.findall(path):
+        name = "".join(names)
+        if name not in os.environ:
+            raise InputError(f"{path}: no such path, and the environment has no variable {name}")
+    return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111  # a Path raises for a user that is not there

@@ -7,13 +7,13 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from cnnpar.blas import l2_cache_kb
+from cnnpar.compiling import compiles
 from cnnpar.version import __version__
 
 Fingerprint = dict[str, str]
@@ -24,11 +24,13 @@ _CANNOT_MATTER = (
     "version.py",
     *("cli", "report"),
     "config",  # settings are compared by their values
-    *("run/__init__.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py", "run/lr_find.py"),
-    *("run/recorder.py", "run/resume.py", "run/stop.py", "run/summary.py"),
+    *("run/__init__.py", "run/cross_validation.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py"),
+    *("run/lr_find.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/resume.py"),
+    *("run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
-    *("data/readers", "data/load.py"),  # what they read has a digest of its own, the data fingerprint
+    *("data/readers", "data/load.py", "data/given.py"),  # what they read has a digest of its own, the data fingerprint
+    *("data/duplicates.py", "data/suspicion.py"),  # they look, and change nothing
     *("parallel/direct", "parallel/on_ray", "parallel/scheduling"),  # they move vectors, and say who computes them
     *("parallel/__init__.py", "parallel/in_process.py", "parallel/launcher.py", "parallel/mailbox.py"),
     *("parallel/start.py", "parallel/transport.py", "parallel/work.py"),
@@ -54,7 +56,7 @@ def fingerprint() -> Fingerprint:
         "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
         "blas": "; ".join(blas) or "unknown",
         "blas_l2_kb": l2_cache_kb(),
-        "loops": "numba" if find_spec("numba") else "numpy",
+        "loops": "numba" if compiles() else "numpy",
     }
 
 

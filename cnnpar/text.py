@@ -1,5 +1,6 @@
 """Text for messages: short, on one line, without control characters."""
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -37,3 +38,10 @@ def dimensions(sizes: Iterable[int]) -> str:
 def listed(names: Sequence[str], most: int = 8) -> str:
     """Return the first names, and "..." where there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def did_you_mean(word: object, names: Iterable[object]) -> str:
+    """Return " (did you mean NAME?)" for the name that is most like an unknown word; "" where none is like it."""
+    by_small = {str(name).lower(): str(name) for name in names}
+    alike = difflib.get_close_matches(str(word)[:100].lower(), by_small, n=1)
+    return f" (did you mean {by_small[alike[0]]}?)" if alike else ""

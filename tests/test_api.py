@@ -15,6 +15,7 @@ import cnnpar
 from cnnpar.config.resolve import resolve, to_tables, to_toml
 from cnnpar.config.sections import Augment, Config, Train
 from cnnpar.errors import InputError
+from tests.helpers.commands import call
 from tests.helpers.tiny_runs import ROOT, settings, write_csv
 from tests.helpers.tiny_runs import train as train_in_process
 
@@ -101,7 +102,7 @@ def test_a_model_predicts_what_the_test_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "images",
-    [np.zeros((2, 7, 8), np.uint8), np.zeros((8, 8), np.uint8), np.zeros((2, 8, 8)), np.zeros((2, 8, 8, 3), np.uint8)],
+    [np.zeros((2, 7, 8), np.uint8), np.zeros((64,), np.uint8), np.zeros((2, 8, 8)), np.zeros((2, 8, 8, 3), np.uint8)],
 )
 def test_images_that_do_not_fit_are_refused_with_both_shapes(tmp_path: Path, images: Any) -> None:
     csv = write_csv(tmp_path / "data.csv")
@@ -171,3 +172,139 @@ def test_threads_may_share_a_model(tmp_path: Path) -> None:
         thread.join()
     assert len(found) == 80
     assert all((probabilities == expected).all() for probabilities in found)
+
+
+def arrays(csv: Path) -> tuple[Any, Any]:
+    rows = np.loadtxt(csv, delimiter=",", dtype=np.int64)
+    return rows[:, 1:].astype(np.uint8).reshape(-1, 8, 8), rows[:, 0]
+
+
+def without_files(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of the same run, in which no file is named."""
+    return {**tables(csv, **changes), "data": {}}
+
+
+def test_arrays_and_files_of_the_same_samples_give_the_same_weights(tmp_path: Path) -> None:
+    csv, test = write_csv(tmp_path / "data.csv"), write_csv(tmp_path / "test.csv", 70, seed=1)
+    (x, y), (x_test, y_test) = arrays(csv), arrays(test)
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    file = cnnpar.train(tables(csv, data={"test": str(test)}), run_dir=tmp_path / "csv")
+    npz = cnnpar.train(tables(tmp_path / "data.npz"), run_dir=tmp_path / "npz")
+    before = x.copy(), y.copy()
+    given = cnnpar.train(without_files(csv), data=(x, y), test=(x_test, y_test), run_dir=tmp_path / "given")
+    assert file.weights_sha256 == npz.weights_sha256 == given.weights_sha256
+    assert file.test_accuracy == npz.test_accuracy == given.test_accuracy
+    np.testing.assert_array_equal(x, before[0])
+    np.testing.assert_array_equal(y, before[1])
+    samples = cnnpar.train(without_files(csv), data=list(zip(x, y, strict=True)), run_dir=tmp_path / "samples")
+    assert samples.weights_sha256 == given.weights_sha256
+
+
+def test_a_run_on_arrays_goes_on_with_the_same_arrays_only(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    data, constant = arrays(csv), {"type": "constant"}
+    whole = cnnpar.train(without_files(csv, schedule=constant), data=data, run_dir=tmp_path / "whole")
+    part = tmp_path / "part"
+    cnnpar.train(without_files(csv, schedule=constant, train={"epochs": 1}), data=data, run_dir=part)
+    with pytest.raises(InputError, match=r"the data of this run were given to cnnpar\.train as data=\.\.\."):
+        cnnpar.train(resume=part)
+    with pytest.raises(InputError, match="the training or validation data are not those the run began with"):
+        cnnpar.train(resume=part, data=(255 - data[0], data[1]))
+    rest = cnnpar.train(without_files(csv, schedule=constant), resume=part, data=data)
+    assert rest.weights_sha256 == whole.weights_sha256
+    assert cnnpar.train(resume=part, data=data).weights_sha256 == whole.weights_sha256
+
+
+def test_the_command_asks_for_test_data_of_a_run_on_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    cnnpar.train(without_files(csv, train={"epochs": 1}), data=arrays(csv), run_dir=tmp_path / "run")
+    assert call("cnnpar-test", "--from-path", tmp_path / "run", "--workers", 0) == 2
+    said = capsys.readouterr().err
+    assert "its run's data were given to cnnpar.train as data=...; give --test-data PATH or --data NAME" in said
+    assert call("cnnpar-test", "--from-path", tmp_path / "run", "--test-data", csv, "--workers", 0) == 0
+
+
+@pytest.mark.parametrize("key", ["train", "test", "name"])
+def test_files_and_arrays_at_once_are_refused(tmp_path: Path, key: str) -> None:
+    named = {"name": "mnist"} if key == "name" else {"train": "a.csv", **({"test": "b.csv"} if key == "test" else {})}
+    with pytest.raises(
+        InputError, match=r"^config names data\..*, and data=\.\.\. gives others; leave one of them out"
+    ):
+        cnnpar.train({"data": named}, data=arrays(write_csv(tmp_path / "a.csv")))
+    with pytest.raises(InputError, match=r"^test=\.\.\. goes with data=\.\.\."):
+        cnnpar.train(test=([], []))
+
+
+def test_a_single_image_gets_a_single_answer(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    x, y = arrays(csv)
+    model = cnnpar.train(without_files(csv), data=(x, y), run_dir=tmp_path / "run").model
+    for image in (x[0], x[0, ..., np.newaxis], x[0].tolist(), x[0].astype(np.int64)):
+        predicted = model.predict(image)
+        assert predicted.shape == ()
+        assert predicted == model.predict(x)[0]
+        np.testing.assert_array_equal(model.probabilities(image), model.probabilities(x[:1])[0])
+    colour = np.repeat(x[..., np.newaxis], 3, axis=3)
+    layered = cnnpar.train(without_files(csv), data=(colour, y), run_dir=tmp_path / "colour").model
+    assert layered.predict(colour[0]).shape == ()
+    assert layered.predict(colour[:1]).shape == (1,)
+    with pytest.raises(InputError, match=r"the channels come first, and images\.transpose\(0, 2, 3, 1\)"):
+        layered.predict(colour.transpose(0, 3, 1, 2))
+
+
+def test_a_model_takes_tensors_as_torch_has_them(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="2 GB; the accuracy benchmarks have it")
+    csv = write_csv(tmp_path / "data.csv")
+    x, y = arrays(csv)
+    model = cnnpar.train(without_files(csv), data=(x, y), run_dir=tmp_path / "run").model
+    expected = model.predict(x)
+    np.testing.assert_array_equal(model.predict(torch.from_numpy(x)), expected)
+    np.testing.assert_array_equal(model.predict(torch.from_numpy(x)[:, None]), expected)
+    assert model.predict(torch.from_numpy(x[:3])).shape == (3,)
+    colour = np.stack([x, x // 2, x // 3], axis=3)
+    model = cnnpar.train(without_files(csv), data=(colour, y), run_dir=tmp_path / "colour").model
+    tensors = torch.from_numpy(colour.transpose(0, 3, 1, 2).copy())
+    np.testing.assert_array_equal(model.predict(tensors), model.predict(colour))
+    assert model.predict(tensors[0]) == model.predict(colour[0])
+
+
+def test_a_model_takes_the_pixels_that_it_was_trained_on(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    x, y = arrays(csv)
+
+    def model(images: Any, name: str, **data: Any) -> cnnpar.Model:
+        settings = {**without_files(csv, train={"epochs": 1}), "data": data}
+        return cnnpar.train(settings, data=(images, y), run_dir=tmp_path / name).model
+
+    whole = model(x, "uint8")
+    with pytest.raises(InputError, match=r"takes \(N, 8, 8, 1\) uint8; np\.rint\(images \* 255\)"):
+        whole.predict(x / 255)
+    floats = model(x / 255, "float32")
+    expected = floats.predict(x / 255)
+    np.testing.assert_array_equal(floats.predict((x / 255).astype(np.float32)), expected)
+    assert floats.predict(np.ones((3, 8, 8), int)).shape == (3,)
+    with pytest.raises(InputError, match=r"bring 0 to 2\d\d to the range of the training, whose mean was 0\.\d+"):
+        floats.predict(x)
+    with pytest.raises(InputError, match=r"images: sample 0 .* has a pixel of nan"):
+        floats.predict(np.full((1, 8, 8), np.nan))
+    wide = model(x.astype(np.uint16) * 257, "uint16")
+    assert wide.predict(x.astype(np.int64)).shape == (40,)
+    with pytest.raises(InputError, match=r"and the model takes .* uint16; bring"):
+        wide.predict(x)
+    scaled = model(x / 255, "scaled", scale=255)
+    np.testing.assert_array_equal(scaled.predict(x / 255), whole.predict(x))
+
+
+def test_errors_name_arguments_instead_of_options(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    run = tmp_path / "a run"
+    cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=run)
+    with pytest.raises(InputError) as caught:
+        cnnpar.train(tables(csv), run_dir=run)
+    assert (
+        str(caught.value)
+        == f"{run}: holds a run already; resume={str(run)!r} goes on with it, another run_dir starts anew"
+    )
+    assert caught.traceback[-1].name != "train"  # where it was raised
+    with pytest.raises(InputError, match=r"^resume: no checkpoint at .*; name the file or the run's directory$"):
+        cnnpar.train(resume=tmp_path / "none")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar.files import open_regular, read_regular
+from cnnpar.errors import InputError
+from cnnpar.files import expanded, open_regular, read_regular
 
 pytestmark = pytest.mark.usefixtures("in_time")
 
@@ -55,3 +56,37 @@ def test_a_new_file_has_the_users_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("", ""),
+        ("plain/x.csv", "plain/x.csv"),
+        ("~", "/home/me"),
+        ("~/x.csv", "/home/me/x.csv"),
+        ("a/~/x", "a/~/x"),
+        ("~nobody-of-that-name/x", "~nobody-of-that-name/x"),
+        ("$A/${B}.csv", "one/two.csv"),
+        ("~/$A", "/home/me/one"),
+        ("5$", "5$"),
+        ("a$-b", "a$-b"),
+        ("./x", "./x"),
+    ],
+)
+def test_paths_are_expanded_as_a_shell_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("HOME", "/home/me"), ("A", "one"), ("B", "two")):
+        monkeypatch.setenv(name, value)
+    assert expanded(path) == meant
+
+
+def test_a_path_that_exists_is_not_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("~", "$A", "$NOWHERE"):
+        Path(name).touch()
+        assert expanded(name) == name
+    with pytest.raises(InputError, match=r"^\$NOWHERE/x: no such path, and the environment has no variable NOWHERE$"):
+        expanded("$NOWHERE/x")

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import json
 import os
 import signal
 import sys
@@ -23,7 +24,8 @@ _CYCLES = 20_000  # objects between searches for cycles; with Python's 700 a ten
 
 def end(command: App) -> NoReturn:
     """Run a command with the arguments of this process, and end the process."""
-    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, _terminate)
     _keep_standard_streams()
     gc.set_threshold(_CYCLES)
     code = run(command, sys.argv[1:])
@@ -79,6 +81,8 @@ def _reason(error: BaseException) -> str:
     """Return the message of an error. One that is not cnnpar's comes from a file that failed while it was in use."""
     if isinstance(error, CnnparError):
         return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "the current folder was removed; change to another one"  # of which only its own path says nothing
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'}: {reason(error)}"
     if isinstance(error, MemoryError):
@@ -132,5 +136,9 @@ def say(text: str, stream: TextIO) -> None:
 
 
 def say_json(facts: object) -> None:
-    """Print one JSON object, on one line of standard output."""
-    say(msgspec.json.encode(facts).decode(), sys.stdout)
+    """Print one JSON object, on one line of standard output; what is no UTF-8, such as a file's name, is escaped."""
+    try:
+        text = msgspec.json.encode(facts).decode()
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(facts))
+    say(text, sys.stdout)

@@ -1,23 +1,24 @@
 """The options that stand for settings, each declared once: its name, its help, and the setting that it changes."""
 
-import os
 import re
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from cnnpar.config import Config
-from cnnpar.config.resolve import Option, parse_assignment, read_toml, resolve, to_tables
+from cnnpar.config.data import DATA_NAMES
 from cnnpar.errors import InputError
+from cnnpar.files import expanded
 
 if TYPE_CHECKING:
     from cyclopts import Token
 
-    from cnnpar.run.resume import Resume
+# Headings of the help, in this order.
+DATA, TRAINING, WORKERS, FILES, OUTPUT = map(
+    Group.create_ordered, ("Data", "Training", "Workers and Ray", "Files of the run", "Output and other")
+)
 
 
 class Sets(NamedTuple):
@@ -26,9 +27,9 @@ class Sets(NamedTuple):
     tables: Callable[[Any], dict[str, dict[str, Any]]]
 
 
-def option(text: str, name: str | None = None) -> Parameter:
-    """Explain an option, and spell it where its name is not the parameter's."""
-    return Parameter(name=name, help=text, negative="", show_default=False)
+def option(text: str, group: Group, name: str | None = None) -> Parameter:
+    """Explain an option under a heading of the help, and spell it where its name is not the parameter's."""
+    return Parameter(name=name, help=text, group=group, negative="", show_default=False)
 
 
 def sets(section: str, key: str) -> Sets:
@@ -47,7 +48,30 @@ def whole(_: Any, tokens: "Sequence[Token]") -> int:
     return int(token.value)
 
 
+def place(_: Any, tokens: "Sequence[Token]") -> Path:
+    """Convert an option's text to a path, with `~` and variables replaced where the shell did not: `--config=~/a.toml`.
+
+    Raises InputError for a variable that is not set.
+    """
+    (token,) = tokens
+    return Path(expanded(token.value))
+
+
+def name_or_place(_: Any, tokens: "Sequence[Token]") -> Path:
+    """Convert a word to a path as `place` does; as it stands only the name of a data set is one: `./digits` is a path.
+
+    The type is a path's so that shells complete it.
+    """
+    (token,) = tokens
+    if token.value in DATA_NAMES:
+        return Path(token.value)
+    path = Path(expanded(token.value))
+    return path.absolute() if str(path) in DATA_NAMES else path
+
+
 Whole = Annotated[int, Parameter(converter=whole)]
+NameOrPlace = Annotated[Path, Parameter(converter=name_or_place)]
+Place = Annotated[Path, Parameter(converter=place)]
 
 
 def _workers(text: str) -> int | str:
@@ -55,9 +79,17 @@ def _workers(text: str) -> int | str:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """Return height and width of `--size`. Raises InputError where the text is not both."""
+    if not re.fullmatch("[0-9]{1,9},[0-9]{1,9}", text):
+        raise InputError(f"--size {text}: expected HEIGHT,WIDTH in pixels, such as 64,64")
+    height, _, width = text.partition(",")
+    return int(height), int(width)
+
+
 Workers = Annotated[
     str | None,
-    option("Ray workers, one core each: N, or LOW:HIGH as there is room; 0: none, without Ray."),
+    option("Ray workers, one core each: N, or LOW:HIGH as there is room; 0: none, without Ray.", WORKERS),
     Sets(lambda given: {"engine": {"workers": _workers(given)}}),
 ]
 
@@ -65,17 +97,31 @@ Workers = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Options that choose the training data."""
+    """Options that choose the training data, and say what is made of the files."""
 
     data: Annotated[
         str | None,
-        option("A known data set: digits (embedded; the default) or mnist."),
+        option("A known data set: digits (embedded; the default) or mnist.", DATA),
         Sets(lambda given: {"data": {"name": given, "train": "", "test": ""}}),
     ] = None
     train_data: Annotated[
-        Path | None,
-        option("Training data: .csv[.gz] with the label first, IDX, .npz, or a folder of class folders."),
+        Place | None,
+        option("Training data: .csv[.gz], IDX, .npz, or a folder of class folders.", DATA),
         Sets(lambda given: {"data": {"name": "", "train": str(given), "test": ""}}),
+    ] = None
+    label: Annotated[
+        str | None, option("Column of the label in a CSV: first, last, or its name.", DATA), sets("data", "label")
+    ] = None
+    size: Annotated[
+        str | None,
+        option("HEIGHT,WIDTH that pictures get (default: their own, if all are alike).", DATA),
+        Sets(lambda given: {"data": {"size": size_of(given)}}),
+    ] = None
+    channels: Annotated[
+        Literal[1, 3] | None,
+        Parameter(converter=whole),  # which of them is left to the settings' check
+        option("Channels that pictures get: 1, grey, or 3, colour.", DATA),
+        sets("data", "channels"),
     ] = None
 
 
@@ -93,119 +139,83 @@ class TrainOptions(DataOptions):
     """Options of `cnnpar train` that stand for settings. Of two that set the same, the later one wins."""
 
     test_data: Annotated[
-        Path | None,
-        option("Test data, of the kinds of --train-data."),
+        Place | None,
+        option("Test data, of the kinds of --train-data.", DATA),
         Sets(lambda given: {"data": {"test": str(given)}}),
     ] = None
-    workers: Workers = None
-    min_workers: Annotated[
-        Whole | None,
-        option("With fewer the run waits for new ones (default: LOW, or 1)."),
-        sets("engine", "min_workers"),
-    ] = None
-    max_worker_failures: Annotated[
-        Whole | None,
-        option("With more lost workers the run ends; -1: no limit (default)."),
-        sets("engine", "max_worker_failures"),
-    ] = None
-    address: Annotated[
+    fold: Annotated[
         str | None,
-        option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own)."),
-        sets("engine", "address"),
-    ] = None
-    transport: Annotated[
-        Literal["direct", "ray"] | None,
-        option("How gradients travel: direct (default, faster) or ray."),
-        sets("engine", "transport"),
-    ] = None
-    epochs: Annotated[Whole | None, option("Passes over the training data."), sets("train", "epochs")] = None
-    batch_size: Annotated[
-        Whole | None,
-        option("Samples of one optimizer step, over all workers together."),
-        sets("train", "batch_size"),
-    ] = None
-    microbatch: Annotated[Whole | None, option("Samples of one unit of arithmetic."), sets("train", "microbatch")] = (
-        None
-    )
-    seed: Annotated[
-        Whole | None,
-        option("Decides initial weights, order of samples, augmentation, dropout."),
-        sets("train", "seed"),
+        option("Hold out one of equal parts of the training data: 2/5 is the second of five.", DATA),
+        sets("data", "fold"),
     ] = None
     augmenter_ratio: Annotated[
         Literal[1, 4] | None,
         Parameter(converter=whole),  # which of them is left to the settings' check
-        option("4: train on each image and on its four one-pixel shifts."),
+        option("4: train on each image and on its four one-pixel shifts.", DATA),
         sets("augment", "ratio"),
+    ] = None
+    epochs: Annotated[Whole | None, option("Passes over the training data.", TRAINING), sets("train", "epochs")] = None
+    batch_size: Annotated[
+        Whole | None,
+        option("Samples of one optimizer step, over all workers together.", TRAINING),
+        sets("train", "batch_size"),
+    ] = None
+    microbatch: Annotated[
+        Whole | None, option("Samples of one unit of arithmetic.", TRAINING), sets("train", "microbatch")
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        option("sgd, adam, adamw, rmsprop, adagrad, lars or lamb.", TRAINING),
+        sets("optimizer", "type"),
+    ] = None
+    lr: Annotated[
+        float | None,
+        option("Learning rate, which the schedule multiplies.", TRAINING),
+        sets("optimizer", "learning_rate"),
+    ] = None
+    weight_decay: Annotated[
+        float | None, option("Weight decay; 0: none.", TRAINING), sets("optimizer", "weight_decay")
+    ] = None
+    momentum: Annotated[
+        float | None,
+        option("Momentum of sgd, rmsprop and lars, below 1.", TRAINING),
+        sets("optimizer", "momentum"),
+    ] = None
+    seed: Annotated[
+        Whole | None,
+        option("Decides initial weights, order of samples, augmentation, dropout.", TRAINING),
+        sets("train", "seed"),
+    ] = None
+    workers: Workers = None
+    min_workers: Annotated[
+        Whole | None,
+        option("With fewer the run waits for new ones (default: LOW, or 1).", WORKERS),
+        sets("engine", "min_workers"),
+    ] = None
+    max_worker_failures: Annotated[
+        Whole | None,
+        option("With more lost workers the run ends; -1: no limit (default).", WORKERS),
+        sets("engine", "max_worker_failures"),
+    ] = None
+    address: Annotated[
+        str | None,
+        option("Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or its own).", WORKERS),
+        sets("engine", "address"),
+    ] = None
+    transport: Annotated[
+        Literal["direct", "ray"] | None,
+        option("How gradients travel: direct (default, faster) or ray.", WORKERS),
+        sets("engine", "transport"),
     ] = None
 
 
-ConfigFile = Annotated[Path | None, option("Settings of the run, a TOML file.")]
-Assignments = Annotated[tuple[str, ...], option("Any setting, as SECTION.KEY=VALUE; may be repeated.", "--set")]
-Json = Annotated[bool, option("Print one JSON object as the last line.")]
-Debug = Annotated[bool, option("Show the traceback of an error.")]
+DataWords = Annotated[
+    NameOrPlace, Parameter(help="[FILE.toml] [DATA [TEST DATA]]: --config, --data or --train-data, --test-data.")
+]
+ConfigFile = Annotated[Place | None, option("Settings of the run, a TOML file.", TRAINING)]
+Assignments = Annotated[
+    tuple[str, ...], option("Any setting, as SECTION.KEY=VALUE; may be repeated.", TRAINING, "--set")
+]
+Json = Annotated[bool, option("Print one JSON object as the last line.", OUTPUT)]
+Debug = Annotated[bool, option("Show the traceback of an error.", OUTPUT)]
 TRAIN_DEFAULTS, LR_FIND_DEFAULTS = TrainOptions(), LrFindOptions()
-
-
-def check_data(data: str | None, **files: Path | None) -> None:
-    """Raise InputError where `--data` and files of data are given; `files`: by the names of their options."""
-    given = [f"--{name.replace('_', '-')}" for name, path in files.items() if path is not None]
-    if data is not None and given:
-        raise InputError(f"--data names a known data set; it goes without {' and '.join(given)}")
-
-
-def chosen(options: DataOptions) -> list[Option]:
-    """Return the settings that the given options stand for."""
-    hints = get_type_hints(type(options), include_extras=True)
-    return [
-        Option(f"--{field.name.replace('_', '-')} {given}", section, key, setting)
-        for field in fields(options)
-        if (given := getattr(options, field.name)) is not None
-        for what in hints[field.name].__metadata__
-        if isinstance(what, Sets)
-        for section, table in what.tables(given).items()
-        for key, setting in table.items()
-    ]
-
-
-def _check_agreement(options: Sequence[Option], assigned: Sequence[Option]) -> None:
-    """Raise InputError where an option and a `--set` give one setting two values."""
-    for option in options:
-        for other in assigned:
-            if option[1:3] == other[1:3] and option.value != other.value:
-                raise InputError(
-                    f"{option.words} and {other.words}: two values of {other.section}.{other.key}; give one"
-                )
-
-
-def resolve_options(
-    file: Path | None, resumed: "Resume | None", options: Sequence[Option], assignments: Sequence[str]
-) -> Config:
-    """Resolve the settings of the file, or else of the checkpoint, or else the defaults; changed by the options.
-
-    Where the kernels are to be pinned (`engine.portable`), this program is started anew, once: they are chosen when
-    numpy is loaded.
-    """
-    tables: dict[str, Any] = {}
-    source = "settings"
-    if file is not None:
-        tables, source = read_toml(file), str(file)
-    elif resumed is not None:
-        from cnnpar.run.resume import settings_of
-
-        tables, source = to_tables(settings_of(resumed.payload)), str(resumed.path)
-    assigned = [parse_assignment(text) for text in assignments]
-    _check_agreement(options, assigned)
-    resolved = resolve(tables, assignments, source, options)
-    named = [(option.section, option.key) for option in (*options, *assigned)]
-    if file is None and resumed is not None and ("engine", "workers") not in named:
-        from cnnpar.run.resume import check_workers
-
-        check_workers(resolved.engine, resumed.path)
-    if resolved.engine.portable:
-        from cnnpar.blas import portable_environment
-
-        environment = portable_environment()
-        if environment:
-            os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})
-    return resolved.absolute()

@@ -7,6 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from cnnpar.config.choices import BelowOne, Positive, PositiveFloat, Table
+from cnnpar.files import expanded
+from cnnpar.text import did_you_mean
 
 DATA_NAMES = ("digits", "mnist")
 GIVEN = "given"  # name of data that were given to `cnnpar.train` as arrays or objects
@@ -42,7 +44,10 @@ class Data(Table, frozen=True):
         if not self.name and not self.train:
             msgspec.structs.force_setattr(self, "name", "digits")
         if self.name and self.name not in (*DATA_NAMES, GIVEN):
-            raise ValueError(f"`name` is {self.name!r}; known are {', '.join(DATA_NAMES)} (files go into `train`)")
+            alike = did_you_mean(self.name, DATA_NAMES)
+            raise ValueError(
+                f"`name` is {self.name!r}{alike}; known are {', '.join(DATA_NAMES)} (files go into `train`)"
+            )
         if self.name and self.test:
             raise ValueError(f"data set {self.name!r} has its own test data; `test` goes with `train`")
         if len(self.shape) not in (0, 2, 3):
@@ -65,6 +70,8 @@ class Data(Table, frozen=True):
         return self.name or Path(self.train).name.partition(".")[0] or "run"
 
     def absolute(self) -> "Data":
-        """Return the same settings with absolute paths."""
-        places = {key: str(Path(path).absolute()) for key in ("train", "test") if (path := getattr(self, key))}
+        """Return the same settings with absolute paths, `~` and environment variables replaced. Raises InputError."""
+        places = {
+            key: str(Path(expanded(path)).absolute()) for key in ("train", "test") if (path := getattr(self, key))
+        }
         return msgspec.structs.replace(self, **places)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnpar.errors import InputError
+from cnnpar.text import did_you_mean
 
 _FOLDER = Path(__file__).with_name("presets")
 PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
@@ -16,6 +17,6 @@ PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 def preset_layers(name: object) -> list[dict[str, Any]]:
     """Return the layers of a preset as TOML tables. Raises InputError, which lists all presets, for an unknown name."""
     if name not in PRESETS:
-        raise InputError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise InputError(f"no preset {name!r}{did_you_mean(name, PRESETS)}; there are {', '.join(PRESETS)}")
     layers: list[dict[str, Any]] = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))["layers"]
     return layers

@@ -20,7 +20,7 @@ from cnnpar.config.presets import preset_layers
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError, reason
 from cnnpar.files import open_input
-from cnnpar.text import one_line
+from cnnpar.text import did_you_mean, one_line
 
 _SECTIONS = Config.__struct_fields__
 _LARGEST_FILE = 1 << 18  # bytes of a TOML file
@@ -74,10 +74,10 @@ def resolve(
     (cnnpar/config/presets.py). Raises InputError, which names the option or `source`, the place, and what is allowed.
     """
     merged = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
-    # `type` first: it clears the settings of another type, and must not clear those assigned beside it.
-    assigned = sorted(map(parse_assignment, assignments), key=lambda option: option.key != "type")
+    assigned = [*map(parse_assignment, assignments)]
     _drop_replaced_network(merged, assigned)
-    for option in (*options, *assigned):
+    # `type` first: it clears the settings of another type, and must not clear those given beside it.
+    for option in sorted((*options, *assigned), key=lambda option: option.key != "type"):
         _apply(merged, option)
     _expand_preset(merged, assigned, source)
     for name, kind in _DEFAULT_TYPES.items():
@@ -128,7 +128,8 @@ def parse_assignment(assignment: str) -> Option:
     if not equals or not dot or not key or "." in key:
         raise InputError(f"{words}: expected section.key=value, for example --set train.epochs=5")
     if section not in _SECTIONS:
-        raise InputError(f"{words}: no section `{section}`; there are {', '.join(_SECTIONS)}")
+        alike = did_you_mean(section, _SECTIONS)
+        raise InputError(f"{words}: no section `{section}`{alike}; there are {', '.join(_SECTIONS)}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -201,5 +202,8 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
             for meta in getattr(hint, "__metadata__", ()):
                 if meta.description and what.startswith("Expected"):
                     what = f"expected {meta.description}"
-    known = f"; allowed{whose}: {', '.join(map(str, allowed))}" if unknown and allowed else ""
-    return one_line(what) + at + one_line(place) + known
+    alike = known = ""
+    if unknown and allowed:
+        alike = did_you_mean(re.split("[`']", f"{what}'")[1], allowed)
+        known = f"; allowed{whose}: {', '.join(map(str, allowed))}"
+    return one_line(what) + alike + at + one_line(place) + known

@@ -29,6 +29,7 @@ from cnnpar.config.choices import (
     UpToOne,
 )
 from cnnpar.config.data import Data
+from cnnpar.files import expanded
 
 BestBy = Literal["accuracy", "loss"]
 Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # shell wildcards: * ? [abc]
@@ -94,8 +95,9 @@ class Model(Table, frozen=True):
             raise ValueError("`layers` is empty: a network needs at least one dense layer")
 
     def absolute(self) -> "Model":
-        """Return the same settings with absolute paths."""
-        return msgspec.structs.replace(self, init_from=str(Path(self.init_from).absolute()) if self.init_from else "")
+        """Return the same settings with absolute paths, `~` and environment variables replaced. Raises InputError."""
+        place = str(Path(expanded(self.init_from)).absolute()) if self.init_from else ""
+        return msgspec.structs.replace(self, init_from=place)
 
 
 class Train(Table, frozen=True):
@@ -189,5 +191,5 @@ class Config(Table, frozen=True):
             )
 
     def absolute(self) -> "Config":
-        """Return the same settings with absolute paths."""
+        """Return the same settings with absolute paths, `~` and environment variables replaced. Raises InputError."""
         return msgspec.structs.replace(self, data=self.data.absolute(), model=self.model.absolute())

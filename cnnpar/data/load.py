@@ -3,6 +3,7 @@
 Every fault of a file raises InputError, which names the file, the place in it, and what was expected.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,18 @@ from cnnpar.data.dataset import Dataset, Splits, Traits
 from cnnpar.data.hold_out import held_out_fold, held_out_share
 from cnnpar.data.pixels import describe_pixels
 from cnnpar.data.preprocessing import HoldOut
-from cnnpar.data.readers import csv_file, folder, idx, named, npz
+from cnnpar.data.readers import cifar, csv_file, folder, idx, matlab, named, npz, pickles
 from cnnpar.data.readers.files import CheckLabels, Part, RawSamples
+from cnnpar.data.suspicion import suspicions
 from cnnpar.errors import InputError, reason
-from cnnpar.text import dimensions, listed
+from cnnpar.text import dimensions, listed, one_line
 
-_ROWS = 1024  # samples that are moved at a time
-_LISTED = 4  # classes that are named; of more the first and the last are
+_MOVED = 1 << 20  # bytes of samples that are moved at a time
+_CSV = re.compile(r"\.(csv|tsv|txt)(\.(gz|zip|bz2|xz))?$")
+_LISTED, _WIDTH = 4, 40  # classes that are named, and characters that they take; of more the first and the last are
+_LONGEST = 18  # characters of a name there
 Given = Mapping[Part, RawSamples]  # samples that are no files
+GIVEN_AS: dict[Part, str] = {"train": "data", "validation": "validation", "test": "test"}  # arguments of `cnnpar.train`
 
 
 def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given | None = None) -> Splits:
@@ -33,6 +38,8 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     instead of a part held out of the training samples.
     """
     source, as_they_are = settings.name or settings.train, settings.labels == "as they are"
+    sources = GIVEN_AS if given else {"train": source, "validation": source, "test": settings.test or source}
+    source = sources["train"]
     check = partial(check_training_labels, source, as_they_are)
     found = _read(source, "train", settings, settings.shape, check, given)
     check_training_labels(source, as_they_are or found.class_names is not None, found.labels, found.place_of)
@@ -43,13 +50,15 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     notes = [*found.notes]
     test: Dataset | None = None
     if settings.test or "test" in found.other_parts:
-        test_source = settings.test or source
-        test = _load_like(test_source, "test", settings, train.traits, notes.append, None if settings.test else given)
+        test = _load_like(sources["test"], "test", settings, train.traits, notes.append, given)
     validation: Dataset | None = None
     if settings.fold or "validation" not in found.other_parts:
-        train, validation = _hold_out(source, train, settings, hold_out)
-    elif settings.validation:
-        validation = _load_like(source, "validation", settings, train.traits, notes.append, given)
+        train, validation = _hold_out(source, train, settings, hold_out, notes.append)
+        if "validation" in found.other_parts:
+            notes.append(f"{source}: data.fold takes a part of the training samples; those for validation are not used")
+    elif settings.validation or given:
+        validation = _load_like(sources["validation"], "validation", settings, train.traits, notes.append, given)
+    notes += suspicions(train, validation, test)
     return Splits(train, validation, test, _understood(train, found.understood), tuple(notes))
 
 
@@ -83,10 +92,14 @@ def _load_like(
 def _understood(train: Dataset, found: str) -> str:
     """Say what the data were taken for."""
     names = train.class_names
-    shown = listed(names) if len(names) <= _LISTED else f"{names[0]} ... {names[-1]}"
+    short = [one_line(name) if len(name) <= _LONGEST else one_line(name, _LONGEST - 3) + "..." for name in names]
+    shown = listed(short)
+    if len(names) > _LISTED or (len(names) > 2 and len(shown) > _WIDTH):
+        shown = f"{short[0]} ... {short[-1]}"
+    count = f"{len(names):,} class{'es' * (len(names) > 1)}"
     size = dimensions(train.image_shape[:2])
     colours = {1: "grey", 3: "colour"}.get(train.image_shape[2], f"of {train.image_shape[2]} channels")
-    facts = [f"{len(names)} classes ({shown})", f"{size} {colours}", describe_pixels(train.images), found]
+    facts = [f"{count} ({shown})", f"{size} {colours}", describe_pixels(train.images), found]
     return ", ".join(filter(None, facts))
 
 
@@ -111,25 +124,35 @@ def _read(
 def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], check: CheckLabels) -> RawSamples:
     """Read the samples of a path, by the reader for its format. Raises InputError or OSError."""
     name = path.name.lower()
-    if path.is_dir():
+    if cifar.looks_like(path):
+        return cifar.read(path, part, settings, check)
+    if path.is_dir() and not idx.looks_like(path):
+        if pickles.are_in(path):
+            raise pickles.refusal(path)
         return folder.read(path, part, settings)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if name.endswith((".csv", ".csv.gz")):
+    if _CSV.search(name):
         return csv_file.read(path, shape, settings)
     if name.endswith(".npz"):
         return npz.read(path, part, settings, check)
     if idx.looks_like(path):
         return idx.read(path, check)
+    if name.endswith(".mat"):
+        return matlab.read(path, part, settings, check)
     if path.is_fifo():  # such as `<(zcat train.csv.gz)`
         return csv_file.read(path, shape, settings)
+    if pickles.looks_like(path):
+        raise pickles.refusal(path)
     raise InputError(
-        f"{path}: unknown kind of file; expected .csv, .csv.gz, .npz, "
-        "IDX images (*idx3-ubyte or *idx3-ubyte.gz), or a folder of class folders"
+        f"{path}: unknown kind of file; expected .csv, .tsv or .txt (also .gz, .zip, .bz2, .xz), .npz, "
+        "IDX images (*idx3-ubyte or *idx3-ubyte.gz), .mat, CIFAR's *.bin, or a folder of class folders"
     )
 
 
-def _hold_out(source: str, train: Dataset, settings: Data, hold_out: HoldOut) -> tuple[Dataset, Dataset | None]:
+def _hold_out(
+    source: str, train: Dataset, settings: Data, hold_out: HoldOut, note: Callable[[str], None]
+) -> tuple[Dataset, Dataset | None]:
     """Split training data into a training and a validation part; None if nothing is held out."""
     if not settings.fold and not settings.validation:
         return train, None
@@ -144,8 +167,8 @@ def _hold_out(source: str, train: Dataset, settings: Data, hold_out: HoldOut) ->
             what = f"{what} of {len(train)} samples leaves none to train on"
             raise InputError(f"{source}: {what}; set it to 0, or give more samples")
     if not len(held):
-        what = f"{what} of {len(train)} samples holds none out, as each class keeps one to train on"
-        raise InputError(f"{source}: {what}; leave it out, or give more samples")
+        note(f"{source}: {what} of {len(train)} samples holds none out, as each class keeps one to train on")
+        return train, None
     kept = np.ones(len(train), np.bool_)
     kept[held] = False
     return _split(train, np.flatnonzero(kept), held)
@@ -155,8 +178,9 @@ def _split(data: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64]) -> t
     """Return the samples at two lists of sorted indices, together all, as two parts of the same arrays, in place."""
     for array in (data.images, data.labels):
         rest = array[held]
-        for begin in range(0, len(kept), _ROWS):  # no index is below its new place, so none is overwritten too early
-            indices = kept[begin : begin + _ROWS]
+        rows = max(1, _MOVED // (array.nbytes // len(array)))
+        for begin in range(0, len(kept), rows):  # no index is below its new place, so none is overwritten too early
+            indices = kept[begin : begin + rows]
             array[begin : begin + len(indices)] = array[indices]
         array[len(kept) :] = rest
     first, second = slice(0, len(kept)), slice(len(kept), len(data))

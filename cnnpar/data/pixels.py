@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.dataset import Pixels
+from cnnpar.data.dataset import PIXEL_TYPES, Pixels, PixelType
 from cnnpar.errors import InputError
 
 MOST_FLOAT = 1e9  # largest value of a float32 pixel, either way
@@ -33,12 +33,29 @@ def as_pixels(array: NDArray[Any], scale: float, source: str) -> Pixels:
     whole = scale != 1
     for start in range(0, len(array), _ROWS):
         part = floats[start : start + _ROWS]
-        np.multiply(array[start : start + _ROWS], scale, out=part, casting="unsafe")
+        with np.errstate(over="ignore"):  # infinite ones are refused
+            np.multiply(array[start : start + _ROWS], scale, out=part, casting="unsafe")
         _check(part, start, source)
         if whole:
             rounded = np.rint(part)
             whole = bool((abs(part - rounded) <= _NEAR).all() and (rounded >= 0).all() and (rounded <= 255).all())
     return np.rint(floats, out=floats).astype(np.uint8) if whole else floats
+
+
+def as_pixels_like(array: NDArray[Any], scale: float, wanted: PixelType, source: str) -> Pixels:
+    """Return images as `as_pixels` does, but as the type of pixels of others where that holds the same numbers.
+
+    What comes as another of the three types stays it, as its numbers may mean something else: black to white is 0 to
+    255 in one, and perhaps 0 to 1 in another.
+    """
+    found = as_pixels(array, scale, source)
+    if found.dtype.name == wanted or (scale == 1 and array.dtype.name in PIXEL_TYPES):
+        return found
+    if wanted == "float32" and scale != 1:  # by chance all are whole
+        floats = np.empty(array.shape, np.float32)
+        np.multiply(array, scale, out=floats, casting="unsafe")
+        return floats
+    return found.astype(wanted) if np.can_cast(found.dtype, wanted) else found
 
 
 def describe_pixels(images: Pixels) -> str:

@@ -14,7 +14,7 @@ from cnnpar.fingerprint import is_users
 from cnnpar.nn.layers import LAYERS, BatchNorm2D, Dense, Layer
 from cnnpar.nn.residual import SHORTCUT, Residual
 from cnnpar.nn.shapes import Shape
-from cnnpar.text import one_line, shown
+from cnnpar.text import did_you_mean, one_line, shown
 
 # Limits beyond any network that is meant. Within them, sizes and names can be computed and printed in messages.
 _MOST_LAYERS = 1000
@@ -136,23 +136,33 @@ def named_layers(tables: Sequence[Mapping[str, Any]], classes: int, within: str 
     return layers
 
 
+def check_tables(tables: Sequence[Mapping[str, Any]], source: str) -> None:
+    """Raise InputError, which begins with the source, where a layer's type, key or name is wrong; shapes may be."""
+    try:
+        named_layers(tables, classes=1)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
 def _layer(table: Mapping[str, Any], place: str) -> Layer:
     """Return the layer of one table. Raises InputError that says what is wrong and what is allowed."""
     kind = table.get("type")
     cls = LAYERS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         known = f"types are {', '.join(sorted(LAYERS))}"
+        alike = did_you_mean(kind, LAYERS)
         if not isinstance(kind, str):
             raise InputError(f"{place}: {'no `type`' if kind is None else f'unknown type {shown(kind)}'}; {known}")
         raise InputError(
-            f"{place}: unknown type {shown(kind)}; {known}; one of your own must be registered first: in Python, "
-            "import the module that defines it before cnnpar.train or cnnpar.load (commands and files import nothing)"
+            f"{place}: unknown type {shown(kind)}{alike}; {known}; one of your own must be registered first: in "
+            "Python, import the module that defines it before cnnpar.train or cnnpar.load (commands and files import "
+            "nothing)"
         )
     unknown = [key for key in table if key not in (*cls.__struct_fields__, "type")]
     if unknown:
-        raise InputError(
-            f"{place} ({kind}): unknown key {shown(unknown[0])}; keys are type, {', '.join(cls.__struct_fields__)}"
-        )
+        alike = did_you_mean(unknown[0], cls.__struct_fields__)
+        keys = ", ".join(("type", *cls.__struct_fields__))
+        raise InputError(f"{place} ({kind}): unknown key {shown(unknown[0])}{alike}; keys are {keys}")
     try:
         layer = msgspec.convert(dict(table), cls)
     except msgspec.ValidationError as error:
@@ -177,4 +187,7 @@ def _explain(error: msgspec.ValidationError, cls: type[Layer]) -> str:
         return message
     hint = get_type_hints(cls).get(key.rstrip("`").partition("[")[0])
     choices = [choice for option in (hint, *get_args(hint)) for choice in get_args(option) if isinstance(choice, str)]
-    return f"{message} at `{key}" + (f"; allowed: {', '.join(choices)}" if "enum" in message else "")
+    if "enum" not in message:
+        return f"{message} at `{key}"
+    alike = did_you_mean(message.partition("'")[2].rstrip("'"), choices)
+    return f"{message}{alike} at `{key}; allowed: {', '.join(choices)}"

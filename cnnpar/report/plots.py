@@ -3,11 +3,14 @@
 import gc
 import io
 import logging
+import os
 import warnings
 from collections.abc import Sequence
+from errno import EEXIST
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnpar.files import open_regular, opened_folder
 from cnnpar.storage import atomic
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # distinct in grey, and for colour-blind people
 Point = tuple[int, float]  # epoch, and accuracy in percent
+_SOFTWARE = "cnnpar"  # noted in a picture, in whose first bytes it is found again
+_HEAD = 256  # bytes
 FEW = 40  # epochs up to which each one gets a dot
 
 
@@ -33,10 +38,11 @@ def draw_accuracy(
     The legend has the last values, and a ring marks the best epoch; by default that of the highest accuracy (of the
     validation, if there is any). Low accuracies of the first quarter of the epochs may lie below the frame, so that
     the others are readable. `folder`: descriptor of the folder that the file is in, if it is open. Raises OSError if
-    the file cannot be written, ValueError if the history is empty.
+    the file cannot be written, or is a picture of the user's; ValueError if the history is empty.
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
+    _require_ours(Path(path), folder)
     figure, axes = new_figure(title)
     from matplotlib.ticker import MaxNLocator  # after `new_figure`, which has silenced matplotlib
 
@@ -61,6 +67,17 @@ def draw_accuracy(
     write(figure, Path(path), folder)
     del figure, axes
     gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
+
+
+def _require_ours(path: Path, folder: int | None) -> None:
+    """Raise OSError if there is a file of that name that `write` has not written."""
+    try:
+        with opened_folder(path, folder) as opened, os.fdopen(open_regular(path.name, directory=opened), "rb") as file:
+            if _SOFTWARE.encode() in file.read(_HEAD):
+                return
+    except FileNotFoundError:
+        return
+    raise FileExistsError(EEXIST, "is not of a run, and stays as it is", str(path))
 
 
 def _plot(axes: "Axes", name: str, colour: str, points: Sequence[Point]) -> None:
@@ -142,5 +159,5 @@ def write(figure: "Figure", path: Path, folder: int | None = None) -> None:
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
-        figure.savefig(content, format="png")
+        figure.savefig(content, format="png", metadata={"Software": _SOFTWARE})
     atomic.write(path, content.getvalue(), folder=folder)

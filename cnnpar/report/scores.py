@@ -50,7 +50,8 @@ def as_text(found: Scores, by_class: bool) -> str:
     near = (
         f", top-5 {found.top5_accuracy:.2%}" if found.confusion is None or len(found.confusion) > confusion.NEAR else ""
     )
-    line = f"accuracy {found.accuracy:.2%} ({found.correct:,} of {found.total:,}){near}, loss {found.loss:.4f}"
+    loss = f"{found.loss:.4f}" if found.loss < 1000 else f"{found.loss:.4g}"
+    line = f"accuracy {found.accuracy:.2%} ({found.correct:,} of {found.total:,}){near}, loss {loss}"
     if not by_class:
         return line
     if found.confusion is None or found.precision is None or found.recall is None:

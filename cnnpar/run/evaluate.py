@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cnnpar.blas import use_one_thread
+from cnnpar.config.data import GIVEN
 from cnnpar.config.sections import Engine
 from cnnpar.data.load import load_splits, load_test_set
+from cnnpar.data.suspicion import suspicions_of_test
 from cnnpar.errors import InputError, RunError
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
@@ -29,11 +31,16 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
     network, state = unpack(payload, path)
     known = payload.preprocessing
     own = payload.config.data
+    if (source or own.name) == GIVEN:
+        what = "its run's data were given to cnnpar.train as data=..."
+        raise InputError(f"{path}: {what}; give --test-data PATH or --data NAME")
     data = load_test_set(source, own, known.traits, warn) if source else load_splits(own).test
     if data is None:
         raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
     if data.traits != known.traits:
         raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
+    for line in suspicions_of_test(data, known.mean, known.std):
+        warn(line)
     samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
     work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)
     server = start(engine, work, {Kind.TEST: data}, warn, lambda: False)

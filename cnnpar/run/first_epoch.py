@@ -15,6 +15,7 @@ from cnnpar.training.advice import against_standing_still
 
 _KEPT = 65_536  # of the first weights, at most: what they say of the change is enough
 _HARDLY = 1e-6  # change, relative to the weights
+_ROSE = 100.0  # times the first loss
 _STEPS = 8  # fewer say nothing about a loss
 _DEVIATIONS = 3.0  # of the difference between two means: a larger one is no chance
 
@@ -46,6 +47,10 @@ class FirstEpoch:
             what = f"the weights have hardly changed in epoch 1, by {change / size:.1g} of their size"
         elif reason and _stands_still(self._losses):
             what = "the training loss has not moved in epoch 1"
+        elif self._losses[-1] > _ROSE * max(self._losses[0], 1.0):
+            rate = self._config.optimizer.learning_rate
+            what = f"the training loss rose to {self._losses[-1]:.3g} in epoch 1"
+            reason = f"optimizer.learning_rate = {rate:g} is too high"
         else:
             return ""
         places = "the data, the layers and model.freeze" if self._config.model.freeze else "the data and the layers"

@@ -6,17 +6,19 @@ import numpy as np
 
 from cnnpar.blas import use_one_thread
 from cnnpar.config import Config
+from cnnpar.config.data import Data
 from cnnpar.data.augment.augmenter import check_augment
 from cnnpar.data.dataset import Dataset, Splits
 from cnnpar.data.load import Given, load_splits
 from cnnpar.data.preprocessing import HoldOut, Preprocessing
+from cnnpar.data.readers.named import awaited
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, fingerprint
 from cnnpar.nn.network import Network
 from cnnpar.nn.tables import check_statistics
 from cnnpar.nn.user_layers import user_layer_digests
 from cnnpar.parallel.work import Kind, Step
-from cnnpar.run.resume import Origin, Resume, check_newest, check_resumable
+from cnnpar.run.resume import Origin, Resume, check_data_there, check_newest, check_resumable
 from cnnpar.run.transfer import transfer
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.position import new_run_id
@@ -52,11 +54,15 @@ def prepare(config: Config, place: Place, resume: Resume | None, given: Given | 
 
     Raises InputError when configuration, data, checkpoint or place do not fit.
     """
+    if resume is None:
+        check_new(place)
+    elif given is None:
+        _check_moved(config.data, resume.payload.config.data)
     splits, preprocessing = load_data(config, resume.payload.preprocessing.hold_out if resume else "stratified", given)
     if config.train.patience and splits.validation is None:
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     if resume is None:
-        network, state, own, notes = _begin(config, place, preprocessing)
+        network, state, own, notes = _begin(config, preprocessing)
     else:
         network, state, own, notes = _go_on(config, place, resume, splits, preprocessing)
     data = by_kind(splits)
@@ -88,12 +94,25 @@ def prepare(config: Config, place: Place, resume: Resume | None, given: Given | 
 def load_data(
     config: Config, hold_out: HoldOut = "stratified", given: Given | None = None
 ) -> tuple[Splits, Preprocessing]:
-    """Load the data of a run, and take one BLAS thread from now on. Raises InputError where they do not fit."""
+    """Load the data of a run, and take one BLAS thread from now on.
+
+    Raises InputError where they do not fit; for data that would be downloaded first, before that.
+    """
     use_one_thread()
+    if (traits := awaited(config.data.name)) is not None:
+        check_augment(config.augment, traits[0])
+        Network.from_config(config, *traits)
     splits = load_splits(config.data, hold_out, given)
     preprocessing = Preprocessing.of(splits.train, hold_out)
     check_augment(config.augment, preprocessing.image_shape)
     return splits, preprocessing
+
+
+def _check_moved(data: Data, saved: Data) -> None:
+    """Raise InputError where data that are named by the checkpoint alone are gone."""
+    for key in ("train", "test"):
+        if getattr(data, key) == getattr(saved, key):
+            check_data_there(data, (key,), f"--{key}-data (data.{key})")
 
 
 def by_kind(splits: Splits) -> dict[Kind, Dataset]:
@@ -109,13 +128,12 @@ def check_lone_samples(work: Training) -> None:
         check_statistics(network.layers, network.input_shape, network.layout.frozen)
 
 
-def _begin(config: Config, place: Place, preprocessing: Preprocessing) -> _Start:
+def _begin(config: Config, preprocessing: Preprocessing) -> _Start:
     """Build the start of a new run."""
     network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     state = first_state(config, network)
     state.run_id = new_run_id()
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
-    check_new(place)
     return network, state, _fingerprint_with(network), notes
 
 
@@ -129,7 +147,7 @@ def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preproc
     # A checkpoint of an earlier version has none: it gets the same one each time that it is resumed, as a kill may come
     # after the best checkpoint was written with it, and before the newest was.
     state.run_id = state.run_id or state.digest[:32]
-    check_newest(resume, check_resumed(resume.path, place))
+    check_newest(resume, check_resumed(resume.path, place, state.run_id))
     if state.epoch < config.train.epochs and state.out_of(config.train.patience):
         notes = [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]
         return network, state, own, notes

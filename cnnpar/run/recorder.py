@@ -1,18 +1,21 @@
 """Record a run as it trains: progress, metrics, picture, and checkpoints when they are due."""
 
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cnnpar.config.sections import Config
-from cnnpar.errors import CnnparError, InputError, reason_of_any
+from cnnpar.errors import CnnparError, InputError, RunError, reason_of_any
 from cnnpar.nn.sums import Sums
 from cnnpar.report.metrics import MetricsLog
 from cnnpar.report.plots import draw_accuracy
 from cnnpar.report.progress import Progress
 from cnnpar.run.first_epoch import FirstEpoch
 from cnnpar.run.resume import Origin
-from cnnpar.storage.checkpoint import Payload
+from cnnpar.storage.atomic import write
+from cnnpar.storage.checkpoint import Payload, encode
 from cnnpar.storage.rundir import RunFiles
 from cnnpar.storage.saver import Saver
 from cnnpar.training.state import EpochRecord, TrainState
@@ -187,13 +190,33 @@ class Recorder:
             self.save(state)
 
     def close(self, state: TrainState) -> None:
-        """Finish all files. Raises RunError if the newest checkpoint could not be written."""
+        """Finish all files. Raises RunError if a checkpoint could not be written."""
         try:
-            self._saver.close()
+            unsaved = self._saver.close()
         finally:
             if len(state.history) > self._drawn:
                 self._draw(state)
             self._progress.close()
+        model, best = self._files.model, self._files.best
+        if model in unsaved:
+            payload, why = unsaved[model]
+            where = self._rescue(payload)
+            raise RunError(f"{model}: cannot write the newest checkpoint: {why}; {where}")
+        if best in unsaved:
+            raise RunError(
+                f"{best}: cannot write the checkpoint of the best epoch: {unsaved[best][1]}; the newest one is whole"
+            )
+
+    def _rescue(self, payload: Payload) -> str:
+        """Write the newest state to a file of another name, and say where it is, and what is in its own place."""
+        before = "what was saved before is as it was" if self._saver.is_as_written(self._files.model) else ""
+        position = payload.state
+        name = f"{self._files.model.stem}-{position.run_id[:8]}-step-{position.step}.json"
+        for folder in (self._files.model.parent, Path(tempfile.gettempdir())):
+            with suppress(Exception):  # of whatever kind, the encoding's too: the first error is told
+                write(folder / name, encode(payload))
+                return f"it is {folder / name} now"
+        return before or "nor anywhere else, and nothing that was saved before is left"
 
     def _draw(self, state: TrainState) -> None:
         if self._stopped():

@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +59,17 @@ def settings_of(payload: Payload) -> Config:
     return replace(config, engine=replace(config.engine, address=""))
 
 
+def check_data_there(data: Data, keys: Sequence[str], option: str) -> None:
+    """Raise InputError where files of a checkpoint's data are gone; `keys`: "train", "test"; `option`: what helps."""
+    for key in keys:
+        path = getattr(data, key)
+        if path and not exists(Path(path)):
+            kind = "training" if key == "train" else "test"
+            raise InputError(
+                f"{path}: is no longer there, and held the run's {kind} data; {option} says where they are now"
+            )
+
+
 def beyond_this_machine(engine: Engine) -> bool:
     """Tell whether a Ray of this machine's own would have more workers than cores, and than there are by default."""
     return not meant_address(engine) and engine.most > max(usable_cores(), Engine().most)
@@ -98,6 +109,8 @@ def _find_newest(files: RunFiles) -> Resume | None:
         try:
             return Resume(path, read(path), "; ".join(faults))
         except InputError as error:
+            if isinstance(error.__cause__, OSError | MemoryError):  # it may be whole, and going back would lose work
+                raise InputError(f"--resume auto: {error}") from error
             faults.append(str(error))
     if faults:
         raise InputError(f"--resume auto: {'; '.join(faults)}; move them away to start anew")

@@ -1,12 +1,14 @@
 """The result of a run, for programs and for people."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from cnnpar.config.sections import BestBy, Engine, Train
+from cnnpar.errors import RunError
 from cnnpar.nn.sums import Sums
 from cnnpar.run.resume import beyond_this_machine
 from cnnpar.storage.rundir import RunFiles, exists
@@ -37,10 +39,26 @@ class Summary(msgspec.Struct, frozen=True):
     best_by: BestBy = "accuracy"
     ended_by: Literal["epochs", "patience"] | None = None  # which limit the run has reached
     stopped_by: str | None = None
+    notes: tuple[str, ...] = ()  # what is odd about the data or the start of the run, a line each
+
+
+class UnsavedError(RunError):
+    """The error of a run that came to its end, or was stopped, but whose state is not where it should be."""
+
+    def __init__(self, text: str, summary: Summary) -> None:
+        """Take the text for the user, and the result."""
+        super().__init__(text)
+        self.summary = summary
 
 
 def summarise(
-    state: TrainState, train: Train, files: RunFiles, workers: int, test: Sums | None, stopped_by: str | None
+    state: TrainState,
+    train: Train,
+    files: RunFiles,
+    workers: int,
+    test: Sums | None,
+    stopped_by: str | None,
+    notes: Sequence[str],
 ) -> Summary:
     """Summarise a run at its end, or where the signal `stopped_by` stopped it."""
     ended_by: Literal["epochs", "patience"] = "epochs" if state.epoch >= train.epochs else "patience"
@@ -67,6 +85,7 @@ def summarise(
         best_by=state.best_by,
         ended_by=ended_by if stopped_by is None else None,
         stopped_by=stopped_by,
+        notes=tuple(notes),
     )
 
 
@@ -82,10 +101,10 @@ def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, engine
     return shlex.join(options)
 
 
-def as_text(summary: Summary, to_path: Path | None, engine: Engine) -> str:
+def as_text(summary: Summary, to_path: Path | None, engine: Engine, *, saved: bool = True) -> str:
     """Return the lines that a run ends with; `to_path`, `engine`: as they were given."""
     lines = []
-    if summary.stopped_by is not None:
+    if summary.stopped_by is not None and saved:
         lines.append(f"stopped by {summary.stopped_by} after step {summary.steps:,}; go on with")
         lines.append(f"  cnnpar-train {options_to_go_on(summary.checkpoint, summary.run_dir, to_path, engine)}")
     if summary.skipped_steps:
@@ -102,5 +121,6 @@ def as_text(summary: Summary, to_path: Path | None, engine: Engine) -> str:
         lines.append(f"test accuracy {summary.test_accuracy:.2%}")
     exact = "" if summary.exact else " (not exact: workers or machines of unlike fingerprints took part)"
     lines.append(f"weights sha256 {summary.weights_sha256}{exact}")
-    lines.append(f"saved as {summary.checkpoint}")
+    if saved:
+        lines.append(f"saved as {summary.checkpoint}")
     return "\n".join(lines)

@@ -24,22 +24,21 @@ from cnnpar.run.headline import headline
 from cnnpar.run.prepare import Run
 from cnnpar.run.recorder import Recorder, begin_saving
 from cnnpar.run.stop import StopSignal
-from cnnpar.run.summary import Summary, options_to_go_on, summarise
+from cnnpar.run.summary import Summary, UnsavedError, options_to_go_on, summarise
 from cnnpar.storage.atomic import write
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.lock import DirectoryLock, locked
 from cnnpar.storage.packing import pack
-from cnnpar.storage.rundir import RunFiles, new_run, resumed_run
+from cnnpar.storage.rundir import CONFIG_HEAD, RunFiles, new_run, resumed_run
 from cnnpar.training import loop
 from cnnpar.training.state import TrainState
-
-_CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
 
 
 def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     """Train, or go on training, until the end or the stop, and test the model that has come of it.
 
-    Raises RunError when the run could not start, or not go on (the newest state is saved then, if it is any good).
+    Raises RunError when the run could not start, or not go on (the newest state is saved then, if it is any good);
+    UnsavedError when its newest state could not be saved.
     """
     config = run.config
     threading.Thread(target=optim.compiled_rules, args=(run.network.layout.trained,)).start()  # while workers start
@@ -47,12 +46,12 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     run.data.clear()  # they are in shared memory now, or with the in-process worker
     try:
         stop.notice()
-        files = resumed_run(run.origin.path, run.place) if run.origin else new_run(run.place)
+        files = resumed_run(run.origin.path, run.place, run.state.run_id) if run.origin else new_run(run.place)
         elsewhere = files.model if files.model.parent.resolve() != files.directory.resolve() else None
         with locked(files.directory, progress.note, elsewhere, run.state.run_id) as claim:
             packed, folder_of = _packing(run, server), claim.folder_of
             saver = begin_saving(files, run.state, packed, run.origin, progress.note, folder_of)
-            _write_config(files.config, folder_of(files.config), config, progress.note)
+            _write_config(files.config, folder_of(files.config), config, run.state.run_id, progress.note)
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
             progress.start([*stop.notes(), *headline(run, files)], epochs * steps, run.state.step, epochs, steps)
             first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
@@ -61,22 +60,28 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             )
             try:
                 test = _train_and_test(run, server, recorder, stop)
-            except DivergedError:
-                raise
-            except RunError as error:
-                recorder.save(run.state)
+            except BaseException as error:
+                may_go_on = isinstance(error, RunError) and not isinstance(error, DivergedError)
+                if may_go_on:
+                    recorder.save(run.state)
+                if unsaved := _close(recorder, run.state, stop):
+                    progress.note(unsaved)
+                if not may_go_on:
+                    raise
                 there = _where(files, claim)
                 how = options_to_go_on(str(there.model), str(there.directory), run.place.to_path, config.engine)
                 raise RunError(f"{error}; {how} goes on") from error
-            finally:
-                stop.waiting_for = "the newest checkpoint to be written"
-                recorder.close(run.state)
+            unsaved = _close(recorder, run.state, stop)
             files = _where(files, claim)
     finally:
         stop.waiting_for = "the workers to end"
         workers = server.workers if config.engine.workers else 0
         server.close()
-    return summarise(run.state, config.train, files, workers, test, stop.received.name if stop.received else None)
+    stopped_by = stop.received.name if stop.received else None
+    summary = summarise(run.state, config.train, files, workers, test, stopped_by, run.notes)
+    if unsaved:
+        raise UnsavedError(unsaved, summary)
+    return summary
 
 
 def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:
@@ -112,18 +117,29 @@ def _train_and_test(run: Run, server: Server, recorder: Recorder, stop: StopSign
     return None
 
 
+def _close(recorder: Recorder, state: TrainState, stop: StopSignal) -> str:
+    """Finish the files of a run; return what could not be saved, and why, in a line, or an empty text."""
+    stop.waiting_for = "the newest checkpoint to be written"
+    try:
+        recorder.close(state)
+    except RunError as error:
+        return str(error)
+    return ""
+
+
 def _where(files: RunFiles, claim: DirectoryLock) -> RunFiles:
     """Return the files of a run where they are at its end: somebody may have moved its folders."""
     return RunFiles(claim.place_of(files.config).parent, claim.place_of(files.model))
 
 
-def _write_config(path: Path, folder: int, config: Config, warn: Callable[[str], None]) -> None:
+def _write_config(path: Path, folder: int, config: Config, run_id: str, warn: Callable[[str], None]) -> None:
     """Write the settings as resolved, but not over a file of the user's that happens to have that name."""
     try:
         if _is_users(path.name, folder):
             warn(f"{path}: is not of a run, and stays as it is")
         else:
-            write(path, _CONFIG_HEAD + to_toml(config).encode(), folder=folder)
+            head = CONFIG_HEAD + f"# run id: {run_id}\n".encode()
+            write(path, head + to_toml(config).encode(), folder=folder)
     except OSError as error:
         warn(f"{path}: cannot write: {reason(error)}")
 
@@ -132,6 +148,6 @@ def _is_users(name: str, folder: int) -> bool:
     """Tell whether a file of that name is there, and is not one that `_write_config` wrote. Raises OSError."""
     try:
         with os.fdopen(open_regular(name, directory=folder), "rb") as file:
-            return file.read(len(_CONFIG_HEAD)) != _CONFIG_HEAD
+            return file.read(len(CONFIG_HEAD)) != CONFIG_HEAD
     except FileNotFoundError:
         return False

@@ -16,7 +16,7 @@ def write(path: Path, content: bytes, previous: Path | None = None, folder: int 
     Returns the status of the new file, as it was before anybody else could reach it. Raises OSError, after which the
     old file is still in place.
     """
-    temporary = f".{path.name}.tmp"
+    temporary = temporary_of(path).name
     with opened_folder(path, folder) as directory:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=directory)  # left by a crash, or a link or pipe of somebody's
@@ -36,6 +36,11 @@ def write(path: Path, content: bytes, previous: Path | None = None, folder: int 
             raise
         os.fsync(directory)
     return status
+
+
+def temporary_of(path: Path) -> Path:
+    """Return the file that is written before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _hardlink(name: str, previous: str, directory: int) -> None:

@@ -6,7 +6,7 @@ InputError, which names the place. Time and memory are in proportion to the file
 """
 
 import hashlib
-from errno import EFBIG
+from errno import EFBIG, EINVAL, EISDIR, ELOOP, ENOENT, ENOMEM, ENXIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from cnnpar.training.state import EpochRecord
 FORMAT = "cnnpar checkpoint"
 VERSION = 1
 MAXIMUM_BYTES = 64 << 30  # the largest network, with two vectors of that size for an optimizer, fits in
+_NO_CHECKPOINT = (ENOENT, ELOOP, EINVAL, ENXIO, EISDIR)  # errors of what is missing, a link, or no regular file
 _LONGEST_SETTINGS = 1 << 20  # bytes; the largest allowed network takes a third of that
 
 
@@ -140,11 +141,20 @@ def is_whole(path: Path, folder: int | None = None) -> bool:
 def owner(name: str, folder: int) -> str | None:
     """Return the id of the run whose checkpoint is in an opened folder under that name.
 
-    Empty where an earlier version wrote it; None where there is no checkpoint. It need not be whole.
+    Empty where an earlier version wrote it; None where there is no checkpoint. It need not be whole. Raises OSError for
+    a file that cannot be read, and so may be anything.
     """
     try:
-        found = msgspec.json.decode(read_regular(name, MAXIMUM_BYTES, directory=folder), type=_OwnedFile).payload
-    except (OSError, MemoryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = read_regular(name, MAXIMUM_BYTES, directory=folder)
+    except OSError as error:
+        if error.errno in _NO_CHECKPOINT:
+            return None
+        raise
+    except MemoryError as error:
+        raise OSError(ENOMEM, "does not fit into memory", name) from error
+    try:
+        found = msgspec.json.decode(content, type=_OwnedFile).payload
+    except (MemoryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found.state.run_id if found.format == FORMAT else None
 

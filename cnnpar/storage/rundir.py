@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterable
@@ -10,9 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.errors import InputError, reason
+from cnnpar.files import read_regular
+from cnnpar.storage.atomic import temporary_of
+from cnnpar.storage.holder import NOTE
 from cnnpar.storage.lock import BEST, METRICS, MODEL, require_free
 
 _PARENT = Path("runs")  # holds the directories of runs without --run-dir
+CONFIG = "config.toml"
+CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
+_RUN_ID = re.compile(rb"# run id: ([0-9a-f]{32})\n")  # the line behind it
+_LONGEST_CONFIG = 1 << 20  # bytes
+_LONGEST_NAME = 255  # bytes, on the usual file systems
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,6 @@ class Place:
     run_dir: Path | None = None  # None: `runs/<name>-<n>` for a new run, the checkpoint's folder for a resumed one
     to_path: Path | None = None  # file of the newest checkpoint; None: in `run_dir`
     name: str = "run"
-    may_have_begun: bool = False  # True: `run_dir` may hold metrics of a run that ended before its first checkpoint
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,12 @@ class RunFiles:
 
     @classmethod
     def at(cls, directory: Path, to_path: Path | None) -> "RunFiles":
-        """Return the files of a run in a directory; `to_path` is the newest checkpoint's, if elsewhere."""
+        """Return the files of a run in a directory; `to_path` is the newest checkpoint's, if elsewhere.
+
+        Raises InputError where that is no name of a file.
+        """
+        if to_path is not None and not to_path.name:
+            raise InputError(f"--to-path {shlex.quote(str(to_path))}: expected a file")
         return cls(directory, to_path or directory / MODEL)
 
     @property
@@ -65,7 +78,7 @@ class RunFiles:
     @property
     def config(self) -> Path:
         """Path of the resolved configuration."""
-        return self.directory / "config.toml"
+        return self.directory / CONFIG
 
 
 def check_new(place: Place) -> None:
@@ -74,14 +87,14 @@ def check_new(place: Place) -> None:
     if directory is not None:
         require_free(directory)
         shown = shlex.quote(str(directory))
-        if exists(directory / MODEL):
+        if exists(directory / MODEL) and _is_regular(directory / MODEL):
             raise InputError(
                 f"{directory}: holds a run already; --resume {shown} goes on with it, another --run-dir starts anew"
             )
-        if exists(directory / METRICS) and not place.may_have_begun:
+        if exists(directory / METRICS):
             raise InputError(
-                f"{directory}: holds a run already, whose checkpoint is elsewhere (--resume FILE --run-dir {shown}) or "
-                f"was never written (--resume auto starts it anew)"
+                f"{directory}: holds a run already, whose checkpoint is elsewhere: --resume FILE --run-dir {shown} "
+                f"goes on with it, another --run-dir starts anew"
             )
         _check_absent(RunFiles.at(directory, to_path).best)
     if to_path is not None and exists(to_path) and not to_path.is_dir():
@@ -104,7 +117,7 @@ def new_run(place: Place) -> RunFiles:
     return _make_folders(RunFiles.at(place.run_dir or _make_numbered(place.name), place.to_path))
 
 
-def check_resumed(checkpoint: Path, place: Place) -> RunFiles:
+def check_resumed(checkpoint: Path, place: Place, run_id: str) -> RunFiles:
     """Return the files that `resumed_run` returns, or raise InputError if it would; creates nothing."""
     files = RunFiles.at(place.run_dir or checkpoint.parent, place.to_path)
     require_free(files.directory)
@@ -113,16 +126,19 @@ def check_resumed(checkpoint: Path, place: Place) -> RunFiles:
             f"{files.model}: is of another run than {checkpoint} and would be overwritten; "
             f"choose another --run-dir or --to-path"
         )
+    owner = _owner_of(files.directory)
+    if owner not in ("", run_id) and checkpoint.resolve() not in files.checkpoints:
+        raise InputError(f"{files.directory}: holds another run than {checkpoint}; choose another --run-dir")
     _check_writable(files, [files.metrics, files.best, files.previous])
     return files
 
 
-def resumed_run(checkpoint: Path, place: Place) -> RunFiles:
+def resumed_run(checkpoint: Path, place: Place, run_id: str) -> RunFiles:
     """Return the files of a resumed run, beside its checkpoint unless another place is requested; create the folders.
 
     Raises InputError if they would overwrite another run, or cannot be written.
     """
-    return _make_folders(check_resumed(checkpoint, place))
+    return _make_folders(check_resumed(checkpoint, place, run_id))
 
 
 def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -> Path:
@@ -185,10 +201,13 @@ def _check_writable(files: RunFiles, others: Iterable[Path]) -> None:
                 f"{path}: {what}, and a run writes a file there; move it away, or choose another --run-dir"
             )
     for path in (files.model, files.previous, files.best):
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = temporary_of(path)
+        if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
+            raise InputError(f"{files.model}: the name is too long; choose another --to-path")
         if exists(temporary) and stat.S_ISDIR(temporary.lstat().st_mode):
             raise InputError(f"{temporary}: is a folder, where a run writes; move it away")
-    others = (files.best, files.metrics, files.picture, files.config)
+    others = (files.best, files.metrics, files.picture, files.config, files.directory / NOTE)
+    others += tuple(temporary_of(path) for path in (files.previous, *others))
     if files.model.resolve() in [path.resolve() for path in others]:
         raise InputError(f"{files.model}: the run keeps something else under that name; choose another --to-path")
     for folder in (files.directory, files.model.parent):
@@ -196,8 +215,20 @@ def _check_writable(files: RunFiles, others: Iterable[Path]) -> None:
             folder = folder.parent
         if not folder.is_dir():
             raise InputError(f"{folder}: is no folder; choose another --run-dir or --to-path")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"{folder}: cannot write there; choose another --run-dir or --to-path")
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # to read is to lock
+            raise InputError(f"{folder}: cannot read and write there; choose another --run-dir or --to-path")
+
+
+def _owner_of(directory: Path) -> str:
+    """Return the id of the run whose metrics are in a directory, if a file there says so; else an empty text."""
+    if not exists(directory / METRICS):
+        return ""
+    try:
+        config = read_regular(directory / CONFIG, _LONGEST_CONFIG)
+    except OSError:
+        return ""
+    found = _RUN_ID.match(config.removeprefix(CONFIG_HEAD)) if config.startswith(CONFIG_HEAD) else None
+    return found[1].decode() if found else ""
 
 
 def exists(path: Path) -> bool:

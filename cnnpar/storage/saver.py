@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnpar.errors import RunError, reason, reason_of_any
+from cnnpar.errors import reason, reason_of_any
 from cnnpar.files import opened_folder, read_regular
 from cnnpar.storage.atomic import write
 from cnnpar.storage.checkpoint import Payload, encode, is_whole, owner
@@ -82,18 +82,23 @@ class Saver:
             self._pending[path] = _Save(payload, previous, reason=older.reason if older else "")
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Wait until all is written. Raises RunError for the last file whose newest state could not be."""
+    def close(self) -> dict[Path, tuple[Payload, str]]:
+        """Wait until all is written. Return the newest states that could not be, and why, by their files."""
         with self._changed:
             self._try_again()
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-        if self._pending:
-            path, save = list(self._pending.items())[-1]
-            raise RunError(
-                f"{path}: cannot write the newest checkpoint: {save.reason}; what was saved before is as it was"
-            )
+        return {path: (save.payload, save.reason) for path, save in self._pending.items()}
+
+    def is_as_written(self, path: Path) -> bool:
+        """Tell whether a file is the checkpoint that this saver, or the run before it, has left there."""
+        try:
+            with opened_folder(path, self._folder_of(path)) as folder:
+                found = _seen(path.name, folder)
+        except OSError:
+            return False
+        return found is not None and path in self._whole and found == self._seen.get(path)
 
     def _try_again(self) -> None:
         for save in self._pending.values():

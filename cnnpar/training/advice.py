@@ -8,6 +8,10 @@ from cnnpar.training.state import TrainState
 
 # Bounds far outside of what networks are trained with. A setting beyond them is named only where a run goes wrong.
 _SMALL, _LARGE, _NEARLY_ONE = 1e-7, 1e4, 0.999
+_LOW_WEIGHT = 1e-3  # of classes in the loss
+_TAKES_TOO_MUCH = 0.05  # part of the weights that weight decay takes away in each step
+_LEAST_RATE = 1e-3  # in that product: some rules scale steps by the size of the weights
+_FORGETS_NOTHING = 0.99999  # a decay of running means that takes 100,000 steps to follow
 
 
 def against_divergence(config: Config, state: TrainState) -> str:
@@ -18,9 +22,13 @@ def against_divergence(config: Config, state: TrainState) -> str:
     decay, rate = config.optimizer.weight_decay, config.optimizer.learning_rate
     if decay > rate and decay * rate >= 1:  # a step takes more than the whole weights away
         return f"start a new run with a lower optimizer.weight_decay (now {decay:.4g})"
-    trust = getattr(config.optimizer, "trust_coefficient", 0.0)
-    if trust >= _LARGE:
-        return f"start a new run with a lower optimizer.trust_coefficient (now {trust:.4g})"
+    for place, settings in {"optimizer": config.optimizer, "loss": config.loss}.items():
+        for key in ("trust_coefficient", "margin"):
+            if (value := getattr(settings, key, 0.0)) >= _LARGE:
+                return f"start a new run with a lower {place}.{key} (now {value:.4g})"
+    for key in ("alpha", "beta1", "beta2"):
+        if (value := getattr(config.optimizer, key, 0.0)) > _FORGETS_NOTHING:
+            return f"start a new run with a lower optimizer.{key} (now {value!r})"
     if state.step == state.skipped:
         source = f", those of {config.model.init_from}" if config.model.init_from else ""
         return f"no weight has changed yet, so the reason is in the data, the layers or the first weights{source}"
@@ -46,7 +54,9 @@ def _stopping(config: Config, highest_rate: float, highest_loss: float) -> Itera
     for key in ("clip_value", "clip_norm"):
         if 0 < getattr(train, key) < _SMALL:
             yield f"train.{key} = {getattr(train, key):g} is too low"
-    if weights and max(weights) < _SMALL:
+    if optimizer.weight_decay * max(optimizer.learning_rate, _LEAST_RATE) >= _TAKES_TOO_MUCH:
+        yield f"optimizer.weight_decay = {optimizer.weight_decay:g} is too high"
+    if weights and max(weights) < _LOW_WEIGHT:
         yield f"loss.class_weights, {max(weights):g} at most, are too low"
     if 0 in weights and highest_loss == 0:
         yield "loss.class_weights are 0 for all classes that occur"

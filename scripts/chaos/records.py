@@ -25,10 +25,15 @@ class Record(msgspec.Struct):
 _decode = msgspec.json.Decoder(Record).decode
 
 
-def size(path: Path) -> int:
-    """Return the bytes of whole lines. Raises OSError, also for a link or a pipe."""
+def end(path: Path) -> tuple[int, int]:
+    """Return the bytes of whole lines, and the step of the last one.
+
+    Raises OSError, also for a link or a pipe; IndexError or ValueError for none.
+    """
     with os.fdopen(open_regular(path), "rb") as file:
-        return file.read().rfind(b"\n") + 1
+        content = file.read()
+    size = content.rfind(b"\n") + 1
+    return size, _decode(content[:size].splitlines()[-1]).step
 
 
 def last(path: Path) -> Record:

@@ -198,12 +198,12 @@ class Run:
 
         Raises Broken when the run ends, hangs, or does any step twice or not at all.
         """
-        begin, step = records.size(self.metrics), records.last(self.metrics).step
+        begin, step = records.end(self.metrics)
         strike()
         dead = list(dead)
         self.until(lambda: not any(one.alive for one in dead), "lose what was killed", GONE_SECONDS, look=0.05)
-        since = time.monotonic()
-        self.until(lambda: self._stepped > since, "do a step")
+        done = records.last(self.metrics).step
+        self.until(lambda: records.last(self.metrics).step > done, "do a step")
         found = records.steps(self.metrics, begin)
         if found != list(range(step + 1, step + 1 + len(found))):
             raise Broken(f"did not do each step once after step {step}: {found}")

@@ -4,9 +4,11 @@ Used by scripts/fuzz/data.py and by the tests. A case is a function of a generat
 written into a folder.
 """
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import random
 import shutil
 import struct
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.resolve import to_toml
 from cnnpar.config.sections import Config
+from scripts.fuzz.damaged_mat import mat
 from scripts.fuzz.damaged_pictures import jpeg, other, pictures, png
 from scripts.fuzz.forged import LITERALS
 from scripts.fuzz.noise import NUMBERS, Case, noise
@@ -77,6 +80,14 @@ def _million(repeated: bytes) -> bytes:
     return _gzip(repeated * (1_000_000 // len(repeated)), 1)
 
 
+def _zipped(chance: random.Random, data: bytes) -> bytes:
+    """Write data as the only file of a zip archive, perhaps with noise."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("a.csv"), data)
+    return noise(chance, stream.getvalue()) if chance.random() < 0.4 else stream.getvalue()
+
+
 def csv(chance: random.Random, folder: Path, gzipped: bool = False) -> Case:
     """Write a CSV file with cells, lines and line ends changed."""
     channels = chance.choice((1, 1, 1, 3))
@@ -94,7 +105,9 @@ def csv(chance: random.Random, folder: Path, gzipped: bool = False) -> Case:
         else:
             row.extend(("1",) * chance.choice((1, 5000)))
     end = chance.choice(("\n", "\n", "\r\n", "\r", "\n\n", "\n \n"))
-    comma = chance.choice((",",) * 50 + (", ", ";", "\t"))
+    comma = chance.choice((",",) * 20 + (", ", ";", "\t", " "))
+    if chance.random() < 0.2:
+        rows = [[*row[1:], *row[:1]] for row in rows]  # the label last
     text = end.join(map(comma.join, rows))
     if chance.random() < 0.1:
         text = text.replace(end, end * chance.choice((10, 1000)), 1)
@@ -102,7 +115,8 @@ def csv(chance: random.Random, folder: Path, gzipped: bool = False) -> Case:
     if chance.random() < 0.4:
         data = noise(chance, data)
     path = folder / ("a.csv.gz" if gzipped else "a.csv")
-    path.write_bytes(packed(chance, data) if gzipped else data)
+    packers = (packed,) * 6 + (lambda _, data: bz2.compress(data), lambda _, data: lzma.compress(data), _zipped)
+    path.write_bytes(chance.choice(packers)(chance, data) if gzipped else data)
     given = (height, width, channels) if channels > 1 or height != width or chance.random() < 0.2 else ()
     return Case(path, chance.choice((given,) * 9 + ((2, 2),)), chance.choice((0.0, 0.1)))
 
@@ -236,7 +250,8 @@ def npz(chance: random.Random, folder: Path) -> Case:
     """Write an .npz file with headers, members, ways of packing and records of the archive changed."""
     count = chance.choice((4, 4, 4, 1, 30))
     images = np.frombuffer(chance.randbytes(count * 9), np.uint8).reshape(count, 3, 3)
-    labels = (np.arange(count) % 2).astype(chance.choice(("<i8", "<i8", ">i8", "<u8", "|u1", "<i2")))
+    images = images.astype(chance.choice(("u1", "u1", "u1", ">u2", "<f2", "<f4", ">f8", "<i8", "?")))
+    labels = (np.arange(count) % 2).astype(chance.choice(("<i8", "<i8", ">i8", "<u8", "|u1", "<i2", "<U3", "S2", "?")))
     names = list(chance.choice((("x", "y"), ("images", "labels"), ("x_train", "y_train"))))
     members = [(f"{names[0]}.npy", _npy(chance, images)), (f"{names[1]}.npy", _npy(chance, labels))]
     if chance.random() < 0.1:
@@ -393,6 +408,7 @@ MAKERS: dict[str, Callable[[random.Random, Path], Case]] = {
     "IDX": idx,
     "IDX, gzipped": lambda chance, folder: idx(chance, folder, gzipped=True),
     "npz": npz,
+    "mat": mat,
     "PNG": lambda chance, folder: pictures(chance, folder, png, ".png"),
     "JPEG": lambda chance, folder: pictures(chance, folder, jpeg, ".jpg"),
     "other pictures": lambda chance, folder: pictures(chance, folder, other, ".tif"),

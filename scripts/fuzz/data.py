@@ -2,7 +2,7 @@
 
     python -m scripts.fuzz.data [--cases 100000] [--first 0] [--seed 0] [--failures DIR] [--json]
 
-Cases are CSV and IDX files, plain and gzipped, .npz files, folders of pictures, TOML settings, and
+Cases are CSV and IDX files, plain and gzipped, .npz and .mat files, folders of pictures, TOML settings, and
 metrics.jsonl of runs that are resumed (scripts/fuzz/damaged.py). `--seed S --first N --cases 1` repeats a case.
 
 A failure is any error but an InputError of at most two printable lines, a warning, data that break a promise (types,
@@ -71,10 +71,9 @@ def read_data(case: Case) -> int:
 
 def check(data: Dataset) -> None:
     """Raise BrokenError unless arrays and names are what `Dataset` promises."""
-    images = data.images
-    require(
-        images.dtype.name in PIXEL_TYPES and images.ndim == 4 and images.size > 0, "images are NHWC of a known type"
-    )
+    known = data.images.dtype.name in PIXEL_TYPES
+    require(known and data.images.ndim == 4 and data.images.size > 0, "images are NHWC of a type of pixels")
+    require(bool(np.isfinite(data.images).all()), "pixels are finite")
     require(data.labels.dtype == np.int64 and data.labels.shape == (len(data.images),), "labels are int64 (N,)")
     require(data.labels.min() >= 0 and data.labels.max() < len(data.class_names), "labels name classes")
     require(all(map(is_plain, data.class_names)), "class names are plain text")

@@ -221,6 +221,9 @@ def test_a_diverging_run_exits_with_1_and_names_the_layer(here: Path, capsys: py
         ("cnnpar train --help", "--resume"),
         ("cnnpar-train --help", "--augmenter-ratio"),
         ("cnnpar lr-find --help", "--picture"),
+        ("cnnpar predict --help", "PICTURES"),
+        ("cnnpar schema --help", "#:schema"),
+        ("cnnpar-test --help", "MODEL"),
     ],
 )
 def test_help_fits_80_columns_and_imports_nothing_heavy(tmp_path: Path, line: str, needed: str) -> None:

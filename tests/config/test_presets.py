@@ -69,7 +69,11 @@ def test_run_files_hold_layers_and_resume_accepts_the_preset(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("tables", "assignments", "words"),
     [
-        ({"preset": "lenet"}, [], ["run.toml: no preset 'lenet'; there are lenet5, ", "vgg-small", "$.model.preset"]),
+        (
+            {"preset": "lenet"},
+            [],
+            ["no preset 'lenet' (did you mean lenet5?); there are lenet5, ", "vgg-small", "$.model.preset"],
+        ),
         ({"preset": ["lenet5"]}, [], ["run.toml: no preset ['lenet5']"]),
         ({"preset": "lenet5", "layers": []}, [], ["run.toml: ", "`preset`", "`layers`", "one of them", "$.model"]),
         ({}, ["model.preset=lenet"], ["--set model.preset=lenet: no preset 'lenet'"]),

@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 import pytest
 
-from cnnpar.cli import commands
+from cnnpar.cli.inspect import inspect
+from cnnpar.cli.lr_find import lr_find
+from cnnpar.cli.test import evaluate
+from cnnpar.cli.train import train
 from cnnpar.config.resolve import resolve
 from cnnpar.config.sections import Config
 from cnnpar.errors import InputError
@@ -18,10 +21,10 @@ from cnnpar.nn.tables import named_layers
 from tests.helpers.commands import call
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    "train": commands.train,
-    "test": commands.evaluate,
-    "inspect": commands.inspect,
-    "lr-find": commands.lr_find,
+    "train": train,
+    "test": evaluate,
+    "inspect": inspect,
+    "lr-find": lr_find,
 }
 NEEDED = {"test": ["--from-path", "absent.json"], "inspect": ["absent.toml"]}
 REQUIRED = {"channels": 2, "groups": 1}  # settings of layers without defaults

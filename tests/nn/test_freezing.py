@@ -248,7 +248,7 @@ def test_fine_tuning_keeps_frozen_arrays_and_resumes_exactly(tmp_path: Path) -> 
 
     told = tiny_runs.Lines()
     tiny_runs.train(fine("conv1"), tmp_path / "whole", progress=told)
-    assert "47 parameters, 20 of them frozen, batches" in told.lines[1]
+    assert "47 parameters, 20 of them frozen, batches" in told.lines[2]
     before, after = (
         {array.name: array.data for array in read(path).parameters} for path in (source, tmp_path / "whole/model.json")
     )

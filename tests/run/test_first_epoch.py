@@ -62,6 +62,8 @@ ADAM = {"type": "adam", "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "w
         ({"train": {"clip_norm": 1e-30}}, UNMOVED, "train.clip_norm = 1e-30 is too low"),
         ({"loss": {"class_weights": [1e-30] * 3}}, UNMOVED, "loss.class_weights, 1e-30 at most, are too low"),
         ({"loss": {"label_smoothing": 0.9999999}}, UNMOVED, "loss.label_smoothing is too close to 1"),
+        ({"optimizer": {"weight_decay": 15.0}}, "", "optimizer.weight_decay = 15 is too high"),
+        ({"optimizer": {"learning_rate": 1e4}}, "the training loss rose to ", "learning_rate = 10000 is too high"),
         (
             {"model": {"layers": DROPPED}, "optimizer": {"learning_rate": 1e-4}},
             "",

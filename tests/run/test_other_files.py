@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ ODD = ["link", "broken link", "pipe", "zero", "folder"]
 def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Return settings of a run that is saved after every step, in a folder with a file that nothing may touch."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))  # for states that cannot be saved in place
+    Path("temporary").mkdir()
     Path("precious").write_text("mine")
     found = settings(write_csv(Path("train.csv")), checkpoint={"every_seconds": 1e-9})
     Path("tiny.toml").write_text(to_toml(found))
@@ -117,7 +120,7 @@ def test_a_checkpoint_of_another_run_is_not_replaced(wanted: Config, name: str) 
     train(settings(Path("train.csv"), train={"seed": 1}), Path("other"))
     other = Path("other", name).read_bytes()
     progress = Meanwhile(lambda: shutil.copy(Path("other", name), "run"))
-    with pytest.raises(RunError, match=rf"^run/{name}: cannot write .* checkpoint: is the checkpoint of another run"):
+    with pytest.raises(RunError, match=rf"^run/{name}: cannot write .* checkpoint.*: is the checkpoint of another run"):
         train(wanted, Path("run"), progress=progress)
     assert Path("run", name).read_bytes() == other
 

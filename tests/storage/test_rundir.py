@@ -8,7 +8,18 @@ import pytest
 
 from cnnpar.errors import InputError
 from cnnpar.storage.lock import locked
-from cnnpar.storage.rundir import Place, RunFiles, check_new, check_resumed, find_checkpoint, new_run, resumed_run
+from cnnpar.storage.rundir import (
+    CONFIG_HEAD,
+    Place,
+    RunFiles,
+    check_new,
+    check_resumed,
+    find_checkpoint,
+    new_run,
+    resumed_run,
+)
+
+ID = "a" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +53,12 @@ def test_run_directory_is_made_with_parents_or_taken_if_empty() -> None:
 
 @pytest.mark.parametrize(
     ("name", "way"),
-    [("model.json", "; --resume 'my run' goes on"), ("metrics.jsonl", ".*--resume auto starts it anew")],
+    [("model.json", "; --resume 'my run' goes on"), ("metrics.jsonl", ".*--resume FILE --run-dir 'my run' goes on")],
 )
 def test_directory_of_a_run_is_refused_with_the_way_to_resume(name: str, way: str) -> None:
     touch(f"my run/{name}")
     with pytest.raises(InputError, match=f"^my run: holds a run already{way}"):
         new_run(Place(Path("my run")))
-    if name != "model.json":
-        new_run(Place(Path("my run"), may_have_begun=True))
 
 
 @pytest.mark.parametrize("make", [touch, lambda name: Path(name).symlink_to("nowhere")], ids=["file", "broken link"])
@@ -106,20 +115,20 @@ def test_a_folder_without_permission_is_refused() -> None:
 def test_a_directory_in_use_is_refused_for_new_and_resumed_runs() -> None:
     model = touch("run/model.json")
     with locked(Path("run"), pytest.fail):
-        for check in (lambda: check_new(Place(Path("run"))), lambda: check_resumed(model, Place())):
+        for check in (lambda: check_new(Place(Path("run"))), lambda: check_resumed(model, Place(), ID)):
             with pytest.raises(InputError, match=r"^run: another run is under way there"):
                 check()
-        check_resumed(model, Place(Path("elsewhere")))
-    check_resumed(model, Place())
+        check_resumed(model, Place(Path("elsewhere")), ID)
+    check_resumed(model, Place(), ID)
 
 
 def test_a_resumed_run_writes_beside_its_checkpoint() -> None:
     for name in ("model.json", "model.prev.json", "best.json"):
         touch(f"a/{name}")
     for name in ("model.json", "model.prev.json", "best.json"):
-        assert resumed_run(Path("a", name), Place()) == RunFiles.at(Path("a"), None)
-    assert resumed_run(touch("m.json"), Place(Path("b"), Path("m.json"))) == RunFiles.at(Path("b"), Path("m.json"))
-    assert resumed_run(Path("a/best.json"), Place(Path("new"))) == RunFiles.at(Path("new"), None)
+        assert resumed_run(Path("a", name), Place(), ID) == RunFiles.at(Path("a"), None)
+    assert resumed_run(touch("m.json"), Place(Path("b"), Path("m.json")), ID) == RunFiles.at(Path("b"), Path("m.json"))
+    assert resumed_run(Path("a/best.json"), Place(Path("new")), ID) == RunFiles.at(Path("new"), None)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +138,12 @@ def test_a_resumed_run_does_not_overwrite_another(run_dir: str | None, to_path: 
     touch("b/model.json")
     checkpoint = touch("b/copy.json" if run_dir is to_path is None else "a/model.json")
     with pytest.raises(InputError, match=r"^b/model\.json: is of another run than"):
-        resumed_run(checkpoint, Place(Path(run_dir) if run_dir else None, Path(to_path) if to_path else None))
+        resumed_run(checkpoint, Place(Path(run_dir) if run_dir else None, Path(to_path) if to_path else None), ID)
 
 
 def test_a_device_is_refused_as_to_path() -> None:
     with pytest.raises(InputError, match="/dev/null"):
-        resumed_run(touch("a/model.json"), Place(None, Path("/dev/null")))
+        resumed_run(touch("a/model.json"), Place(None, Path("/dev/null")), ID)
 
 
 def test_resume_finds_files_directories_and_the_newest_run() -> None:
@@ -165,3 +174,19 @@ def test_resume_without_a_checkpoint_says_where_it_looked(resume: str, run_dir: 
     Path("a").mkdir()
     with pytest.raises(InputError, match=place):
         find_checkpoint(resume, Path(run_dir) if run_dir else None, None)
+
+
+def test_a_directory_with_metrics_of_another_run_is_refused() -> None:
+    checkpoint = touch("a/model.json")
+    touch("b/metrics.jsonl")
+    Path("b/config.toml").write_bytes(CONFIG_HEAD + b"# run id: " + b"b" * 32 + b"\n[train]\n")
+    with pytest.raises(InputError, match=r"^b: holds another run than a/model\.json"):
+        check_resumed(checkpoint, Place(Path("b")), ID)
+    assert check_resumed(checkpoint, Place(Path("b")), "b" * 32).directory == Path("b")
+
+
+@pytest.mark.parametrize("to_path", ["", ".", "/", "run/.running", "run/.best.json.tmp", "n" * 241 + ".json"])
+def test_a_to_path_that_cannot_be_one_is_refused(to_path: str) -> None:
+    with pytest.raises(InputError, match=r"expected a file|keeps something else|the name is too long"):
+        check_new(Place(Path("run"), Path(to_path)))
+    assert everything() == set()

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cnnpar.errors import RunError
 from cnnpar.storage.checkpoint import Payload, encode, read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.saver import Saver
@@ -119,8 +118,8 @@ def test_a_disk_error_is_warned_of_and_the_next_save_succeeds(tmp_path: Path) ->
 def test_closing_raises_if_the_last_save_failed(tmp_path: Path, saver: Saver) -> None:
     path = tmp_path / "gone" / "model.json"
     saver.save(path, payload(5))
-    with pytest.raises(RunError, match=r"gone/model\.json: cannot write the newest checkpoint"):
-        saver.close()
+    ((file, (unsaved, why)),) = saver.close().items()
+    assert (file, unsaved.state.step, why) == (path, 5, "No such file or directory")
 
 
 def test_failed_save_is_retried_with_the_next_save_of_any_file(tmp_path: Path) -> None:
@@ -175,8 +174,7 @@ def test_a_failure_at_close_is_an_error_without_a_warning(tmp_path: Path, saver:
     with saver._changed:  # the thread cannot begin before the end has begun
         saver.save(tmp_path / "gone" / "model.json", payload(5))
         saver._closing = True
-    with pytest.raises(RunError):
-        saver.close()
+    assert saver.close()
     assert notes == []
 
 
@@ -193,8 +191,7 @@ def test_state_that_cannot_be_encoded_does_not_end_the_thread(tmp_path: Path, sa
     broken = msgspec.structs.replace(payload(5), data_fingerprint="\ud800")
     saver.save(tmp_path / "model.json", broken)
     saver.save(tmp_path / "best.json", payload(6))
-    with pytest.raises(RunError, match=r"model.json: cannot write the newest checkpoint: Unicode"):
-        saver.close()
+    assert saver.close()[tmp_path / "model.json"][1].startswith("Unicode")
     assert step_of(tmp_path / "best.json") == 6
 
 
@@ -205,6 +202,5 @@ def test_files_are_written_in_the_order_of_their_newest_states(tmp_path: Path) -
     with saver._changed:  # the thread cannot begin before all are handed over
         for name, step in (("model", 5), ("best", 6), ("model", 6)):
             saver.save(tmp_path / "gone" / name, payload(step))
-    with pytest.raises(RunError, match="gone/model: "):  # the last one
-        saver.close()
+    assert [path.name for path in saver.close()] == ["best", "model"]
     assert order == ["best"]

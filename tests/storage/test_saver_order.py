@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar.errors import RunError
 from cnnpar.storage import atomic
+from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.saver import Saver
 from tests.helpers.limits import HANGING
 from tests.storage.test_saver import payload, step_of
@@ -51,7 +51,7 @@ class Gate:
         self._open.set()
 
 
-def close_at(gate: Gate, saver: Saver) -> None:
+def close_at(gate: Gate, saver: Saver) -> dict[Path, tuple[Payload, str]]:
     """Close the saver while its thread waits at the gate."""
     gate.reached()
     with ThreadPoolExecutor(1) as pool:
@@ -59,7 +59,7 @@ def close_at(gate: Gate, saver: Saver) -> None:
         with saver._changed:
             assert saver._changed.wait_for(lambda: saver._closing, HANGING)
         gate.open()
-        closed.result()
+        return closed.result()
 
 
 def test_what_fails_under_way_goes_before_a_newer_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +101,10 @@ def test_a_full_disk_is_tried_once_a_save_and_at_the_end(tmp_path: Path, monkeyp
     saver.save(tmp_path / "best", payload(5))
     assert told.wait(HANGING)
     saver.save(tmp_path / "model", payload(6))
-    with pytest.raises(RunError, match="model: cannot write the newest checkpoint: full"):
-        close_at(gate, saver)
+    assert [(path.name, why) for path, (_, why) in close_at(gate, saver).items()] == [
+        ("best", "full"),
+        ("model", "full"),
+    ]
     assert disk.tries == ["best", "best", "model", "best", "model"]
 
 
@@ -125,8 +127,7 @@ def test_failures_do_not_keep_a_newer_save_waiting(tmp_path: Path, monkeypatch: 
     saver.save(tmp_path / "best", payload(5))
     assert written.wait(HANGING)
     assert tries[:3] == ["best", "best", "model"]
-    with pytest.raises(RunError, match="best: cannot write"):
-        saver.close()
+    assert [path.name for path in saver.close()] == ["best"]
 
 
 @pytest.mark.parametrize("failures", [1, 2])
@@ -139,9 +140,6 @@ def test_a_failure_under_way_at_the_end_is_not_told(
     monkeypatch.setattr("cnnpar.storage.saver.write", disk.write)
     saver = Saver(pytest.fail)
     saver.save(tmp_path / "model", payload(5))
-    if failures == 1:
-        close_at(gate, saver)
-    else:
-        with pytest.raises(RunError, match="model: cannot write the newest checkpoint: full"):
-            close_at(gate, saver)
+    unsaved = close_at(gate, saver)
+    assert [why for _, why in unsaved.values()] == ["full"] * (failures - 1)
     assert disk.tries == ["model", "model"]

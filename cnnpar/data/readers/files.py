@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EFBIG
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 17  # bytes read at a time
 _PIECE = 1 << 20  # bytes unpacked at a time
+_LONGEST_DIRECTORY = 1 << 20  # bytes of a zip archive, some 10,000 members
 MOST_DEFLATED = 1032  # bytes that one byte in the deflate format stands for at most; source: zlib, technical details
 
 Part = Literal["train", "validation", "test"]  # the samples to take from a source that holds several
@@ -72,6 +75,31 @@ class HashedFile(io.FileIO):
         if self._digest is not None:
             self._digest.update(memoryview(buffer)[:count])
         return count
+
+    def content(self, most: int) -> bytes:
+        """Return all bytes. Raises OSError if there are more than `most`."""
+        size = os.fstat(self.fileno()).st_size
+        if size > most:
+            raise OSError(EFBIG, f"larger than {most:,} bytes")
+        pieces = []
+        while size and (piece := self.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        data = b"".join(pieces)
+        if self._digest is not None:
+            self._digest.update(data)
+        return data
+
+
+class InPieces(BufferedReader):
+    """Binary file that is read in pieces: `zipfile` reads only the directory at once, however long it says it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to `size` bytes, or all. Raises ValueError for more than a directory may have."""
+        wanted = _LONGEST_DIRECTORY if size is None or size < 0 else size  # all that is asked for is a comment
+        if wanted > _LONGEST_DIRECTORY:
+            raise ValueError("its directory is too long")
+        return super().read(wanted)
 
 
 def read_into(

@@ -6,6 +6,7 @@ If `$CNNPAR_DATA/mnist` is a folder, it must hold the four files of MNIST, gzipp
 import os
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from cnnpar.errors import InputError, reason
 
 _DIGITS = Path(__file__).parents[1] / "digits.npz"
 
+_MNIST_SHAPE, _MNIST_CLASSES = (28, 28, 1), 10
 _MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -39,6 +41,14 @@ def read(name: str, part: Part, check: CheckLabels) -> RawSamples:
     return replace(found, other_parts=frozenset(["test"]))
 
 
+def awaited(name: str) -> tuple[tuple[int, int, int], int] | None:
+    """Return image shape and number of classes of a data set that `read` will download; None where it is here."""
+    if name != "mnist" or _own_mnist() is not None:
+        return None
+    files = [user_folder() / "mnist" / file for part in _MNIST_FILES.values() for file in part]
+    return None if all(map(os.path.lexists, files)) else (_MNIST_SHAPE, _MNIST_CLASSES)
+
+
 def _read_digits(part: Part) -> RawSamples:
     """Read the UCI optical digits, 8 x 8 grey; every fifth is a test image. Source and licence: digits.md."""
     with np.load(_DIGITS) as arrays:
@@ -50,8 +60,8 @@ def _read_digits(part: Part) -> RawSamples:
 
 def _mnist_images(part: Part) -> Path:
     """Return the images file of MNIST, with its labels file beside it: in `$CNNPAR_DATA`, or else downloaded."""
-    folder = Path(os.environ.get("CNNPAR_DATA", "")) / "mnist"
-    if "CNNPAR_DATA" not in os.environ or not folder.is_dir():
+    folder = _own_mnist()
+    if folder is None:
         images, _labels = [_download(name, md5) for name, md5 in _MNIST_FILES[part].items()]
         return images
     packed = next(iter(_MNIST_FILES[part]))
@@ -62,13 +72,21 @@ def _mnist_images(part: Part) -> Path:
     raise InputError(f"{folder}: has no {unpacked} or {packed}; put all four files of MNIST there")
 
 
+def _own_mnist() -> Path | None:
+    """Return the folder of MNIST in `$CNNPAR_DATA`; None where there is none."""
+    folder = Path(os.environ.get("CNNPAR_DATA", "")) / "mnist"
+    return folder if "CNNPAR_DATA" in os.environ and folder.is_dir() else None
+
+
 def _download(name: str, md5: str) -> Path:
     """Return a file of MNIST in the user's cache, downloaded if needed from the first mirror with the right checksum.
 
     Raises InputError with the reason of the last mirror.
     """
     import pooch
+    import requests
 
+    pooch.get_logger().setLevel("WARNING")  # a failure says it all in one line
     folder = user_folder() / "mnist"
     if os.path.lexists(folder / name) and not (folder / name).is_file():  # pooch would wait for a pipe
         raise InputError(f"{folder / name}: not a regular file; remove it")
@@ -77,7 +95,8 @@ def _download(name: str, md5: str) -> Path:
         try:
             return Path(pooch.retrieve(mirror + name, f"md5:{md5}", fname=name, path=folder))
         except (OSError, ValueError) as error:  # OSError: no connection or no such file; ValueError: wrong checksum
-            refusal = reason(error)
+            unreachable = isinstance(error, requests.ConnectionError)
+            refusal = f"no connection to {urlsplit(mirror).hostname}" if unreachable else reason(error)
     raise InputError(
         f"mnist: {name} cannot be downloaded ({refusal}); "
         "put the four files of MNIST into a folder `mnist` and set CNNPAR_DATA to the folder above it"

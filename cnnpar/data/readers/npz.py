@@ -1,4 +1,4 @@
-"""Reader of NPZ: uint8 images (N, H, W) or (N, H, W, C) and integer labels (N,) or (N, 1), under usual names.
+"""Reader of NPZ: images (N, H, W) or (N, H, W, C) and labels (N,) or (N, 1), whole numbers or text, by usual names.
 
 An NPZ file is a zip archive with a member in NPY format for each array. The archive's directory and the headers of both
 arrays are checked before anything is unpacked; no more is unpacked than they say, and nothing is unpickled.
@@ -7,7 +7,7 @@ arrays are checked before anything is unpacked; no more is unpacked than they sa
 import warnings
 import zipfile
 import zlib
-from io import BufferedReader, BytesIO
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
@@ -18,10 +18,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
+from cnnpar.data.pixels import as_pixels
+from cnnpar.data.readers.arrays import as_labels, image_fault, other_parts, pair_of
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
     HashedFile,
+    InPieces,
     Part,
     RawSamples,
     numbered,
@@ -29,16 +32,8 @@ from cnnpar.data.readers.files import (
     require_memory,
 )
 from cnnpar.errors import InputError, reason
-from cnnpar.text import harmless, listed, one_line
+from cnnpar.text import harmless, one_line
 
-_EITHER_PART = (("images", "labels"), ("x", "y"))
-_OWN_TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
-_PAIRS: dict[Part, tuple[tuple[str, str], ...]] = {
-    "train": (("x_train", "y_train"), ("train_images", "train_labels"), *_EITHER_PART),
-    "validation": (),
-    "test": (*_OWN_TEST, *_EITHER_PART),
-}
-_LONGEST_DIRECTORY = 1 << 20  # bytes, some 10,000 members
 _LONGEST_HEADER = 12_000  # bytes; numpy's own limit is 10,000
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _FAULTS = (
@@ -47,42 +42,37 @@ _FAULTS = (
 )
 
 
-def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSamples:  # noqa: ARG001
-    """Read an .npz file; where it holds training and test data, those of `part`. Raises InputError.
+def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSamples:
+    """Read an .npz file; where it holds training, validation and test data, those of `part`. Raises InputError.
 
     Labels are checked before images are unpacked.
     """
     try:
-        with _InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
+        with InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            names = next((pair for pair in _PAIRS[part] if members.keys() >= set(pair)), None)
-            if names is None:
-                wanted = ", or ".join(" and ".join(pair) for pair in _PAIRS[part])
-                held = harmless(listed([name[:40] for name in members])) or "nothing"
-                raise InputError(f"{path}: holds {held}; expected {wanted}")
+            names = pair_of(str(path), part, members)
             images, labels = (_Array(archive, members[name]) for name in names)
             _check(path, names, images, labels)
-            require_memory(path, images.size + 8 * labels.size)
-            numbers = labels.read(np.empty(labels.size, dtype=np.int64))
-            check(numbers, numbered)
-            pixels = images.read(np.empty(images.shape, dtype=np.uint8))
+            kept = 1 if images.dtype.kind == "u" and settings.scale == 1 else 2  # arrays, where pixels are converted
+            require_memory(path, kept * images.size * images.dtype.itemsize + labels.size * (8 + labels.dtype.itemsize))
+            numbers, class_names = _read_labels(labels, f"{path}: `{names[1]}`")
+            if class_names is None:
+                check(numbers, numbered)
+            found = images.read(np.empty(images.shape, images.dtype.newbyteorder("=")))
     except _FAULTS as error:
         raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {one_line(reason(error))}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    parts: frozenset[Part] = frozenset(["test"] if any(members.keys() >= set(pair) for pair in _OWN_TEST) else [])
-    return RawSamples(pixels.reshape(*pixels.shape[:3], -1), numbers, numbered, other_parts=parts)  # (N, H, W, C)
+    pixels = as_pixels(found, settings.scale, f"{path}: `{names[0]}`")
+    whole = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], -1))  # (N, H, W, C)
+    return RawSamples(whole, numbers, numbered, class_names, other_parts(members))
 
 
-class _InPieces(BufferedReader):
-    """Binary file that is read in pieces: `zipfile` reads only the directory at once, however long it says it is."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read up to `size` bytes, or all. Raises ValueError for more than a directory may have."""
-        wanted = _LONGEST_DIRECTORY if size is None or size < 0 else size  # all that is asked for is a comment
-        if wanted > _LONGEST_DIRECTORY:
-            raise ValueError("its directory is too long")
-        return super().read(wanted)
+def _read_labels(labels: "_Array", source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """Read labels of whole numbers, or of text, with the names of their classes then. Raises InputError."""
+    if labels.dtype.kind in "iu":
+        return labels.read(np.empty(labels.size, np.int64)), None
+    return as_labels(labels.read(np.empty(labels.size, labels.dtype)), source)
 
 
 class _Array:
@@ -102,7 +92,8 @@ class _Array:
             warnings.simplefilter("ignore")  # of Python 2 and of odd escapes; what is wrong raises an error
             self.shape, self._transposed, self.dtype = read_header(start)
         if self.dtype.hasobject:
-            raise ValueError("Object arrays cannot be loaded")
+            how = "np.savez(file, x=np.stack(list(x)), y=np.array(list(y)))"
+            raise ValueError(f"Object arrays cannot be loaded, as they are pickles; save plain ones: {how}")
         self.size, self._begin = prod(self.shape), start.tell()
 
     @property
@@ -132,13 +123,12 @@ class _Array:
 
 def _check(path: Path, names: tuple[str, str], images: _Array, labels: _Array) -> None:
     """Raise InputError for types and shapes that are not of images and labels, or ValueError for other sizes."""
-    if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or not images.size:
-        raise InputError(
-            f"{path}: `{names[0]}` is {images.kind}; "
-            "expected uint8 (samples, height, width) or (samples, height, width, channels)"
-        )
+    if fault := image_fault(images.shape, images.dtype.kind):
+        raise InputError(f"{path}: `{names[0]}` is {images.kind}; {fault}")
     count = images.shape[0]
-    if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)):
-        raise InputError(f"{path}: `{names[1]}` is {labels.kind}; expected a whole number for each of {count} images")
+    if labels.dtype.kind not in "iubUS" or labels.shape not in ((count,), (count, 1)):
+        one_hot = "; one-hot rows become labels by y.argmax(axis=1)" if len(labels.shape) == 2 else ""
+        what = f"`{names[1]}` is {labels.kind}; expected a whole number for each of {count} images, or a name"
+        raise InputError(f"{path}: {what}{one_hot}")
     for array in (labels, images):
         array.check_size()

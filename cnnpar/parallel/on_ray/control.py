@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from cnnpar.parallel.on_ray.cluster import Cluster
 
 _LOOK = 0.1  # seconds between looks at Ray's own processes and at calls that may have ended
+_RUN_LOOK = 0.5  # seconds between looks at the run's process
 
 
-def main(channel: int, samples: int, lock: int = -1) -> None:
-    """Serve a run, by the descriptors of its channel, of its samples, and of its private directory's lock."""
+def main(run: int, channel: int, samples: int, lock: int = -1) -> None:
+    """Serve a process `run`, by the descriptors of its channel, of its samples, and of its private directory's lock."""
     for descriptor in (channel, samples, lock):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)  # Ray's processes must not keep them open
@@ -29,6 +32,7 @@ def main(channel: int, samples: int, lock: int = -1) -> None:
         signal.signal(number, lambda *_: None)  # which Ray's processes do not inherit, unlike SIG_IGN
     with Connection(channel) as connection, suppress(EOFError, ConnectionError):
         begin: Begin = connection.recv()
+        threading.Thread(target=_end_with, args=(run, begin), name="cnnpar run", daemon=True).start()
         try:
             _serve(begin, connection, samples)
         finally:
@@ -36,6 +40,18 @@ def main(channel: int, samples: int, lock: int = -1) -> None:
                 end_session(Path(begin.directory).parent)  # as the run does, unless it was killed
     sys.stdout.flush()
     os._exit(0)  # whatever threads of Ray still wait for
+
+
+def _end_with(run: int, begin: Begin) -> None:
+    """End this process and its Ray once the run was killed: Ray's start takes long on a busy machine.
+
+    The channel does not tell: it may be kept open by a process that the run had forked.
+    """
+    while os.getppid() == run:
+        time.sleep(_RUN_LOOK)
+    if begin.directory:
+        end_session(Path(begin.directory).parent)
+    os._exit(0)
 
 
 def _serve(begin: Begin, connection: Connection, samples: int) -> None:
@@ -62,7 +78,7 @@ def _serve(begin: Begin, connection: Connection, samples: int) -> None:
 
 def _obey(cluster: "Cluster", connection: Connection) -> None:
     """Do what the run orders and report what happens, until the run ends or the cluster has died."""
-    run, shortage = os.getppid(), ""
+    shortage = ""
     watched: list[Any] = [connection, cluster.news]
     while True:
         for ready in wait(watched, _LOOK):
@@ -73,8 +89,6 @@ def _obey(cluster: "Cluster", connection: Connection) -> None:
                 return
             else:
                 _follow(order, cluster)
-        if os.getppid() != run:
-            return  # it was killed, and a process that it had forked keeps the channel open
         for worker, reason in cluster.ended().items():
             connection.send(Ended(worker, reason))
         if shortage != cluster.shortage():

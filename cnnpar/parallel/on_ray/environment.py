@@ -13,7 +13,10 @@ def meant_address(settings: Engine) -> str:
 
 
 def ray_environment(settings: Engine) -> dict[str, str]:
-    """Return this process's environment with variables that make Ray quiet and private; those of the user stay."""
+    """Return this process's environment with variables that make Ray quiet and private; those of the user stay.
+
+    But for PYTHONOPTIMIZE: Ray takes docstrings apart as it is imported, and 2 leaves none.
+    """
     quiet = {
         "RAY_ENABLE_AUTO_CONNECT": "0",  # a late call must not start a Ray, or attach to one that was not asked for
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -33,4 +36,4 @@ def ray_environment(settings: Engine) -> dict[str, str]:
         }
         if "RAY_AUTH_MODE" not in os.environ:  # this cluster is ours alone; its token is in no file
             quiet |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    return quiet | dict(os.environ)
+    return quiet | {name: value for name, value in os.environ.items() if name != "PYTHONOPTIMIZE"}

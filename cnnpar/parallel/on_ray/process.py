@@ -52,7 +52,7 @@ class ControlProcess:
             if not sys.executable:
                 raise RunError("there is no Python program to start workers with; use --workers 0")
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, " ".join(map(str, descriptors))],
+                [sys.executable, "-P", "-c", _BOOT, " ".join(map(str, [os.getpid(), *descriptors]))],
                 stdin=subprocess.PIPE,
                 stdout=writing,
                 stderr=writing,

@@ -66,6 +66,12 @@ def test_large_csv_is_in_memory_once(tmp_path: Path) -> None:
     assert read_cheaply(tmp_path / "a.csv") == ""
 
 
+@pytest.mark.parametrize("last", [b",7", b",300", b",.5"])
+def test_large_csv_of_any_pixels_is_in_memory_once(tmp_path: Path, last: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes((b"0" + b",7" * 10_000 + b"\n") * 6_000 + b"0" + last * 10_000 + b"\n")
+    assert read_cheaply(tmp_path / "a.csv", validation=0.0) == ""
+
+
 def test_idx_is_unpacked_no_further_than_its_header_says(tmp_path: Path) -> None:
     head = struct.pack(">4I", 0x803, 2, 3, 2)
     write_packed(tmp_path / "a-images-idx3-ubyte.gz", head, b"\0", MANY)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from cnnpar.config.data import Data
 from cnnpar.data.load import load_splits
@@ -23,6 +24,13 @@ def good_files(folder: Path) -> list[Path]:
     (folder / "a.csv").write_text("label,a,b,c,d\n" + CSV_ROW * 3)
     (folder / "b.csv.gz").write_bytes(gzip.compress((CSV_ROW * 3).encode(), mtime=0))
     np.savez_compressed(folder / "c.npz", x=X, y=Y)
+    np.savez(folder / "text.npz", x=X / 255, y=np.array(list("abab")))
+    for number, packed in enumerate((True, False)):
+        savemat(folder / f"{number}.mat", {"X": np.moveaxis(X, 0, -1), "y": Y[:, np.newaxis]}, do_compression=packed)
+    savemat(folder / "4.mat", {"x": X[0], "y": Y[:3]}, format="4")
+    (folder / "cifar").mkdir(exist_ok=True)
+    (folder / "cifar" / "data_batch_1.bin").write_bytes(bytes(3073))
+    (folder / "cifar" / "batches.meta.txt").write_text("cat\ndog\n")
     (folder / "images-idx3-ubyte").write_bytes(IDX_IMAGES)
     (folder / "labels-idx1-ubyte").write_bytes(IDX_LABELS)
     write_picture(folder / "classes" / "0" / "1.png")
@@ -44,6 +52,8 @@ def test_damaged_files_load_or_give_an_error_of_one_line(tmp_path: Path, seed: i
         data[place : place + rng.choice([0, 1, 1, 9])] = rng.randbytes(rng.choice([0, 1, 1, 2]))
     path.write_bytes(data)
     source = tmp_path / "classes" if "classes" in path.parts else path
+    if path.parent.name == "cifar":
+        source = path.parent
     if path.name.startswith("labels"):
         source = tmp_path / "images-idx3-ubyte"
     message = ""

@@ -167,7 +167,7 @@ def test_unlabelled_test_folder_is_left_out_with_a_note(tmp_path: Path) -> None:
         write_picture(tmp_path / name)
     found = load_splits(Data(train=str(tmp_path), validation=0.0))
     assert found.test is None
-    assert found.notes == (f"{tmp_path}/test: none of the class folders of train in it; it is left out",)
+    assert f"{tmp_path}/test: none of the class folders of train in it; it is left out" in found.notes
     write_picture(tmp_path / "val" / "cats" / "1.png")
     assert "holds train, val, and no folder `test`" in error_of_test(tmp_path)
     write_picture(tmp_path / "training" / "cats" / "1.png")
@@ -190,7 +190,7 @@ def test_bad_pictures_are_left_out_if_so_wished(tmp_path: Path) -> None:
     assert "cats/0.png: not a PNG" in load_error(tmp_path)
     assert 'data.on_bad = "skip" leaves such pictures out' in load_error(tmp_path)
     found = load_splits(Data(train=str(tmp_path), validation=0.0, on_bad="skip"))
-    assert found.notes == (f"{tmp_path}: 2 of 12 pictures cannot be read and are left out: cats/0.png, dogs/4.png",)
+    assert f"{tmp_path}: 2 of 12 pictures cannot be read and are left out: cats/0.png, dogs/4.png" in found.notes
     assert found.train.images[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 10, 11, 12, 13, 15]
     assert found.train.labels.tolist() == [0] * 5 + [1] * 5
     for number in range(6):

@@ -17,6 +17,7 @@ from cnnpar.config.data import Data
 from cnnpar.data.load import load_splits
 from cnnpar.data.readers import named
 from cnnpar.errors import InputError
+from tests.helpers.commands import call
 from tests.helpers.data_files import load_test
 
 
@@ -141,3 +142,46 @@ def test_failed_download_gives_an_error_that_says_what_to_do(mirror: Path) -> No
     with pytest.raises(InputError, match=r"404.*put the four files of MNIST into a folder") as caught:
         load_splits(Data(name="mnist"))
     assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_the_failure_is_one_line(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(named, "_MNIST_MIRRORS", ("http://127.0.0.1:1/", "http://127.0.0.2:1/"))
+    assert call("cnnpar-train", "mnist", "--workers", 0) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "mnist: train-images-idx3-ubyte.gz cannot be downloaded (no connection to 127.0.0.2); put the four" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("--set model.layers=[{type='dense'}]", "layer 1 (dense1): needs a vector, but its input is (28, 28, 1)"),
+        ("--set model.layers=[{type='flatten'},{type='dense',units=9}]", "but 10 classes need (10,)"),
+        ("--set augment.saturation=0.5", "augment.saturation"),
+        ("--set loss.class_weights=[1,2]", "2 numbers, but there are 10 classes"),
+        ("--run-dir full", "full: holds a run already"),
+    ],
+)
+def test_what_mnist_decides_is_checked_before_its_download(
+    mirror: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    line: str,
+    what: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("full").mkdir()
+    Path("full/model.json").touch()
+    assert call("cnnpar-train", "mnist", "--workers", 0, *line.split()) == 2
+    assert what in capfd.readouterr().err
+    assert Mirror.asked == []
+
+
+def test_mnist_of_ones_own_may_have_another_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNPAR_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    assert named.awaited("mnist") is named.awaited("digits") is None

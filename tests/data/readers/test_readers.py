@@ -73,7 +73,11 @@ def test_idx_is_read_as_it_was_written(tmp_path: Path, images: NDArray[Any], pac
     assert_same(whole(path), images[..., np.newaxis], labels)
 
 
-@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=4, max_side=5)), st.booleans(), st.booleans())
+# A last axis above 4 may be one of pixels, behind channels that come first: those are refused.
+shapes = hnp.array_shapes(min_dims=3, max_dims=4, max_side=5).filter(lambda shape: len(shape) == 3 or shape[3] <= 4)
+
+
+@given(hnp.arrays(np.uint8, shapes), st.booleans(), st.booleans())
 @rewrites
 def test_npz_is_read_as_it_was_written(tmp_path: Path, images: NDArray[Any], fortran: bool, column: bool) -> None:
     labels = labels_for(images)
@@ -174,8 +178,9 @@ def test_validation_holds_out_its_share_and_loses_no_sample(tmp_path: Path, samp
         return
     wanted = min(wanted, samples - 2)  # both classes keep one
     if share and not wanted:
-        with pytest.raises(InputError, match="each class keeps one to train on"):
-            load_splits(settings)
+        found = load_splits(settings)
+        assert found.validation is None
+        assert "each class keeps one to train on" in found.notes[0]
         return
     found = load_splits(settings)
     held_out = found.validation.images.ravel().tolist() if found.validation else []

@@ -1,9 +1,12 @@
 """The environment that Ray reads: quiet and private by default, and what the user has set stays."""
 
+from pathlib import Path
+
 import pytest
 
 from cnnpar.config.sections import Engine
 from cnnpar.parallel.on_ray.environment import meant_address, ray_environment
+from tests.helpers.commands import command
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +58,19 @@ def test_the_setting_goes_before_ray_address(
 def test_ray_may_take_as_long_to_start_as_the_run_waits() -> None:
     assert ray_environment(Engine(start_timeout=300.0))["RAY_raylet_start_wait_time_s"] == "300"
     assert ray_environment(Engine(start_timeout=0.5))["RAY_raylet_start_wait_time_s"] == "30"
+
+
+def test_ray_keeps_its_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    monkeypatch.setenv("PYTHONHASHSEED", "3")
+    made = ray_environment(Engine())
+    assert "PYTHONOPTIMIZE" not in made
+    assert made["PYTHONHASHSEED"] == "3"
+
+
+@pytest.mark.slow
+def test_a_run_without_docstrings_starts_its_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    done = command("cnnpar-train", "--epochs", 1, "--workers", 1, "--set", "engine.fallback=false", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 worker, direct transport" in done.stdout

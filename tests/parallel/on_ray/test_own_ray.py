@@ -175,7 +175,7 @@ def test_shared_code_is_not_run_and_streams_may_be_closed(tmp_path: Path) -> Non
     for name in ("json", "cnnpar", "numpy", "cloudpickle", "secrets"):
         (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write('{name} '); raise ImportError")
     code = (
-        "import sys; sys.path[:0] = sys.argv.pop(1).split(); from cnnpar.cli.commands import main_train; main_train()"
+        "import sys; sys.path[:0] = sys.argv.pop(1).split(); from cnnpar.cli.programs import main_train; main_train()"
     )
     command = [sys.executable, "-P", "-c", code, str(Path.cwd()), "--workers", "2", "--epochs", "1", "--run-dir", "r"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

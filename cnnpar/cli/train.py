@@ -1,0 +1,107 @@
+"""`cnnpar train`: a network is trained, or a run goes on."""
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cnnpar.cli.console import say, say_json
+from cnnpar.cli.options import (
+    FILES,
+    OUTPUT,
+    TRAIN_DEFAULTS,
+    Assignments,
+    ConfigFile,
+    DataWords,
+    Debug,
+    Json,
+    Place,
+    TrainOptions,
+    option,
+)
+from cnnpar.cli.settings import check_data, chosen, resolve_options, take_words
+from cnnpar.errors import InputError
+from cnnpar.files import expanded
+from cnnpar.run.stop import StopSignal
+
+if TYPE_CHECKING:
+    from cnnpar.run.prepare import Run
+
+
+def train(
+    *paths: DataWords,
+    config: ConfigFile = None,
+    options: TrainOptions = TRAIN_DEFAULTS,
+    set_: Assignments = (),
+    run_dir: Annotated[Place | None, option("Folder for the run's files (default: runs/NAME-N).", FILES)] = None,
+    to_path: Annotated[
+        Place | None, option("File for the newest checkpoint, instead of model.json there.", FILES)
+    ] = None,
+    resume: Annotated[
+        str | None,
+        option(
+            "Go on from a checkpoint: FILE, DIR, nothing for --run-dir or the newest run; auto: if there is one.", FILES
+        ),
+    ] = None,
+    dry_run: Annotated[bool, option("Check everything, show the network, and start nothing.", OUTPUT)] = False,
+    quiet: Annotated[bool, option("Show nothing but errors.", OUTPUT)] = False,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001  # looked for by `console.run`
+) -> int:
+    """Train a network; without options on the embedded digits, for a few seconds.
+
+    The weights depend on settings and data alone, not on the workers.
+    Stopped with Ctrl-C, or killed, a run goes on with --resume as if nothing
+    had happened.
+    """
+    config, options = take_words(paths, config, options)
+    check_data(options.data, train_data=options.train_data, test_data=options.test_data)
+    if options.test_data is not None and options.train_data is None and config is None and resume is None:
+        raise InputError("--test-data goes with --train-data; the known data sets have their own test data")
+    if resume == "auto":
+        run_dir = run_dir or (to_path.parent if to_path else None)
+        if run_dir is None:
+            raise InputError("--resume auto: say where to look and where to begin, with --run-dir or --to-path")
+    from cnnpar.report.progress import Progress
+    from cnnpar.run.resume import find
+    from cnnpar.storage import rundir
+
+    resumed = find(expanded(resume), run_dir, to_path) if resume is not None else None
+    resolved = resolve_options(config, resumed, chosen(options), set_)
+    from cnnpar.run.prepare import prepare
+    from cnnpar.run.summary import UnsavedError, as_text
+    from cnnpar.run.train import train_run
+
+    stream = sys.stderr if json else sys.stdout
+    name = config.stem if config else resolved.data.title
+    place = rundir.Place(run_dir, to_path, name)
+    with StopSignal() as stop:
+        run = prepare(resolved, place, resumed)
+        del resumed  # its arrays need not stay in memory
+        if dry_run:
+            _show(run, quiet, json)
+            return 0
+        unsaved: UnsavedError | None = None
+        try:
+            summary = train_run(run, Progress("quiet" if quiet else "auto", stream), stop)
+        except UnsavedError as error:
+            unsaved, summary = error, error.summary
+        if not quiet:
+            say(as_text(summary, to_path, resolved.engine, saved=unsaved is None), stream)
+        if json:
+            say_json(summary)
+        if unsaved:
+            raise unsaved
+    return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
+
+
+def _show(run: "Run", quiet: bool, json: bool) -> None:
+    """Show what a run would compute, for `--dry-run`: its first lines, and the table of its layers."""
+    from cnnpar.report.inspection import outline, outline_facts
+    from cnnpar.run.headline import facts
+
+    stream = sys.stderr if json else sys.stdout
+    if not quiet:
+        lines = [*facts(run.config, run.network, run.work.samples, run.understood), *run.notes]
+        say("\n".join([*lines, outline(run.network), "all fits; nothing was started"]), stream)
+    if json:
+        say_json({"dry_run": True, "exact": run.state.exact, **outline_facts(run.network)})

@@ -1,0 +1,165 @@
+"""Arrays as samples: the names of files' arrays, which shapes are those of images, and what labels of any kind mean."""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Set
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnpar.data.readers.files import Part, numbered
+from cnnpar.errors import InputError
+from cnnpar.text import harmless, is_plain, listed, shown
+
+_ANY_PART = (("images", "labels"), ("x", "y"))
+_OWN: dict[Part, tuple[tuple[str, str], ...]] = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("train_x", "train_y")),
+    "validation": (
+        *(("x_val", "y_val"), ("val_images", "val_labels"), ("val_x", "val_y"), ("x_valid", "y_valid")),
+        *(("valid_images", "valid_labels"), ("x_validation", "y_validation")),
+    ),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("test_x", "test_y")),
+}
+_CHANNELS = (1, 3, 4)  # of pictures: grey, colour, colour with transparency
+_INT64 = np.iinfo(np.int64)
+_MISSING = ("NAType", "NaTType")  # types of pandas for what is not there
+_LONGEST_NUMBER = 18  # digits of a name that is sorted as a number
+_LABELS_ARE = "a label is a whole number or a name"
+_ONE_HOT = "one-hot rows become labels by y.argmax(axis=1)"
+
+
+def pair_of(source: str, part: Part, names: Iterable[str]) -> tuple[str, str]:
+    """Return the names of images and labels of a part among those of a file's arrays, in capitals or not.
+
+    Raises InputError where there are none.
+    """
+    there = {name.lower(): name for name in names}
+    pairs = (*_OWN[part], *_ANY_PART)
+    for images, labels in pairs:
+        if images in there and labels in there:
+            return there[images], there[labels]
+    held = harmless(listed([name[:40] for name in there.values()])) or "nothing"
+    raise InputError(f"{source}: holds {held}; expected {', or '.join(' and '.join(pair) for pair in pairs)}")
+
+
+def other_parts(names: Iterable[str]) -> frozenset[Part]:
+    """Return the parts besides the training's that a file has arrays of their own for, by their names."""
+    there = {name.lower() for name in names}
+    parts: tuple[Part, ...] = ("validation", "test")
+    return frozenset(part for part in parts if any(there >= set(pair) for pair in _OWN[part]))
+
+
+def image_fault(shape: tuple[int, ...], kind: str) -> str:
+    """Return what is expected instead of an array that holds no images; empty for one that does.
+
+    `kind`: the letter of numpy for its type. Images are (N, H, W) or (N, H, W, C), none of them 0.
+    """
+    wanted = "expected uint8, uint16 or floats, (samples, height, width) or (samples, height, width, channels)"
+    if kind not in "buif" or 0 in shape:
+        return wanted
+    if len(shape) == 2:
+        for side, more in ((math.isqrt(shape[1]), ""), (math.isqrt(shape[1] // 3), ", 3")):
+            if side**2 * (3 if more else 1) == shape[1]:
+                return f"{wanted}; images.reshape(-1, {side}, {side}{more}) makes images of such rows"
+    if len(shape) not in (3, 4):
+        return wanted
+    return channels_hint(shape).removeprefix("; ") if len(shape) == 4 else ""
+
+
+def channels_hint(shape: tuple[int, ...]) -> str:
+    """Return what is to be done about images (N, C, H, W) or (C, H, W), after "; "; empty for others."""
+    if not channels_first(shape[-3:]):
+        return ""
+    axes = "0, 2, 3, 1" if len(shape) == 4 else "1, 2, 0"
+    return f"; the channels come first, and images.transpose({axes}) puts them last"
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Tell whether an image of this shape can only be (C, H, W): 1, 3 or 4 channels, before a last axis above 4."""
+    if len(shape) != 3 or shape[0] not in _CHANNELS or shape[2] <= max(_CHANNELS):
+        return False
+    return shape[1] == shape[2] or shape[1] > max(_CHANNELS)
+
+
+def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """Return labels (N,), and the names of the classes unless the labels are whole numbers, which serve as names then.
+
+    `values`: (N,) or (N, 1), an array of numpy or of others, or anything else that gives labels of any hashable kind.
+    Names are in the order of their numbers if all are numbers or members of an `IntEnum`, else in that of text.
+    Raises InputError for what is no label, such as None and NaN, and for different labels that have the same name.
+    """
+    if hasattr(values, "__array__"):
+        whole = np.asarray(values)
+        if whole.ndim == 2 and whole.shape[1] == 1:
+            whole = whole[:, 0]
+        if whole.ndim != 1:
+            hint = f"; {_ONE_HOT}" if whole.ndim == 2 else ""
+            raise InputError(f"{source}: labels are of shape {whole.shape}; expected one for each image{hint}")
+        if whole.dtype.kind in "iu" and (not whole.size or whole.max() <= _INT64.max):
+            return whole.astype(np.int64), None
+        values = whole.tolist() if whole.dtype.kind in "biufUSO" else [str(value) for value in whole]
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
+        raise InputError(f"{source}: labels are {shown(values)}; expected one for each image")
+    labels = [_plain(value, index, source) for index, value in enumerate(values)]
+    if all(type(label) is int for label in labels):
+        return np.array(labels, np.int64), None
+    return _named(labels, source)
+
+
+def _plain(value: object, index: int, source: str) -> Hashable:
+    """Return a label as a plain value of Python. Raises InputError for what is no label."""
+    if type(value) in (str, int) and value != "":
+        found: Hashable = value  # as nearly always
+    elif isinstance(value, Enum):
+        return value
+    elif callable(item := getattr(value, "item", None)):  # of numpy, torch and others: a number, or an array of one
+        if math.prod(getattr(value, "shape", ())) != 1:
+            raise _no_label(value, index, source, _ONE_HOT)
+        return _plain(item(), index, source)
+    elif isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise _no_label(value, index, source, _ONE_HOT)
+        return _plain(value[0], index, source)
+    elif isinstance(value, float):
+        if not value.is_integer():
+            raise _no_label(value, index, source)
+        found = int(value)
+    elif isinstance(value, bytes):
+        found = value.decode(errors="replace")
+    elif value is None or type(value).__name__ in _MISSING or not isinstance(value, Hashable):
+        raise _no_label(value, index, source)
+    else:
+        found = value
+    fits = not isinstance(found, int) or _INT64.min <= found <= _INT64.max
+    if not fits or not str(found).strip() or not is_plain(str(found)):
+        raise _no_label(value, index, source)
+    return found
+
+
+def _no_label(value: object, index: int, source: str, hint: str = _LABELS_ARE) -> InputError:
+    return InputError(f"{source}: {numbered(index)}: {shown(value)} is no label; {hint}")
+
+
+def _named(labels: list[Hashable], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return labels as indices into the sorted names of those that occur. Raises InputError for names of two."""
+    known: dict[str, Hashable] = {}
+    names = [label.name if isinstance(label, Enum) else str(label) for label in labels]
+    for name, label in zip(names, labels, strict=True):
+        other = known.setdefault(name, label)
+        if other is not label and (other != label or type(other) is not type(label)):
+            raise InputError(f"{source}: labels {shown(other)} and {shown(label)} have one name, {name}; give them two")
+    classes = sorted(known)
+    numbers = [_number(known[name]) for name in classes]
+    if None not in numbers:
+        classes = [name for _, name in sorted(zip(numbers, classes, strict=True))]
+    order = {name: index for index, name in enumerate(classes)}
+    return np.array([order[name] for name in names], np.int64), tuple(classes)
+
+
+def _number(label: Any) -> int | None:
+    """Return the number that a label is sorted by; None for one that is sorted as text."""
+    if isinstance(label, str):
+        digits = label.removeprefix("-")
+        return int(label) if digits.isascii() and digits.isdecimal() and len(digits) <= _LONGEST_NUMBER else None
+    return int(label) if isinstance(label, int) and not isinstance(label, bool) else None

@@ -1,0 +1,63 @@
+"""Predict the classes of pictures by the model of a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnpar.blas import use_one_thread
+from cnnpar.config.data import Data
+from cnnpar.data.readers import unlabelled
+from cnnpar.errors import RunError
+from cnnpar.storage.checkpoint import Payload
+from cnnpar.storage.packing import unpack
+
+_AT_A_TIME = 64  # images in one pass
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model makes of one picture."""
+
+    file: str
+    probabilities: dict[str, float]  # by class; see `cnnpar.api.Model.probabilities`
+
+    @property
+    def most_likely(self) -> str:
+        """Name of the class with the largest probability; of equal ones the first."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    def __str__(self) -> str:
+        """Return the line for people."""
+        return f"{self.file}: {self.most_likely} {self.probabilities[self.most_likely]:.2%}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the JSON object for the picture."""
+        best = self.most_likely
+        chance = self.probabilities[best]
+        return {"file": self.file, "class": best, "probability": chance, "probabilities": self.probabilities}
+
+
+def predict(payload: Payload, path: str, files: Sequence[Path], settings: Data) -> list[Prediction]:
+    """Return the predictions for pictures, in the order of the files; `settings`: how they are read.
+
+    Raises InputError for pictures that cannot be read, or are not like those of the training, and RunError where the
+    model's outputs are not finite.
+    """
+    use_one_thread()
+    network, state = unpack(payload, path)
+    known = payload.preprocessing
+    pixels = unlabelled.read(files, settings, known.traits)
+    with state.evaluation_weights() as weights:
+        found = np.concatenate(
+            [
+                network.probabilities(weights, known.normalise(pixels[start : start + _AT_A_TIME]))
+                for start in range(0, len(pixels), _AT_A_TIME)
+            ]
+        )
+    if not np.isfinite(found).all():
+        raise RunError(f"{path}: its outputs are not finite; its weights are too large")
+    rows = (dict(zip(known.class_names, row.tolist(), strict=True)) for row in found)
+    return [Prediction(str(file), row) for file, row in zip(files, rows, strict=True)]

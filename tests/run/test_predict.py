@@ -1,0 +1,116 @@
+"""`cnnpar predict`: classes of pictures, as the Python interface gives them for the same pixels."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cnnpar
+from cnnpar.storage.checkpoint import encode, read
+from cnnpar.storage.packing import pack, unpack
+from tests.helpers.commands import call
+
+LAYERS = "model.layers=[{type='flatten'},{type='dense'}]"
+
+
+def write_pictures(folder: Path, count: int, seed: int) -> list[Path]:
+    """Write grey pictures of 6 x 5 pixels: those of even numbers are dark."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.fromarray(rng.integers(0, 100, (6, 5), dtype=np.uint8) + np.uint8(number % 2 * 150)).save(path)
+    return paths
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Train on class folders of pictures in an empty folder, into `r`, and work there."""
+    monkeypatch.chdir(tmp_path)
+    for number, path in enumerate(write_pictures(Path("all"), 24, 0)):
+        place = Path("train") / ("bright" if number % 2 else "dark")
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / path.name)
+    quick = ["--workers", 0, "--epochs", 5, "--microbatch", 2, "--batch-size", 4, "--run-dir", "r", "--quiet"]
+    assert call("cnnpar-train", "train", "--set", LAYERS, *quick) == 0
+    return tmp_path
+
+
+def test_pictures_get_the_models_probabilities(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = write_pictures(Path("new"), 70, 1)
+    model = cnnpar.load("r")
+    wanted = model.probabilities(np.stack([np.asarray(Image.open(path)) for path in paths]))
+    assert call("cnnpar", "predict", "r", *paths, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert [one["file"] for one in found] == list(map(str, paths))
+    assert np.array_equal([[one["probabilities"][name] for name in model.class_names] for one in found], wanted)
+    assert [one["class"] for one in found] == ["dark", "bright"] * 35
+    assert [one["probability"] for one in found] == wanted.max(axis=1).tolist()
+
+
+def test_a_line_a_picture_and_folders_stand_for_their_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(Path("new"), 3, 1)
+    Path("new/.hidden").touch()
+    assert call("cnnpar", "predict", "r/model.json", "new/1.png", "new") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(" ")[0] for line in lines] == [
+        "new/1.png: bright",
+        "new/0.png: dark",
+        "new/1.png: bright",
+        "new/2.png: dark",
+    ]
+    assert all(50 < float(line.rpartition(" ")[2].rstrip("%")) <= 100 for line in lines)
+
+
+def test_a_link_to_a_picture_is_followed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(Path("new"), 2, 1)
+    Path("link.png").symlink_to("new/1.png")
+    assert call("cnnpar", "predict", "r", "link.png") == 0
+    assert capsys.readouterr().out.startswith("link.png: bright ")
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("r", "which pictures?"),
+        ("r absent.png", "absent.png: no such file; expected a picture"),
+        ("absent new/0.png", "absent: cannot read the checkpoint"),
+        ("r new/0.png broken.png", "broken.png: "),
+        (
+            "r wide.png",
+            "wide.png: is 5 x 6 x 1 uint8, and the model takes 6 x 5 x 1 uint8; --size 6,5 and",
+        ),
+        ("r new/0.png --size 6", "--size 6: expected HEIGHT,WIDTH"),
+        ("r new/0.png --channels 2", "--channels"),
+        ("r pipe.png", "pipe.png: is no file"),
+    ],
+)
+def test_what_is_wrong_names_the_file(here: Path, capsys: pytest.CaptureFixture[str], line: str, what: str) -> None:
+    write_pictures(Path("new"), 1, 1)
+    Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(9))
+    Image.new("L", (6, 5)).save("wide.png")
+    os.mkfifo("pipe.png")
+    assert call("cnnpar", "predict", *line.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert what in err
+    assert "/tmp/cnnpar-" not in err
+
+
+def test_weights_that_are_too_large_give_no_prediction(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    payload = read("r/model.json")
+    network, state = unpack(payload, "")
+    state.parameters[:] = np.finfo(np.float32).max
+    with Path("huge.json").open("wb") as file:
+        file.write(
+            encode(
+                pack(
+                    payload.config, network, payload.preprocessing, state, payload.fingerprint, payload.data_fingerprint
+                )
+            )
+        )
+    assert call("cnnpar", "predict", "huge.json", *write_pictures(Path("new"), 1, 1)) == 1
+    assert capsys.readouterr().err.endswith("huge.json: its outputs are not finite; its weights are too large\n")
