@@ -24,7 +24,9 @@ from cnnpar.files import expanded
 from cnnpar.run.stop import StopSignal
 
 if TYPE_CHECKING:
+    from cnnpar.report.progress import Progress
     from cnnpar.run.prepare import Run
+    from cnnpar.run.summary import Summary, UnsavedError
 
 
 def train(
@@ -68,8 +70,7 @@ def train(
     resumed = find(expanded(resume), run_dir, to_path) if resume is not None else None
     resolved = resolve_options(config, resumed, chosen(options), set_)
     from cnnpar.run.prepare import prepare
-    from cnnpar.run.summary import UnsavedError, as_text
-    from cnnpar.run.train import train_run
+    from cnnpar.run.summary import as_text
 
     stream = sys.stderr if json else sys.stdout
     name = config.stem if config else resolved.data.title
@@ -80,11 +81,7 @@ def train(
         if dry_run:
             _show(run, quiet, json)
             return 0
-        unsaved: UnsavedError | None = None
-        try:
-            summary = train_run(run, Progress("quiet" if quiet else "auto", stream), stop)
-        except UnsavedError as error:
-            unsaved, summary = error, error.summary
+        summary, unsaved = _trained(run, Progress("quiet" if quiet else "auto", stream), stop)
         if not quiet:
             say(as_text(summary, to_path, resolved.engine, saved=unsaved is None), stream)
         if json:
@@ -92,6 +89,17 @@ def train(
         if unsaved:
             raise unsaved
     return 0 if summary.stopped_by is None else 128 + signal.Signals[summary.stopped_by]
+
+
+def _trained(run: "Run", progress: "Progress", stop: StopSignal) -> "tuple[Summary, UnsavedError | None]":
+    """Train; return the result, and the error where it could not be saved."""
+    from cnnpar.run.summary import UnsavedError
+    from cnnpar.run.train import train_run
+
+    try:
+        return train_run(run, progress, stop), None
+    except UnsavedError as error:
+        return error.summary, error
 
 
 def _show(run: "Run", quiet: bool, json: bool) -> None:

@@ -60,14 +60,17 @@ def settings_of(payload: Payload) -> Config:
 
 
 def check_data_there(data: Data, keys: Sequence[str], option: str) -> None:
-    """Raise InputError where files of a checkpoint's data are gone; `keys`: "train", "test"; `option`: what helps."""
+    """Raise InputError where files of a checkpoint's data are gone; `keys`: "train", "test"; `option`: what helps.
+
+    So are pipes, which nobody may fill any more, or somebody for another reader, but for this process's own.
+    """
     for key in keys:
         path = getattr(data, key)
-        if path and not exists(Path(path)):
+        pipe = path and not path.startswith("/dev/fd/") and Path(path).is_fifo()
+        if path and (pipe or not exists(Path(path))):
+            what = "is a pipe" if pipe else "is no longer there"
             kind = "training" if key == "train" else "test"
-            raise InputError(
-                f"{path}: is no longer there, and held the run's {kind} data; {option} says where they are now"
-            )
+            raise InputError(f"{path}: {what}, and held the run's {kind} data; {option} says where they are now")
 
 
 def beyond_this_machine(engine: Engine) -> bool:

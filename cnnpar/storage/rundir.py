@@ -47,7 +47,7 @@ class RunFiles:
         Raises InputError where that is no name of a file.
         """
         if to_path is not None and not to_path.name:
-            raise InputError(f"--to-path {shlex.quote(str(to_path))}: expected a file")
+            raise InputError(f"{shlex.quote(str(to_path))}: is no name of a file; choose another --to-path")
         return cls(directory, to_path or directory / MODEL)
 
     @property

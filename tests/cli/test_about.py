@@ -28,8 +28,8 @@ def faults(text: str) -> list[Any]:
 
 def test_version_names_what_decides_bits_and_imports_no_ray(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom cnnpar.cli import commands\nsys.argv = ['cnnpar', '--version']\n"
-        "try:\n    commands.main()\nfinally:\n    assert not {'ray', 'numba'} & set(sys.modules)"
+        "import sys\nfrom cnnpar.cli import programs\nsys.argv = ['cnnpar', '--version']\n"
+        "try:\n    programs.main()\nfinally:\n    assert not {'ray', 'numba'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", code]

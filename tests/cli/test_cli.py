@@ -229,8 +229,8 @@ def test_a_diverging_run_exits_with_1_and_names_the_layer(here: Path, capsys: py
 def test_help_fits_80_columns_and_imports_nothing_heavy(tmp_path: Path, line: str, needed: str) -> None:
     program, *arguments = line.split()
     code = (
-        "import sys\nfrom cnnpar.cli import commands\nsys.argv = sys.argv[1:]\n"
-        "try:\n    getattr(commands, sys.argv.pop(1))()\n"
+        "import sys\nfrom cnnpar.cli import programs\nsys.argv = sys.argv[1:]\n"
+        "try:\n    getattr(programs, sys.argv.pop(1))()\n"
         "finally:\n"
         "    heavy = {'numpy', 'scipy', 'matplotlib', 'ray', 'PIL', 'pooch'} & set(sys.modules)\n"
         "    assert not heavy, heavy"

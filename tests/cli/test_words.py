@@ -1,6 +1,7 @@
 """Words without an option's name, options that name settings, paths as a shell writes them, and `--dry-run`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,13 @@ def test_test_data_that_moved_name_the_option_that_helps(here: Path, capsys: pyt
 def test_new_training_data_still_replace_a_files_test_data(here: Path) -> None:
     Path("both.toml").write_text(to_toml(settings(here / "train.csv", data={"test": str(here / "test.csv")})))
     assert trained("both.toml", "--train-data", "train.csv").data.test == ""
+
+
+def test_no_command_waits_for_a_pipe_that_a_checkpoint_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained("tiny.toml", "train.csv", "test.csv")
+    for name, program in (("train.csv", "cnnpar-train"), ("test.csv", "cnnpar-test")):
+        Path(name).rename(f"moved-{name}")
+        os.mkfifo(name)
+        assert call(program, "--resume" if program == "cnnpar-train" else "--from-path", "r") == 2
+        assert f"{here / name}: is a pipe, and held the run's" in capsys.readouterr().err
+        Path(f"moved-{name}").replace(name)

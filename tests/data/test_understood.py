@@ -83,5 +83,5 @@ def test_a_fold_says_that_own_validation_samples_are_unused() -> None:
     raw = RawSamples(rng.integers(0, 256, (30, 4, 4, 1), np.uint8), np.arange(30) % 3, numbered)
     given: dict[Part, RawSamples] = {"train": replace(raw, other_parts=frozenset(["validation"])), "validation": raw}
     assert load_splits(Data(name="given", fold="1/3"), given=given).notes == (
-        "given: data.fold takes a part of the training samples; those for validation are not used",
+        "data: data.fold takes a part of the training samples; those for validation are not used",
     )

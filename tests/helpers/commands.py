@@ -23,7 +23,7 @@ def call(program: str, *arguments: object) -> int:
 
 def start(program: str, *arguments: object, cwd: Path, **popen: Any) -> "subprocess.Popen[str]":
     """Start one of the package's commands as a process of its own."""
-    code = f"import sys; from cnnpar.cli import commands; sys.argv[0] = {program!r}; commands.{ENTRY[program]}()"
+    code = f"import sys; from cnnpar.cli import programs; sys.argv[0] = {program!r}; programs.{ENTRY[program]}()"
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

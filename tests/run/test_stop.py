@@ -41,9 +41,9 @@ def storm(event, arguments):
         os.kill(os.getpid(), number)
 sys.addaudithook(storm)
 atexit.register(lambda: os.kill(os.getpid(), number))
-from cnnpar.cli import commands
+from cnnpar.cli import programs
 sys.argv = ["cnnpar-train", *sys.argv[3:]]
-commands.main_train()
+programs.main_train()
 """
 
 
@@ -181,7 +181,7 @@ def test_a_second_signal_says_once_what_is_waited_for(
 
 def test_an_ignored_sigint_is_told_in_the_first_line(here: Path) -> None:
     begin = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    code = "import sys; from cnnpar.cli import commands; commands.main()"
+    code = "import sys; from cnnpar.cli import programs; programs.main()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", begin + code, "train", "--config", "tiny.toml", "--epochs", "3000"]
     with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:

@@ -187,6 +187,6 @@ def test_a_directory_with_metrics_of_another_run_is_refused() -> None:
 
 @pytest.mark.parametrize("to_path", ["", ".", "/", "run/.running", "run/.best.json.tmp", "n" * 241 + ".json"])
 def test_a_to_path_that_cannot_be_one_is_refused(to_path: str) -> None:
-    with pytest.raises(InputError, match=r"expected a file|keeps something else|the name is too long"):
+    with pytest.raises(InputError, match=r"is no name of a file|keeps something else|the name is too long"):
         check_new(Place(Path("run"), Path(to_path)))
     assert everything() == set()
