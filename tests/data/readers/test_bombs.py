@@ -52,6 +52,7 @@ def test_a_blank_line_after_each_sample_is_no_bomb(tmp_path: Path) -> None:
     assert read_cheaply(tmp_path / "a.csv") == ""
 
 
+@pytest.mark.slow
 def test_longest_csv_line_takes_little_memory(tmp_path: Path) -> None:
     pixels = 1_599_990
     (tmp_path / "a.csv").write_text(("0," * pixels + "0\n") * 2)
@@ -66,6 +67,7 @@ def test_large_csv_is_in_memory_once(tmp_path: Path) -> None:
     assert read_cheaply(tmp_path / "a.csv") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [b",7", b",300", b",.5"])
 def test_large_csv_of_any_pixels_is_in_memory_once(tmp_path: Path, last: bytes) -> None:
     (tmp_path / "a.csv").write_bytes((b"0" + b",7" * 10_000 + b"\n") * 6_000 + b"0" + last * 10_000 + b"\n")
@@ -146,6 +148,7 @@ def test_npz_member_is_no_larger_than_its_packed_bytes_allow(tmp_path: Path) -> 
     assert "bytes cannot be unpacked to 3,200,000,128" in read_cheaply(tmp_path / "a.npz")
 
 
+@pytest.mark.slow
 def test_npz_header_of_great_length_is_not_read(tmp_path: Path) -> None:
     head = b"\x93NUMPY\2\0" + struct.pack("<I", MANY)
     write_npz(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, x=head + b" " * MANY, y=ONE_LABEL)
@@ -166,7 +169,7 @@ def test_npz_of_very_many_members_is_refused(tmp_path: Path) -> None:
     assert "its directory is too long" in read_cheaply(tmp_path / "a.npz")
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("order", [pytest.param("C", marks=pytest.mark.slow), "F"])
 def test_large_npz_is_in_memory_once(tmp_path: Path, order: str) -> None:
     images = np.zeros((2_200, 200, 250), np.uint8, order="F" if order == "F" else "C")
     np.savez_compressed(tmp_path / "a.npz", x=images, y=np.zeros(2_200, ">i4"))
