@@ -33,7 +33,7 @@ def read(path: Path, part: Part, settings: Data) -> RawSamples:
     """
     from PIL import features
 
-    found, look = find_part(path, part), _look(settings)
+    found, look = find_part(path, part), look_of(settings)
     pictures = Pictures(found.path)
     # Decoders may differ in the last bit of a pixel, so their versions are part of the cache's key.
     codecs = [*map(features.version, _CODECS), features.version_feature("libjpeg_turbo")]
@@ -58,7 +58,7 @@ def read(path: Path, part: Part, settings: Data) -> RawSamples:
     )
 
 
-def _look(settings: Data) -> Look:
+def look_of(settings: Data) -> Look:
     """Return what pictures are brought to. Raises InputError for a background that is no colour."""
     from PIL import ImageColor
 
