@@ -153,13 +153,14 @@ def train(
     validation: Any = None,
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
+    overwrite: bool = False,
     quiet: bool = True,
 ) -> Result:
     """Train a network, with workers and files as configured, and wait for it; Ctrl-C saves first.
 
     `config`: a TOML file, its tables as dictionaries, or a `cnnpar.config.Config`; None: the defaults, or those of the
-    checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. `quiet` leaves the
-    progress out.
+    checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. `overwrite`: a run
+    that is in `run_dir` is removed, once this one can begin. `quiet` leaves the progress out.
 
     `data`, instead of files that `config` names: arrays (images, labels), or an object with `__len__` and
     `__getitem__` that gives (image, label), or a dictionary of both, such as a data set of torchvision or of Hugging
@@ -174,7 +175,9 @@ def train(
         resolved = _settings(config, resumed, given=data is not None)
         given = _given(resolved, data, test, validation)
         name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
-        place = Place(Path(run_dir) if run_dir else None, None, name)
+        if overwrite and (resume is not None or run_dir is None):
+            raise InputError("overwrite=True: goes with run_dir=..., and without resume=...")
+        place = Place(Path(run_dir) if run_dir else None, None, name, overwrite)
         main = threading.current_thread() is threading.main_thread()
         with StopSignal() if main else _Unstoppable() as stop:
             run = prepare(resolved, place, resumed, given)

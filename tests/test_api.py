@@ -303,8 +303,29 @@ def test_errors_name_arguments_instead_of_options(tmp_path: Path) -> None:
         cnnpar.train(tables(csv), run_dir=run)
     assert (
         str(caught.value)
-        == f"{run}: holds a run already; resume={str(run)!r} goes on with it, another run_dir starts anew"
+        == f"{run}: holds a run already; resume={str(run)!r} goes on with it, overwrite=True or another run_dir starts anew"
     )
     assert caught.traceback[-1].name != "train"  # where it was raised
     with pytest.raises(InputError, match=r"^resume: no checkpoint at .*; name the file or the run's directory$"):
         cnnpar.train(resume=tmp_path / "none")
+
+
+def test_overwrite_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
+    config, run = settings(write_csv(tmp_path / "train.csv")), tmp_path / "run"
+    first = cnnpar.train(config, run_dir=run)
+    with pytest.raises(InputError, match="overwrite=True or another run_dir starts anew"):
+        cnnpar.train(config, run_dir=run)
+    (run / "notes.txt").write_text("mine")
+    again = cnnpar.train(
+        structs.replace(config, train=structs.replace(config.train, seed=1)), run_dir=run, overwrite=True
+    )
+    assert again.weights_sha256 != first.weights_sha256
+    assert cnnpar.load(run).weights_sha256 == again.weights_sha256
+    assert (run / "notes.txt").read_text() == "mine"
+    (run / "best.json").write_text("{}")
+    with pytest.raises(InputError, match=r"best\.json: is no checkpoint, and stays"):
+        cnnpar.train(config, run_dir=run, overwrite=True)
+    assert cnnpar.load(run).weights_sha256 == again.weights_sha256
+    for place, resume in ((run, run), (None, None)):
+        with pytest.raises(InputError, match="overwrite=True: goes with"):
+            cnnpar.train(config, overwrite=True, run_dir=place, resume=resume)

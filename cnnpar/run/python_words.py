@@ -10,6 +10,7 @@ from cnnpar.errors import CnnparError
 _VALUE = r"""((?:'[^']*'|"[^"]*"|[^\s;()'"])+)"""  # as `shlex.quote` writes it
 # Text of the command's errors and what takes its place, in this order; a function gets the match.
 _WORDS: tuple[tuple[str, str], ...] = (
+    (r"another --run-dir starts anew", "overwrite=True or another run_dir starts anew"),
     (r" or --to-path\b", ""),
     (r"--to-path names the file", "that name is kept for the file"),
     (r"(another|give) (?:--run-dir|--to-path)", r"\1 run_dir"),

@@ -6,13 +6,14 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnpar.errors import InputError, reason
-from cnnpar.files import read_regular
+from cnnpar.files import opened_folder, read_regular
 from cnnpar.storage.atomic import temporary_of
+from cnnpar.storage.checkpoint import owner
 from cnnpar.storage.holder import NOTE
 from cnnpar.storage.lock import BEST, METRICS, MODEL, require_free
 
@@ -31,6 +32,7 @@ class Place:
     run_dir: Path | None = None  # None: `runs/<name>-<n>` for a new run, the checkpoint's folder for a resumed one
     to_path: Path | None = None  # file of the newest checkpoint; None: in `run_dir`
     name: str = "run"
+    overwrite: bool = False  # a run that is in `run_dir` gives way to the new one
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ def check_new(place: Place) -> None:
     directory, to_path = place.run_dir, place.to_path
     if directory is not None:
         require_free(directory)
+    if directory is not None and place.overwrite:
+        _check_overwritten(RunFiles.at(directory, to_path))
+    elif directory is not None:
         shown = shlex.quote(str(directory))
         if exists(directory / MODEL) and _is_regular(directory / MODEL):
             raise InputError(
@@ -103,7 +108,7 @@ def check_new(place: Place) -> None:
             f"with it, another --to-path starts anew"
         )
     files = RunFiles.at(directory or _PARENT, to_path)
-    if directory is not None or to_path is not None:
+    if (directory is not None or to_path is not None) and not place.overwrite:
         _check_absent(files.previous)
     _check_writable(files, [files.metrics] if directory is not None else [])
 
@@ -114,6 +119,8 @@ def new_run(place: Place) -> RunFiles:
     Raises InputError if it holds a run already, or cannot be created or written to.
     """
     check_new(place)
+    if place.run_dir is not None and place.overwrite:
+        _remove_run(RunFiles.at(place.run_dir, place.to_path))
     return _make_folders(RunFiles.at(place.run_dir or _make_numbered(place.name), place.to_path))
 
 
@@ -176,6 +183,36 @@ def _make_folders(files: RunFiles) -> RunFiles:
     except OSError as error:
         raise InputError(f"{error.filename}: cannot make the run directory: {reason(error)}") from error
     return files
+
+
+def _check_overwritten(files: RunFiles) -> None:
+    """Raise InputError where a file that a new run would replace is not a run's."""
+    with _opened(files.directory) as folder:
+        for path in (files.model, files.previous, files.best):
+            if folder is not None and exists(path) and owner(path.name, folder) is None:
+                raise InputError(f"{path}: is no checkpoint, and stays; choose another --run-dir")
+
+
+def _remove_run(files: RunFiles) -> None:
+    """Remove the checkpoints and the metrics of a run. Raises InputError."""
+    for path in (files.metrics, files.best, files.previous, files.model):  # the last one says that there is a run
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot remove it: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _opened(directory: Path) -> Iterator[int | None]:
+    """Yield a descriptor of a directory; None if there is none. Raises InputError."""
+    if not exists(directory):
+        yield None
+        return
+    try:
+        with opened_folder(directory / MODEL) as folder:
+            yield folder
+    except OSError as error:
+        raise InputError(f"{error.filename or directory}: cannot be read: {reason(error)}") from error
 
 
 def _check_absent(checkpoint: Path) -> None:
