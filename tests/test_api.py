@@ -301,10 +301,8 @@ def test_errors_name_arguments_instead_of_options(tmp_path: Path) -> None:
     cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=run)
     with pytest.raises(InputError) as caught:
         cnnpar.train(tables(csv), run_dir=run)
-    assert (
-        str(caught.value)
-        == f"{run}: holds a run already; resume={str(run)!r} goes on with it, overwrite=True or another run_dir starts anew"
-    )
+    ways = f"resume={str(run)!r} goes on with it, overwrite=True or another run_dir starts anew"
+    assert str(caught.value) == f"{run}: holds a run already; {ways}"
     assert caught.traceback[-1].name != "train"  # where it was raised
     with pytest.raises(InputError, match=r"^resume: no checkpoint at .*; name the file or the run's directory$"):
         cnnpar.train(resume=tmp_path / "none")
