@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnnpar.blas import portable_environment, use_one_thread
 from cnnpar.config.data import GIVEN, Data
-from cnnpar.config.resolve import read_toml, resolve
+from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Pixels
 from cnnpar.data.given import image_array, samples_given
@@ -24,6 +25,7 @@ from cnnpar.data.pixels import as_pixels_like
 from cnnpar.data.readers.arrays import channels_first, channels_hint
 from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
+from cnnpar.files import expanded
 from cnnpar.report.progress import Progress
 from cnnpar.run.prepare import prepare
 from cnnpar.run.python_words import in_python_words
@@ -159,7 +161,8 @@ def train(
     """Train a network, with workers and files as configured, and wait for it; Ctrl-C saves first.
 
     `config`: a TOML file, its tables as dictionaries, or a `cnnpar.config.Config`; None: the defaults, or those of the
-    checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. `overwrite`: a run
+    checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. Dictionaries change
+    single settings of these. `overwrite`: a run
     that is in `run_dir` is removed, once this one can begin. `quiet` leaves the progress out.
 
     `data`, instead of files that `config` names: arrays (images, labels), or an object with `__len__` and
@@ -168,20 +171,24 @@ def train(
     (N, H, W) or (N, H, W, C) of uint8, uint16 or float32, or other numbers, which become one of these; labels (N,) of
     any hashable kind: whole numbers, names, members of an Enum. They are copied. A run that goes on needs them again.
 
-    Raises InputError or RunError, in one or two lines, as the command prints.
+    What is odd about the data is a warning, and in `Result.summary.notes`. Raises InputError or RunError, in one or two
+    lines, as the command prints.
     """
     with in_python_words():
-        resumed = find(str(resume), Path(run_dir) if run_dir else None, None) if resume is not None else None
+        directory = Path(expanded(str(run_dir))) if run_dir else None
+        resumed = find(expanded(str(resume)), directory, None) if resume is not None else None
         resolved = _settings(config, resumed, given=data is not None)
         given = _given(resolved, data, test, validation)
         name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
-        if overwrite and (resume is not None or run_dir is None):
+        if overwrite and (resume is not None or directory is None):
             raise InputError("overwrite=True: goes with run_dir=..., and without resume=...")
-        place = Place(Path(run_dir) if run_dir else None, None, name, overwrite)
+        place = Place(directory, None, name, overwrite)
         main = threading.current_thread() is threading.main_thread()
         with StopSignal() if main else _Unstoppable() as stop:
             run = prepare(resolved, place, resumed, given)
             del resumed, given  # their arrays need not stay in memory
+            for doubt in run.doubts if quiet else ():
+                warnings.warn(doubt, stacklevel=2)
             summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
         signal.raise_signal(signal.Signals[summary.stopped_by])
@@ -201,7 +208,10 @@ def _settings(config: object, resumed: Resume | None, *, given: bool) -> Config:
         if resumed:
             check_workers(resolved.engine, resumed.path)
     elif isinstance(config, Config | Mapping):
-        resolved = resolve(msgspec.to_builtins(config, enc_hook=_plain))
+        tables = msgspec.to_builtins(config, enc_hook=_plain)
+        if resumed is not None and isinstance(config, Mapping):
+            tables = _changed(to_tables(settings_of(resumed.payload)), tables)
+        resolved = resolve(tables)
     elif isinstance(config, str | Path):
         resolved = resolve(read_toml(config), source=str(config))
     else:
@@ -218,6 +228,18 @@ def _settings(config: object, resumed: Resume | None, *, given: bool) -> Config:
                 what = f"config names data.{key} = {shown(value)}, and data=... gives others"
                 raise InputError(f"{what}; leave one of them out")
     return replace(resolved, data=replace(settings, name=GIVEN, train="", test=""))
+
+
+def _changed(settings: dict[str, Any], tables: Any) -> dict[str, Any]:
+    """Return settings with those of some tables in their place; a table of another `type` is taken as a whole."""
+    merged = dict(settings)
+    for name, table in tables.items():
+        old = settings.get(name)
+        alike = (
+            isinstance(table, dict) and isinstance(old, dict) and table.get("type", old.get("type")) == old.get("type")
+        )
+        merged[name] = {**old, **table} if alike and old is not None else table
+    return merged
 
 
 def _given(config: Config, data: object, test: object, validation: object) -> Given | None:

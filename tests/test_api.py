@@ -327,3 +327,23 @@ def test_overwrite_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
     for place, resume in ((run, run), (None, None)):
         with pytest.raises(InputError, match="overwrite=True: goes with"):
             cnnpar.train(config, overwrite=True, run_dir=place, resume=resume)
+
+
+def test_tables_change_single_settings_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    config = tables(write_csv(tmp_path / "train.csv"), train={"epochs": 1}, optimizer={"type": "adam"})
+    cnnpar.train(config, run_dir=tmp_path / "run")
+    again = cnnpar.train({"train": {"epochs": 2}}, resume=tmp_path / "run")
+    assert (again.summary.epochs, again.summary.workers) == (2, 0)
+    assert again.model.config.optimizer.__struct_config__.tag == "adam"
+
+
+def test_odd_data_are_a_warning(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8), np.zeros(20, int)
+    config = {
+        "model": {"layers": [{"type": "flatten"}, {"type": "dense"}]},
+        "engine": {"workers": 0},
+        "train": {"epochs": 1},
+    }
+    with pytest.warns(UserWarning, match="class"):
+        result = cnnpar.train(config, data=(x, y), run_dir=tmp_path / "run")
+    assert result.summary.notes

@@ -109,7 +109,7 @@ def _show(run: "Run", quiet: bool, json: bool) -> None:
 
     stream = sys.stderr if json else sys.stdout
     if not quiet:
-        lines = [*facts(run.config, run.network, run.work.samples, run.understood), *run.notes]
+        lines = [*facts(run.config, run.network, run.work.samples, run.understood), *run.doubts, *run.notes]
         say("\n".join([*lines, outline(run.network), "all fits; nothing was started"]), stream)
     if json:
         say_json({"dry_run": True, "exact": run.state.exact, **outline_facts(run.network)})

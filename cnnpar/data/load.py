@@ -40,6 +40,8 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     source, as_they_are = settings.name or settings.train, settings.labels == "as they are"
     sources = GIVEN_AS if given else {"train": source, "validation": source, "test": settings.test or source}
     source = sources["train"]
+    if (settings.size or settings.channels) and not given and not Path(source).is_dir():
+        raise InputError(f"{source}: data.size and data.channels are for folders of pictures; leave them out")
     check = partial(check_training_labels, source, as_they_are)
     found = _read(source, "train", settings, settings.shape, check, given)
     check_training_labels(source, as_they_are or found.class_names is not None, found.labels, found.place_of)

@@ -20,7 +20,7 @@ def headline(run: Run, files: RunFiles) -> list[str]:
     lines = [*facts(run.config, run.network, run.work.samples, run.understood), f"run directory {files.directory}"]
     if run.origin is not None:
         lines += _resumed(run.config, files, run.origin)
-    return [*lines, *run.notes]
+    return [*lines, *run.doubts, *run.notes]
 
 
 def facts(config: Config, network: Network, samples: Mapping[Kind, int], understood: str) -> list[str]:

@@ -44,6 +44,7 @@ class Run:
     data_fingerprint: str
     origin: Origin | None  # the checkpoint that it goes on from; None for a new run
     understood: str  # what the data were taken for, in a line for people
+    doubts: tuple[str, ...]  # what is odd about the data, a line each for people
     notes: list[str]  # further lines for people
 
 
@@ -87,7 +88,8 @@ def prepare(config: Config, place: Place, resume: Resume | None, given: Given | 
         data_fingerprint=splits.fingerprint,
         origin=origin,
         understood=splits.understood,
-        notes=[*splits.notes, *notes],
+        doubts=splits.notes,
+        notes=notes,
     )
 
 

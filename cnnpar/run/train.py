@@ -78,7 +78,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
         workers = server.workers if config.engine.workers else 0
         server.close()
     stopped_by = stop.received.name if stop.received else None
-    summary = summarise(run.state, config.train, files, workers, test, stopped_by, run.notes)
+    summary = summarise(run.state, config.train, files, workers, test, stopped_by, [*run.doubts, *run.notes])
     if unsaved:
         raise UnsavedError(unsaved, summary)
     return summary

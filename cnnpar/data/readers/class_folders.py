@@ -41,18 +41,21 @@ class PartFolder(NamedTuple):
 class Pictures:
     """Paths of all pictures, sorted by class and name; only their names are kept, as there may be millions."""
 
-    def __init__(self, path: Path) -> None:
-        """List the pictures of the class folders in a folder.
+    def __init__(self, path: Path, skip: bool) -> None:
+        """List the pictures of the class folders in a folder; if `skip`, without other files.
 
         Raises InputError if there are none, if one is empty or holds anything else, or has a name that is no line of
         text, which no checkpoint could hold.
         """
+        self.others: list[Path] = []  # files that are left out
         self.classes = [path / name for name in _list_folders(path)]
         for folder in self.classes:
             if not is_plain(folder.name):
                 what = f"class folder {shown(folder.name)}: control characters, or no UTF-8"
                 raise InputError(f"{path}: {what}; no checkpoint can hold that name, rename it")
-        self._names = [_list_pictures(folder, len(self.classes) == 1) for folder in self.classes]
+        self._names = [
+            _list_pictures(folder, len(self.classes) == 1, self.others if skip else None) for folder in self.classes
+        ]
         counts = [len(names) for names in self._names]
         self._begins = np.cumsum([0, *counts])
         self.labels: NDArray[np.int64] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)  # (N,)
@@ -116,10 +119,10 @@ def _list_visible(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith(".") and name.lower() not in _LEFTOVERS)
 
 
-def _list_pictures(folder: Path, only: bool) -> list[str]:
+def _list_pictures(folder: Path, only: bool, others: list[Path] | None) -> list[str]:
     """List the names of pictures in a class folder. Raises InputError if it is empty or holds anything else.
 
-    `only`: it is the only one.
+    `only`: it is the only one. `others`: gets the other files; None: there may be none.
     """
     names = _list_visible(folder)
     if not names:
@@ -130,5 +133,10 @@ def _list_pictures(folder: Path, only: bool) -> list[str]:
                 raise InputError(
                     f"{folder.parent}: one level too high: all in it is one folder of folders; give {folder}"
                 )
-            raise InputError(f"{folder / name}: not a {KINDS} picture; a class folder holds nothing else")
-    return names
+            if (folder / name).is_dir():
+                raise InputError(f"{folder / name}: is a folder; {folder.parent} is to hold one folder for each class")
+            if others is None:
+                what = f"not a {KINDS} picture; a class folder holds nothing else"
+                raise InputError(f'{folder / name}: {what}, but for data.on_bad = "skip", which leaves it out')
+            others.append(folder / name)
+    return [name for name in names if name.lower().endswith(SUFFIXES)]

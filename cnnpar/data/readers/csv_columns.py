@@ -98,6 +98,7 @@ def find_columns(path: Path, head: Head, shape: tuple[int, ...], settings: Data,
     if not labelled and label is not None:
         left_out.add(label)
         label = None
+    _refuse_other_order(path, head, {*left_out, label})
     named = [column for column in (*left_out, label) if head.names and column is not None]
     return Columns(
         count=count,
@@ -193,6 +194,18 @@ def _label_by_place(head: Head, first: int, last: int, wanted: str) -> tuple[int
         return (last if wanted == "last" else first), False
     at_first, at_last = (all(map(_is_text, head.cells(column))) for column in (first, last))
     return (last, False) if at_last and not at_first and len(head.lines) > 1 else (first, True)
+
+
+def _refuse_other_order(path: Path, head: Head, no_pixels: set[int | None]) -> None:
+    """Raise InputError where the names of the pixels number them, and not in the order of the columns."""
+    names = [name for column, name in enumerate(head.names) if column not in no_pixels]
+    numbers = [list(map(int, _DIGITS.findall(name))) for name in names]
+    if len({_DIGITS.sub("", name) for name in names}) != 1 or any(len(found) != 1 for found in numbers):
+        return
+    for name, number, following, next_number in zip(names, numbers, names[1:], numbers[1:], strict=False):
+        if number >= next_number:
+            what = f"pixels are out of order: {shown(name)} stands before {shown(following)}"
+            raise InputError(f"{path}: {what}; sort the columns (pandas: frame[sorted(NAMES, key=...)])")
 
 
 def _refuse_whole_images(path: Path, head: Head) -> None:

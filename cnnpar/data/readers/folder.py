@@ -34,7 +34,7 @@ def read(path: Path, part: Part, settings: Data) -> RawSamples:
     from PIL import features
 
     found, look = find_part(path, part), look_of(settings)
-    pictures = Pictures(found.path)
+    pictures = Pictures(found.path, settings.on_bad == "skip")
     # Decoders may differ in the last bit of a pixel, so their versions are part of the cache's key.
     codecs = [*map(features.version, _CODECS), features.version_feature("libjpeg_turbo")]
     kind = f"folder {codecs} {look} {settings.on_bad}"
@@ -100,9 +100,13 @@ def _digest(pictures: Pictures, look: Look, digest: Digest) -> None:
 def _left_out(path: Path, pictures: Pictures, kept: NDArray[np.int64]) -> list[str]:
     """Return a note on the pictures that are not among those kept, if there are any."""
     missing = np.setdiff1d(np.arange(len(pictures)), kept, assume_unique=True)
-    if not len(missing):
-        return []
-    names = listed([str(pictures.path(int(index)).relative_to(path)) for index in missing[: _LISTED + 1]], _LISTED)
-    return [
-        f"{path}: {len(missing):,} of {len(pictures):,} pictures cannot be read and are left out: {harmless(names)}"
-    ]
+    bad = [pictures.path(int(index)) for index in missing[: _LISTED + 1]]
+    notes = []
+    for count, files, what in (
+        (len(missing), bad, f"of {len(pictures):,} pictures cannot be read and"),
+        (len(pictures.others), pictures.others, "files are no pictures and"),
+    ):
+        if count:
+            names = listed([str(file.relative_to(path)) for file in files], _LISTED)
+            notes.append(f"{path}: {count:,} {what} are left out: {harmless(names)}")
+    return notes

@@ -309,3 +309,11 @@ def test_colour_images_are_told_their_shape(tmp_path: Path) -> None:
 def test_fault_names_the_column_of_the_label(tmp_path: Path) -> None:
     path = written(tmp_path, [*PIXELS, "label"], IMAGES, [*LABELS[:-1], -1])
     assert "line 13, column 26: label -1 is below 0" in load_error(path)
+
+
+@pytest.mark.parametrize("order", [[3, 2, 1, 0], [0, 2, 1, 3]])
+def test_pixels_that_are_out_of_order_are_refused(tmp_path: Path, order: list[int]) -> None:
+    (tmp_path / "a.csv").write_text(",".join(["label", *(f"pixel{number}" for number in order)]) + "\n0,1,2,3,4\n")
+    assert f"pixels are out of order: 'pixel{order[-3] if order[0] == 0 else 3}' stands before" in load_error(
+        tmp_path / "a.csv"
+    )

@@ -61,7 +61,25 @@ def test_faults_of_class_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.csv" / "notes.txt").write_text("")
     assert "notes.txt: not a PNG, JPEG, BMP, GIF, WebP or TIFF picture" in load_error(tmp_path)
     write_picture(tmp_path / "train.csv" / "cats" / "1.png")
-    assert "cats: not a PNG, JPEG, BMP, GIF, WebP or TIFF picture; a class folder holds" in load_error(tmp_path)
+    assert "cats: is a folder" in load_error(tmp_path)
+
+
+def test_other_files_are_left_out_where_bad_pictures_are(tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        for number in range(2):
+            write_picture(tmp_path / name / f"{number}.png")
+    (tmp_path / "dogs" / "notes.txt").write_text("mine")
+    assert 'data.on_bad = "skip"' in load_error(tmp_path)
+    found = load_splits(Data(train=str(tmp_path), on_bad="skip", validation=0.0))
+    assert len(found.train) == 4
+    assert f"{tmp_path}: 1 files are no pictures and are left out: dogs/notes.txt" in found.notes
+
+
+def test_sizes_of_pictures_are_refused_for_other_data(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("0,1,2,3,4\n")
+    for settings in (Data(train=str(tmp_path / "a.csv"), size=(4, 4)), Data(channels=1)):
+        with pytest.raises(InputError, match="are for folders of pictures"):
+            load_splits(settings)
 
 
 @pytest.mark.parametrize(
