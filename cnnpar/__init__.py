@@ -9,18 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnpar.api import Model, Result, load, train
+    from cnnpar.errors import InputError, RunError
     from cnnpar.nn.layers.base import Buffer, Layer, Parameter, register
     from cnnpar.nn.workspace import Workspace
 
 from cnnpar.version import __version__
 
-__all__ = ["Buffer", "Layer", "Model", "Parameter", "Result", "Workspace", "__version__", "load", "register", "train"]
+__all__ = [
+    "Buffer",
+    "InputError",
+    "Layer",
+    "Model",
+    "Parameter",
+    "Result",
+    "RunError",
+    "Workspace",
+    "__version__",
+    "load",
+    "register",
+    "train",
+]
 
 _API = ("Model", "Result", "load", "train")
+_ERRORS = ("InputError", "RunError")
 
 
 def __getattr__(name: str) -> Any:
     """Imported when first asked for, so that `cnnpar --help` answers at once."""
     if name not in __all__:
         raise AttributeError(f"module 'cnnpar' has no attribute {name!r}")
-    return getattr(import_module("cnnpar.api" if name in _API else "cnnpar.nn.layers.base"), name)
+    module = "cnnpar.api" if name in _API else "cnnpar.errors" if name in _ERRORS else "cnnpar.nn.layers.base"
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    """List what is there for scripts."""
+    return __all__

@@ -10,6 +10,7 @@ from cnnpar.config.resolve import to_toml
 from cnnpar.config.sections import Config
 from cnnpar.storage.checkpoint import read
 from tests.helpers.commands import call
+from tests.helpers.data_files import write_picture
 from tests.helpers.tiny_runs import settings, write_csv
 
 QUICK = ("--epochs", 1, "--workers", 0, "--quiet", "--run-dir", "r")
@@ -93,8 +94,15 @@ def test_options_stay_beside_a_type_that_is_set(here: Path) -> None:
 
 
 def test_options_say_what_is_made_of_files(here: Path) -> None:
-    data = trained("train.csv", "--label", "first", "--size", "8,8", "--channels", "1", "--fold", "2/5").data
-    assert (data.label, data.size, data.channels, data.fold) == ("first", (8, 8), 1, "2/5")
+    data = trained("train.csv", "--label", "first", "--fold", "2/5").data
+    assert (data.label, data.fold) == ("first", "2/5")
+
+
+def test_options_say_what_is_made_of_pictures(here: Path) -> None:
+    for number in range(8):
+        write_picture(Path("photos", str(number % 2), f"{number}.png"), size=(3 + number, 2))
+    data = trained("photos", "--size", "8,8", "--channels", "1").data
+    assert (data.size, data.channels) == ((8, 8), 1)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def find_columns(path: Path, head: Head, shape: tuple[int, ...], settings: Data,
         count=count,
         label=label,
         left_out=tuple(sorted(left_out)),
-        image_shape=_image_shape(path, line, pixels, shape, place),
+        image_shape=_image_shape(path, line, pixels, shape, place, _said(settings.label, label, head)),
         names={column: head.names[column] for column in named},
         guessed=guessed,
         text=labelled and (2 * sum(map(_is_text, cells)) > len(cells) or settings.labels == "as they are"),
@@ -217,8 +217,11 @@ def _refuse_whole_images(path: Path, head: Head) -> None:
             raise InputError(f"{path}: line {head.lines[0].number}, column {column} {what} ({how})")
 
 
-def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...], place: str) -> ImageShape:
-    """Return (height, width, channels) for `pixels` values a line. Raises InputError where `shape` does not fit."""
+def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...], place: str, said: str) -> ImageShape:
+    """Return (height, width, channels) for `pixels` values a line. Raises InputError where `shape` does not fit.
+
+    `place`, `said`: where they are, and which column the settings take for the label.
+    """
     if not _fits(pixels, shape):
         if shape:
             expected = f"{dimensions(shape)} = {prod(shape)}"
@@ -226,11 +229,19 @@ def _image_shape(path: Path, line: int, pixels: int, shape: tuple[int, ...], pla
         side = isqrt(pixels // 3)
         colour = f", such as [{side}, {side}, 3]" if pixels and 3 * side * side == pixels else ""
         raise InputError(
-            f"{path}: line {line}: {pixels} pixels are no square image; "
+            f"{path}: line {line}: {pixels} pixels{said} are no square image; "
             f"set data.shape = [height, width] or [height, width, channels]{colour}"
         )
     height, width, channels = (*(shape or [isqrt(pixels)] * 2), 1)[:3]
     return height, width, channels
+
+
+def _said(wanted: str, label: int | None, head: Head) -> str:
+    """Say which column the settings take for the label, where they do."""
+    if not wanted or label is None:
+        return ""
+    name = f" {shown(head.names[label])}" if head.names else ""
+    return f" beside the label, which is column {label + 1}{name} by data.label = {wanted!r},"
 
 
 def _fits(pixels: int, shape: tuple[int, ...]) -> bool:

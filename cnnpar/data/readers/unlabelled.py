@@ -21,10 +21,13 @@ def read(files: Sequence[Path], settings: Data, traits: Traits) -> Pixels:
     for file in files:
         if not file.is_file():
             raise InputError(f"{file}: {'is no file' if file.exists() else 'no such file'}; expected a picture")
-    collected = Collected(files[0], len(files), files.__getitem__, skip=False)
+    collected = Collected(files[0], len(files), files.__getitem__, skip=None)
     read_all(map(str, files), len(files), look_of(settings), collected.wants, collected.take)
     pixels, _ = collected.result()
-    if pixels.shape[1:] != traits.image_shape or pixels.dtype.name != traits.pixel_type:
+    if pixels.shape[1:] == traits.image_shape and pixels.dtype.name != traits.pixel_type:
+        what = f"pixels are {pixels.dtype}, and the model was trained on {traits.pixel_type}"
+        raise InputError(f"{files[0]}: {what}; train it on data of the same range, by data.scale")
+    if pixels.shape[1:] != traits.image_shape:
         height, width, channels = traits.image_shape
         raise InputError(
             f"{files[0]}: is {dimensions(pixels.shape[1:])} {pixels.dtype}, and the model takes "
