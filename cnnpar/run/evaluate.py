@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnpar.blas import use_one_thread
@@ -15,6 +16,16 @@ from cnnpar.parallel.work import Kind
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.packing import unpack
 from cnnpar.training.microbatch import Training
+
+_WITHOUT_PARTS = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".gz",
+    ".zip",
+    ".bz2",
+    ".xz",
+)  # endings of files that have samples of one kind
 
 if TYPE_CHECKING:
     from cnnpar.report.scores import Scores
@@ -39,6 +50,8 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
         raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
     if data.traits != known.traits:
         raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
+    if source and _same_samples(source, own.train):
+        warn(f"{source}: the model was trained on these; what it says of others is not known by that")
     for line in suspicions_of_test(data, known.mean, known.std):
         warn(line)
     samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
@@ -52,3 +65,11 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
     if not math.isfinite(found.sums.loss):
         raise RunError(f"{path}: the loss of its outputs is {found.sums.loss}; its weights are too large to evaluate")
     return scores(found, known.class_names)
+
+
+def _same_samples(source: str, train: str) -> bool:
+    """Tell whether test data are the file of the training data, which has no test samples of its own."""
+    try:
+        return Path(source).suffix in _WITHOUT_PARTS and Path(source).samefile(train)
+    except OSError:
+        return False

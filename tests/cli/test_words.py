@@ -246,3 +246,10 @@ def test_no_command_waits_for_a_pipe_that_a_checkpoint_names(here: Path, capsys:
         assert call(program, "--resume" if program == "cnnpar-train" else "--from-path", "r") == 2
         assert f"{here / name}: is a pipe, and held the run's" in capsys.readouterr().err
         Path(f"moved-{name}").replace(name)
+
+
+def test_a_test_on_the_training_data_is_told_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained("tiny.toml", "train.csv", "test.csv")
+    for name, told in (("train.csv", True), ("test.csv", False)):
+        assert call("cnnpar-test", "r", name) == 0
+        assert ("the model was trained on these" in capsys.readouterr().err) == told
