@@ -119,7 +119,9 @@ def test_no_step_of_a_finished_fold_is_computed(
     assert result(capsys, "cv", "--resume", "cv")[0] == found
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 def test_a_stopped_cross_validation_goes_on(
     capsys: pytest.CaptureFixture[str], here: Path, number: signal.Signals, code: int
 ) -> None:

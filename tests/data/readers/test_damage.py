@@ -39,9 +39,7 @@ def good_files(folder: Path) -> list[Path]:
 
 
 @given(st.integers(0, 10**6))
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_files_load_or_give_an_error_of_one_line(tmp_path: Path, seed: int) -> None:
     """Bytes are changed, removed or added anywhere."""
     rng = random.Random(seed)

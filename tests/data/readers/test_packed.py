@@ -98,7 +98,7 @@ def test_zip_archive_of_the_same_size_is_no_cached_one(tmp_path: Path, cache_fol
     assert len(list(cache_folder.iterdir())) == 2
 
 
-@pytest.mark.parametrize("kind", ["csv.bz2", "csv.xz", "csv.zip"])
+@pytest.mark.parametrize("kind", [pytest.param("csv.bz2", marks=pytest.mark.slow), "csv.xz", "csv.zip"])
 @pytest.mark.parametrize(("repeated", "words"), [(b"\n", "are blank; remove"), (b"1,", "line 2 is too long")])
 def test_packed_csv_that_unpacks_to_nothing_is_refused_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, repeated: bytes, words: str
