@@ -68,6 +68,7 @@ def test_docstring_example_of_register_runs(tmp_path: Path, monkeypatch: pytest.
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
+@pytest.mark.filterwarnings("ignore:.* are known by heart")
 def test_checkpoint_with_a_user_layer_needs_its_registration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
