@@ -4,6 +4,7 @@ An NPZ file is a zip archive with a member in NPY format for each array. The arc
 arrays are checked before anything is unpacked; no more is unpacked than they say, and nothing is unpickled.
 """
 
+import sys
 import warnings
 import zipfile
 import zlib
@@ -72,7 +73,12 @@ def _read_labels(labels: "_Array", source: str) -> tuple[NDArray[np.int64], tupl
     """Read labels of whole numbers, or of text, with the names of their classes then. Raises InputError."""
     if labels.dtype.kind in "iu":
         return labels.read(np.empty(labels.size, np.int64)), None
-    return as_labels(labels.read(np.empty(labels.size, labels.dtype)), source)
+    found = labels.read(np.empty(labels.size, labels.dtype))
+    if found.dtype.kind == "U" and found.dtype.itemsize:  # numpy takes any number for a character, and fails with it
+        characters = found.view(np.dtype(np.uint32).newbyteorder(found.dtype.byteorder))
+        if characters.max() > sys.maxunicode:
+            raise ValueError(f"{labels.kind} has characters that there are not")
+    return as_labels(found, source)
 
 
 class _Array:

@@ -104,7 +104,11 @@ def _only_member(path: Path) -> Iterator[zipfile.ZipExtFile]:
     """Open the only file of a zip archive. Raises InputError."""
     try:
         with InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
-            infos = [info for info in archive.infolist() if not (info.is_dir() or _LEFTOVER.search(info.filename))]
+            infos = [
+                info
+                for info in archive.infolist()
+                if not (info.filename.endswith("/") or _LEFTOVER.search(info.filename))
+            ]
             if any(info.filename.startswith("xl/") for info in infos):
                 raise InputError(f"{path}: an Excel workbook; save its sheet as CSV")
             if len(infos) != 1:

@@ -321,3 +321,11 @@ def test_a_folder_of_class_folders_may_be_named_idx(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_picture(tmp_path / "idx-pictures" / name / "1.png")
     assert splits(tmp_path / "idx-pictures").train.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_characters_that_there_are_not_are_refused(tmp_path: Path, order: Any) -> None:
+    labels = np.array(["ab", "cd"] * 2, f"{order}U2")
+    labels.view(np.dtype(np.uint32).newbyteorder(order))[3] = 0x110000
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2, 2), np.uint8), y=labels)
+    assert "has characters that there are not" in load_error(tmp_path / "a.npz")

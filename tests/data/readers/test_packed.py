@@ -117,3 +117,9 @@ def test_xz_that_needs_much_memory_is_refused(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnnpar.data.readers.packed._MOST_XZ", 100_000)
         assert "damaged or truncated xz file: Memory usage limit exceeded" in load_error(tmp_path / "a.csv.xz")
+
+
+def test_a_member_without_a_name_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), "0,1,2,3,4\n")
+    assert len(load_splits(Data(train=str(tmp_path / "a.csv.zip"), validation=0.0)).train) == 1
