@@ -96,7 +96,14 @@ def gradient(network: Network, parameters: Array, images: Array, labels: Any, rn
     return network.loss_and_gradient(parameters, images, labels, rng, out), out
 
 
-@pytest.mark.parametrize(("tables", "rng"), [(EVERYTHING, None), (EVERYTHING, generators(5)), (NORMALISED, None)])
+@pytest.mark.parametrize(
+    ("tables", "rng"),
+    [
+        pytest.param(EVERYTHING, None, marks=pytest.mark.slow),
+        (EVERYTHING, generators(5)),
+        pytest.param(NORMALISED, None, marks=pytest.mark.slow),
+    ],
+)
 def test_gradient_is_the_finite_difference_of_the_loss(tables: Any, rng: Any) -> None:
     network = everything(tables=tables)
     parameters, (images, labels), step = network.init(3), batch(network, 4), 1e-5

@@ -34,6 +34,7 @@ def test_a_case_is_the_same_again_and_another_is_not(tmp_path: Path, kind: str) 
     assert any(other != found[0] for other in found)
 
 
+@pytest.mark.slow
 def test_a_few_hundred_damaged_files_break_nothing(tmp_path: Path) -> None:
     options = ["--cases", "220", "--seed", "3", "--failures", str(tmp_path / "failures"), "--json"]
     done = subprocess.run(

@@ -79,16 +79,22 @@ def _announced_early(workers: ClusteredWorkers, alone: bool) -> None:
     ("where", "name", "broken"),
     [
         (Tree, "replace", lambda *_: None),
-        (Scheduler, "held_up", lambda *_: None),
-        (Scheduler, "holds", lambda *_: True),
-        (Speeds, "shares", lambda _, workers, *__: [0] * len(workers)),
+        pytest.param(Scheduler, "held_up", lambda *_: None, marks=pytest.mark.slow),
+        pytest.param(Scheduler, "holds", lambda *_: True, marks=pytest.mark.slow),
+        pytest.param(Speeds, "shares", lambda _, workers, *__: [0] * len(workers), marks=pytest.mark.slow),
         (Span, "length", property(lambda span: max(span.stop - span.start - 1, 1))),
-        (Scheduler, "knows", lambda *_: True),
+        pytest.param(Scheduler, "knows", lambda *_: True, marks=pytest.mark.slow),
         (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_tasks")),
-        (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_starting")),
-        (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_gone")),
-        (Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_starved_at")),
-        (Scheduler, "cluster_given_up", lambda scheduler, now: scheduler.cluster_back(now)),
+        pytest.param(
+            Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_starting"), marks=pytest.mark.slow
+        ),
+        pytest.param(Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_gone"), marks=pytest.mark.slow),
+        pytest.param(
+            Scheduler, "cluster_gone", _forgotten(Scheduler.cluster_gone, "_starved_at"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            Scheduler, "cluster_given_up", lambda scheduler, now: scheduler.cluster_back(now), marks=pytest.mark.slow
+        ),
         (ClusteredWorkers, "_come_back", _announced_early),
     ],
     ids=[

@@ -166,7 +166,7 @@ def test_the_table_has_a_row_for_every_registered_layer() -> None:
 
 
 @pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
-@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("samples", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_gradients_are_the_finite_differences(
     kind: str, table: dict[str, Any], shape: tuple[int, ...], samples: int
 ) -> None:
