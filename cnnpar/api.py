@@ -162,8 +162,8 @@ def train(
 
     `config`: a TOML file, its tables as dictionaries, or a `cnnpar.config.Config`; None: the defaults, or those of the
     checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. Dictionaries change
-    single settings of these. `overwrite`: a run
-    that is in `run_dir` is removed, once this one can begin. `quiet` leaves the progress out.
+    single settings of these. `overwrite`: a run that is in `run_dir` is removed, once this one can begin. `quiet`
+    leaves the progress out.
 
     `data`, instead of files that `config` names: arrays (images, labels), or an object with `__len__` and
     `__getitem__` that gives (image, label), or a dictionary of both, such as a data set of torchvision or of Hugging
@@ -203,19 +203,22 @@ def load(path: str | Path) -> Model:
 
 def _settings(config: object, resumed: Resume | None, *, given: bool) -> Config:
     """Return the settings that `config` means; see `train`. `given`: the samples are no files. Raises InputError."""
+    own_workers = config is None  # those of the checkpoint, where there is one
     if config is None:
         resolved = settings_of(resumed.payload) if resumed else Config()
-        if resumed:
-            check_workers(resolved.engine, resumed.path)
     elif isinstance(config, Config | Mapping):
         tables = msgspec.to_builtins(config, enc_hook=_plain)
         if resumed is not None and isinstance(config, Mapping):
+            engine = tables.get("engine")
+            own_workers = not (isinstance(engine, dict) and "workers" in engine)
             tables = _changed(to_tables(settings_of(resumed.payload)), tables)
         resolved = resolve(tables)
     elif isinstance(config, str | Path):
         resolved = resolve(read_toml(config), source=str(config))
     else:
         raise InputError(f"config: {shown(config)} is neither a TOML file, nor tables, nor a cnnpar.config.Config")
+    if resumed is not None and own_workers:
+        check_workers(resolved.engine, resumed.path)
     if resolved.engine.portable and portable_environment():
         raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
     resolved = resolved.absolute()

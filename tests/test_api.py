@@ -15,6 +15,7 @@ import cnnpar
 from cnnpar.config.resolve import resolve, to_tables, to_toml
 from cnnpar.config.sections import Augment, Config, Train
 from cnnpar.errors import InputError
+from cnnpar.storage.checkpoint import encode, read
 from tests.helpers.commands import call
 from tests.helpers.tiny_runs import ROOT, settings, write_csv
 from tests.helpers.tiny_runs import train as train_in_process
@@ -184,7 +185,7 @@ def without_files(csv: Path, **changes: dict[str, Any]) -> dict[str, Any]:
     return {**tables(csv, **changes), "data": {}}
 
 
-def test_arrays_and_files_of_the_same_samples_give_the_same_weights(tmp_path: Path) -> None:
+def test_arrays_and_files_of_equal_samples_give_equal_weights(tmp_path: Path) -> None:
     csv, test = write_csv(tmp_path / "data.csv"), write_csv(tmp_path / "test.csv", 70, seed=1)
     (x, y), (x_test, y_test) = arrays(csv), arrays(test)
     np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
@@ -347,3 +348,14 @@ def test_odd_data_are_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="class"):
         result = cnnpar.train(config, data=(x, y), run_dir=tmp_path / "run")
     assert result.summary.notes
+
+
+def test_tables_on_resume_take_no_workers_beyond_the_cores(tmp_path: Path) -> None:
+    cnnpar.train(tables(write_csv(tmp_path / "train.csv"), train={"epochs": 1}), run_dir=tmp_path / "run")
+    payload = read(tmp_path / "run" / "model.json")
+    many = structs.replace(payload.config, engine=structs.replace(payload.config.engine, workers=4096))
+    (tmp_path / "run" / "model.json").write_bytes(encode(structs.replace(payload, config=many)))
+    with pytest.raises(InputError, match="its run had 4096 workers"):
+        cnnpar.train({"train": {"epochs": 2}}, resume=tmp_path / "run")
+    again = cnnpar.train({"train": {"epochs": 2}, "engine": {"workers": 0}}, resume=tmp_path / "run")
+    assert again.summary.epochs == 2
