@@ -48,7 +48,7 @@ class Dataset:
 
     @property
     def traits(self) -> Traits:
-        """What test data must have in common with these."""
+        """Return what test data must have in common with these."""
         return Traits(self.image_shape, PIXEL_TYPES[self.images.dtype.name], self.class_names)
 
     def subset(self, indices: NDArray[np.int64]) -> "Dataset":

@@ -52,7 +52,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dic
 
     @property
     def traits(self) -> Traits:
-        """What test data must have in common with the training data."""
+        """Return what test data must have in common with the training data."""
         return Traits(self.image_shape, self.pixels, self.class_names)
 
     def normalise(self, images: Pixels) -> NDArray[np.float32]:

@@ -21,6 +21,19 @@ def _place(row: Any, column: Any, height: Any, width: Any) -> Any:
     return top, left, top + np.uint32(1), left + np.uint32(1), y - np.float32(top), x - np.float32(left)
 
 
+@inline
+def _pixel(framed: Any, i: Any, c: Any, top: Any, left: Any, below: Any, beside: Any, down: Any, right: Any) -> Any:
+    """Interpolate between the four neighbours of a place, as float32."""
+    return _between(
+        np.float32(framed[i, top, left, c]),
+        np.float32(framed[i, top, beside, c]),
+        np.float32(framed[i, below, left, c]),
+        np.float32(framed[i, below, beside, c]),
+        down,
+        right,
+    )
+
+
 @loop("void(uint8[:,:,:,::1], float32[:,:,::1], float32[:,:,::1], uint8[:,:,:,::1])")
 def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
     """Interpolate uint8 as `warp.bilinear` does, with the same arguments."""
@@ -30,14 +43,7 @@ def bilinear(framed: Any, rows: Any, columns: Any, out: Any) -> None:
             for s in range(width):
                 top, left, below, beside, down, right = _place(rows[i, r, s], columns[i, r, s], height, width)
                 for c in range(channels):
-                    value = _between(
-                        np.float32(framed[i, top, left, c]),
-                        np.float32(framed[i, top, beside, c]),
-                        np.float32(framed[i, below, left, c]),
-                        np.float32(framed[i, below, beside, c]),
-                        down,
-                        right,
-                    )
+                    value = _pixel(framed, i, c, top, left, below, beside, down, right)
                     out[i, r, s, c] = np.uint8(np.rint(value))
 
 
@@ -50,11 +56,4 @@ def bilinear_floats(framed: Any, rows: Any, columns: Any, out: Any) -> None:
             for s in range(width):
                 top, left, below, beside, down, right = _place(rows[i, r, s], columns[i, r, s], height, width)
                 for c in range(channels):
-                    out[i, r, s, c] = _between(
-                        framed[i, top, left, c],
-                        framed[i, top, beside, c],
-                        framed[i, below, left, c],
-                        framed[i, below, beside, c],
-                        down,
-                        right,
-                    )
+                    out[i, r, s, c] = _pixel(framed, i, c, top, left, below, beside, down, right)

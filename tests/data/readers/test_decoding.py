@@ -74,7 +74,7 @@ def test_number_of_processes_leaves_errors_unchanged(
     assert errors[0] == errors[1]
 
 
-def test_cached_pictures_are_those_decoded_with_the_same_settings(
+def test_cached_pictures_are_those_of_the_same_settings(
     folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for settings in (WISHES, WISHES | {"fit": "crop"}, WISHES | {"background": "red"}, WISHES | {"size": (6, 7)}):

@@ -363,7 +363,7 @@ def test_reduced_decoding_of_a_large_jpeg_gives_the_same_picture() -> None:
         assert abs(from_jpeg.astype(int) - from_png).mean() < 2
 
 
-def test_pictures_of_many_megapixels_are_scaled_and_larger_ones_refused() -> None:
+def test_large_pictures_are_scaled_and_larger_ones_refused() -> None:
     large = encoded(Image.new("1", (12000, 9000), 1), "PNG")  # 108 megapixels
     assert (read(large, Look((8, 8)))[0] == 255).all()
     assert "12000 x 12000 pixels, at most 134,217,728" in refusal(
