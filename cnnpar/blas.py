@@ -30,8 +30,9 @@ _BEYOND_V3 = (
 
 def use_one_thread() -> None:
     """Limit BLAS to one thread, and check it: with more, the order of a product's sums depends on the machine."""
-    ThreadpoolController().limit(limits=1)
-    wrong = [pool for pool in ThreadpoolController().info() if pool["num_threads"] != 1]
+    pools = ThreadpoolController()  # of the libraries loaded so far; looking for them takes milliseconds
+    pools.limit(limits=1)
+    wrong = [pool for pool in pools.info() if pool["num_threads"] != 1]
     if wrong:
         names = ", ".join(f"{pool['internal_api']} ({pool['num_threads']} threads)" for pool in wrong)
         raise RunError(f"cannot limit {names} to one thread; set OMP_NUM_THREADS=1 before the start")

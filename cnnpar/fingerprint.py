@@ -41,11 +41,6 @@ _CANNOT_MATTER = (
 
 def fingerprint() -> Fingerprint:
     """Return the fingerprint of this process: versions, digest of the source code, CPU kernels."""
-    pools = [pool for pool in ThreadpoolController().info() if pool["user_api"] == "blas"]
-    own = [pool for pool in pools if "numpy.libs" in Path(pool["filepath"]).parts]  # others may have brought theirs
-    blas = sorted(
-        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in own or pools
-    )
     simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
     return {
         "cnnpar": __version__,
@@ -54,7 +49,7 @@ def fingerprint() -> Fingerprint:
         "libc": " ".join(platform.libc_ver()),
         "numpy": np.__version__,
         "simd": " ".join([*simd["baseline"], *simd.get("found", [])]),
-        "blas": "; ".join(blas) or "unknown",
+        "blas": _blas(),
         "blas_l2_kb": l2_cache_kb(),
         "loops": "numba" if compiles() else "numpy",
     }
@@ -78,6 +73,16 @@ def code_digest(package: Path) -> str:
         if decides_bits(name):
             digest.update(f"{name}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+@cache  # numpy's is loaded with it: what is loaded later is no part of the weights
+def _blas() -> str:
+    pools = [pool for pool in ThreadpoolController().info() if pool["user_api"] == "blas"]
+    own = [pool for pool in pools if "numpy.libs" in Path(pool["filepath"]).parts]  # others may have brought theirs
+    names = sorted(
+        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in own or pools
+    )
+    return "; ".join(names) or "unknown"
 
 
 @cache

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 for name, value in shared_nodes.ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
+gc.disable()  # until all tests are collected
+
 # What is ignored where the tests are started (nohup, `&`) would be by every command that they start, and send signals.
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -38,6 +40,11 @@ TOGETHER = {
 hypothesis.settings.register_profile("quick", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: many tests wait, for Ray or for a program that they start."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,6 +73,7 @@ def _group(test: str) -> str:
 def pytest_collection_finish() -> None:
     """All tests and what they import stay: the search for cycles need not go through them again and again."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

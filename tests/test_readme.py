@@ -56,6 +56,7 @@ def test_the_readme_stays_short() -> None:
     assert len(README.splitlines()) <= MOST_LINES
 
 
+@pytest.mark.slow
 def test_each_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     scripts = fenced("python")
     assert scripts

@@ -36,7 +36,9 @@ def sums_of_run(server: Server, parameters: Vector) -> list[object]:
 
 
 @pytest.mark.parametrize("run", [made_run, rich_run])
-@pytest.mark.parametrize("workers", [1, 2, 3, 4, 5, 8, 13])
+@pytest.mark.parametrize(
+    "workers", [1, 3, 8, *(pytest.param(number, marks=pytest.mark.slow) for number in (2, 4, 5, 13))]
+)
 def test_any_number_of_workers_in_any_order_gives_the_same_bits(workers: int, run: Any) -> None:
     _, work, data = run()
     parameters = work.network.init(0)

@@ -46,7 +46,7 @@ def found(rates: list[float], server: Server | None = None, config: Config | Non
     return losses_by_rate(config, work, server, state, rates, Progress("quiet"), lambda: False)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize("workers", [1, 3, *(pytest.param(number, marks=pytest.mark.slow) for number in (2, 5))])
 def test_losses_are_the_same_for_any_and_for_dying_workers(workers: int) -> None:
     _, work, data = made_run()
     warnings: list[str] = []

@@ -153,7 +153,14 @@ def test_checkpoints_of_another_run_are_refused_at_the_start(wanted: Config) -> 
 
 
 @pytest.mark.parametrize("kind", ODD)
-@pytest.mark.parametrize("name", ["model.json", "model.prev.json", "best.json", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.json",
+        "metrics.jsonl",
+        *(pytest.param(f"{name}.json", marks=pytest.mark.slow) for name in ("model.prev", "best")),
+    ],
+)
 def test_what_is_no_file_of_a_run_is_refused_at_once(
     wanted: Config, capsys: pytest.CaptureFixture[str], name: str, kind: str
 ) -> None:

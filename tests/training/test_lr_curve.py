@@ -110,7 +110,9 @@ def test_the_table_fits_80_columns_and_ends_with_a_suggestion(name: str) -> None
     assert any("still fell at the end" in line for line in lines) == (name == "whole")
 
 
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("whole", "single") else pytest.mark.slow) for name in CURVES]
+)
 def test_the_picture_shows_losses_and_marks_within_its_margins(tmp_path: Path, name: str) -> None:
     path = tmp_path / "lr-find.png"
     draw_curve(CURVES[name], path, "$\\frac{$ Learning rates")

@@ -23,7 +23,9 @@ def zipped(*members: tuple[str, bytes], way: int = zipfile.ZIP_DEFLATED) -> byte
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", way) as archive:
         for name, content in members:
-            archive.writestr(name, content)
+            member = zipfile.ZipInfo(name)  # with no time of now
+            member.compress_type = way
+            archive.writestr(member, content)
     return stream.getvalue()
 
 
