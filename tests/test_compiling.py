@@ -21,8 +21,8 @@ print(fingerprint()["loops"], len([module for module in taken if module]), "numb
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (None, "numba 3 True"),
-        ("0", "numba 3 True"),
+        pytest.param(None, "numba 3 True", marks=pytest.mark.slow),
+        pytest.param("0", "numba 3 True", marks=pytest.mark.slow),
         ("1", "numpy 0 False"),
     ],
 )

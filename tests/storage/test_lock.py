@@ -107,7 +107,9 @@ def test_an_unwritable_running_file_does_not_hinder_a_run() -> None:
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="system calls have other numbers elsewhere")
-@pytest.mark.parametrize("error", [errno.ENOTSUP, errno.EBADF], ids=["none", "nfs"])
+@pytest.mark.parametrize(
+    "error", [pytest.param(errno.ENOTSUP, marks=pytest.mark.slow), errno.EBADF], ids=["none", "nfs"]
+)
 def test_without_flock_the_process_in_the_running_file_decides(error: int) -> None:
     def outcome(note: str) -> tuple[str, str]:
         Path(".running").write_text(note)

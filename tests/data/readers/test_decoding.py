@@ -62,7 +62,15 @@ def test_number_of_processes_leaves_data_and_notes_unchanged(folder: Path, monke
     assert "2 of 150 pictures cannot be read and are left out: a/100.jpg, b/101.png" in one.notes[0]
 
 
-@pytest.mark.parametrize("others", [{}, {"size": (4, 4)}, {"channels": 1}, {"on_bad": "skip"}])
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"size": (4, 4)},
+        pytest.param({"channels": 1}, marks=pytest.mark.slow),
+        pytest.param({"on_bad": "skip"}, marks=pytest.mark.slow),
+    ],
+)
 def test_number_of_processes_leaves_errors_unchanged(
     folder: Path, monkeypatch: pytest.MonkeyPatch, others: dict[str, Any]
 ) -> None:
@@ -152,7 +160,14 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_processes_end_with_the_one_that_started_them(folder: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LOAD, str(folder)],

@@ -112,7 +112,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @TRANSPORTS
-@pytest.mark.parametrize("workers", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("workers", [1, 2, 8, *(pytest.param(number, marks=pytest.mark.slow) for number in (3, 4))])
 def test_worker_count_and_transport_leave_the_weights_unchanged(alone: str, workers: int, transport: str) -> None:
     settings, work, _ = made_run()
     with serving(transport, workers=workers) as (server, _):
