@@ -54,7 +54,16 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             progress.start([*stop.notes(), *headline(run, files)], epochs * steps, run.state.step, epochs, steps)
             first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
             recorder = Recorder(
-                config, files, progress, packed, saver, run.origin, stop, folder_of=folder_of, first=first
+                config,
+                files,
+                progress,
+                packed,
+                saver,
+                run.origin,
+                stop,
+                folder_of=folder_of,
+                place_of=claim.place_of,
+                first=first,
             )
             try:
                 test = _train_and_test(run, server, recorder, stop)
