@@ -169,7 +169,9 @@ def train(
     `__getitem__` that gives (image, label), or a dictionary of both, such as a data set of torchvision or of Hugging
     Face's `datasets`. So are `test`, and `validation`, without which a part of `data` is held out. Images are
     (N, H, W) or (N, H, W, C) of uint8, uint16 or float32, or other numbers, which become one of these; labels (N,) of
-    any hashable kind: whole numbers, names, members of an Enum. They are copied. A run that goes on needs them again.
+    any hashable kind: whole numbers, names, members of an Enum. They are copied. Images of Pillow are treated as
+    pictures in files are, by `data.size`, `fit`, `channels`, `background` and `on_bad`. A run that goes on needs the
+    samples again.
 
     What is odd about the data is a warning, and in `Result.summary.notes`. Raises InputError or RunError, in one or two
     lines, as the command prints.

@@ -25,7 +25,7 @@ from cnnpar.cli.options import (
     Whole,
     option,
 )
-from cnnpar.cli.settings import check_data, chosen, resolve_options, take_words
+from cnnpar.cli.settings import chosen, resolve_options, take_words
 from cnnpar.errors import InputError
 from cnnpar.files import expanded
 
@@ -54,8 +54,7 @@ def cv(
     Stopped with Ctrl-C, or killed, it goes on with --resume: finished folds
     are kept.
     """
-    config, options = take_words(paths, config, options)
-    check_data(options.data, train_data=options.train_data, test_data=options.test_data)
+    config, options = take_words(paths, config, options, resume)
     if resume is not None and run_dir is None and resume not in ("", "auto"):
         run_dir = Path(expanded(resume))
     if resume is not None and run_dir is None:

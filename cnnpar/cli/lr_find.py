@@ -22,7 +22,7 @@ from cnnpar.cli.options import (
     Whole,
     option,
 )
-from cnnpar.cli.settings import check_data, chosen, resolve_options, take_words
+from cnnpar.cli.settings import chosen, resolve_options, take_words
 from cnnpar.errors import InputError, Stopped, reason, reason_of_any
 from cnnpar.run.stop import StopSignal
 from cnnpar.training.lr_curve import Range
@@ -47,7 +47,6 @@ def lr_find(
     """
     _check_picture(picture)
     config, options = take_words(paths, config, options)
-    check_data(options.data, train_data=options.train_data)
     wanted = Range(from_, to, steps)
     resolved = resolve_options(config, None, chosen(options), set_)
     from cnnpar.report.lr_find import as_text, draw_curve, facts

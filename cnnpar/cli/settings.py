@@ -34,11 +34,14 @@ def is_data_name(word: Path) -> bool:
     return name in DATA_NAMES
 
 
-def take_words(words: Sequence[Path], config: Path | None, options: Options) -> tuple[Path | None, Options]:
+def take_words(
+    words: Sequence[Path], config: Path | None, options: Options, resume: str | None = None
+) -> tuple[Path | None, Options]:
     """Return the settings' file and the options, with the words that stand without an option's name.
 
     `[FILE.toml] [DATA [TEST DATA]]` are --config, --data or --train-data, and --test-data. Raises InputError for other
-    words, and where an option says the same.
+    words, where an option says the same, and where data that do not go together are named. `resume`: that of a run that
+    goes on, and has data.
     """
     given: dict[str, Any] = {}
     for word in words:
@@ -53,7 +56,12 @@ def take_words(words: Sequence[Path], config: Path | None, options: Options) -> 
         if (config if name == "config" else getattr(options, name)) is not None:
             raise InputError(f"{word} and --{name.replace('_', '-')}: two ways to say the same; give one of them")
         given[name] = str(word) if name == "data" else word
-    return given.pop("config", config), replace(options, **given)
+    config, taken = given.pop("config", config), replace(options, **given)
+    test_data: Path | None = getattr(taken, "test_data", None)
+    check_data(taken.data, train_data=taken.train_data, test_data=test_data)
+    if test_data is not None and taken.train_data is None and config is None and resume is None:
+        raise InputError("--test-data goes with --train-data; the known data sets have their own test data")
+    return config, taken
 
 
 def check_data(data: str | None, **files: Path | None) -> None:

@@ -18,7 +18,7 @@ from cnnpar.cli.options import (
     TrainOptions,
     option,
 )
-from cnnpar.cli.settings import check_data, chosen, resolve_options, take_words
+from cnnpar.cli.settings import chosen, resolve_options, take_words
 from cnnpar.errors import InputError
 from cnnpar.files import expanded
 from cnnpar.run.stop import StopSignal
@@ -55,10 +55,7 @@ def train(
     Stopped with Ctrl-C, or killed, a run goes on with --resume as if nothing
     had happened.
     """
-    config, options = take_words(paths, config, options)
-    check_data(options.data, train_data=options.train_data, test_data=options.test_data)
-    if options.test_data is not None and options.train_data is None and config is None and resume is None:
-        raise InputError("--test-data goes with --train-data; the known data sets have their own test data")
+    config, options = take_words(paths, config, options, resume)
     if resume == "auto":
         run_dir = run_dir or (to_path.parent if to_path else None)
         if run_dir is None:

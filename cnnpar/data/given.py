@@ -3,7 +3,6 @@
 Nothing of the caller's is changed, as all is copied.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,20 +10,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cnnpar.config.data import Data
-from cnnpar.data.dataset import PIXEL_TYPES, PixelType
+from cnnpar.data.dataset import PIXEL_TYPES, Pixels, PixelType
 from cnnpar.data.load import GIVEN_AS, Given
 from cnnpar.data.pixels import as_pixels, as_pixels_like
 from cnnpar.data.readers.arrays import as_labels, channels_first, image_fault
 from cnnpar.data.readers.files import Part, RawSamples, numbered, require_memory
+from cnnpar.data.readers.pillow_images import Pictures, PillowImages
 from cnnpar.errors import InputError
 from cnnpar.text import dimensions, is_plain, listed, one_line, shown
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "picture")
 _LABEL_KEYS = ("label", "labels", "fine_label", "target")
 _BY_POSITION = ("", "first", "last")  # values of `data.label` that name no column
-_PICTURES = ("L", "RGB", "I;16")  # Pillow's modes that are taken as they are
 _WANTED = "expected (images, labels), or an object with __len__ and __getitem__ that gives (image, label)"
 
 
@@ -55,22 +55,37 @@ def _converted(part: Part, value: Any, settings: Data, like: PixelType | None) -
     """Convert the samples of a part, to the type of pixels `like` where that is possible. Raises InputError."""
     source = GIVEN_AS[part]
     if isinstance(value, tuple | list) and len(value) == 2 and not (isinstance(value, list) and _are_samples(value)):
-        found = _of_pair(source, *value)
+        found = _of_pair(source, settings, *value)
     else:
         found = _of_object(source, value, settings)
-    images, count = found.images, len(found.images)
-    if fault := image_fault(images.shape, images.dtype.kind):
-        raise InputError(f"{source}: images are {images.dtype} of shape {images.shape}; {fault}")
+    shape, dtype = found.images.shape, found.images.dtype
+    if found.pictures is None and (fault := image_fault(shape, dtype.kind)):
+        raise InputError(f"{source}: images are {dtype} of shape {shape}; {fault}")
     labels, names = as_labels(found.labels, source)
-    if len(labels) != count:
-        raise InputError(f"{source}: {count} images, but {len(labels)} labels")
+    if len(labels) != found.count:
+        raise InputError(f"{source}: {found.count} images, but {len(labels)} labels")
+    images, kept, sized, notes = found.pictures or Pictures(
+        _pixels(found, settings, like, source), np.arange(found.count)
+    )
+    labels = labels[kept]
+    if names is not None and len(gone := np.setdiff1d(np.arange(len(names)), labels)):
+        raise InputError(f"{source}: no picture of class {names[gone[0]]!r} can be read")
     if names is None and _are_names(found.names) and labels.min() >= 0 and labels.max() < len(found.names):
         names = found.names
+    understood = ", ".join(filter(None, [*found.understood, sized]))
+    return RawSamples(
+        images, labels, lambda index: numbered(int(kept[index])), names, understood=understood, notes=notes
+    )
+
+
+def _pixels(found: "_Found", settings: Data, like: PixelType | None, source: str) -> Pixels:
+    """Return arrays as images (N, H, W, C) of a type of pixels that is trained on. Raises InputError."""
+    images = found.images
     if not found.own:
         require_memory(Path(source), images.nbytes)
     scale = settings.scale
     pixels = as_pixels(images, scale, source) if like is None else as_pixels_like(images, scale, like, source)
-    whole = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], -1))  # (N, H, W, C)
+    whole = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], -1))
     if not found.own and np.may_share_memory(whole, images):
         whole = whole.copy()
     for setting, wanted, there in (
@@ -78,20 +93,22 @@ def _converted(part: Part, value: Any, settings: Data, like: PixelType | None) -
         ("channels", settings.channels, whole.shape[3]),
     ):
         if wanted and wanted != there:
-            what = f"images are {dimensions(whole.shape[1:])}, and data.{setting} turns pictures in files only"
+            what = f"images are {dimensions(whole.shape[1:])}, and data.{setting} turns pictures, not arrays"
             raise InputError(f"{source}: {what}; leave it out, or convert the images before")
-    return RawSamples(whole, labels, numbered, names, understood=", ".join(found.understood))
+    return whole
 
 
 @dataclass
 class _Found:
-    """Samples as they were found: nothing but their shapes has been looked at."""
+    """Samples as they were found: of arrays nothing but their shapes has been looked at."""
 
-    images: NDArray[Any]  # (N, H, W) or (N, H, W, C)
+    count: int  # N
+    images: NDArray[Any]  # (N, H, W) or (N, H, W, C); empty where there are pictures
     labels: Any  # N labels of any kind
     names: tuple[str, ...] = ()  # of the classes 0..K-1, where the source has names for them
     understood: list[str] = field(default_factory=list)
     own: bool = True  # the images are no array of the caller's
+    pictures: Pictures | None = None  # what images of Pillow became
 
 
 def _are_names(names: tuple[str, ...]) -> bool:
@@ -104,22 +121,22 @@ def _are_samples(values: list[Any]) -> bool:
     return all(isinstance(value, Mapping) or (isinstance(value, tuple) and len(value) == 2) for value in values)
 
 
-def _of_pair(source: str, images: Any, labels: Any) -> _Found:
+def _of_pair(source: str, settings: Data, images: Any, labels: Any) -> _Found:
     """Take images and labels that are given as two arrays, or lists."""
     labels = image_array(labels) if hasattr(labels, "__array__") else labels
     if hasattr(images, "__array__"):
         whole = image_array(images)
         if whole.dtype != object:
             if hasattr(images, "detach") and whole.ndim == 4 and channels_first(whole.shape[1:]):  # a tensor
-                return _Found(whole.transpose(0, 2, 3, 1), labels, understood=[_TENSORS], own=False)
-            return _Found(whole, labels, own=False)
+                return _Found(len(whole), whole.transpose(0, 2, 3, 1), labels, understood=[_TENSORS], own=False)
+            return _Found(len(whole), whole, labels, own=False)
         images = list(whole) if whole.ndim else [images]
     if not _is_sequence(images):
         raise InputError(f"{source}: images are {_described(images)}; expected an array, or a list of them")
-    stack = _Stack(source, len(images))
+    stack = _Stack(source, len(images), settings)
     for image in images:
         stack.add(image)
-    return _Found(stack.images, labels, understood=stack.understood)
+    return stack.found(labels)
 
 
 def _of_object(source: str, samples: Any, settings: Data) -> _Found:
@@ -134,7 +151,7 @@ def _of_object(source: str, samples: Any, settings: Data) -> _Found:
         raise InputError(f"{source}: {_described(samples)}; {_WANTED}{hint}")
     if not len(samples):
         raise InputError(f"{source}: no samples; {_WANTED}")
-    stack, labels, names = _Stack(source, len(samples)), [], _class_names(samples)
+    stack, labels, names = _Stack(source, len(samples), settings), [], _class_names(samples)
     first = _sample(source, samples, 0)
     keys = _find_keys(source, first, settings) if isinstance(first, Mapping) else None
     for image, label in _each(source, samples, keys):
@@ -143,7 +160,7 @@ def _of_object(source: str, samples: Any, settings: Data) -> _Found:
     if keys:
         stack.understood.insert(0, f"images in {keys[0]!r} and labels in {keys[1]!r}")
         names = getattr((getattr(samples, "features", None) or {}).get(keys[1]), "names", None)
-    return _Found(stack.images, labels, tuple(map(str, names or ())), stack.understood)
+    return stack.found(labels, tuple(map(str, names or ())))
 
 
 def _each(source: str, samples: Any, keys: tuple[str, str] | None) -> Iterator[tuple[Any, Any]]:
@@ -203,34 +220,49 @@ _TENSORS = "tensors of (C, H, W), turned to (H, W, C)"
 
 
 class _Stack:
-    """Images that become one array, as they come; all must be alike."""
+    """Images that become one array, as they come: all arrays, which must be alike, or all images of Pillow."""
 
-    def __init__(self, source: str, count: int) -> None:
-        self.images: NDArray[Any] = np.empty((0,), np.uint8)
+    def __init__(self, source: str, count: int, settings: Data) -> None:
         self.understood: list[str] = []
-        self._source, self._count, self._done = source, count, 0
+        self._source, self._count, self._settings, self._done = source, count, settings, 0
+        self._images: NDArray[Any] = np.empty((0,), np.uint8)
+        self._pictures: PillowImages | None = None
 
     def add(self, value: Any) -> None:
         """Append an image. Raises InputError for what is none, and for one that is not like the first."""
         place = f"{self._source}: {numbered(self._done)}"
-        image = self._image(place, value)
+        image = value if isinstance(value, Image.Image) else self._array(place, value)
         if self._done == 0:
-            require_memory(Path(self._source), self._count * image.nbytes)
-            self.images = np.empty((self._count, *image.shape), image.dtype)
-        first = self.images[0]
-        if (image.shape, image.dtype) != (first.shape, first.dtype):
-            what = [f"{dimensions(each.shape)} {each.dtype}" for each in (image, first)]
-            raise InputError(f"{place} is {what[0]}, and the first is {what[1]}; all must be alike, so resize them")
-        self.images[self._done] = image
+            self._begin(image)
+        if isinstance(image, Image.Image):
+            if self._pictures is None:
+                raise InputError(f"{place} is a picture of Pillow, and the first is an array; all must be alike")
+            self._pictures.add(image)
+        else:
+            if self._pictures is not None:
+                raise InputError(f"{place} is an array, and the first is a picture of Pillow; all must be alike")
+            first = self._images[0]
+            if (image.shape, image.dtype) != (first.shape, first.dtype):
+                what = [f"{dimensions(each.shape)} {each.dtype}" for each in (image, first)]
+                raise InputError(f"{place} is {what[0]}, and the first is {what[1]}; all must be alike, so resize them")
+            self._images[self._done] = image
         self._done += 1
 
-    def _image(self, place: str, value: Any) -> NDArray[Any]:
+    def found(self, labels: Any, names: tuple[str, ...] = ()) -> _Found:
+        """Return the samples, once all images are there. Raises InputError for pictures that are not alike."""
+        pictures = self._pictures.result() if self._pictures else None
+        return _Found(self._count, self._images, labels, names, self.understood, pictures=pictures)
+
+    def _begin(self, first: Image.Image | NDArray[Any]) -> None:
+        """Prepare for images like the first. Raises InputError where they do not fit into memory."""
+        if isinstance(first, Image.Image):
+            self._pictures = PillowImages(self._source, self._count, self._settings)
+        else:
+            require_memory(Path(self._source), self._count * first.nbytes)
+            self._images = np.empty((self._count, *first.shape), first.dtype)
+
+    def _array(self, place: str, value: Any) -> NDArray[Any]:
         """Return an image as an array (H, W) or (H, W, C). Raises InputError for what is none."""
-        pillow = sys.modules.get("PIL.Image")
-        if pillow and isinstance(value, pillow.Image):
-            if value.mode not in _PICTURES:
-                raise InputError(f'{place} is a picture of mode {value.mode}; image.convert("RGB") makes it colour')
-            return np.asarray(value)
         if value is None or isinstance(value, str | bytes | Mapping):
             raise InputError(
                 f"{place}: its image is {one_line(shown(value))}; expected an array or a picture of Pillow"

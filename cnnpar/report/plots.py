@@ -3,14 +3,12 @@
 import gc
 import io
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from errno import EEXIST
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnpar.files import open_regular, opened_folder
 from cnnpar.storage import atomic
 
 if TYPE_CHECKING:
@@ -42,7 +40,8 @@ def draw_accuracy(
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
-    _require_ours(Path(path), folder)
+    if not atomic.may_replace(Path(path), _SOFTWARE.encode(), _HEAD, folder):
+        raise FileExistsError(EEXIST, "is not of a run, and stays as it is", str(path))
     figure, axes = new_figure(title)
     from matplotlib.ticker import MaxNLocator  # after `new_figure`, which has silenced matplotlib
 
@@ -67,17 +66,6 @@ def draw_accuracy(
     write(figure, Path(path), folder)
     del figure, axes
     gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
-
-
-def _require_ours(path: Path, folder: int | None) -> None:
-    """Raise OSError if there is a file of that name that `write` has not written."""
-    try:
-        with opened_folder(path, folder) as opened, os.fdopen(open_regular(path.name, directory=opened), "rb") as file:
-            if _SOFTWARE.encode() in file.read(_HEAD):
-                return
-    except FileNotFoundError:
-        return
-    raise FileExistsError(EEXIST, "is not of a run, and stays as it is", str(path))
 
 
 def _plot(axes: "Axes", name: str, colour: str, points: Sequence[Point]) -> None:

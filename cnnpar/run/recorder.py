@@ -70,12 +70,14 @@ class Recorder:
         stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
         folder_of: Callable[[Path], int | None] = lambda _: None,
+        place_of: Callable[[Path], Path] = lambda path: path,
         first: FirstEpoch | None = None,
     ) -> None:
         """Begin to record.
 
         `pack`: copies a state into a payload for the `saver`, which is closed with the recorder. `origin`: checkpoint
-        that the run goes on from. `folder_of`: see `MetricsLog`. `first`: watches the first epoch of a run that begins.
+        that the run goes on from. `folder_of`: see `MetricsLog`. `place_of`: gives where a file in one of these folders
+        is now, as they may have been moved. `first`: watches the first epoch of a run that begins.
         Once `stopped()`, no picture is drawn, since it would delay the end of the process by seconds.
         """
         self._config = config
@@ -85,6 +87,7 @@ class Recorder:
         self._stopped = stopped
         self._clock = clock
         self._folder_of = folder_of
+        self._place_of = place_of
         self._first = first
         self._saver = saver
         step, epochs = (origin.position.step, origin.position.epoch) if origin else (None, 0)
@@ -212,10 +215,13 @@ class Recorder:
         before = "what was saved before is as it was" if self._saver.is_as_written(self._files.model) else ""
         position = payload.state
         name = f"{self._files.model.stem}-{position.run_id[:8]}-step-{position.step}.json"
-        for folder in (self._files.model.parent, Path(tempfile.gettempdir())):
-            with suppress(Exception):  # of whatever kind, the encoding's too: the first error is told
-                write(folder / name, encode(payload))
-                return f"it is {folder / name} now"
+        beside, elsewhere = self._files.model.with_name(name), Path(tempfile.gettempdir(), name)
+        with suppress(Exception):  # of whatever kind, the encoding's too: the first error is told
+            write(beside, encode(payload), folder=self._folder_of(beside))
+            return f"it is {self._place_of(beside)} now"
+        with suppress(Exception):
+            write(elsewhere, encode(payload))
+            return f"it is {elsewhere} now"
         return before or "nor anywhere else, and nothing that was saved before is left"
 
     def _draw(self, state: TrainState) -> None:

@@ -1,6 +1,5 @@
 """Train a prepared run, with workers and files as configured, until its end or until it is stopped."""
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,7 +11,6 @@ from cnnpar import optim
 from cnnpar.config import Config
 from cnnpar.config.resolve import to_toml
 from cnnpar.errors import DivergedError, RunError, Stopped, reason
-from cnnpar.files import open_regular
 from cnnpar.fingerprint import differences
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
@@ -25,7 +23,7 @@ from cnnpar.run.prepare import Run
 from cnnpar.run.recorder import Recorder, begin_saving
 from cnnpar.run.stop import StopSignal
 from cnnpar.run.summary import Summary, UnsavedError, options_to_go_on, summarise
-from cnnpar.storage.atomic import write
+from cnnpar.storage.atomic import may_replace, write
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.lock import DirectoryLock, locked
 from cnnpar.storage.packing import pack
@@ -56,7 +54,16 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             progress.start([*stop.notes(), *headline(run, files)], epochs * steps, run.state.step, epochs, steps)
             first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
             recorder = Recorder(
-                config, files, progress, packed, saver, run.origin, stop, folder_of=folder_of, first=first
+                config,
+                files,
+                progress,
+                packed,
+                saver,
+                run.origin,
+                stop,
+                folder_of=folder_of,
+                place_of=claim.place_of,
+                first=first,
             )
             try:
                 test = _train_and_test(run, server, recorder, stop)
@@ -135,19 +142,10 @@ def _where(files: RunFiles, claim: DirectoryLock) -> RunFiles:
 def _write_config(path: Path, folder: int, config: Config, run_id: str, warn: Callable[[str], None]) -> None:
     """Write the settings as resolved, but not over a file of the user's that happens to have that name."""
     try:
-        if _is_users(path.name, folder):
-            warn(f"{path}: is not of a run, and stays as it is")
-        else:
+        if may_replace(path, CONFIG_HEAD, len(CONFIG_HEAD), folder):
             head = CONFIG_HEAD + f"# run id: {run_id}\n".encode()
             write(path, head + to_toml(config).encode(), folder=folder)
+        else:
+            warn(f"{path}: is not of a run, and stays as it is")
     except OSError as error:
         warn(f"{path}: cannot write: {reason(error)}")
-
-
-def _is_users(name: str, folder: int) -> bool:
-    """Tell whether a file of that name is there, and is not one that `_write_config` wrote. Raises OSError."""
-    try:
-        with os.fdopen(open_regular(name, directory=folder), "rb") as file:
-            return file.read(len(CONFIG_HEAD)) != CONFIG_HEAD
-    except FileNotFoundError:
-        return False

@@ -1,4 +1,7 @@
-"""Atomic replacement of files: at any moment, even after a crash, the whole old or the whole new file is there."""
+"""Atomic replacement of files: at any moment, even after a crash, the whole old or the whole new file is there.
+
+What may be replaced is a file of a run: one of the user's that happens to have its name stays.
+"""
 
 import contextlib
 import os
@@ -36,6 +39,18 @@ def write(path: Path, content: bytes, previous: Path | None = None, folder: int 
             raise
         os.fsync(directory)
     return status
+
+
+def may_replace(path: Path, mark: bytes, head: int, folder: int | None = None) -> bool:
+    """Tell whether a run may write a file: there is none, or one with `mark` in its first `head` bytes, as runs write.
+
+    `folder`: descriptor of the folder that it is in, where it is open. Raises OSError for what is no regular file.
+    """
+    try:
+        with opened_folder(path, folder) as opened, os.fdopen(open_regular(path.name, directory=opened), "rb") as file:
+            return mark in file.read(head)
+    except FileNotFoundError:
+        return True
 
 
 def temporary_of(path: Path) -> Path:

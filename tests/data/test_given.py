@@ -217,7 +217,9 @@ class Short:
         ([{"picture": X[0], "breed": 1}] * 3, 'fine_label, target; data.label = "..." names'),
         ([{"file": X[0], "label": 1}] * 3, "samples have file, label, and no image: image, img"),
         ([(X[0], 0), (X[1],), (X[2], 0)], "data: sample 1 (counted from 0) is (array([["),
-        ([(Image.new("P", (4, 4)), 0)] * 3, 'is a picture of mode P; image.convert("RGB") makes it colour'),
+        ([(Image.new("HSV", (4, 4)), 0)] * 3, "data: sample 0 (counted from 0): mode HSV in a picture; convert it to"),
+        ([(Image.new("L", (6, 5)), 0), (X[0], 1)], "sample 1 (counted from 0) is an array, and the first is a picture"),
+        ([(X[0], 1), (Image.new("L", (6, 5)), 0)], "sample 1 (counted from 0) is a picture of Pillow, and the first"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_what_is_right(data: Any, words: str) -> None:
@@ -339,7 +341,7 @@ def test_other_parts_get_the_pixels_and_classes_of_the_training() -> None:
     assert "validation: data.fold = '1/2' holds out a part" in error_of((X, Y), validation=(X, Y), fold="1/2")
 
 
-def test_settings_for_pictures_in_files_are_not_ignored() -> None:
-    assert "data: images are 5 x 6 x 1, and data.size turns pictures in files only" in error_of((X, Y), size=(8, 8))
+def test_settings_for_pictures_are_not_ignored_for_arrays() -> None:
+    assert "data: images are 5 x 6 x 1, and data.size turns pictures, not arrays" in error_of((X, Y), size=(8, 8))
     assert "data.channels turns pictures" in error_of((X, Y), channels=3)
     assert len(whole((X, Y), size=(5, 6), channels=1)) == 12

@@ -96,6 +96,14 @@ def test_a_failed_replacement_leaves_no_temporary_file(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["accuracy.png"]
 
 
+def test_a_picture_of_the_users_stays(tmp_path: Path) -> None:
+    path = tmp_path / "accuracy.png"
+    path.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="is not of a run, and stays as it is"):
+        draw_accuracy(learning(2), path, "A")
+    assert path.read_bytes() == b"mine"
+
+
 def test_a_missing_folder_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         draw_accuracy(learning(2), tmp_path / "gone" / "accuracy.png", "digits")

@@ -115,6 +115,27 @@ def test_a_moved_folder_of_to_path_is_written_to(wanted: Config) -> None:
     assert set(contents("away")) <= {"m.json", "m.prev.json"}
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_state_that_is_rescued_goes_into_no_folder_of_another_run(wanted: Config, moved: bool) -> None:
+    train(settings(Path("train.csv"), train={"seed": 1}), Path("other"))
+    before = contents("other")
+
+    def swap() -> None:
+        Path("run").rename("away")
+        Path("other").rename("run")
+        Path("away/model.json").unlink()
+        Path("away/model.json").mkdir()
+        if not moved:
+            shutil.rmtree("away")
+
+    with pytest.raises(RunError, match=r"^run/model\.json: cannot write the newest checkpoint: .* now$") as caught:
+        train(wanted, Path("run"), progress=Meanwhile(swap))
+    assert contents("run") == before
+    (rescued,) = Path("away" if moved else "temporary").resolve().glob("model-*-step-15.json")
+    assert str(caught.value).endswith(f"; it is {rescued} now")
+    assert read(rescued).state.step == 15
+
+
 @pytest.mark.parametrize("name", ["model.json", "best.json"])
 def test_a_checkpoint_of_another_run_is_not_replaced(wanted: Config, name: str) -> None:
     train(settings(Path("train.csv"), train={"seed": 1}), Path("other"))

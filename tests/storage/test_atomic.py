@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar.storage.atomic import write
+from cnnpar.storage.atomic import may_replace, write
 from tests.helpers.tiny_runs import ROOT
 
 
@@ -64,6 +64,33 @@ def test_the_new_file_is_written_if_the_old_cannot_be_kept(tmp_path: Path) -> No
     for content in (b"old", b"new"):
         write(path, content, previous)
     assert path.read_bytes() == b"new"
+
+
+def test_only_files_with_the_mark_of_a_run_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for content, expected in (
+            (None, True),
+            (b"# mark\n", True),
+            (b"\n# mark", False),
+            (b"# mar", False),
+            (b"", False),
+        ):
+            if content is not None:
+                path.write_bytes(content)
+            assert (
+                may_replace(path, b"# mark", 6)
+                is may_replace(Path("gone", path.name), b"# mark", 6, folder)
+                is expected
+            )
+            assert may_replace(path, b"# mark", 7) is (expected or content == b"\n# mark")
+    finally:
+        os.close(folder)
+    path.unlink()
+    path.symlink_to("elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        may_replace(path, b"# mark", 6)
 
 
 def test_crash_between_write_and_rename_keeps_the_old_file(tmp_path: Path) -> None:

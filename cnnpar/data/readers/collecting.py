@@ -14,9 +14,10 @@ from cnnpar.data.readers.files import require_memory
 from cnnpar.data.readers.fitting import Form
 from cnnpar.data.readers.pictures import MOST_PIXELS
 from cnnpar.errors import InputError
-from cnnpar.text import dimensions
+from cnnpar.text import dimensions, harmless, listed
 
 _MOVED = 1 << 24  # bytes of pictures that are moved at a time
+LISTED = 3  # pictures that are named
 T = TypeVar("T")
 _CHANNELS = {1: "grey", 3: "colour"}
 _DEPTHS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "floats"}
@@ -25,9 +26,12 @@ _DEPTHS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "floats"}
 class Collected:
     """The pictures of a source, as their runs come in, in any order."""
 
-    def __init__(self, source: Path, count: int, path_of: Callable[[int], Path], skip: bool | None) -> None:
-        """Begin without pictures. `skip`: pictures that cannot be decoded are left out; None: they cannot be."""
-        self._source, self._path_of, self._skip = source, path_of, skip
+    def __init__(self, source: Path, count: int, name_of: Callable[[int], Path | str], skip: bool | None) -> None:
+        """Begin without pictures; `name_of` names one by its index.
+
+        `skip`: pictures that cannot be decoded are left out; None: they cannot be.
+        """
+        self._source, self._name_of, self._skip = source, name_of, skip
         self.digests = bytearray(DIGEST_BYTES * count)  # SHA-256 of each file, in order
         self.transparent = 0  # pictures
         self._good = np.zeros(count, np.bool_)
@@ -69,18 +73,25 @@ class Collected:
             raise self._unlike_error()
         if self._refusals:
             first = min(self._refusals)
-            raise InputError(f"{self._path_of(first)}: cannot be read as a picture: {self._refusals[first]}")
+            raise InputError(f"{self._name_of(first)}: cannot be read as a picture: {self._refusals[first]}")
         kept = np.flatnonzero(self._good)
         if self._faults and (not self._skip or not len(kept)):
             first = min(self._faults)
             hint = "" if self._skip in (True, None) else '; data.on_bad = "skip" leaves such pictures out'
-            raise InputError(f"{self._path_of(first)}: {self._faults[first]}{hint}")
+            raise InputError(f"{self._name_of(first)}: {self._faults[first]}{hint}")
         if len(kept) < len(self._good):
             rows = max(1, _MOVED // self._images[0].nbytes)
             for begin in range(0, len(kept), rows):  # none is overwritten before it is moved
                 indices = kept[begin : begin + rows]
                 self._images[begin : begin + len(indices)] = self._images[indices]
         return self._images[: len(kept)], kept
+
+    def transparent_note(self, background: str) -> list[str]:
+        """Return a note on the pictures that are composited on a colour, if there are any."""
+        if not self.transparent:
+            return []
+        how = f"composited on {background} (data.background)"
+        return [f"{self.transparent:,} of {np.count_nonzero(self._good):,} pictures are transparent in places, {how}"]
 
     def _place(self, begin: int, end: int, form: Form) -> memoryview:
         """Return the bytes of pictures in the array, which is made for the first ones."""
@@ -98,7 +109,7 @@ class Collected:
             what = f"{size} pixels, at most {MOST_PIXELS:,} in all"
             remedy = "data.size = [H, W], such as [128, 128], scales all pictures"
             return InputError(
-                f"{self._path_of(self._first[usual])}: too large for a training picture: {what}; {remedy}"
+                f"{self._name_of(self._first[usual])}: too large for a training picture: {what}; {remedy}"
             )
         differing, options = list[str](), list[str]()
         if len(sizes := self._counted(lambda form: (form.width, form.height))) > 1:
@@ -112,7 +123,7 @@ class Collected:
         if len(depths := self._counted(lambda form: _DEPTHS[form.pixels])) > 1:
             differing.append(", ".join(f"{number:,} of {depth}" for depth, number in depths.most_common()))
         other = min((form for form in self._forms if form != usual), key=lambda form: self._first[form])
-        example = f"{self._path_of(self._first[other])} is {other.width} x {other.height}"
+        example = f"{self._name_of(self._first[other])} is {other.width} x {other.height}"
         example += f" {_CHANNELS[other.channels]} of {_DEPTHS[other.pixels]}"
         what = f"its {self._forms.total():,} pictures are not alike: {', '.join(differing)}"
         remedies = [f"set {' and '.join(options)}"] if options else []
@@ -125,3 +136,12 @@ class Collected:
         for form in sorted(self._forms, key=self._first.__getitem__):  # of equal counts, the first one comes first
             found[of(form)] += self._forms[form]
         return found
+
+
+def left_out(source: Path | str, kept: NDArray[np.int64], count: int, name_of: Callable[[int], str]) -> list[str]:
+    """Return a note on those of `count` pictures that are not among those kept, if there are any."""
+    missing = np.setdiff1d(np.arange(count), kept, assume_unique=True)
+    if not len(missing):
+        return []
+    names = listed([name_of(int(index)) for index in missing[: LISTED + 1]], LISTED)
+    return [f"{source}: {len(missing):,} of {count:,} pictures cannot be read and are left out: {harmless(names)}"]

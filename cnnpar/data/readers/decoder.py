@@ -12,7 +12,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from errno import EFBIG
 from io import FileIO, RawIOBase
 from struct import Struct
@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 
 from cnnpar.data.readers.fitting import Form, Look, PictureError
-from cnnpar.data.readers.pictures import MOST_PIXELS, decode, form_of, opened
+from cnnpar.data.readers.pictures import MOST_PIXELS, Opened, decode, form_of, opened
 from cnnpar.errors import reason
 from cnnpar.files import open_input
 
@@ -100,6 +100,25 @@ class Reader:
             yield run, memoryview(self._pixels)[:used]
 
 
+def decode_into(
+    run: Run, picture: AbstractContextManager[Opened], wanted: Wanted, look: Look, lock: int | None = None
+) -> bytes:
+    """Decode a picture as far as is wanted, and note in its run what was found; return the pixels, or b""."""
+    try:
+        with picture as found:
+            run.form = form_of(found, look)
+            pixels = found.image.width * found.image.height
+            if wanted == "pixels" and (look.size or pixels <= MOST_PIXELS):
+                large = len(found.content) > _LARGE_FILE or pixels > _LARGE_PICTURE
+                with _alone(lock) if large and lock is not None else _FREELY:
+                    data, transparent = decode(found, look, run.form)
+                run.decoded, run.transparent = True, int(transparent)
+                return data
+    except PictureError as error:
+        run.form, run.fault = None, str(error)
+    return b""
+
+
 def serve(lock: int) -> None:
     """Answer the orders on the standard input, until it ends."""
     output = os.dup(1)
@@ -150,19 +169,7 @@ def _read_file(index: int, path: str, wanted: Wanted, look: Look, lock: int | No
         run.refusal = reason(error)
         return run, b""
     run.digests = hashlib.sha256(content).digest()
-    try:
-        with opened(content) as picture:
-            run.form = form_of(picture, look)
-            pixels = picture.image.width * picture.image.height
-            if wanted == "pixels" and (look.size or pixels <= MOST_PIXELS):
-                large = len(content) > _LARGE_FILE or pixels > _LARGE_PICTURE
-                with _alone(lock) if large and lock is not None else _FREELY:
-                    data, transparent = decode(picture, look, run.form)
-                run.decoded, run.transparent = True, int(transparent)
-                return run, data
-    except PictureError as error:
-        run.form, run.fault = None, str(error)
-    return run, b""
+    return run, decode_into(run, opened(content), wanted, look, lock)
 
 
 def _digest_files(order: Order, look: Look) -> Iterator[Run]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cnnpar.config.data import Data
 from cnnpar.data.readers.cache import Facts, Samples, cached_by
 from cnnpar.data.readers.class_folders import Pictures, find_part
-from cnnpar.data.readers.collecting import Collected
+from cnnpar.data.readers.collecting import LISTED, Collected, left_out
 from cnnpar.data.readers.decoder import DIGEST_BYTES, Run
 from cnnpar.data.readers.decoding import read_all
 from cnnpar.data.readers.files import Digest, Part, RawSamples
@@ -22,7 +22,6 @@ from cnnpar.text import dimensions, harmless, listed, shown
 
 _CODECS = ("pil", "jpg", "zlib", "libtiff", "webp")
 _FITS = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}
-_LISTED = 3  # pictures that are named
 
 
 def read(path: Path, part: Part, settings: Data) -> RawSamples:
@@ -44,16 +43,13 @@ def read(path: Path, part: Part, settings: Data) -> RawSamples:
     gone = np.flatnonzero(np.bincount(labels, minlength=len(pictures.classes)) == 0)
     if len(gone):
         raise InputError(f"{pictures.classes[gone[0]]}: no picture in this class folder can be read")
-    understood = [found.understood]
-    if look.size:
-        understood.append(f"pictures {_FITS[look.fit]} to {dimensions(look.size)}")
     return RawSamples(
         images,
         labels,
         lambda index: str(pictures.path(int(kept[index]))),
         tuple(folder.name for folder in pictures.classes),
         found.others,
-        ", ".join(filter(None, understood)),
+        ", ".join(filter(None, [found.understood, describe(look)])),
         (*found.notes, *_left_out(found.path, pictures, kept), *(f"{found.path}: {note}" for note in facts.notes)),
     )
 
@@ -70,6 +66,11 @@ def look_of(settings: Data) -> Look:
     return Look(settings.size, settings.fit, settings.channels, (red, green, blue))
 
 
+def describe(look: Look) -> str:
+    """Return for people what size pictures are brought to; an empty text if they keep theirs."""
+    return f"pictures {_FITS[look.fit]} to {dimensions(look.size)}" if look.size else ""
+
+
 def _decode(path: Path, pictures: Pictures, look: Look, settings: Data, digest: Digest | None) -> Samples:
     """Decode all pictures; the labels of the result are the indices of those that could be. Raises InputError."""
     collected = Collected(path, len(pictures), pictures.path, settings.on_bad == "skip")
@@ -77,11 +78,7 @@ def _decode(path: Path, pictures: Pictures, look: Look, settings: Data, digest: 
     images, kept = collected.result()
     if digest is not None:
         digest.update(collected.digests)
-    notes = list[str]()
-    if collected.transparent:
-        how = f"composited on {settings.background} (data.background)"
-        notes.append(f"{collected.transparent:,} of {len(kept):,} pictures are transparent in places, {how}")
-    return Samples(images, kept, Facts(notes=tuple(notes)))
+    return Samples(images, kept, Facts(notes=tuple(collected.transparent_note(settings.background))))
 
 
 def _digest(pictures: Pictures, look: Look, digest: Digest) -> None:
@@ -98,15 +95,9 @@ def _digest(pictures: Pictures, look: Look, digest: Digest) -> None:
 
 
 def _left_out(path: Path, pictures: Pictures, kept: NDArray[np.int64]) -> list[str]:
-    """Return a note on the pictures that are not among those kept, if there are any."""
-    missing = np.setdiff1d(np.arange(len(pictures)), kept, assume_unique=True)
-    bad = [pictures.path(int(index)) for index in missing[: _LISTED + 1]]
-    notes = []
-    for count, files, what in (
-        (len(missing), bad, f"of {len(pictures):,} pictures cannot be read and"),
-        (len(pictures.others), pictures.others, "files are no pictures and"),
-    ):
-        if count:
-            names = listed([str(file.relative_to(path)) for file in files], _LISTED)
-            notes.append(f"{path}: {count:,} {what} are left out: {harmless(names)}")
+    """Return notes on the pictures that are not among those kept, and on other files, if there are any."""
+    notes = left_out(path, kept, len(pictures), lambda index: str(pictures.path(index).relative_to(path)))
+    if pictures.others:
+        names = listed([str(file.relative_to(path)) for file in pictures.others], LISTED)
+        notes.append(f"{path}: {len(pictures.others):,} files are no pictures and are left out: {harmless(names)}")
     return notes

@@ -1,8 +1,9 @@
 """Decode one picture to pixels: PNG, JPEG, BMP, GIF, WebP and TIFF, in all modes that can be taken for what they are.
 
-EXIF's orientation is applied; transparent pixels are composited; of several frames or pages the first is taken. Pixels
-have 8 bits a channel here, more of them in deep_pictures.py, which alone needs numpy. They are a function of the file's
-bytes, the look, and the versions of the codecs.
+It is a file, or an image that a script has opened or made with Pillow. EXIF's orientation is applied; transparent
+pixels are composited; of several frames or pages of a file the first is taken. Pixels have 8 bits a channel here, more
+of them in deep_pictures.py, which alone needs numpy. Those of a file are a function of its bytes, the look, and the
+versions of the codecs.
 """
 
 from collections.abc import Iterator
@@ -44,20 +45,37 @@ _SIGNED = 2  # a sample format
 
 
 class Opened(NamedTuple):
-    """A picture of which only the header was read."""
+    """A picture of which only the header was read, or one that a script has given, loaded."""
 
     image: Image.Image
-    content: bytes  # the file
-    rawmode: str  # how Pillow unpacks the rows of a PNG or TIFF; "" where it does so in several ways
+    content: bytes  # the file; b"" of a loaded one
+    rawmode: str  # how Pillow unpacks the rows of a PNG or TIFF; "" for several ways; the mode of a loaded one
     orientation: int  # 1 to 8, as in EXIF
 
 
 @contextmanager
 def opened(content: bytes) -> Iterator[Opened]:
     """Open a picture. Raises PictureError, also for what Pillow raises while the picture is decoded."""
+    with _as_picture_error(), Image.open(BytesIO(content), formats=_FORMATS) as image:
+        yield Opened(image, content, _rawmode(image), _orientation(image, content))
+
+
+@contextmanager
+def loaded(image: Image.Image) -> Iterator[Opened]:
+    """Load an image that a script has opened or made, and change nothing else of it. Raises PictureError as `opened`.
+
+    It is what Pillow holds: 8 bits of a colour of 16, and the frame of an animation that was chosen.
+    """
+    with _as_picture_error():
+        image.load()
+        yield Opened(image, b"", image.mode, _orientation(image, b""))
+
+
+@contextmanager
+def _as_picture_error() -> Iterator[None]:
+    """Raise PictureError for what Pillow raises while the block runs, but for a lack of memory."""
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as image:
-            yield Opened(image, content, _rawmode(image), _orientation(image, content))
+        yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise PictureError(f"too large for a training picture: {reason(error)}") from error
     except UnidentifiedImageError as error:
@@ -125,18 +143,17 @@ def _in_eight_bits(image: Image.Image, rawmode: str) -> Image.Image:
 
 def _pixel_type(picture: Opened, look: Look) -> Literal["uint8", "uint16", "float32"]:
     """Return the type of pixels by the header. Raises PictureError for those that cannot be taken as they are."""
-    image, bits = picture.image, 8
-    if image.format == "PNG":
-        bits = 16 if "16" in picture.rawmode else 8
-    elif image.format == "TIFF":
+    image, bits = picture.image, 16 if "16" in picture.rawmode else 8
+    if image.format == "TIFF":
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
-        bits = max(tags.get(_BITS, (1,)))
+        if picture.content:
+            bits = max(tags.get(_BITS, (1,)))
         if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
             raise PictureError("pixels with a sign; convert it to 8 or 16 bits without one")
-        if image.mode == "F":
-            if look.size and look.fit == "pad":
-                raise PictureError('floats have no colour to be padded with; data.fit = "crop" or "stretch" needs none')
-            return "float32"
+    if image.mode == "F":
+        if look.size and look.fit == "pad":
+            raise PictureError('floats have no colour to be padded with; data.fit = "crop" or "stretch" needs none')
+        return "float32"
     if bits > 8:
         from cnnpar.data.readers.deep_pictures import is_known
 
@@ -145,7 +162,7 @@ def _pixel_type(picture: Opened, look: Look) -> Literal["uint8", "uint16", "floa
     elif image.mode in _OPAQUE or image.mode in _TRANSPARENT:
         return "uint8"
     kind = f"mode {image.mode}" if bits <= 8 else f"mode {image.mode} of {bits} bits"
-    raise PictureError(f"{kind} in a {image.format}; convert it to grey or RGB")
+    raise PictureError(f"{kind} in a {image.format or 'picture'}; convert it to grey or RGB")
 
 
 def _rawmode(image: Image.Image) -> str:
