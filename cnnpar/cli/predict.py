@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from cnnpar.cli.console import say, say_json
-from cnnpar.cli.options import DATA, Debug, Json, Place, option, size_of, whole
+from cnnpar.cli.options import DATA, Channels, Debug, Json, Place, option, size_of
 from cnnpar.errors import InputError
 
 
@@ -17,8 +17,7 @@ def predict(
     *pictures: Annotated[Place, Parameter(help="Files, or folders of files.")],
     size: Annotated[str | None, option("HEIGHT,WIDTH that pictures get (default: as in the training).", DATA)] = None,
     channels: Annotated[
-        Literal[1, 3] | None,
-        Parameter(converter=whole),
+        Channels | None,
         option("Channels that they get: 1, grey, or 3, colour (default: as in the training).", DATA),
     ] = None,
     json: Json = False,
@@ -29,8 +28,6 @@ def predict(
     if not files:
         raise InputError("which pictures? Name files behind the checkpoint, or a folder of files")
     changes = {"size": size_of(size) if size else None, "channels": channels}
-    if channels not in (None, 1, 3):
-        raise InputError(f"--channels {channels}: expected 1 or 3")
     import msgspec
 
     from cnnpar.run.predict import predict as predict_pictures

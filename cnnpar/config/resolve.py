@@ -239,5 +239,6 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
         word = re.split("[`']", f"{what}'")[1]
         elsewhere = [] if key else [name for name in settings_named(word) if name.partition(".")[0] != section]
         alike = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else did_you_mean(word, allowed)
+    if allowed and (unknown or (key and what.startswith("Expected"))):
         known = f"; allowed{whose}: {', '.join(map(str, allowed))}"
     return one_line(what) + alike + at + one_line(place) + known

@@ -84,7 +84,7 @@ def test_a_link_to_a_picture_is_followed(here: Path, capsys: pytest.CaptureFixtu
             "wide.png: is 5 x 6 x 1 uint8, and the model takes 6 x 5 x 1 uint8; --size 6,5 and",
         ),
         ("r new/0.png --size 6", "--size 6: expected HEIGHT,WIDTH"),
-        ("r new/0.png --channels 2", "--channels"),
+        ("r new/0.png --channels RGB", "--channels RGB: expected 1 (grey) or 3 (colour)"),
         ("r pipe.png", "pipe.png: is no file"),
     ],
 )
