@@ -24,6 +24,7 @@ _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
 _CHANNELS = (1, 3, 4)  # of pictures: grey, colour, colour with transparency
 _INT64 = np.iinfo(np.int64)
 _MISSING = ("NAType", "NaTType")  # types of pandas for what is not there
+_LONGEST_NAME, _MOST_NAMED = 40, 4  # characters of an array's name; arrays that are named of those left
 _LONGEST_NUMBER = 18  # digits of a name that is sorted as a number
 _LABELS_ARE = "a label is a whole number or a name"
 _ONE_HOT = "one-hot rows become labels by y.argmax(axis=1)"
@@ -39,7 +40,7 @@ def pair_of(source: str, part: Part, names: Iterable[str]) -> tuple[str, str]:
     for images, labels in pairs:
         if images in there and labels in there:
             return there[images], there[labels]
-    held = harmless(listed([name[:40] for name in there.values()])) or "nothing"
+    held = harmless(listed([name[:_LONGEST_NAME] for name in there.values()])) or "nothing"
     raise InputError(f"{source}: holds {held}; expected {', or '.join(' and '.join(pair) for pair in pairs)}")
 
 
@@ -48,6 +49,15 @@ def other_parts(names: Iterable[str]) -> frozenset[Part]:
     there = {name.lower() for name in names}
     parts: tuple[Part, ...] = ("validation", "test")
     return frozenset(part for part in parts if any(there >= set(pair) for pair in _OWN[part]))
+
+
+def taken(part: Part, names: Iterable[str]) -> str:
+    """Say which of a file's arrays are images and labels of a part, and which are of no part. Raises as `pair_of`."""
+    names = [*names]
+    used = {part: pair_of("", part, names) for part in (part, *other_parts(names))}
+    left = [name for name in names if name not in {name for pair in used.values() for name in pair}]
+    images, labels, *others = (f"'{harmless(name[:_LONGEST_NAME])}'" for name in (*used[part], *left))
+    return f"arrays {images} and {labels}" + (f", not {listed(others, _MOST_NAMED)}" if others else "")
 
 
 def image_fault(shape: tuple[int, ...], kind: str) -> str:
@@ -96,7 +106,9 @@ def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str
         if whole.ndim != 1:
             hint = f"; {_ONE_HOT}" if whole.ndim == 2 else ""
             raise InputError(f"{source}: labels are of shape {whole.shape}; expected one for each image{hint}")
-        if whole.dtype.kind in "iu" and (not whole.size or whole.max() <= _INT64.max):
+        if whole.dtype.kind in "iu":
+            if whole.size and whole.max() > _INT64.max:
+                raise _too_large(int(whole.max()), int(whole.argmax()), source)
             return whole.astype(np.int64), None
         values = whole.tolist() if whole.dtype.kind in "biufUSO" else [str(value) for value in whole]
     if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
@@ -131,14 +143,21 @@ def _plain(value: object, index: int, source: str) -> Hashable:
         raise _no_label(value, index, source)
     else:
         found = value
-    fits = not isinstance(found, int) or _INT64.min <= found <= _INT64.max
-    if not fits or not str(found).strip() or not is_plain(str(found)):
+    if isinstance(found, int) and not _INT64.min <= found <= _INT64.max:
+        raise _too_large(found, index, source)
+    if not str(found).strip() or not is_plain(str(found)):
         raise _no_label(value, index, source)
     return found
 
 
 def _no_label(value: object, index: int, source: str, hint: str = _LABELS_ARE) -> InputError:
     return InputError(f"{source}: {numbered(index)}: {shown(value)} is no label; {hint}")
+
+
+def _too_large(label: int, index: int, source: str) -> InputError:
+    where = "2^63 - 1" if label > 0 else "-2^63"
+    hint = "np.unique(y, return_inverse=True)[1] numbers the classes from 0"
+    return InputError(f"{source}: {numbered(index)}: label {shown(label)} is beyond {where}; {hint}")
 
 
 def _named(labels: list[Hashable], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
