@@ -163,7 +163,7 @@ def train(
     `config`: a TOML file, its tables as dictionaries, or a `cnnpar.config.Config`; None: the defaults, or those of the
     checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. Dictionaries change
     single settings of these. `overwrite`: a run that is in `run_dir` is removed, once this one can begin. `quiet`
-    leaves the progress out.
+    leaves the progress out. In paths, `~` and environment variables are replaced as a shell does.
 
     `data`, instead of files that `config` names: arrays (images, labels), or an object with `__len__` and
     `__getitem__` that gives (image, label), or a dictionary of both, such as a data set of torchvision or of Hugging
@@ -175,11 +175,12 @@ def train(
     lines, as the command prints.
     """
     with in_python_words():
+        config = Path(expanded(str(config))) if isinstance(config, str | Path) else config
         directory = Path(expanded(str(run_dir))) if run_dir else None
         resumed = find(expanded(str(resume)), directory, None) if resume is not None else None
         resolved = _settings(config, resumed, given=data is not None)
         given = _given(resolved, data, test, validation)
-        name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
+        name = config.stem if isinstance(config, Path) else resolved.data.title
         if overwrite and (resume is not None or directory is None):
             raise InputError("overwrite=True: goes with run_dir=..., and without resume=...")
         place = Place(directory, None, name, overwrite)
@@ -196,8 +197,11 @@ def train(
 
 
 def load(path: str | Path) -> Model:
-    """Load the model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
-    file = newest_in(Path(path))
+    """Load the model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read.
+
+    In the path, `~` and environment variables are replaced as a shell does.
+    """
+    file = newest_in(Path(expanded(str(path))))
     return Model(read(file), str(file))
 
 
