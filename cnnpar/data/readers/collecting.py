@@ -25,8 +25,8 @@ _DEPTHS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "floats"}
 class Collected:
     """The pictures of a source, as their runs come in, in any order."""
 
-    def __init__(self, source: Path, count: int, path_of: Callable[[int], Path], skip: bool | None) -> None:
-        """Begin without pictures. `skip`: pictures that cannot be decoded are left out; None: they cannot be."""
+    def __init__(self, source: Path, count: int, path_of: Callable[[int], Path], skip: bool) -> None:
+        """Begin without pictures. `skip`: pictures that cannot be decoded are left out."""
         self._source, self._path_of, self._skip = source, path_of, skip
         self.digests = bytearray(DIGEST_BYTES * count)  # SHA-256 of each file, in order
         self.transparent = 0  # pictures
@@ -73,7 +73,7 @@ class Collected:
         kept = np.flatnonzero(self._good)
         if self._faults and (not self._skip or not len(kept)):
             first = min(self._faults)
-            hint = "" if self._skip in (True, None) else '; data.on_bad = "skip" leaves such pictures out'
+            hint = "" if self._skip else '; data.on_bad = "skip" leaves such pictures out'
             raise InputError(f"{self._path_of(first)}: {self._faults[first]}{hint}")
         if len(kept) < len(self._good):
             rows = max(1, _MOVED // self._images[0].nbytes)
