@@ -22,7 +22,7 @@ from cnnpar.data.dataset import Pixels
 from cnnpar.data.given import image_array, samples_given
 from cnnpar.data.load import Given
 from cnnpar.data.pixels import as_pixels_like
-from cnnpar.data.readers.arrays import channels_first, channels_hint
+from cnnpar.data.readers.arrays import channels_first, channels_hint, is_turned
 from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
 from cnnpar.files import expanded
@@ -121,7 +121,8 @@ class Model:
         except ValueError as error:
             raise InputError(f"images: no array: {error}") from error
         shape, wanted = whole.shape, self._preprocessing.pixels
-        if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and channels_first(shape[-3:]):
+        turned = channels_first(shape[-3:]) or is_turned(shape[-3:], self.image_shape)
+        if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and turned:
             whole = np.moveaxis(whole, -3, -1)  # a tensor of torch
         if self.image_shape[2] == 1 and shape[-2:] == self.image_shape[:2] and whole.ndim < 4:
             whole = whole[..., np.newaxis]
@@ -134,7 +135,7 @@ class Model:
         if not fits or pixels.dtype != wanted:
             takes = ", ".join(map(str, self.image_shape))
             what = f"images are {shape} {whole.dtype}, and the model takes (N, {takes}) {wanted}"
-            raise InputError(f"{what}{self._remedy(whole) if fits else channels_hint(whole.shape)}")
+            raise InputError(f"{what}{self._remedy(whole) if fits else channels_hint(whole.shape, self.image_shape)}")
         return pixels, single
 
     def _remedy(self, images: NDArray[Any]) -> str:

@@ -265,8 +265,10 @@ def test_a_single_image_gets_a_single_answer(tmp_path: Path) -> None:
     layered = cnnpar.train(without_files(csv), data=(colour, y), run_dir=tmp_path / "colour").model
     assert layered.predict(colour[0]).shape == ()
     assert layered.predict(colour[:1]).shape == (1,)
-    with pytest.raises(InputError, match=r"the channels come first, and images\.transpose\(0, 2, 3, 1\)"):
-        layered.predict(colour.transpose(0, 3, 1, 2))
+    double = cnnpar.train(without_files(csv), data=(colour[..., :2], y), run_dir=tmp_path / "double").model
+    for other, images in (layered, colour), (double, colour[..., :2]):
+        with pytest.raises(InputError, match=r"the channels come first, and images\.transpose\(0, 2, 3, 1\)"):
+            other.predict(images.transpose(0, 3, 1, 2))
 
 
 def test_a_model_takes_tensors_as_torch_has_them(tmp_path: Path) -> None:

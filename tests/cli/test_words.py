@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cnnpar.config.resolve import to_toml
@@ -210,6 +211,10 @@ def test_a_dry_run_checks_all_and_writes_nothing(here: Path, capsys: pytest.Capt
     [
         ("absent.csv", "absent.csv: no such file"),
         ("tiny.toml --set model.layers=[{type='dense'}]", "layer 1 (dense1): needs a vector"),
+        (
+            "turned.npz",
+            "layer 6 (maxpool2): a window of 2 x 2 does not fit its input (1, 4, 32); images are 2 x 8 with 8 c",
+        ),
         ("tiny.toml --run-dir full", "full: holds a run already"),
         ("tiny.toml --resume absent", "absent"),
     ],
@@ -219,6 +224,7 @@ def test_a_dry_run_refuses_what_the_run_would(
 ) -> None:
     Path("full").mkdir()
     Path("full/model.json").write_text("{")
+    np.savez("turned.npz", x=np.random.default_rng(0).integers(0, 256, (6, 2, 8, 8), np.uint8), y=np.arange(6) % 2)
     assert call("cnnpar-train", *line.split(), "--dry-run") == 2
     assert what in capsys.readouterr().err
 

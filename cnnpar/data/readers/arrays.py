@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnpar.data.readers.files import Part, numbered
 from cnnpar.errors import InputError
-from cnnpar.text import harmless, is_plain, listed, shown
+from cnnpar.text import dimensions, harmless, is_plain, listed, shown
 
 _ANY_PART = (("images", "labels"), ("x", "y"))
 _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
@@ -22,6 +22,7 @@ _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
     "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("test_x", "test_y")),
 }
 _CHANNELS = (1, 3, 4)  # of pictures: grey, colour, colour with transparency
+_FEW = 5  # channels, where a number may be that of channels or the height
 _INT64 = np.iinfo(np.int64)
 _MISSING = ("NAType", "NaTType")  # types of pandas for what is not there
 _LONGEST_NAME, _MOST_NAMED = 40, 4  # characters of an array's name; arrays that are named of those left
@@ -77,19 +78,50 @@ def image_fault(shape: tuple[int, ...], kind: str) -> str:
     return channels_hint(shape).removeprefix("; ") if len(shape) == 4 else ""
 
 
-def channels_hint(shape: tuple[int, ...]) -> str:
-    """Return what is to be done about images (N, C, H, W) or (C, H, W), after "; "; empty for others."""
-    if not channels_first(shape[-3:]):
+def channels_hint(shape: tuple[int, ...], wanted: tuple[int, ...] = ()) -> str:
+    """Return what is to be done about images (N, C, H, W) or (C, H, W), after "; "; empty for others.
+
+    `wanted`: the shape (H, W, C) that they should have, where it is known.
+    """
+    if not channels_first(shape[-3:]) and not is_turned(shape[-3:], wanted):
         return ""
     axes = "0, 2, 3, 1" if len(shape) == 4 else "1, 2, 0"
     return f"; the channels come first, and images.transpose({axes}) puts them last"
 
 
-def channels_first(shape: tuple[int, ...]) -> bool:
-    """Tell whether an image of this shape can only be (C, H, W): 1, 3 or 4 channels, before a last axis above 4."""
+def channels_doubt(shape: tuple[int, ...], given: tuple[int, ...]) -> str:
+    """Return the question whether images (H, W, C) may be (C, H, W); empty for those that look like (H, W, C).
+
+    `given`: what `data.shape` says, if anything.
+    """
+    if not _may_be_turned(shape):
+        return ""
+    what = f"images are {dimensions(shape[:2])} with {shape[2]} channels"
+    if given:
+        return f"{what}: is that meant? data.shape is [height, width, channels]"
+    return f"{what}: do the channels come first? images.transpose(0, 2, 3, 1) puts them last"
+
+
+def is_turned(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Tell whether an image is (C, H, W) of what should be (H, W, C)."""
+    return shape != wanted and (*shape[1:], *shape[:1]) == wanted
+
+
+def channels_first(shape: tuple[int, ...], *, tensor: bool = False) -> bool:
+    """Tell whether an image of this shape can only be (C, H, W): 1, 3 or 4 channels, before a last axis above 4.
+
+    `tensor`: it is one of torch, whose channels come first, so other small numbers are channels as well.
+    """
+    if tensor and _may_be_turned(shape):
+        return True
     if len(shape) != 3 or shape[0] not in _CHANNELS or shape[2] <= max(_CHANNELS):
         return False
     return shape[1] == shape[2] or shape[1] > max(_CHANNELS)
+
+
+def _may_be_turned(shape: tuple[int, ...]) -> bool:
+    """Tell whether an image of this shape may well be (C, H, W), and square."""
+    return len(shape) == 3 and shape[0] <= _FEW < shape[1] == shape[2]
 
 
 def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
