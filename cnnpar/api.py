@@ -22,7 +22,7 @@ from cnnpar.data.dataset import Pixels
 from cnnpar.data.given import image_array, samples_given
 from cnnpar.data.load import Given
 from cnnpar.data.pixels import as_pixels_like
-from cnnpar.data.readers.arrays import channels_first, channels_hint
+from cnnpar.data.readers.arrays import channels_first, channels_hint, is_turned
 from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
 from cnnpar.files import expanded
@@ -121,7 +121,8 @@ class Model:
         except ValueError as error:
             raise InputError(f"images: no array: {error}") from error
         shape, wanted = whole.shape, self._preprocessing.pixels
-        if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and channels_first(shape[-3:]):
+        turned = channels_first(shape[-3:]) or is_turned(shape[-3:], self.image_shape)
+        if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and turned:
             whole = np.moveaxis(whole, -3, -1)  # a tensor of torch
         if self.image_shape[2] == 1 and shape[-2:] == self.image_shape[:2] and whole.ndim < 4:
             whole = whole[..., np.newaxis]
@@ -134,7 +135,7 @@ class Model:
         if not fits or pixels.dtype != wanted:
             takes = ", ".join(map(str, self.image_shape))
             what = f"images are {shape} {whole.dtype}, and the model takes (N, {takes}) {wanted}"
-            raise InputError(f"{what}{self._remedy(whole) if fits else channels_hint(whole.shape)}")
+            raise InputError(f"{what}{self._remedy(whole) if fits else channels_hint(whole.shape, self.image_shape)}")
         return pixels, single
 
     def _remedy(self, images: NDArray[Any]) -> str:
@@ -163,7 +164,7 @@ def train(
     `config`: a TOML file, its tables as dictionaries, or a `cnnpar.config.Config`; None: the defaults, or those of the
     checkpoint `resume`, a file or a run's directory, or "auto": that of `run_dir`, if there is one. Dictionaries change
     single settings of these. `overwrite`: a run that is in `run_dir` is removed, once this one can begin. `quiet`
-    leaves the progress out.
+    leaves the progress out. In paths, `~` and environment variables are replaced as a shell does.
 
     `data`, instead of files that `config` names: arrays (images, labels), or an object with `__len__` and
     `__getitem__` that gives (image, label), or a dictionary of both, such as a data set of torchvision or of Hugging
@@ -177,11 +178,12 @@ def train(
     lines, as the command prints.
     """
     with in_python_words():
+        config = Path(expanded(str(config))) if isinstance(config, str | Path) else config
         directory = Path(expanded(str(run_dir))) if run_dir else None
         resumed = find(expanded(str(resume)), directory, None) if resume is not None else None
         resolved = _settings(config, resumed, given=data is not None)
         given = _given(resolved, data, test, validation)
-        name = Path(config).stem if isinstance(config, str | Path) else resolved.data.title
+        name = config.stem if isinstance(config, Path) else resolved.data.title
         if overwrite and (resume is not None or directory is None):
             raise InputError("overwrite=True: goes with run_dir=..., and without resume=...")
         place = Place(directory, None, name, overwrite)
@@ -198,8 +200,11 @@ def train(
 
 
 def load(path: str | Path) -> Model:
-    """Load the model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read."""
-    file = newest_in(Path(path))
+    """Load the model of a checkpoint, or of a run's directory. Raises InputError when it cannot be read.
+
+    In the path, `~` and environment variables are replaced as a shell does.
+    """
+    file = newest_in(Path(expanded(str(path))))
     return Model(read(file), str(file))
 
 

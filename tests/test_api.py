@@ -35,6 +35,22 @@ def test_cnnpar_train_and_a_run_give_the_same_weights(tmp_path: Path) -> None:
         assert result.weights_sha256 == result.model.weights_sha256 == expected
 
 
+def test_home_and_variables_are_replaced_in_each_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    csv = write_csv(tmp_path / "data.csv")
+    given = tables(csv, data={"train": "$PLACE/data.csv"}, train={"epochs": 1})
+    (tmp_path / "run.toml").write_text(to_toml(resolve(given)))
+    first = cnnpar.train("~/run.toml", run_dir="$PLACE/first")
+    assert cnnpar.load("~/first").weights_sha256 == first.weights_sha256
+    assert cnnpar.load(Path("${PLACE}/first/model.json")).weights_sha256 == first.weights_sha256
+    second = cnnpar.train({**given, "model": {**given["model"], "init_from": "~/first"}}, run_dir=Path("~/second"))
+    assert second.summary.run_dir == str(tmp_path / "second")
+    assert cnnpar.train(resume="~/second").weights_sha256 == second.weights_sha256
+    with pytest.raises(InputError, match="the environment has no variable NOWHERE"):
+        cnnpar.load("$NOWHERE/model.json")
+
+
 def test_a_run_goes_on_from_where_another_stopped(tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "data.csv")
     whole = cnnpar.train(tables(csv, schedule={"type": "constant"}), run_dir=tmp_path / "whole")
@@ -249,8 +265,10 @@ def test_a_single_image_gets_a_single_answer(tmp_path: Path) -> None:
     layered = cnnpar.train(without_files(csv), data=(colour, y), run_dir=tmp_path / "colour").model
     assert layered.predict(colour[0]).shape == ()
     assert layered.predict(colour[:1]).shape == (1,)
-    with pytest.raises(InputError, match=r"the channels come first, and images\.transpose\(0, 2, 3, 1\)"):
-        layered.predict(colour.transpose(0, 3, 1, 2))
+    double = cnnpar.train(without_files(csv), data=(colour[..., :2], y), run_dir=tmp_path / "double").model
+    for other, images in (layered, colour), (double, colour[..., :2]):
+        with pytest.raises(InputError, match=r"the channels come first, and images\.transpose\(0, 2, 3, 1\)"):
+            other.predict(images.transpose(0, 3, 1, 2))
 
 
 def test_a_model_takes_tensors_as_torch_has_them(tmp_path: Path) -> None:

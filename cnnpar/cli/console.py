@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 import msgspec
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError
 
 from cnnpar.errors import CnnparError, InputError, RunError, reason
 from cnnpar.run.stop import SIGNALS
@@ -45,6 +45,9 @@ def run(command: App, arguments: Sequence[str]) -> int:
     try:
         code = command(_spelled(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
+        if isinstance(error, UnknownOptionError) and (ways := _ways_to_set(error, arguments)):
+            say(f"{program}: error: {ways}", sys.stderr)
+            return InputError.exit_code
         named = [word for word in arguments[:1] if word in list(command)]  # the one of several commands
         say(f"{program}: error: {error}\nSee `{' '.join([program, *named])} --help`.", sys.stderr)
         return InputError.exit_code
@@ -64,6 +67,14 @@ def run(command: App, arguments: Sequence[str]) -> int:
         say(f"{program}: interrupted", sys.stderr)
         return 128 + signal.SIGINT
     return code or 0
+
+
+def _ways_to_set(error: UnknownOptionError, arguments: Sequence[str]) -> str:
+    """Return an error that says how the setting is changed that an unknown option names; "" where it names none."""
+    from cnnpar.cli.unknown_option import ways_to_set
+
+    known = {name for argument in error.argument_collection for name in argument.names}
+    return ways_to_set(error.token.keyword or error.token.value, arguments, known)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -80,7 +80,7 @@ def cv(
     progress = partial(Progress, "quiet" if quiet else "auto", stream)
     found = cross_validate(resolved, count, place, resumed, progress, go_on=resume is not None)
     if not quiet:
-        say(as_text(found), stream)
+        say(as_text(found, progress().width), stream)
         if found.stopped_by is not None:
             how = options_to_go_on(found.run_dir, found.run_dir, None, resolved.engine)
             say(f"stopped by {found.stopped_by}; go on with\n  cnnpar cv {how}", stream)

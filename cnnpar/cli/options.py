@@ -1,7 +1,7 @@
 """The options that stand for settings, each declared once: its name, its help, and the setting that it changes."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -48,6 +48,19 @@ def whole(_: Any, tokens: "Sequence[Token]") -> int:
     return int(token.value)
 
 
+def one_of(meanings: Mapping[int, str]) -> "Callable[[Any, Sequence[Token]], int]":
+    """Return the converter of an option that takes one of a few numbers; it raises InputError for any other text."""
+    expected = " or ".join(f"{number} ({meaning})" for number, meaning in meanings.items())
+
+    def convert(_: Any, tokens: "Sequence[Token]") -> int:
+        (token,) = tokens
+        if token.value not in map(str, meanings):
+            raise InputError(f"{token.keyword} {token.value}: expected {expected}")
+        return int(token.value)
+
+    return convert
+
+
 def place(_: Any, tokens: "Sequence[Token]") -> Path:
     """Convert an option's text to a path, with `~` and variables replaced where the shell did not: `--config=~/a.toml`.
 
@@ -72,6 +85,7 @@ def name_or_place(_: Any, tokens: "Sequence[Token]") -> Path:
 Whole = Annotated[int, Parameter(converter=whole)]
 NameOrPlace = Annotated[Path, Parameter(converter=name_or_place)]
 Place = Annotated[Path, Parameter(converter=place)]
+Channels = Annotated[Literal[1, 3], Parameter(converter=one_of({1: "grey", 3: "colour"}))]
 
 
 def _workers(text: str) -> int | str:
@@ -118,8 +132,7 @@ class DataOptions:
         Sets(lambda given: {"data": {"size": size_of(given)}}),
     ] = None
     channels: Annotated[
-        Literal[1, 3] | None,
-        Parameter(converter=whole),  # which of them is left to the settings' check
+        Channels | None,
         option("Channels that pictures get: 1, grey, or 3, colour.", DATA),
         sets("data", "channels"),
     ] = None
@@ -150,7 +163,7 @@ class TrainOptions(DataOptions):
     ] = None
     augmenter_ratio: Annotated[
         Literal[1, 4] | None,
-        Parameter(converter=whole),  # which of them is left to the settings' check
+        Parameter(converter=one_of({1: "the images alone", 4: "and their four shifts"})),
         option("4: train on each image and on its four one-pixel shifts.", DATA),
         sets("augment", "ratio"),
     ] = None

@@ -65,10 +65,16 @@ def take_words(
 
 
 def check_data(data: str | None, **files: Path | None) -> None:
-    """Raise InputError where `--data` and files of data are given; `files`: by the names of their options."""
+    """Raise InputError where `--data` is a path, or stands beside files of data.
+
+    `files`: by the names of their options, of which the first is for a path.
+    """
     given = [f"--{name.replace('_', '-')}" for name, path in files.items() if path is not None]
     if data is not None and given:
         raise InputError(f"--data names a known data set; it goes without {' and '.join(given)}")
+    if data and data not in DATA_NAMES and (os.path.lexists(data) or not data.replace("-", "").isalnum()):
+        known, option = " or ".join(DATA_NAMES), next(iter(files)).replace("_", "-")
+        raise InputError(f"--data {data}: expected a known data set, {known}; a path goes into --{option} {data}")
 
 
 def chosen(options: DataOptions) -> list[Option]:

@@ -70,15 +70,15 @@ def train(
     from cnnpar.run.summary import as_text
 
     stream = sys.stderr if json else sys.stdout
-    name = config.stem if config else resolved.data.title
-    place = rundir.Place(run_dir, to_path, name)
+    place = rundir.Place(run_dir, to_path, config.stem if config else resolved.data.title)
     with StopSignal() as stop:
+        report = Progress("quiet" if quiet else "auto", stream)
         run = prepare(resolved, place, resumed)
         del resumed  # its arrays need not stay in memory
         if dry_run:
-            _show(run, quiet, json)
+            _show(run, quiet, json, report)
             return 0
-        summary, unsaved = _trained(run, Progress("quiet" if quiet else "auto", stream), stop)
+        summary, unsaved = _trained(run, report, stop)
         if not quiet:
             say(as_text(summary, to_path, resolved.engine, saved=unsaved is None), stream)
         if json:
@@ -99,14 +99,15 @@ def _trained(run: "Run", progress: "Progress", stop: StopSignal) -> "tuple[Summa
         return error.summary, error
 
 
-def _show(run: "Run", quiet: bool, json: bool) -> None:
+def _show(run: "Run", quiet: bool, json: bool, report: "Progress") -> None:
     """Show what a run would compute, for `--dry-run`: its first lines, and the table of its layers."""
     from cnnpar.report.inspection import outline, outline_facts
     from cnnpar.run.headline import facts
 
     stream = sys.stderr if json else sys.stdout
     if not quiet:
-        lines = [*facts(run.config, run.network, run.work.samples, run.understood), *run.doubts, *run.notes]
-        say("\n".join([*lines, outline(run.network), "all fits; nothing was started"]), stream)
+        for line in (*facts(run.config, run.network, run.work.samples, run.understood), *run.doubts, *run.notes):
+            report.note(line)
+        say(f"{outline(run.network)}\nall fits; nothing was started", stream)
     if json:
         say_json({"dry_run": True, "exact": run.state.exact, **outline_facts(run.network)})

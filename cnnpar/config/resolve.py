@@ -117,6 +117,38 @@ def _check_numbers(config: Config) -> None:
             raise msgspec.ValidationError(f"the highest learning rate, {why} - at `$.schedule.points`")
 
 
+def settings_named(name: str) -> dict[str, tuple[str, ...]]:
+    """Return the settings that have a name, as "section.key", and the types that alone have each; () if all have it.
+
+    The name is that of the key, or of section and key, with - or _ between the words.
+    """
+    wanted, found = re.sub("[-.]", "_", name), dict[str, tuple[str, ...]]()
+    for section in _SECTIONS:
+        kinds = _kinds(section)
+        for key in dict.fromkeys(key for kind in kinds.values() for key in _keys(section, kind)):
+            if wanted in (key, f"{section}_{key}"):
+                having = tuple(tag for tag, kind in kinds.items() if key in _keys(section, kind))
+                found[f"{section}.{key}"] = having if len(having) < len(kinds) else ()
+    return found
+
+
+def setting_names() -> set[str]:
+    """Return the names of all settings, without their sections."""
+    return {key for section in _SECTIONS for kind in _kinds(section).values() for key in _keys(section, kind)}
+
+
+def _kinds(section: str) -> dict[str, Any]:
+    """Return the structs that a section may be, by its `type`; a single one where it has none."""
+    hint = get_type_hints(Config)[section]
+    return {kind.__struct_config__.tag: kind for kind in get_args(hint) or (hint,)}
+
+
+def _keys(section: str, kind: Any) -> list[str]:
+    """Return the keys that a section of a kind may have in a file."""
+    first = _NETWORK if section == "model" else ("type",) if section in _DEFAULT_TYPES else ()
+    return list(dict.fromkeys((*first, *kind.__struct_fields__)))
+
+
 def parse_assignment(assignment: str) -> Option:
     """Parse `section.key=value`, as `--set` takes it; a value that is not TOML is a string.
 
@@ -126,7 +158,9 @@ def parse_assignment(assignment: str) -> Option:
     path, equals, text = assignment.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot or not key or "." in key:
-        raise InputError(f"{words}: expected section.key=value, for example --set train.epochs=5")
+        named = next(iter(settings_named(path.strip())), None)
+        example = f"{named}={text.strip()}" if named and text.strip() else "train.epochs=5"
+        raise InputError(f"{words}: expected section.key=value, for example --set {example}")
     if section not in _SECTIONS:
         alike = did_you_mean(section, _SECTIONS)
         raise InputError(f"{words}: no section `{section}`{alike}; there are {', '.join(_SECTIONS)}")
@@ -186,15 +220,13 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
     allowed: Sequence[Any] = _SECTIONS
     whose = ""
     if section:
-        hint = get_type_hints(Config)[section]
-        kinds = {kind.__struct_config__.tag: kind for kind in get_args(hint) or (hint,)}
+        kinds = _kinds(section)
         wanted = tables[section].get("type") if len(kinds) > 1 and isinstance(tables[section], dict) else None
         kind = next((kind for tag, kind in kinds.items() if tag == wanted), None)
         if kind is None or key == "type":
             allowed = list(kinds)
         elif not key:
-            fields = kind.__struct_fields__
-            allowed = list(dict.fromkeys((*_NETWORK, *fields))) if section == "model" else fields
+            allowed = [key for key in _keys(section, kind) if key != "type"]
             whose = f" with type {wanted}" if wanted else ""
         else:
             hint = get_type_hints(kind, include_extras=True).get(key.partition("[")[0])
@@ -204,6 +236,9 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
                     what = f"expected {meta.description}"
     alike = known = ""
     if unknown and allowed:
-        alike = did_you_mean(re.split("[`']", f"{what}'")[1], allowed)
+        word = re.split("[`']", f"{what}'")[1]
+        elsewhere = [] if key else [name for name in settings_named(word) if name.partition(".")[0] != section]
+        alike = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else did_you_mean(word, allowed)
+    if allowed and (unknown or (key and what.startswith("Expected"))):
         known = f"; allowed{whose}: {', '.join(map(str, allowed))}"
     return one_line(what) + alike + at + one_line(place) + known

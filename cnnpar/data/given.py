@@ -127,7 +127,7 @@ def _of_pair(source: str, settings: Data, images: Any, labels: Any) -> _Found:
     if hasattr(images, "__array__"):
         whole = image_array(images)
         if whole.dtype != object:
-            if hasattr(images, "detach") and whole.ndim == 4 and channels_first(whole.shape[1:]):  # a tensor
+            if hasattr(images, "detach") and whole.ndim == 4 and channels_first(whole.shape[1:], tensor=True):
                 return _Found(len(whole), whole.transpose(0, 2, 3, 1), labels, understood=[_TENSORS], own=False)
             return _Found(len(whole), whole, labels, own=False)
         images = list(whole) if whole.ndim else [images]
@@ -275,9 +275,10 @@ class _Stack:
             raise InputError(
                 f"{place}: its image is {image.dtype} of shape {image.shape}; expected numbers, (H, W) or (H, W, C)"
             )
-        if not channels_first(image.shape):
+        tensor = hasattr(value, "detach")  # of torch, which alone always has channels first
+        if not channels_first(image.shape, tensor=tensor):
             return image
-        if not hasattr(value, "detach"):  # torch alone always has channels first
+        if not tensor:
             what = f"{place} has its channels first, {dimensions(image.shape)}"
             raise InputError(f"{what}; image.transpose(1, 2, 0) puts them last")
         self.understood = [_TENSORS]

@@ -18,6 +18,7 @@ from cnnpar.data.hold_out import held_out_fold, held_out_share
 from cnnpar.data.pixels import describe_pixels
 from cnnpar.data.preprocessing import HoldOut
 from cnnpar.data.readers import cifar, csv_file, folder, idx, matlab, named, npz, pickles
+from cnnpar.data.readers.arrays import channels_doubt, channels_hint
 from cnnpar.data.readers.files import CheckLabels, Part, RawSamples
 from cnnpar.data.suspicion import suspicions
 from cnnpar.errors import InputError, reason
@@ -48,8 +49,9 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     train = Dataset(found.images, *training_classes(source, found, as_they_are))
     if settings.shape and (*settings.shape, 1)[:3] != train.image_shape:
         shapes = f"images are {dimensions(train.image_shape)}, but data.shape is {dimensions(settings.shape)}"
-        raise InputError(f"{source}: {shapes}; it is needed for CSV only")
-    notes = [*found.notes]
+        hint = channels_hint(found.images.shape, settings.shape) or "; it is needed for CSV only"
+        raise InputError(f"{source}: {shapes}{hint}")
+    notes = [*found.notes, *filter(None, [channels_doubt(train.image_shape, settings.shape)])]
     test: Dataset | None = None
     if settings.test or "test" in found.other_parts:
         test = _load_like(sources["test"], "test", settings, train.traits, notes.append, given)
@@ -81,7 +83,9 @@ def _load_like(
     found = _read(source, part, settings, traits.image_shape, check, given)
     shape, pixels = found.images.shape[1:], found.images.dtype.name
     if shape != traits.image_shape:
-        raise InputError(f"{source}: images are {dimensions(shape)}, but training had {dimensions(traits.image_shape)}")
+        hint = channels_hint(found.images.shape, traits.image_shape)
+        what = f"images are {dimensions(shape)}, but training had {dimensions(traits.image_shape)}"
+        raise InputError(f"{source}: {what}{hint}")
     if pixels != traits.pixel_type:
         raise InputError(
             f"{source}: pixels are {pixels}, but training had {traits.pixel_type}; data.scale brings them to one range"

@@ -1,8 +1,9 @@
 """The progress bar of a terminal, drawn by rich."""
 
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -12,6 +13,12 @@ from rich.table import Table
 from cnnpar.report.display import Part, fit
 
 NARROWEST, WIDEST = 10, 50  # columns of the bar itself
+_BETWEEN_WORDS: Any = {
+    "expand_tabs": False,
+    "replace_whitespace": False,
+    "break_long_words": False,
+    "break_on_hyphens": False,
+}
 
 
 class Bar:
@@ -41,8 +48,11 @@ class Bar:
         return self._console.width
 
     def line(self, text: str) -> None:
-        """Print text above the bar; the terminal wraps a line that is too long."""
-        self._console.print(text, soft_wrap=True)
+        """Print text above the bar, broken between words where it is too long; a longer word, such as a path, stays."""
+        for line in text.split("\n"):
+            if len(line) > self.width:
+                line = textwrap.fill(line, self.width, subsequent_indent="  ", **_BETWEEN_WORDS)
+            self._console.print(line, soft_wrap=True)
 
     def status(self, share: float, parts: Sequence[Part]) -> None:
         """Draw the bar, `share` of it filled, between the first part and the others."""

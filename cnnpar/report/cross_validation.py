@@ -5,6 +5,8 @@ import statistics
 
 import msgspec
 
+from cnnpar.report.display import Part, fit
+
 CONFIDENCE = 0.95
 
 
@@ -60,26 +62,25 @@ def interval_of_mean(accuracies: list[float]) -> tuple[float, float]:
     return max(0.0, mean - reach), min(1.0, mean + reach)
 
 
-def as_text(found: CrossValidation) -> str:
-    """Return a line for each fold, and two for all of them."""
-    lines = [_line(fold) for fold in found.folds]
+def as_text(found: CrossValidation, width: int) -> str:
+    """Return a line for each fold, and two for all of them; what matters least is left out of what `width` cuts."""
+    lines = [_line(fold, width) for fold in found.folds]
     if found.validation_accuracy is not None and found.interval is not None:
         low, high = found.interval
         lines.append(
             f"validation accuracy {found.validation_accuracy:.2%}, the mean of {len(found.folds)} folds "
             f"(standard deviation {found.standard_deviation:.2%})"
         )
-        lines.append(
-            f"{found.confidence:.0%} interval {low:.2%} to {high:.2%}, by Student's t, corrected for folds that share "
-            f"training samples (Nadeau and Bengio 2003)"
-        )
+        method = "by Student's t, corrected for folds that share training samples (Nadeau and Bengio 2003)"
+        lines.append(fit([(0, f"{found.confidence:.0%} interval {low:.2%} to {high:.2%}"), (1, method)], width, ", "))
     return "\n".join(lines)
 
 
-def _line(fold: Fold) -> str:
-    accuracy = "no epoch is finished"
+def _line(fold: Fold, width: int) -> str:
+    accuracy, best = "no epoch is finished", list[Part]()
     if fold.validation_accuracy is not None and fold.best_validation_accuracy is not None:
-        best = f"best {fold.best_validation_accuracy:.2%} in epoch {fold.best_epoch}"
-        accuracy = f"validation accuracy {fold.validation_accuracy:.2%}, {best}"
+        accuracy = f"validation accuracy {fold.validation_accuracy:.2%}"
+        best = [(1, f"best {fold.best_validation_accuracy:.2%} in epoch {fold.best_epoch}")]
     exact = "" if fold.exact else " (not exact)"
-    return f"fold {fold.fold}: {accuracy}, weights sha256 {fold.weights_sha256}{exact}"
+    parts = [(0, f"fold {fold.fold}: {accuracy}"), *best, (2, f"weights sha256 {fold.weights_sha256}")]
+    return fit(parts, width - len(exact), ", ") + exact

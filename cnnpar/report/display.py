@@ -34,10 +34,13 @@ class Display(Protocol):
         """Leave the stream as it was found."""
 
 
-def fit(parts: Sequence[Part], width: int) -> str:
-    """Join texts by two spaces, and leave out those of the highest ranks until `width` columns are enough."""
+def fit(parts: Sequence[Part], width: int, between: str = "  ") -> str:
+    """Join texts by two spaces, or others, and leave out those of the highest ranks until `width` columns are enough.
+
+    One is left in any case.
+    """
     kept = list(parts)
-    while len(text := "  ".join(text for _, text in kept)) > width and len(kept) > 1:
+    while len(text := between.join(text for _, text in kept)) > width and len(kept) > 1:
         kept.remove(max(kept))
     return text
 

@@ -42,6 +42,11 @@ class Progress:
         self._started = 0.0  # clock at `start`
         self._due = math.inf  # clock at which `step` shows a status again
 
+    @property
+    def width(self) -> int:
+        """Columns for text; of what is no terminal more than any line has."""
+        return self._display.width if self._display else Lines.width
+
     def start(self, lines: Sequence[str], total_steps: int, first_step: int, epochs: int, steps_per_epoch: int) -> None:
         """Show `lines` and begin a run of `total_steps`, of which `first_step` are done (0 in a new run)."""
         for line in lines:

@@ -12,14 +12,13 @@ from cnnpar.config import Config
 from cnnpar.config.choices import Constant
 from cnnpar.data.augment.augmenter import first_plain_epoch, without_resampling
 from cnnpar.errors import DivergedError, Stopped
-from cnnpar.nn.network import Network
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
 from cnnpar.report.progress import Progress
 from cnnpar.run.headline import facts
-from cnnpar.run.prepare import by_kind, check_lone_samples, load_data
+from cnnpar.run.prepare import build_network, by_kind, check_lone_samples, load_data
 from cnnpar.run.stop import StopSignal
 from cnnpar.run.transfer import transfer
 from cnnpar.training import loop
@@ -34,7 +33,7 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     Raises InputError, RunError, or Stopped. Nothing is written.
     """
     splits, preprocessing = load_data(config)
-    network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
+    network = build_network(config, preprocessing)
     state = first_state(config, network)
     notes = [*splits.notes]
     if config.model.init_from:

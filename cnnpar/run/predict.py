@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,24 +40,34 @@ class Prediction:
         return {"file": self.file, "class": best, "probability": chance, "probabilities": self.probabilities}
 
 
-def predict(payload: Payload, path: str, files: Sequence[Path], settings: Data) -> list[Prediction]:
-    """Return the predictions for pictures, in the order of the files; `settings`: how they are read.
+class Unreadable(NamedTuple):
+    """A file that is no picture, or none like those of the training."""
 
-    Raises InputError for pictures that cannot be read, or are not like those of the training, and RunError where the
-    model's outputs are not finite.
+    file: str
+    error: str  # a line for people, which names the file
+
+
+def predict(
+    payload: Payload, path: str, files: Sequence[Path], settings: Data
+) -> tuple[list[Prediction], list[Unreadable]]:
+    """Return the predictions for pictures, in the order of the files, and the files that are none.
+
+    `settings`: how they are read. Raises RunError where the model's outputs are not finite.
     """
     use_one_thread()
     network, state = unpack(payload, path)
     known = payload.preprocessing
-    pixels = unlabelled.read(files, settings, known.traits)
+    pixels, kept, faults = unlabelled.read(files, settings, known.traits)
     with state.evaluation_weights() as weights:
-        found = np.concatenate(
-            [
-                network.probabilities(weights, known.normalise(pixels[start : start + _AT_A_TIME]))
-                for start in range(0, len(pixels), _AT_A_TIME)
-            ]
-        )
-    if not np.isfinite(found).all():
+        found = [
+            network.probabilities(weights, known.normalise(pixels[start : start + _AT_A_TIME]))
+            for start in range(0, len(pixels), _AT_A_TIME)
+        ]
+    rows = np.concatenate(found) if found else np.zeros((0, len(known.class_names)))
+    if not np.isfinite(rows).all():
         raise RunError(f"{path}: its outputs are not finite; its weights are too large")
-    rows = (dict(zip(known.class_names, row.tolist(), strict=True)) for row in found)
-    return [Prediction(str(file), row) for file, row in zip(files, rows, strict=True)]
+    predictions = [
+        Prediction(str(files[index]), dict(zip(known.class_names, row, strict=True)))
+        for index, row in zip(kept.tolist(), rows.tolist(), strict=True)
+    ]
+    return predictions, [Unreadable(str(files[index]), fault) for index, fault in faults.items()]

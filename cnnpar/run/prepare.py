@@ -11,6 +11,7 @@ from cnnpar.data.augment.augmenter import check_augment
 from cnnpar.data.dataset import Dataset, Splits
 from cnnpar.data.load import Given, load_splits
 from cnnpar.data.preprocessing import HoldOut, Preprocessing
+from cnnpar.data.readers.arrays import channels_doubt
 from cnnpar.data.readers.named import awaited
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, fingerprint
@@ -130,9 +131,19 @@ def check_lone_samples(work: Training) -> None:
         check_statistics(network.layers, network.input_shape, network.layout.frozen)
 
 
+def build_network(config: Config, preprocessing: Preprocessing) -> Network:
+    """Build the network of a new run. Raises InputError where it does not fit the images, with a doubt about these."""
+    try:
+        return Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
+    except InputError as error:
+        if doubt := channels_doubt(preprocessing.image_shape, config.data.shape):
+            raise InputError(f"{error}; {doubt}") from error
+        raise
+
+
 def _begin(config: Config, preprocessing: Preprocessing) -> _Start:
     """Build the start of a new run."""
-    network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
+    network = build_network(config, preprocessing)
     state = first_state(config, network)
     state.run_id = new_run_id()
     notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []

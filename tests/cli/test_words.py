@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cnnpar.config.resolve import to_toml
@@ -118,12 +119,27 @@ def test_options_say_what_is_made_of_pictures(here: Path) -> None:
         ("--optimizer adam --momentum 0.5", "--momentum 0.5: Object contains unknown field `momentum`"),
         ("--size 64", "--size 64: expected HEIGHT,WIDTH"),
         ("--size 0,64", "--size 0,64: Expected `int` >= 1"),
-        ("--channels 2", "1, 3"),
+        ("--channels 2", "--channels 2: expected 1 (grey) or 3 (colour)"),
+        ("--channels RGB", "--channels RGB: expected 1 (grey) or 3 (colour)"),
+        ("--set data.channels=RGB", "Expected `int`, got `str` - at `$.data.channels`; allowed: 0, 1, 3"),
+        ("--data train.csv", "expected a known data set, digits or mnist; a path goes into --train-data train.csv"),
+        ("--data photos/", "a path goes into --train-data photos/"),
         ("--fold 6/5", "--fold 6/5: `fold` is '6/5'"),
         ("--lr 0.1 --set optimizer.learning_rate=0.2", "--lr 0.1 and --set optimizer.learning_rate=0.2: two values"),
         ("--set trian.epochs=2", "no section `trian` (did you mean train?)"),
         ("--set train.epoch=2", "unknown field `epoch` (did you mean epochs?)"),
         ("--epoch 2", "Did you mean --epochs?"),
+        ("--learning-rate 0.1", "Unknown option: --learning-rate; did you mean --lr 0.1?"),
+        ("--learning_rate=0.1", "Unknown option: --learning-rate; did you mean --lr 0.1?"),
+        ("-lr 0.1", "Unknown option: -lr; did you mean --lr 0.1?"),
+        ("--optimizer.learning_rate 0.1", "did you mean --lr 0.1?"),
+        ("--learn-rate 0.1", "did you mean --lr 0.1?"),
+        ("--patience", "did you mean --set train.patience=VALUE?"),
+        ("--scale 2", "did you mean --set data.scale=2 or --set augment.scale=2?"),
+        ("--beta1 0.8", "--set optimizer.beta1=0.8 (with type adam or adamw or lamb)?"),
+        ("--preset vgg-small", "did you mean --set model.preset=vgg-small?"),
+        ("--set train.learning_rate=1", "unknown field `learning_rate` (did you mean optimizer.learning_rate?)"),
+        ("--set patience=3", "expected section.key=value, for example --set train.patience=3"),
         ("--data minst", "`name` is 'minst' (did you mean mnist?)"),
         ("--set model.layers=[{type='conv2D'}]", "[{type='conv2D'}]: layer 1: unknown type 'conv2D' (did"),
         ("--config wrong.toml", "wrong.toml: layer 2: unknown type 'conv2D' (did you mean conv2d?)"),
@@ -198,6 +214,10 @@ def test_a_dry_run_checks_all_and_writes_nothing(here: Path, capsys: pytest.Capt
     [
         ("absent.csv", "absent.csv: no such file"),
         ("tiny.toml --set model.layers=[{type='dense'}]", "layer 1 (dense1): needs a vector"),
+        (
+            "turned.npz",
+            "layer 6 (maxpool2): a window of 2 x 2 does not fit its input (1, 4, 32); images are 2 x 8 with 8 c",
+        ),
         ("tiny.toml --run-dir full", "full: holds a run already"),
         ("tiny.toml --resume absent", "absent"),
     ],
@@ -207,6 +227,7 @@ def test_a_dry_run_refuses_what_the_run_would(
 ) -> None:
     Path("full").mkdir()
     Path("full/model.json").write_text("{")
+    np.savez("turned.npz", x=np.random.default_rng(0).integers(0, 256, (6, 2, 8, 8), np.uint8), y=np.arange(6) % 2)
     assert call("cnnpar-train", *line.split(), "--dry-run") == 2
     assert what in capsys.readouterr().err
 

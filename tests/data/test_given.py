@@ -190,12 +190,14 @@ class Short:
         ((X, np.eye(3)[Y].tolist()), "sample 0 (counted from 0): [1.0, 0.0, 0.0] is no label; one-hot rows"),
         ((X, [0, 1, None] * 4), "sample 2 (counted from 0): None is no label; a label is a whole number or a name"),
         ((X, [0, 1, float("nan")] * 4), "sample 2 (counted from 0): nan is no label"),
+        ((X, Y.astype(np.uint64) + 2**63), "label 9223372036854775810 is beyond 2^63 - 1; np.unique(y, return_inverse"),
+        ((X, [0, -(2**63) - 1] * 6), "sample 1 (counted from 0): label -9223372036854775809 is beyond -2^63"),
         ((X, Y + 0.5), "sample 0 (counted from 0): 0.5 is no label"),
         ((X, ["a", ""] * 6), "sample 1 (counted from 0): '' is no label"),
         ((X, ["a", "b\n"] * 6), "sample 1 (counted from 0): 'b\\n' is no label"),
         ((X, [1, "1"] * 6), "labels 1 and '1' have one name, 1; give them two"),
         ((X, [{}] * 12), "{} is no label"),
-        ((X, 2**70 + Y.astype(object)), "is no label"),
+        ((X, 2**70 + Y.astype(object)), "label 1180591620717411303424 is beyond 2^63 - 1"),
         ((X, "abc"), "data: labels are 'abc'; expected one for each image"),
         ((X, set(range(12))), "data: labels are {0, 1, 2, 3"),
         ((X, 5), "data: labels are 5; expected one for each image"),
@@ -278,9 +280,44 @@ def test_lists_of_two_samples_are_no_pair_of_arrays() -> None:
     assert whole([X, Y]).labels.tolist() == Y.tolist()
 
 
-def test_tensors_are_turned_which_is_said() -> None:
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((2, 32, 32), "images are 2 x 32 with 32 channels: do the channels come first? images.transpose(0, 2, 3, 1)"),
+        ((5, 6, 6), "images are 5 x 6 with 6 channels: do the channels come first?"),
+        ((5, 6, 7), ""),
+        ((6, 32, 32), ""),
+        ((2, 5, 5), ""),
+        ((8, 8, 1), ""),
+        ((3, 32, 3), ""),
+    ],
+)
+def test_a_few_rows_of_square_depth_are_doubted(shape: tuple[int, ...], said: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, *shape), np.uint8)
+    for data in ((images, Y), (list(images), Y)):
+        notes = splits(data).notes
+        assert [note for note in notes if "channels" in note] == [note for note in notes if said and said in note]
+        assert len(notes) == bool(said)
+
+
+def test_channels_that_come_first_by_other_facts_are_refused() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 2), np.uint8)
+    turned = images.transpose(0, 3, 1, 2)
+    remedy = "; the channels come first, and images.transpose(0, 2, 3, 1) puts them last"
+    parts = samples_given({"train": (images, Y), "test": (turned, Y)}, Data(name="given"))
+    with pytest.raises(InputError, match="test: images are 2 x 8 x 8, but training had 8 x 8 x 2") as caught:
+        load_splits(Data(name="given"), given=parts)
+    assert str(caught.value).endswith(remedy)
+    parts = samples_given({"train": (turned, Y)}, Data(name="given"))
+    with pytest.raises(InputError, match=r"data: images are 2 x 8 x 8, but data\.shape is 8 x 8 x 2") as caught:
+        load_splits(Data(name="given", shape=(8, 8, 2)), given=parts)
+    assert str(caught.value).endswith(remedy)
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 3), (8, 8, 2), (8, 8, 5)])
+def test_tensors_are_turned_which_is_said(shape: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch", reason="2 GB; the accuracy benchmarks have it")
-    colour = np.random.default_rng(0).integers(0, 256, (12, 7, 9, 3), np.uint8)
+    colour = np.random.default_rng(0).integers(0, 256, (12, *shape), np.uint8)
     channels_first = torch.from_numpy(colour.transpose(0, 3, 1, 2).copy())
     pairs = [(image, torch.tensor(label)) for image, label in zip(channels_first, Y.tolist(), strict=True)]
     for data in (

@@ -16,7 +16,7 @@ RUN = """
 import itertools, os, sys
 from cnnpar.report.progress import Progress
 progress = Progress("auto", clock=itertools.count(step=0.5).__next__)
-progress.start(["a first line", "and a second"], 90, 0, 3, 30)
+progress.start(["a first line", "and a second", *sys.argv[2:]], 90, 0, 3, 30)
 for epoch in range(1, 4):
     for step in range(30):
         progress.step(epoch, 30 * (epoch - 1) + step + 1, 0.1234, 0.98765, 12345.6)
@@ -81,13 +81,13 @@ class Screen:
         return ["".join(row).rstrip() for row in self.rows if row]
 
 
-def on_terminal(width: int, stop: str = "", **environment: str) -> Screen:
-    """Run `RUN` in a terminal of `width` columns, and return its screen."""
+def on_terminal(width: int, stop: str = "", *lines: str, **environment: str) -> Screen:
+    """Run `RUN` in a terminal of `width` columns, with further first lines, and return its screen."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
     child = subprocess.Popen(
-        [sys.executable, "-c", RUN, stop],
+        [sys.executable, "-c", RUN, stop, *lines],
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -129,6 +129,19 @@ def test_40_columns_keep_each_line_on_one_row() -> None:
     lines = screen.lines
     assert lines[2] == "epoch 1/3  loss 0.4321  val  96.00%"
     assert re.fullmatch(r"epoch 2/3 [━╸╺]{10,} +67%  0:\d\d left", lines[-1])
+
+
+def test_long_first_lines_are_broken_between_words() -> None:
+    path = f"/tmp/{'a-long-path/' * 8}train"
+    understood = "4 classes (ant, bee, cat, dog), 224 x 224 colour, pictures cropped to 224 x 224, folder train"
+    screen = on_terminal(80, "stop-in-epoch-2", understood, f"run directory {path}")
+    assert screen.lines[2:7] == [
+        "4 classes (ant, bee, cat, dog), 224 x 224 colour, pictures cropped to 224 x 224,",
+        "  folder train",
+        "run directory",
+        f"  {path[:78]}",
+        path[78:],
+    ]
 
 
 def test_a_wide_terminal_shows_everything() -> None:

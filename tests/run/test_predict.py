@@ -78,13 +78,14 @@ def test_a_link_to_a_picture_is_followed(here: Path, capsys: pytest.CaptureFixtu
         ("r", "which pictures?"),
         ("r absent.png", "absent.png: no such file; expected a picture"),
         ("absent new/0.png", "absent: cannot read the checkpoint"),
-        ("r new/0.png broken.png", "broken.png: "),
+        ("r broken.png", "broken.png: not a PNG, JPEG"),
+        ("r empty", "empty: no files in this folder; expected pictures"),
         (
             "r wide.png",
-            "wide.png: is 5 x 6 x 1 uint8, and the model takes 6 x 5 x 1 uint8; --size 6,5 and",
+            "wide.png: is 5 x 6 x 1 uint8, and the model takes 6 x 5 x 1 uint8; --size 6,5 and --channels 1 bring",
         ),
         ("r new/0.png --size 6", "--size 6: expected HEIGHT,WIDTH"),
-        ("r new/0.png --channels 2", "--channels"),
+        ("r new/0.png --channels RGB", "--channels RGB: expected 1 (grey) or 3 (colour)"),
         ("r pipe.png", "pipe.png: is no file"),
     ],
 )
@@ -93,11 +94,48 @@ def test_what_is_wrong_names_the_file(here: Path, capsys: pytest.CaptureFixture[
     Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(9))
     Image.new("L", (6, 5)).save("wide.png")
     os.mkfifo("pipe.png")
+    Path("empty").mkdir()
     assert call("cnnpar", "predict", *line.split()) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert what in err
     assert "/tmp/cnnpar-" not in err
+
+
+def test_bad_pictures_are_told_and_the_others_answered(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(Path("new"), 6, 1)
+    Path("new/1.png").write_bytes(b"none")
+    Image.new("RGB", (5, 6)).save("new/3.png")
+    Path("new/7.png").symlink_to("gone")
+    assert call("cnnpar", "predict", "r", "new") == 1
+    out, err = capsys.readouterr()
+    assert [line.partition(":")[0] for line in out.splitlines()] == [f"new/{number}.png" for number in (0, 2, 4, 5)]
+    assert [line.rpartition(" ")[0].partition(": ")[2] for line in out.splitlines()] == ["dark"] * 3 + ["bright"]
+    remedy = "--size 6,5 and --channels 1 bring pictures to that"
+    assert err.splitlines() == [
+        "cnnpar: error: new/1.png: not a PNG, JPEG, BMP, GIF, WebP or TIFF picture, whatever its name says",
+        f"cnnpar: error: new/3.png: is 6 x 5 x 3 uint8, and the model takes 6 x 5 x 1 uint8; {remedy}",
+        "cnnpar: error: new/7.png: no such file; expected a picture",
+    ]
+    assert call("cnnpar", "predict", "r", "new", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["predictions"]) == 4
+    assert [one["file"] for one in found["failed"]] == ["new/1.png", "new/3.png", "new/7.png"]
+    assert call("cnnpar", "predict", "r", "new/1.png", "new/3.png") == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 2)
+
+
+def test_folders_stand_for_all_pictures_below_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("new/b/x", "new/a", "new/.hidden", "new/__MACOSX"):
+        write_pictures(Path(name), 1, 1)
+    write_pictures(Path("new"), 1, 1)
+    for leftover in ("new/Thumbs.db", "new/a/.DS_Store"):
+        Path(leftover).touch()
+    Path("new/a/back").symlink_to("..")
+    assert call("cnnpar", "predict", "r", "new") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["new/0.png", "new/a/0.png", "new/b/x/0.png"]
 
 
 def test_weights_that_are_too_large_give_no_prediction(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

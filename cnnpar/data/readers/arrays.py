@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnpar.data.readers.files import Part, numbered
 from cnnpar.errors import InputError
-from cnnpar.text import harmless, is_plain, listed, shown
+from cnnpar.text import dimensions, harmless, is_plain, listed, shown
 
 _ANY_PART = (("images", "labels"), ("x", "y"))
 _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
@@ -22,8 +22,10 @@ _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
     "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("test_x", "test_y")),
 }
 _CHANNELS = (1, 3, 4)  # of pictures: grey, colour, colour with transparency
+_FEW = 5  # channels, where a number may be that of channels or the height
 _INT64 = np.iinfo(np.int64)
 _MISSING = ("NAType", "NaTType")  # types of pandas for what is not there
+_LONGEST_NAME, _MOST_NAMED = 40, 4  # characters of an array's name; arrays that are named of those left
 _LONGEST_NUMBER = 18  # digits of a name that is sorted as a number
 _LABELS_ARE = "a label is a whole number or a name"
 _ONE_HOT = "one-hot rows become labels by y.argmax(axis=1)"
@@ -39,7 +41,7 @@ def pair_of(source: str, part: Part, names: Iterable[str]) -> tuple[str, str]:
     for images, labels in pairs:
         if images in there and labels in there:
             return there[images], there[labels]
-    held = harmless(listed([name[:40] for name in there.values()])) or "nothing"
+    held = harmless(listed([name[:_LONGEST_NAME] for name in there.values()])) or "nothing"
     raise InputError(f"{source}: holds {held}; expected {', or '.join(' and '.join(pair) for pair in pairs)}")
 
 
@@ -48,6 +50,15 @@ def other_parts(names: Iterable[str]) -> frozenset[Part]:
     there = {name.lower() for name in names}
     parts: tuple[Part, ...] = ("validation", "test")
     return frozenset(part for part in parts if any(there >= set(pair) for pair in _OWN[part]))
+
+
+def taken(part: Part, names: Iterable[str]) -> str:
+    """Say which of a file's arrays are images and labels of a part, and which are of no part. Raises as `pair_of`."""
+    names = [*names]
+    used = {part: pair_of("", part, names) for part in (part, *other_parts(names))}
+    left = [name for name in names if name not in {name for pair in used.values() for name in pair}]
+    images, labels, *others = (f"'{harmless(name[:_LONGEST_NAME])}'" for name in (*used[part], *left))
+    return f"arrays {images} and {labels}" + (f", not {listed(others, _MOST_NAMED)}" if others else "")
 
 
 def image_fault(shape: tuple[int, ...], kind: str) -> str:
@@ -67,19 +78,50 @@ def image_fault(shape: tuple[int, ...], kind: str) -> str:
     return channels_hint(shape).removeprefix("; ") if len(shape) == 4 else ""
 
 
-def channels_hint(shape: tuple[int, ...]) -> str:
-    """Return what is to be done about images (N, C, H, W) or (C, H, W), after "; "; empty for others."""
-    if not channels_first(shape[-3:]):
+def channels_hint(shape: tuple[int, ...], wanted: tuple[int, ...] = ()) -> str:
+    """Return what is to be done about images (N, C, H, W) or (C, H, W), after "; "; empty for others.
+
+    `wanted`: the shape (H, W, C) that they should have, where it is known.
+    """
+    if not channels_first(shape[-3:]) and not is_turned(shape[-3:], wanted):
         return ""
     axes = "0, 2, 3, 1" if len(shape) == 4 else "1, 2, 0"
     return f"; the channels come first, and images.transpose({axes}) puts them last"
 
 
-def channels_first(shape: tuple[int, ...]) -> bool:
-    """Tell whether an image of this shape can only be (C, H, W): 1, 3 or 4 channels, before a last axis above 4."""
+def channels_doubt(shape: tuple[int, ...], given: tuple[int, ...]) -> str:
+    """Return the question whether images (H, W, C) may be (C, H, W); empty for those that look like (H, W, C).
+
+    `given`: what `data.shape` says, if anything.
+    """
+    if not _may_be_turned(shape):
+        return ""
+    what = f"images are {dimensions(shape[:2])} with {shape[2]} channels"
+    if given:
+        return f"{what}: is that meant? data.shape is [height, width, channels]"
+    return f"{what}: do the channels come first? images.transpose(0, 2, 3, 1) puts them last"
+
+
+def is_turned(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Tell whether an image is (C, H, W) of what should be (H, W, C)."""
+    return shape != wanted and (*shape[1:], *shape[:1]) == wanted
+
+
+def channels_first(shape: tuple[int, ...], *, tensor: bool = False) -> bool:
+    """Tell whether an image of this shape can only be (C, H, W): 1, 3 or 4 channels, before a last axis above 4.
+
+    `tensor`: it is one of torch, whose channels come first, so other small numbers are channels as well.
+    """
+    if tensor and _may_be_turned(shape):
+        return True
     if len(shape) != 3 or shape[0] not in _CHANNELS or shape[2] <= max(_CHANNELS):
         return False
     return shape[1] == shape[2] or shape[1] > max(_CHANNELS)
+
+
+def _may_be_turned(shape: tuple[int, ...]) -> bool:
+    """Tell whether an image of this shape may well be (C, H, W), and square."""
+    return len(shape) == 3 and shape[0] <= _FEW < shape[1] == shape[2]
 
 
 def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
@@ -96,7 +138,9 @@ def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str
         if whole.ndim != 1:
             hint = f"; {_ONE_HOT}" if whole.ndim == 2 else ""
             raise InputError(f"{source}: labels are of shape {whole.shape}; expected one for each image{hint}")
-        if whole.dtype.kind in "iu" and (not whole.size or whole.max() <= _INT64.max):
+        if whole.dtype.kind in "iu":
+            if whole.size and whole.max() > _INT64.max:
+                raise _too_large(int(whole.max()), int(whole.argmax()), source)
             return whole.astype(np.int64), None
         values = whole.tolist() if whole.dtype.kind in "biufUSO" else [str(value) for value in whole]
     if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
@@ -131,14 +175,21 @@ def _plain(value: object, index: int, source: str) -> Hashable:
         raise _no_label(value, index, source)
     else:
         found = value
-    fits = not isinstance(found, int) or _INT64.min <= found <= _INT64.max
-    if not fits or not str(found).strip() or not is_plain(str(found)):
+    if isinstance(found, int) and not _INT64.min <= found <= _INT64.max:
+        raise _too_large(found, index, source)
+    if not str(found).strip() or not is_plain(str(found)):
         raise _no_label(value, index, source)
     return found
 
 
 def _no_label(value: object, index: int, source: str, hint: str = _LABELS_ARE) -> InputError:
     return InputError(f"{source}: {numbered(index)}: {shown(value)} is no label; {hint}")
+
+
+def _too_large(label: int, index: int, source: str) -> InputError:
+    where = "2^63 - 1" if label > 0 else "-2^63"
+    hint = "np.unique(y, return_inverse=True)[1] numbers the classes from 0"
+    return InputError(f"{source}: {numbered(index)}: label {shown(label)} is beyond {where}; {hint}")
 
 
 def _named(labels: list[Hashable], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -106,10 +106,10 @@ def find_part(path: Path, part: Part) -> PartFolder:
 
 def _list_folders(path: Path) -> list[str]:
     """List the visible folders in a folder, sorted. Raises InputError."""
-    return [name for name in _list_visible(path) if (path / name).is_dir()]
+    return [name for name in list_visible(path) if (path / name).is_dir()]
 
 
-def _list_visible(folder: Path) -> list[str]:
+def list_visible(folder: Path) -> list[str]:
     """List the names in a folder, sorted, without hidden ones and leftovers. Raises InputError."""
     try:
         with os.scandir(folder) as entries:
@@ -124,7 +124,7 @@ def _list_pictures(folder: Path, only: bool, others: list[Path] | None) -> list[
 
     `only`: it is the only one. `others`: gets the other files; None: there may be none.
     """
-    names = _list_visible(folder)
+    names = list_visible(folder)
     if not names:
         raise InputError(f"{folder}: this class folder is empty; fill or remove it")
     for name in names:

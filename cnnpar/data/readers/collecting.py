@@ -26,10 +26,10 @@ _DEPTHS = {"uint8": "8 bits", "uint16": "16 bits", "float32": "floats"}
 class Collected:
     """The pictures of a source, as their runs come in, in any order."""
 
-    def __init__(self, source: Path, count: int, name_of: Callable[[int], Path | str], skip: bool | None) -> None:
+    def __init__(self, source: Path, count: int, name_of: Callable[[int], Path | str], skip: bool) -> None:
         """Begin without pictures; `name_of` names one by its index.
 
-        `skip`: pictures that cannot be decoded are left out; None: they cannot be.
+        `skip`: pictures that cannot be decoded are left out.
         """
         self._source, self._name_of, self._skip = source, name_of, skip
         self.digests = bytearray(DIGEST_BYTES * count)  # SHA-256 of each file, in order
@@ -77,7 +77,7 @@ class Collected:
         kept = np.flatnonzero(self._good)
         if self._faults and (not self._skip or not len(kept)):
             first = min(self._faults)
-            hint = "" if self._skip in (True, None) else '; data.on_bad = "skip" leaves such pictures out'
+            hint = "" if self._skip else '; data.on_bad = "skip" leaves such pictures out'
             raise InputError(f"{self._name_of(first)}: {self._faults[first]}{hint}")
         if len(kept) < len(self._good):
             rows = max(1, _MOVED // self._images[0].nbytes)

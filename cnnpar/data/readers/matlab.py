@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
 from cnnpar.data.pixels import as_pixels
-from cnnpar.data.readers.arrays import as_labels, image_fault, other_parts, pair_of
+from cnnpar.data.readers.arrays import as_labels, image_fault, other_parts, pair_of, taken
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
@@ -81,6 +81,7 @@ def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSampl
         raise InputError(f"{path}: cannot be read as a .mat file: {one_line(str(error))}") from error
     pixels = as_pixels(found, settings.scale, f"{path}: `{images.name}`")
     whole = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], -1))  # (N, H, W, C)
+    understood = ", ".join(filter(None, (taken(part, arrays), understood)))
     return RawSamples(whole, numbers, numbered, class_names, other_parts(arrays), understood)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
 from cnnpar.data.pixels import as_pixels
-from cnnpar.data.readers.arrays import as_labels, image_fault, other_parts, pair_of
+from cnnpar.data.readers.arrays import as_labels, image_fault, other_parts, pair_of, taken
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
@@ -66,12 +66,13 @@ def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSampl
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     pixels = as_pixels(found, settings.scale, f"{path}: `{names[0]}`")
     whole = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], -1))  # (N, H, W, C)
-    return RawSamples(whole, numbers, numbered, class_names, other_parts(members))
+    understood = taken(part, members)
+    return RawSamples(whole, numbers, numbered, class_names, other_parts(members), understood)
 
 
 def _read_labels(labels: "_Array", source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
     """Read labels of whole numbers, or of text, with the names of their classes then. Raises InputError."""
-    if labels.dtype.kind in "iu":
+    if labels.dtype.kind in "iu" and np.can_cast(labels.dtype, np.int64):
         return labels.read(np.empty(labels.size, np.int64)), None
     found = labels.read(np.empty(labels.size, labels.dtype))
     if found.dtype.kind == "U" and found.dtype.itemsize:  # numpy takes any number for a character, and fails with it

@@ -56,6 +56,24 @@ def test_an_npz_has_parts_of_its_own(tmp_path: Path, names: tuple[str, ...]) -> 
     assert splits(tmp_path / "a.npz").validation is None
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("x", "y"), "arrays 'x' and 'y'"),
+        (("ids", "X", "Y", "x2"), "arrays 'X' and 'Y', not 'ids', 'x2'"),
+        (("x", "y", "images", "labels"), "arrays 'images' and 'labels', not 'x', 'y'"),
+        (MEDMNIST, "arrays 'train_images' and 'train_labels'"),
+        (("images", "labels", *"abcde"), "arrays 'images' and 'labels', not 'a', 'b', 'c', 'd', ..."),
+    ],
+)
+def test_the_arrays_that_are_taken_and_left_are_said(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    arrays = {name: Y if name.lower() in ("y", "labels") or name.endswith("_labels") else X for name in names}
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type, unused-ignore]
+    assert splits(tmp_path / "a.npz").understood == f"3 classes (0, 1, 2), 6 x 5 grey, {said}"
+    savemat(tmp_path / "a.mat", arrays)
+    assert splits(tmp_path / "a.mat").understood == f"3 classes (0, 1, 2), 6 x 5 grey, {said}"
+
+
 @given(
     hnp.arrays(
         st.sampled_from(["u1", "<u2", ">u2", "<f4", ">f4", "<f8", ">f8", "<f2", "i4", "?"]),
@@ -209,6 +227,7 @@ def test_arrays_of_mat_files_keep_their_numbers(tmp_path: Path, kind: str, last:
         ({"x": X, "y": Y[:-1]}, "`x` is of 20 x 6 x 5, and there are 19 labels; expected as many images, on the first"),
         ({"x": X, "y": np.eye(20)}, "`y`: labels are of shape (20, 20); expected one for each image; one-hot rows"),
         ({"x": X, "y": Y + 0.5}, "`y`: sample 0 (counted from 0): 0.5 is no label"),
+        ({"x": X, "y": Y.astype(np.uint64) + 2**63}, "`y`: sample 2 (counted from 0): label 9223372036854775810 is be"),
         ({"x": X, "y": Y + 1}, "label 0 never occurs"),
         ({"x": X, "y": np.array([{}] * 20)}, "`y` is a cell array of 1 x 20; expected a plain array of numbers"),
         ({"x": {"images": X}, "y": Y}, "`x` is a struct of 1 x 1; expected a plain array"),

@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_is_an_error_and_none_is_left(folder: Path, mon
             assert children() > before
             os.kill(killed[0], signal.SIGKILL)
             process._process.wait()
-            while True:  # what it has sent before
+            while process.pending:  # what it has sent before
                 receive(process, take)
         receive(process, take)
 

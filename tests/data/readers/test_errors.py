@@ -157,10 +157,13 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "fewer labels": ({"x": X, "y": Y[:3]}, "`y` is int64 of shape (3,); expected a whole number for each of 4"),
     "one-hot labels": ({"x": X, "y": np.eye(4, 2, dtype=int)}, "`y` is int64 of shape (4, 2)"),
     "one-hot labels of floats": ({"x": X, "y": np.eye(4, 2)}, "; one-hot rows become labels by y.argmax(axis=1)"),
+    "label above int64": (
+        {"x": X, "y": Y.astype(np.uint64) + 2**63},
+        "`y`: sample 1 (counted from 0): label 9223372036854775809 is beyond 2^63 - 1; np.unique(y, return_inverse",
+    ),
     "float labels": ({"x": X, "y": Y / 1}, "`y` is float64 of shape (4,)"),
     "empty text labels": ({"x": X, "y": np.array(["a", "b", "", "b"])}, "`y`: sample 2 (counted from 0): '' is no"),
     "label below 0": ({"x": X, "y": Y - 1}, "sample 0 (counted from 0): label -1 is below 0"),
-    "label above int64": ({"x": X, "y": Y.astype(np.uint64) + 2**63}, "is below 0"),
     "gap in the labels": ({"x": X, "y": Y * 2}, "label 1 never occurs, but 2 does"),
 }
 
