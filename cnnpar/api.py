@@ -3,7 +3,7 @@
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from cnnpar.blas import portable_environment, use_one_thread
 from cnnpar.config.data import GIVEN, Data
@@ -24,6 +25,7 @@ from cnnpar.data.load import Given
 from cnnpar.data.pixels import as_pixels_like
 from cnnpar.data.readers.arrays import channels_first, channels_hint, is_turned
 from cnnpar.data.readers.files import Part
+from cnnpar.data.readers.pillow_images import converted
 from cnnpar.errors import InputError
 from cnnpar.files import expanded
 from cnnpar.report.progress import Progress
@@ -38,6 +40,8 @@ from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import Place, newest_in
 from cnnpar.text import shown
 from cnnpar.training.state import EpochRecord
+
+Images = ArrayLike | Image.Image | Sequence[Image.Image]
 
 _AT_A_TIME = 64  # images predicted in one pass
 
@@ -88,7 +92,7 @@ class Model:
         """Return parameters and buffers by name, such as conv1.weight: views of `weights`."""
         return self.network.layout.views(self.weights)
 
-    def probabilities(self, images: ArrayLike) -> NDArray[np.float64]:
+    def probabilities(self, images: Images) -> NDArray[np.float64]:
         """Return the probability of each class, (N, classes), for images as in `predict`; for a single one (classes,).
 
         With the loss `binary_cross_entropy` each class has one of its own, and they need not add up to 1; models that
@@ -102,20 +106,25 @@ class Model:
             return np.array(found[0][0])
         return np.concatenate(found) if found else np.zeros((0, len(self.class_names)))
 
-    def predict(self, images: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, images: Images) -> NDArray[np.int64]:
         """Return the class of each image, (N,), as an index into `class_names`; for a single one a number of numpy, ().
 
         Images are (N, H, W, C), or one of them, (H, W, C), and without C if they are grey; of the size, the type and
         the range of those that the model was trained on. `data.scale` of the run multiplies them as it did those.
         A model of float32 takes whole numbers too, but for uint8 and uint16, which are likely to have another range.
-        Tensors of torch may have their channels first.
-        Raises InputError for others.
+        Tensors of torch may have their channels first. An image of Pillow, or a list of them, becomes what it would
+        become in training. Raises InputError for others.
         """
         found: NDArray[np.int64] = self.probabilities(images).argmax(axis=-1)
         return found
 
-    def _images(self, images: ArrayLike) -> tuple[Pixels, bool]:
+    def _images(self, images: Images) -> tuple[Pixels, bool]:
         """Return images as (N, H, W, C), of the type of the training's, and whether a single one was given."""
+        if pictures := _pictures(images):
+            pixels = converted(pictures, self.config.data)
+            if pixels.shape[1:] != self.image_shape or pixels.dtype != self._preprocessing.pixels:
+                raise self._unlike(pixels, "; with data.size and data.channels in its training, pictures become that")
+            return pixels, isinstance(images, Image.Image)
         try:
             whole = image_array(images)
         except ValueError as error:
@@ -133,10 +142,13 @@ class Model:
         if fits:
             pixels = as_pixels_like(whole, self.config.data.scale, wanted, "images")
         if not fits or pixels.dtype != wanted:
-            takes = ", ".join(map(str, self.image_shape))
-            what = f"images are {shape} {whole.dtype}, and the model takes (N, {takes}) {wanted}"
-            raise InputError(f"{what}{self._remedy(whole) if fits else channels_hint(whole.shape, self.image_shape)}")
+            raise self._unlike(whole, self._remedy(whole) if fits else channels_hint(whole.shape, self.image_shape))
         return pixels, single
+
+    def _unlike(self, images: NDArray[Any], remedy: str) -> InputError:
+        """Return the error of images that the model does not take."""
+        takes = f"(N, {', '.join(map(str, self.image_shape))}) {self._preprocessing.pixels}"
+        return InputError(f"images are {images.shape} {images.dtype}, and the model takes {takes}{remedy}")
 
     def _remedy(self, images: NDArray[Any]) -> str:
         """Say how images of another type become those of the model's."""
@@ -146,6 +158,13 @@ class Model:
             return f"; np.rint(images * {most}).astype(np.{wanted}) turns 0 to 1 into 0 to {most}"
         mean = ", ".join(f"{value:.4g}" for value in self._preprocessing.mean)
         return f"; bring {low:g} to {high:g} to the range of the training, whose mean was {mean}, and to that type"
+
+
+def _pictures(images: object) -> list[Image.Image]:
+    """Return images of Pillow: one, or those of a list; none of what is something else."""
+    members = images if isinstance(images, list | tuple) else (images,)
+    pictures = [member for member in members if isinstance(member, Image.Image)]
+    return pictures if len(pictures) == len(members) else []
 
 
 def train(

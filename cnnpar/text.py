@@ -11,7 +11,10 @@ _DRIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 
 def shown(value: object) -> str:
     """Return the repr of a value, cut to 60 characters; it holds no control characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes numbers of a few thousand digits at most
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -197,6 +197,7 @@ class Short:
         ((X, ["a", "b\n"] * 6), "sample 1 (counted from 0): 'b\\n' is no label"),
         ((X, [1, "1"] * 6), "labels 1 and '1' have one name, 1; give them two"),
         ((X, [{}] * 12), "{} is no label"),
+        ((X, 10**5000 + Y.astype(object)), "label a number of thousands of digits is beyond 2^63 - 1"),
         ((X, 2**70 + Y.astype(object)), "label 1180591620717411303424 is beyond 2^63 - 1"),
         ((X, "abc"), "data: labels are 'abc'; expected one for each image"),
         ((X, set(range(12))), "data: labels are {0, 1, 2, 3"),

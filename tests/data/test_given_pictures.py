@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnnpar
 from cnnpar.config.data import Data
 from cnnpar.data.dataset import Splits
 from cnnpar.data.given import samples_given
 from cnnpar.data.load import load_splits
 from cnnpar.errors import InputError
+from cnnpar.run.predict import predict
 from cnnpar.run.python_words import as_python
+from cnnpar.storage.checkpoint import read
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 9, 4), np.uint8)
 LOOKS = [
@@ -168,3 +171,29 @@ def test_images_that_cannot_be_read_end_or_are_left_out(tmp_path: Path) -> None:
 def test_a_scale_is_for_arrays_and_leaves_pictures_as_in_files() -> None:
     images = [Image.fromarray(NOISE[..., 0])] * 2
     assert np.array_equal(splits((images, [0, 1]), scale=0.5).train.images[0, ..., 0], NOISE[..., 0])
+
+
+def test_a_model_treats_opened_pictures_as_it_does_their_files(tmp_path: Path) -> None:
+    for number, size in enumerate([(9, 12), (8, 8), (12, 9), (16, 5)]):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.resize(NOISE, (*size, 4)), "RGBA").save(path)
+    tables = {
+        "data": {"train": str(tmp_path / "photos"), "size": [8, 8], "channels": 3, "validation": 0},
+        "model": {"layers": [{"type": "flatten"}, {"type": "dense"}]},
+        "train": {"epochs": 1},
+        "engine": {"workers": 0},
+    }
+    with pytest.warns(UserWarning, match="transparent"):
+        result = cnnpar.train(tables, run_dir=tmp_path / "run")
+    files = sorted((tmp_path / "photos").rglob("*.png"))
+    payload = read(tmp_path / "run" / "model.json")
+    expected, _ = predict(payload, "model.json", files, result.model.config.data)
+    images = [Image.open(file) for file in files]
+    found = result.model.probabilities(images)
+    assert found.tolist() == [list(prediction.probabilities.values()) for prediction in expected]
+    assert result.model.probabilities(images[2]).tolist() == found[2].tolist()
+    with pytest.raises(
+        cnnpar.InputError, match=r"^images are \(1, 8, 8, 3\) uint16, and the model takes \(N, 8, 8, 3\)"
+    ):
+        result.model.predict(Image.fromarray(np.zeros((9, 9), np.uint16)))

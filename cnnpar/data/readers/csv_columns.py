@@ -196,10 +196,16 @@ def _label_by_place(head: Head, first: int, last: int, wanted: str) -> tuple[int
     return (last, False) if at_last and not at_first and len(head.lines) > 1 else (first, True)
 
 
+def _as_number(digits: str) -> tuple[int, str]:
+    """Return what sorts digits as the number that they are: Python converts a few thousand digits at most."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
+
+
 def _refuse_other_order(path: Path, head: Head, no_pixels: set[int | None]) -> None:
     """Raise InputError where the names of the pixels number them, and not in the order of the columns."""
     names = [name for column, name in enumerate(head.names) if column not in no_pixels]
-    numbers = [list(map(int, _DIGITS.findall(name))) for name in names]
+    numbers = [list(map(_as_number, _DIGITS.findall(name))) for name in names]
     if len({_DIGITS.sub("", name) for name in names}) != 1 or any(len(found) != 1 for found in numbers):
         return
     for name, number, following, next_number in zip(names, numbers, names[1:], numbers[1:], strict=False):

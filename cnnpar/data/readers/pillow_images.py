@@ -4,9 +4,11 @@ Only JPEG files are decoded at a smaller size where they are to be much smaller,
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,6 +29,14 @@ class Pictures(NamedTuple):
     kept: NDArray[np.int64]  # (N,), indices of the images given, without those left out
     understood: str = ""  # see `RawSamples`
     notes: tuple[str, ...] = ()
+
+
+def converted(images: Sequence[Image.Image], settings: Data) -> Pixels:
+    """Return images (N, H, W, C) as training would have them. Raises InputError for those that cannot be taken."""
+    collected = PillowImages("images", len(images), msgspec.structs.replace(settings, on_bad="stop"))
+    for image in images:
+        collected.add(image)
+    return collected.result().images
 
 
 class PillowImages:

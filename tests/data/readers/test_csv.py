@@ -317,3 +317,9 @@ def test_pixels_that_are_out_of_order_are_refused(tmp_path: Path, order: list[in
     assert f"pixels are out of order: 'pixel{order[-3] if order[0] == 0 else 3}' stands before" in load_error(
         tmp_path / "a.csv"
     )
+
+
+def test_names_of_pixels_may_have_thousands_of_digits(tmp_path: Path) -> None:
+    names = [f"pixel{digits}" for digits in ("007", "10", "9" * 5000, "1" + "0" * 5000)]
+    (tmp_path / "a.csv").write_text(",".join(["label", *names]) + "\n0,1,2,3,4\n1,2,3,4,5\n")
+    assert load_splits(Data(train=str(tmp_path / "a.csv"), validation=0.0)).train.images.shape[1:] == (2, 2, 1)
