@@ -31,20 +31,36 @@ def open_regular(
     path is in. `mode`: permissions of a file that is created, less the umask. Raises OSError for anything but a
     regular file: a pipe is not waited for, and nothing is cut off before the kind of the file is known.
     """
+    return _open_regular(path, flags, follow, directory, mode)[0]
+
+
+def open_with_size(path: str | bytes) -> tuple[int, int]:
+    """Open a regular file that the user named, through links, for reading; return its descriptor and its bytes.
+
+    Raises OSError for anything else.
+    """
+    descriptor, state = _open_regular(path, os.O_RDONLY, True)
+    return descriptor, state.st_size
+
+
+def _open_regular(
+    path: str | bytes | Path, flags: int, follow: bool, directory: int | None = None, mode: int = 0o666
+) -> tuple[int, os.stat_result]:
+    """Open a regular file as `open_regular` does; return what the system knows of it, too."""
     given = flags & ~os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(path, given, mode, dir_fd=directory)
     try:
-        kind = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(kind):
-            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
-        if not stat.S_ISREG(kind):
-            raise OSError(EINVAL, "not a regular file", str(path))
+        state = os.fstat(descriptor)
+        if stat.S_ISDIR(state.st_mode):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), os.fsdecode(path))
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(EINVAL, "not a regular file", os.fsdecode(path))
         if flags & os.O_TRUNC:
             os.ftruncate(descriptor, 0)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    return descriptor, state
 
 
 def read_regular(path: str | Path, most: int, *, follow: bool = False, directory: int | None = None) -> bytes:

@@ -23,7 +23,7 @@ import msgspec
 from cnnpar.data.readers.fitting import Form, Look, PictureError
 from cnnpar.data.readers.pictures import MOST_PIXELS, Opened, decode, form_of, opened
 from cnnpar.errors import reason
-from cnnpar.files import open_input
+from cnnpar.files import open_with_size
 
 DIGEST_BYTES = 32  # of a SHA-256
 _LARGEST_FILE = 16 << 20  # bytes, of a picture that keeps its size
@@ -78,7 +78,7 @@ class Reader:
             return
         run, used = Run(order.first), 0
         for index, path in enumerate(order.paths, order.first):
-            one, data = _read_file(index, os.fsdecode(path), order.wanted, self._look, self._lock)
+            one, data = _read_file(index, path, order.wanted, self._look, self._lock)
             fits = used + len(data) <= _MOST_PIXEL_BYTES
             alike = (one.form, one.decoded) == (run.form, run.decoded) and not one.fault and not one.refusal
             if run.count and not (alike and fits):
@@ -160,11 +160,11 @@ def receive_into(file: RawIOBase, target: memoryview) -> None:
         target = target[count:]
 
 
-def _read_file(index: int, path: str, wanted: Wanted, look: Look, lock: int | None) -> tuple[Run, bytes]:
+def _read_file(index: int, path: bytes, wanted: Wanted, look: Look, lock: int | None) -> tuple[Run, bytes]:
     """Read, digest and decode one file, as far as is wanted."""
     run = Run(index, count=1)
     try:
-        content = b"".join(_pieces(path, look, _LARGEST_SCALED))
+        content = _content(path, look)
     except OSError as error:
         run.refusal = reason(error)
         return run, b""
@@ -174,34 +174,44 @@ def _read_file(index: int, path: str, wanted: Wanted, look: Look, lock: int | No
 
 def _digest_files(order: Order, look: Look) -> Iterator[Run]:
     """Yield the digests of files, as many as can be had together: a second start waits for nothing else."""
-    run = Run(order.first)
+    first, digests = order.first, list[bytes]()
     for index, path in enumerate(order.paths, order.first):
-        digest = hashlib.sha256()
         try:
-            for piece in _pieces(os.fsdecode(path), look, _PIECE):
-                digest.update(piece)
+            digests.append(_digest(path, look))
         except OSError as error:
-            yield from (run, Run(index, count=1, refusal=reason(error)))
-            run = Run(index + 1)
-        else:
-            run.digests += digest.digest()
-            run.count += 1
-    yield run
+            yield from (Run(first, b"".join(digests), len(digests)), Run(index, count=1, refusal=reason(error)))
+            first, digests = index + 1, []
+    yield Run(first, b"".join(digests), len(digests))
 
 
-def _pieces(path: str, look: Look, largest: int) -> Iterator[bytes]:
-    """Yield all bytes of a regular file, in pieces. Raises OSError, also if there are more than a picture may have."""
-    most = _LARGEST_SCALED if look.size else _LARGEST_FILE
-    descriptor = open_input(path)
+def _digest(path: bytes, look: Look) -> bytes:
+    """Return the digest of a file; small ones are read at once, since there may be many. Raises OSError."""
+    descriptor, size = _opened(path, look)
     try:
-        size = os.fstat(descriptor).st_size
-        if size > most:
-            raise OSError(EFBIG, f"larger than {most:,} bytes")
-        while size > 0 and (piece := os.read(descriptor, min(size, largest))):
-            yield piece
-            size -= len(piece)
+        piece = os.read(descriptor, min(size, _PIECE))
+        digest = hashlib.sha256(piece)
+        while (size := size - len(piece)) > 0 and (piece := os.read(descriptor, min(size, _PIECE))):
+            digest.update(piece)
     finally:
         os.close(descriptor)
+    return digest.digest()
+
+
+def _content(path: bytes, look: Look) -> bytes:
+    """Return the bytes of a file. Raises OSError, also if there are more than a picture may have."""
+    descriptor, size = _opened(path, look)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(size)
+
+
+def _opened(path: bytes, look: Look) -> tuple[int, int]:
+    """Open a file; return its descriptor and size. Raises OSError, also where it is larger than a picture may be."""
+    descriptor, size = open_with_size(path)
+    most = _LARGEST_SCALED if look.size else _LARGEST_FILE
+    if size > most:
+        os.close(descriptor)
+        raise OSError(EFBIG, f"larger than {most:,} bytes")
+    return descriptor, size
 
 
 @contextmanager
