@@ -164,6 +164,10 @@ def _hold_out(
         return train, None
     if settings.fold:
         what, held = f"data.fold = {settings.fold!r}", held_out_fold(train.labels, *settings.part)
+        shared = int((np.bincount(train.labels)[train.labels] > 1).sum())
+        if settings.part[1] > shared:
+            few = "that are not the only one of their class" if shared < len(train) else "to share out"
+            raise InputError(f"{source}: {what}: there are {shared} samples {few}, so take at most so many parts")
     else:
         what, held = (
             f"data.validation = {settings.validation}",
