@@ -155,7 +155,11 @@ class Model:
         wanted, (low, high) = self._preprocessing.pixels, (images.min(), images.max())
         if wanted != "float32" and images.dtype.kind == "f":
             most = np.iinfo(wanted).max
-            return f"; np.rint(images * {most}).astype(np.{wanted}) turns 0 to 1 into 0 to {most}"
+            if high <= 1:
+                return f"; np.rint(images * {most}).astype(np.{wanted}) turns 0 to 1 into 0 to {most}"
+            return (
+                f" of 0 to {most}; these are {low:g} to {high:g}: np.rint(images.clip(0, {most})).astype(np.{wanted})"
+            )
         mean = ", ".join(f"{value:.4g}" for value in self._preprocessing.mean)
         return f"; bring {low:g} to {high:g} to the range of the training, whose mean was {mean}, and to that type"
 

@@ -126,6 +126,10 @@ def test_images_that_do_not_fit_are_refused_with_both_shapes(tmp_path: Path, ima
     model = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "run").model
     with pytest.raises(InputError, match=r"images are .* and the model takes \(N, 8, 8, 1\) uint8"):
         model.predict(images)
+    with pytest.raises(InputError, match=r"np\.rint\(images \* 255\)\.astype\(np\.uint8\) turns 0 to 1 into 0 to 255"):
+        model.predict(np.full((8, 8), 0.5))
+    with pytest.raises(InputError, match=r"these are 0\.5 to 200: np\.rint\(images\.clip\(0, 255\)\)\.astype"):
+        model.predict(np.linspace(0.5, 200, 64).reshape(8, 8))
 
 
 def test_wrong_arguments_raise_the_commands_errors(tmp_path: Path) -> None:
