@@ -20,10 +20,10 @@ from cnnpar.config.data import GIVEN, Data
 from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Pixels
-from cnnpar.data.given import image_array, samples_given
+from cnnpar.data.given import samples_given
 from cnnpar.data.load import Given
 from cnnpar.data.pixels import as_pixels_like
-from cnnpar.data.readers.arrays import channels_first, channels_hint, is_turned
+from cnnpar.data.readers.arrays import channels_first, channels_hint, images_to_predict, is_turned
 from cnnpar.data.readers.files import Part
 from cnnpar.data.readers.pillow_images import converted
 from cnnpar.errors import InputError
@@ -125,10 +125,7 @@ class Model:
             if pixels.shape[1:] != self.image_shape or pixels.dtype != self._preprocessing.pixels:
                 raise self._unlike(pixels, "; with data.size and data.channels in its training, pictures become that")
             return pixels, isinstance(images, Image.Image)
-        try:
-            whole = image_array(images)
-        except ValueError as error:
-            raise InputError(f"images: no array: {error}") from error
+        whole = images_to_predict(images, self.image_shape)
         shape, wanted = whole.shape, self._preprocessing.pixels
         turned = channels_first(shape[-3:]) or is_turned(shape[-3:], self.image_shape)
         if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and turned:
