@@ -100,10 +100,10 @@ def _as_in_training(images: Pixels, wanted: PixelType, scale: float) -> str:
     way = ways.get((images.dtype.name, wanted), "")
     low, high = images.min(), images.max()
     if wanted != "float32" and images.dtype == np.float32:
-        most = np.iinfo(wanted).max
+        most = 255 if wanted == "uint8" else 65535
         way = "" if low < 0 or high > most else f"pixels * {most} rounded" if high <= 1 else "pixels rounded"
     elif wanted == "float32":
-        way = f"pixels / {np.iinfo(images.dtype).max}, if its went from 0 to 1"
+        way = f"pixels / {255 if images.dtype == np.uint8 else 65535}, if its went from 0 to 1"
     there = f"these go from {low:.6g} to {high:.6g}; write them as the training's were"
     return f"{there}, such as {way}" if way and scale == 1 else there
 
