@@ -18,6 +18,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     (r"leaves none to train on; set it to 0", "leaves none to train on; give --set data.validation=0"),
     (r"set data\.validation above 0", "give --set data.validation=0.1"),
     (r"data\.size and data\.channels are", "--size and --channels are"),
+    (r"files go into data\.train", "files go into --train-data"),
     (r"data\.label (says|is)\b", r"--label \1"),
 )
 _ASSIGNED = re.compile(rf"""{_BESIDE_PATHS}data\.(\w+) = (?:"([^"]*)"|'([^']*)'|([\w.]*\w))""")
