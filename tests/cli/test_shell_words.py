@@ -61,3 +61,14 @@ def test_commands_advise_options_that_they_take(
     Path("alike/b/2.png").write_bytes(b"cut")
     assert call("cnnpar-test", "run", "alike") == 2
     assert "data." not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [("cnnpar-test", "other.csv", "runs"), ("cnnpar", "predict", "other.csv", "runs")])
+def test_data_in_the_place_of_the_model_are_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.csv").write_text("label,pixel\n0,1\n")
+    assert call(*line) == 2
+    assert "not a whole checkpoint: " in (err := capsys.readouterr().err)
+    assert err.endswith("; of a model and data, the model comes first\n")
