@@ -74,7 +74,7 @@ def test_settings_survive_toml_exactly(
 @pytest.mark.parametrize(
     ("tables", "place", "allowed"),
     [
-        ({"training": {}}, "`training`", "data, augment, model, loss, train"),
+        ({"training": {}}, "unknown key `training`", "data, augment, model, loss, train"),
         ({"train": {"epoch": 3}}, "train", "epochs, batch_size, microbatch, seed"),
         ({"train": {"type": "sgd"}}, "train", "epochs, batch_size, microbatch, seed"),
         ({"optimizer": {"type": "adam", "momentum": 0.9}}, "optimizer", "learning_rate, beta1, beta2"),
@@ -84,7 +84,7 @@ def test_settings_survive_toml_exactly(
         ({"schedule": {"type": "constant", "final": 0}}, "schedule", ""),
         ({"engine": {"transport": "mpi"}}, "engine.transport", "direct, ray"),
         ({"augment": {"ratio": 2}}, "augment.ratio", "1, 4"),
-        ({"loss": {"class_weights": [0, 0]}}, "class_weights", "above 0"),
+        ({"loss": {"class_weights": [0, 0]}}, "loss.class_weights", "above 0"),
         ({"schedule": {"type": "cosine", "warmup_epochs": 9}, "train": {"epochs": 8}}, "`warmup_epochs`", "only 8"),
         (
             {"schedule": {"type": "piecewise", "points": [[0.5, 1], [0.5, 0]]}},
@@ -106,7 +106,7 @@ def test_unknown_names_are_refused_with_place_and_allowed_names(
 ) -> None:
     text = refusal(tables)
     assert text.startswith("run.toml: ")
-    assert place in text
+    assert text.startswith(f"run.toml: {place}")
     assert allowed in text
 
 
@@ -127,7 +127,7 @@ def test_unknown_names_are_refused_with_place_and_allowed_names(
         ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate"),
         ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate"),
         ({"optimizer": {"weight_decay": float("inf")}}, "optimizer.weight_decay"),
-        ({"optimizer": {"momentum": 0}}, "nesterov"),
+        ({"optimizer": {"momentum": 0}}, "optimizer.nesterov needs"),
         ({"augment": {"rotation": 181}}, "augment.rotation"),
         ({"augment": {"scale": 1}}, "augment.scale"),
         ({"augment": {"flip": 1}}, "augment.flip"),
@@ -138,25 +138,25 @@ def test_unknown_names_are_refused_with_place_and_allowed_names(
         ({"schedule": {"type": "piecewise", "points": []}}, "schedule.points"),
         ({"schedule": {"type": "piecewise", "points": [[1.5, 1]]}}, "schedule.points"),
         ({"engine": {"workers": -1}}, "engine.workers"),
-        ({"engine": {"workers": "8:2"}}, "LOW is larger than HIGH"),
-        ({"engine": {"workers": "2:9999"}}, "HIGH is at most 4096"),
+        ({"engine": {"workers": "8:2"}}, "engine.workers is LOW:HIGH, and LOW is larger than HIGH"),
+        ({"engine": {"workers": "2:9999"}}, "engine.workers is LOW:HIGH, and HIGH is at most 4096"),
         ({"engine": {"workers": "2:4", "min_workers": 5}}, "engine.min_workers is 5, and engine.workers only 4"),
         ({"engine": {"max_worker_failures": -2}}, "engine.max_worker_failures"),
         ({"train": {"clip_norm": -1}}, "train.clip_norm"),
         ({"train": {"clip_value": float("nan")}}, "train.clip_value"),
-        ({"train": {"on_nonfinite": "ignore"}}, "allowed: stop, skip"),
+        ({"train": {"on_nonfinite": "ignore"}}, "train.on_nonfinite: unknown value 'ignore'; allowed: stop, skip"),
         ({"engine": {"step_timeout": float("inf")}}, "engine.step_timeout"),
         ({"data": {"validation": 1}}, "data.validation"),
-        ({"data": {"shape": [8]}}, "shape"),
-        ({"data": {"name": "cifar"}}, "digits, mnist"),
-        ({"data": {"name": "digits", "train": "a.csv"}}, "not both"),
+        ({"data": {"shape": [8]}}, "data.shape is"),
+        ({"data": {"name": "cifar"}}, "data.name is"),
+        ({"data": {"name": "digits", "train": "a.csv"}}, "give either data.name or data.train, not both"),
         ({"data": {"name": "digits", "test": "a.csv"}}, "data"),
         ({"model": {"layers": []}}, "model"),
         ({"model": {"layers": [3]}}, "model.layers[0]"),
     ],
 )
 def test_wrong_values_are_refused_with_their_place(tables: dict[str, Any], place: str) -> None:
-    assert place in refusal(tables)
+    assert refusal(tables).startswith(f"run.toml: {place}")
 
 
 @pytest.mark.parametrize(
