@@ -1,4 +1,4 @@
-"""What is typed as an option and is the name of a setting: the ways to change that setting."""
+"""Lead from an unknown option that is the name of a setting to the ways to change that setting."""
 
 import difflib
 import shlex

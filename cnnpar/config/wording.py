@@ -21,8 +21,6 @@ _OTHERS = (
     ("Invalid value", "unknown value"),
     ("Expected `str` matching regex", "expected text of the form"),
 )
-
-
 _NO_NUL = "'^[^\\\\0]*$'"  # of paths
 
 

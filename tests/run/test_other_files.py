@@ -116,7 +116,7 @@ def test_a_moved_folder_of_to_path_is_written_to(wanted: Config) -> None:
 
 
 @pytest.mark.parametrize("moved", [True, False])
-def test_a_state_that_is_rescued_goes_into_no_folder_of_another_run(wanted: Config, moved: bool) -> None:
+def test_a_rescued_state_goes_into_no_folder_of_another_run(wanted: Config, moved: bool) -> None:
     train(settings(Path("train.csv"), train={"seed": 1}), Path("other"))
     before = contents("other")
 

@@ -29,7 +29,7 @@ _MISSING = ("NAType", "NaTType")  # types of pandas for what is not there
 _LONGEST_NAME, _MOST_NAMED = 40, 4  # characters of an array's name; arrays that are named of those left
 _LONGEST_NUMBER = 18  # digits of a name that is sorted as a number
 _LABELS_ARE = "a label is a whole number or a name"
-_ONE_HOT = "one-hot rows become labels by y.argmax(axis=1)"
+ONE_HOT = "one-hot rows become labels by y.argmax(axis=1)"
 
 
 def pair_of(source: str, part: Part, names: Iterable[str]) -> tuple[str, str]:
@@ -177,7 +177,7 @@ def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str
         if whole.ndim == 2 and whole.shape[1] == 1:
             whole = whole[:, 0]
         if whole.ndim != 1:
-            hint = f"; {_ONE_HOT}" if whole.ndim == 2 else ""
+            hint = f"; {ONE_HOT}" if whole.ndim == 2 else ""
             raise InputError(f"{source}: labels are of shape {whole.shape}; expected one for each image{hint}")
         if whole.dtype.kind in "iu":
             if whole.size and whole.max() > _INT64.max:
@@ -200,11 +200,11 @@ def _plain(value: object, index: int, source: str) -> Hashable:
         return value
     elif callable(item := getattr(value, "item", None)):  # of numpy, torch and others: a number, or an array of one
         if math.prod(getattr(value, "shape", ())) != 1:
-            raise _no_label(value, index, source, _ONE_HOT)
+            raise _no_label(value, index, source, ONE_HOT)
         return _plain(item(), index, source)
     elif isinstance(value, list | tuple):
         if len(value) != 1:
-            raise _no_label(value, index, source, _ONE_HOT)
+            raise _no_label(value, index, source, ONE_HOT)
         return _plain(value[0], index, source)
     elif isinstance(value, float):
         if not value.is_integer():

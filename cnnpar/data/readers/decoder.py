@@ -164,7 +164,7 @@ def _read_file(index: int, path: bytes, wanted: Wanted, look: Look, lock: int | 
     """Read, digest and decode one file, as far as is wanted."""
     run = Run(index, count=1)
     try:
-        content = _content(path, look)
+        content = b"".join(_pieces(path, look, _LARGEST_SCALED))
     except OSError as error:
         run.refusal = reason(error)
         return run, b""
@@ -174,49 +174,33 @@ def _read_file(index: int, path: bytes, wanted: Wanted, look: Look, lock: int | 
 
 def _digest_files(order: Order, look: Look) -> Iterator[Run]:
     """Yield the digests of files, as many as can be had together: a second start waits for nothing else."""
-    first, digests = order.first, list[bytes]()
+    run = Run(order.first)
     for index, path in enumerate(order.paths, order.first):
+        digest = hashlib.sha256()
         try:
-            digests.append(_digest(path, look))
+            for piece in _pieces(path, look, _PIECE):
+                digest.update(piece)
         except OSError as error:
-            yield from (Run(first, b"".join(digests), len(digests)), Run(index, count=1, refusal=reason(error)))
-            first, digests = index + 1, []
-    yield Run(first, b"".join(digests), len(digests))
+            yield from (run, Run(index, count=1, refusal=reason(error)))
+            run = Run(index + 1)
+        else:
+            run.digests += digest.digest()
+            run.count += 1
+    yield run
 
 
-def _digest(path: bytes, look: Look) -> bytes:
-    """Return the digest of a file; small ones are read at once, since there may be many. Raises OSError."""
-    descriptor, size = _opened(path, look)
-    try:
-        piece = os.read(descriptor, min(size, _PIECE))
-        digest = hashlib.sha256(piece)
-        while (size := size - len(piece)) > 0 and (piece := os.read(descriptor, min(size, _PIECE))):
-            digest.update(piece)
-    finally:
-        os.close(descriptor)
-    return digest.digest()
-
-
-def _content(path: bytes, look: Look) -> bytes:
-    """Return the bytes of a file. Raises OSError, also if there are more than a picture may have."""
-    descriptor, size = _opened(path, look)
-    try:
-        content = os.read(descriptor, size)  # all of them, but on some file systems of networks
-        while len(content) < size and (piece := os.read(descriptor, size - len(content))):
-            content += piece
-    finally:
-        os.close(descriptor)
-    return content
-
-
-def _opened(path: bytes, look: Look) -> tuple[int, int]:
-    """Open a file; return its descriptor and size. Raises OSError, also where it is larger than a picture may be."""
+def _pieces(path: bytes, look: Look, largest: int) -> Iterator[bytes]:
+    """Yield all bytes of a regular file, in pieces. Raises OSError, also if there are more than a picture may have."""
     descriptor, size = open_with_size(path)
-    most = _LARGEST_SCALED if look.size else _LARGEST_FILE
-    if size > most:
+    try:
+        most = _LARGEST_SCALED if look.size else _LARGEST_FILE
+        if size > most:
+            raise OSError(EFBIG, f"larger than {most:,} bytes")
+        while size > 0 and (piece := os.read(descriptor, min(size, largest))):
+            yield piece
+            size -= len(piece)
+    finally:
         os.close(descriptor)
-        raise OSError(EFBIG, f"larger than {most:,} bytes")
-    return descriptor, size
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
 from cnnpar.data.pixels import as_pixels
-from cnnpar.data.readers.arrays import as_labels, image_fault, other_parts, pair_of, taken
+from cnnpar.data.readers.arrays import ONE_HOT, as_labels, image_fault, other_parts, pair_of, taken
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
@@ -134,7 +134,7 @@ def _check(path: Path, names: tuple[str, str], images: _Array, labels: _Array) -
         raise InputError(f"{path}: `{names[0]}` is {images.kind}; {fault}")
     count = images.shape[0]
     if labels.dtype.kind not in "iubUS" or labels.shape not in ((count,), (count, 1)):
-        hint = "; one-hot rows become labels by y.argmax(axis=1)" if len(labels.shape) == 2 else ""
+        hint = f"; {ONE_HOT}" if len(labels.shape) == 2 else ""
         if labels.dtype.kind == "f" and len(labels.shape) == 1:
             hint = "; y.astype(int) makes whole numbers of 1.0, 2.0"
         if labels.dtype.kind in "iubUS" and len(labels.shape) == 1:

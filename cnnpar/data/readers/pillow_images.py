@@ -23,7 +23,7 @@ from cnnpar.data.readers.pictures import loaded
 
 
 class Pictures(NamedTuple):
-    """What images became that are given one by one."""
+    """Images that were given one by one, as an array."""
 
     images: Pixels  # (N, H, W, C)
     kept: NDArray[np.int64]  # (N,), indices of the images given, without those left out
