@@ -23,6 +23,8 @@ _CANNOT_MATTER = (
     *("__init__.py", "__main__.py", "api.py", "errors.py", "files.py", "fingerprint.py", "machine.py", "text.py"),
     "version.py",
     *("cli", "report"),
+    *("exchange/__init__.py", "exchange/export.py", "exchange/extras.py", "exchange/trained.py"),
+    *("exchange/onnx_graph.py", "exchange/onnx_layers.py", "exchange/onnx_model.py"),
     "config",  # settings are compared by their values
     *("run/__init__.py", "run/cross_validation.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py"),
     *("run/lr_find.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/resume.py"),

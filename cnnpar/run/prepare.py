@@ -135,7 +135,7 @@ def _begin(config: Config, preprocessing: Preprocessing) -> _Start:
     network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     state = first_state(config, network)
     state.run_id = new_run_id()
-    notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
+    notes = transfer(config.model, network, state).lines() if config.model.init_from else []
     return network, state, _fingerprint_with(network), notes
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import cnnpar
 from cnnpar.config.resolve import resolve, to_tables
-from cnnpar.config.sections import Config
+from cnnpar.config.sections import Config, Model
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.run.transfer import transfer
@@ -42,11 +42,15 @@ def begun(source: Path, csv: Path, layers: list[dict[str, Any]] = NORMALISED, **
     return settings(csv, model={"layers": layers, "init_from": str(source)}, **changes)
 
 
+def begun_with(source: Path) -> Model:
+    return resolve({"model": {"init_from": str(source)}}).model
+
+
 def test_arrays_of_same_name_and_shape_take_the_ema_weights(source: Path) -> None:
     wanted = resolve({"model": {"layers": WIDER}, "train": {"ema_decay": 0.5}})
     network = Network.from_tables(WIDER, (8, 8, 1), 3)
     state, fresh = first_state(wanted, network), first_state(wanted, network)
-    found = transfer(str(source), network, state)
+    found = transfer(begun_with(source), network, state)
     other, trained = unpack(read(source), "")
     assert trained.ema is not None
     theirs, here, before = (
@@ -78,7 +82,7 @@ def test_arrays_of_same_name_and_shape_take_the_ema_weights(source: Path) -> Non
 
 def told(source: Path, layers: list[dict[str, Any]], *freeze: str) -> list[str]:
     network = Network.from_tables(layers, (16, 16, 1), 3, freeze=freeze)
-    return transfer(str(source), network, first_state(resolve({}), network)).lines()
+    return transfer(begun_with(source), network, first_state(resolve({}), network)).lines()
 
 
 def test_a_long_list_of_names_is_cut(source: Path) -> None:
