@@ -25,6 +25,8 @@ from cnnpar.data.pixels import as_pixels_like
 from cnnpar.data.readers.arrays import channels_first, channels_hint
 from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
+from cnnpar.exchange.export import export
+from cnnpar.exchange.trained import Trained
 from cnnpar.files import expanded
 from cnnpar.report.progress import Progress
 from cnnpar.run.prepare import prepare
@@ -113,6 +115,17 @@ class Model:
         """
         found: NDArray[np.int64] = self.probabilities(images).argmax(axis=-1)
         return found
+
+    def export(self, path: str | Path, layout: str | None = None, overwrite: bool = False) -> Path:
+        """Write the model to a file for other programs, by the ending of its name: .onnx, .safetensors or .npz.
+
+        ONNX files take images in the layout "nhwc", the default, or "nchw"; the others have the weights by name, in
+        "hwio", as `parameters()`, "torch", for `load_state_dict` of modules of the same names, or "keras". Returns the
+        path. Raises InputError, also where the file is there and not to be overwritten.
+        """
+        with in_python_words():
+            trained = Trained(self.network, self.weights, self._preprocessing, self.config.loss, self.weights_sha256)
+            return Path(export(trained, Path(expanded(str(path))), layout, overwrite).file)
 
     def _images(self, images: ArrayLike) -> tuple[Pixels, bool]:
         """Return images as (N, H, W, C), of the type of the training's, and whether a single one was given."""

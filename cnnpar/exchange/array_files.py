@@ -5,6 +5,7 @@ code and unpickles nothing; what is damaged or not what it claims raises InputEr
 """
 
 import hashlib
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -126,7 +127,8 @@ def _tensor(name: str, dtype: str, shape: list[int], data: bytes) -> NDArray[Any
 def _read_npz(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], str | None]:
     """Return the arrays of an .npz file, and the text of its entry, if it has one."""
     try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
+        with zipfile.ZipFile(BytesIO(content)) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2 and of odd escapes; what is wrong raises an error
             members = archive.infolist()
             if sum(member.file_size for member in members) > max(_SMALL, _PACKED * len(content)):
                 raise ValueError("its arrays are packed as no weights can be")

@@ -63,24 +63,25 @@ def check_target(file: Path, layout: str | None, overwrite: bool) -> str:
     """
     kind = _KINDS.get(file.suffix)
     if kind is None:
-        raise InputError(f"--to {file}: expected a name that ends in {', '.join(_KINDS)}")
+        raise InputError(f"{file}: expected a name that ends in {' or '.join(_KINDS)}")
     if layout is not None and layout not in kind.layouts:
-        raise InputError(f"--layout {layout}: a {file.suffix} file has {' or '.join(kind.layouts)}")
+        raise InputError(f"--layout {layout}: the layout of {file.suffix} files is {' or '.join(kind.layouts)}")
     check_writable(file, overwrite)
     return layout or kind.layouts[0]
 
 
 def check_writable(file: Path, overwrite: bool) -> None:
     """Raise InputError where a file could not be written, or exists and `overwrite` is false."""
-    if os.path.lexists(file) and (file.is_dir() or not overwrite):
-        replaced = "is a folder" if file.is_dir() else "exists already; --overwrite replaces it"
-        raise InputError(f"--to {file}: {replaced}")
+    if file.is_dir():
+        raise InputError(f"{file}: is a folder")
+    if os.path.lexists(file) and not overwrite:
+        raise InputError(f"{file}: exists already; --overwrite replaces it")
     if not file.parent.is_dir():
-        raise InputError(f"--to {file}: there is no folder {file.parent}")
+        raise InputError(f"{file}: there is no folder {file.parent}")
     try:
         TemporaryFile(dir=file.parent).close()  # has no name where the system can do without
     except OSError as error:
-        raise InputError(f"--to {file}: cannot write in its folder: {reason(error)}") from error
+        raise InputError(f"{file}: cannot write in its folder: {reason(error)}") from error
 
 
 def write_whole(file: Path, content: bytes) -> None:
@@ -88,7 +89,7 @@ def write_whole(file: Path, content: bytes) -> None:
     try:
         write(file, content)
     except OSError as error:
-        raise RunError(f"--to {file}: cannot be written: {reason(error)}") from error
+        raise RunError(f"{file}: cannot be written: {reason(error)}") from error
 
 
 def _onnx(trained: Trained, layout: Any, name: str) -> bytes:

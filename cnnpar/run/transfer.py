@@ -9,7 +9,7 @@ from cnnpar.config.sections import Model
 from cnnpar.errors import InputError
 from cnnpar.exchange import array_files
 from cnnpar.exchange.array_files import ArrayFile
-from cnnpar.exchange.matching import layout_of, match
+from cnnpar.exchange.matching import Match, layout_of, match
 from cnnpar.exchange.trained import Trained
 from cnnpar.nn.layout import stems
 from cnnpar.nn.network import Network
@@ -64,14 +64,20 @@ def transfer(model: Model, network: Network, state: TrainState) -> Transfer:
             f"{file.path}: model.init_from: none of its arrays has name and shape of one of the network's; "
             f"it has {_listed(file.arrays, file.arrays)}, and the network {_listed(here, here)}"
         )
+    take(found, network, state, file.sha256)
+    others = list(found.reshaped)
+    frozen = [name for name in (*found.only_here, *others) if name in network.layout.frozen]
+    return Transfer(file.path, list(found.taken), found.only_there, found.only_here, others, frozen)
+
+
+def take(found: Match, network: Network, state: TrainState, sha256: str) -> None:
+    """Copy the arrays that fit into a state of step 0, in place; `sha256`: of the file or checkpoint that had them."""
+    here = network.layout.views(state.parameters)
     for name, values in found.taken.items():
         here[name][...] = values
     if state.ema is not None:
         state.ema[:] = state.parameters
-    state.initial_sha256 = file.sha256
-    others = list(found.reshaped)
-    frozen = [name for name in (*found.only_here, *others) if name in network.layout.frozen]
-    return Transfer(file.path, list(found.taken), found.only_there, found.only_here, others, frozen)
+    state.initial_sha256 = sha256
 
 
 def same_weights(source: str, sha256: str) -> bool:
