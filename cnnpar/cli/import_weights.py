@@ -49,11 +49,14 @@ def import_weights(
     check_writable(to, overwrite)
     require_free(to.parent)
     if like.suffix == ".toml":
-        payload = import_like_settings(file, resolve_options(like, None, (), ()), layout)
+        imported = import_like_settings(file, resolve_options(like, None, (), ()), layout)
     else:
         path = newest_in(like)
-        payload = import_like_checkpoint(file, read(path), str(path), layout)
+        imported = import_like_checkpoint(file, read(path), str(path), layout)
+    payload = imported.payload
     write_whole(to, encode(payload))
+    if imported.doubt:
+        say(imported.doubt, sys.stderr)
     arrays = len(payload.parameters) + len(payload.buffers)
     if json:
         say_json({"file": str(to), "arrays": arrays, "weights_sha256": payload.state.weights_sha256})

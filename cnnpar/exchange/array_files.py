@@ -21,10 +21,8 @@ from msgspec import Struct
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cnnpar.config.sections import Layout
 from cnnpar.errors import InputError, reason
 from cnnpar.exchange.extras import required
-from cnnpar.exchange.layouts import LAYOUTS
 from cnnpar.exchange.trained import Facts
 from cnnpar.files import read_regular
 from cnnpar.nn.shapes import Array
@@ -50,14 +48,8 @@ class ArrayFile(NamedTuple):
 
     path: Path
     arrays: Mapping[str, NDArray[Any]]
-    layout: Layout | None  # None: the file does not say
+    facts: Facts | None  # None: the file says nothing about them
     sha256: str  # of the whole file, as `sha256sum` prints it
-
-
-class _Said(Struct, frozen=True):
-    """The one fact of a file that decides how it is read."""
-
-    layout: Layout
 
 
 class _Header(Struct, frozen=True):
@@ -101,7 +93,7 @@ def read(path: Path) -> ArrayFile:
     for name in arrays:
         if len(name) > _LONGEST_NAME or not is_plain(name):
             raise InputError(f"{path}: {shown(name)} is no name of an array of weights")
-    return ArrayFile(path, arrays, _layout_said(path, said), hashlib.sha256(content).hexdigest())
+    return ArrayFile(path, arrays, _facts(path, said), hashlib.sha256(content).hexdigest())
 
 
 def _read_safetensors(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], str | None]:
@@ -132,6 +124,8 @@ def _read_npz(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], str 
             members = archive.infolist()
             if sum(member.file_size for member in members) > max(_SMALL, _PACKED * len(content)):
                 raise ValueError("its arrays are packed as no weights can be")
+            if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+                raise ValueError("packed in another way than numpy packs")
             arrays = {}
             for member in members:
                 with archive.open(member) as file:
@@ -142,14 +136,12 @@ def _read_npz(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], str 
         raise InputError(f"{path}: not a whole .npz of plain arrays: {one_line(reason(error))}") from error
 
 
-def _layout_said(path: Path, said: str | None) -> Layout | None:
-    if said is None:
-        return None
+def _facts(path: Path, said: str | None) -> Facts | None:
+    """Return the facts in the text of an entry. Raises InputError where they are none, or name an unknown layout."""
     try:
-        return msgspec.json.decode(said, type=_Said).layout
+        return None if said is None else msgspec.json.decode(said, type=Facts)
     except msgspec.DecodeError as error:
-        known = ", ".join(LAYOUTS)
-        raise InputError(f"{path}: its entry `{ENTRY}` names no layout of {known}: {one_line(str(error))}") from error
+        raise InputError(f"{path}: its entry `{ENTRY}` says nothing that is known: {one_line(str(error))}") from error
 
 
 _READERS: dict[str, Callable[[Path, bytes], tuple[dict[str, NDArray[Any]], str | None]]] = {

@@ -38,9 +38,10 @@ def layout_of(file: ArrayFile, given: Layout | None, option: str) -> Layout:
 
     Raises InputError where they differ, or there is neither.
     """
-    if file.layout is not None and given is not None and file.layout != given:
-        raise InputError(f"{file.path}: {option} {given}: the file says that its layout is {file.layout}")
-    found = file.layout or given
+    said = file.facts.layout if file.facts else None
+    if said is not None and given is not None and said != given:
+        raise InputError(f"{file.path}: {option} {given}: the file says that its layout is {said}")
+    found = said or given
     if found is None:
         raise InputError(
             f"{file.path}: does not say its layout, as files of cnnpar do; {option} does: one of {', '.join(LAYOUTS)}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from cnnpar.config.choices import Loss
-from cnnpar.data.dataset import ImageShape, PixelType
+from cnnpar.config.sections import Layout
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array, Vector
@@ -38,21 +38,41 @@ class Trained:
 
 
 class Facts(Struct, frozen=True):
-    """What a file of weights says about them: images are normalised as (image - mean) / std, channel by channel."""
+    """What a file of weights says about them; empty where another program's file does not.
 
-    layout: str
-    image_shape: ImageShape  # (H, W, C)
-    pixels: PixelType
-    mean: tuple[float, ...]  # (C,)
-    std: tuple[float, ...]  # (C,)
-    class_names: tuple[str, ...]
-    weights_sha256: str
-    cnnpar: str = __version__
+    Images are normalised as (image - mean) / std, channel by channel.
+    """
+
+    layout: Layout
+    image_shape: tuple[int, ...] = ()  # (H, W, C)
+    pixels: str = ""  # uint8, uint16 or float32
+    mean: tuple[float, ...] = ()  # (C,)
+    std: tuple[float, ...] = ()  # (C,)
+    class_names: tuple[str, ...] = ()
+    weights_sha256: str = ""
+    cnnpar: str = ""  # version
 
     @classmethod
-    def of(cls, trained: Trained, layout: str) -> "Facts":
+    def of(cls, trained: Trained, layout: Layout) -> "Facts":
         """Return the facts of a network in a layout."""
         known = trained.preprocessing
         return cls(
-            layout, known.image_shape, known.pixels, known.mean, known.std, known.class_names, trained.weights_sha256
+            layout=layout,
+            image_shape=known.image_shape,
+            pixels=known.pixels,
+            mean=known.mean,
+            std=known.std,
+            class_names=known.class_names,
+            weights_sha256=trained.weights_sha256,
+            cnnpar=__version__,
         )
+
+    def differences(self, known: Preprocessing) -> list[str]:
+        """Return in which facts about the images and the classes another network differs."""
+        pairs = {
+            "mean": (self.mean, known.mean),
+            "standard deviation": (self.std, known.std),
+            "type of pixels": (self.pixels, known.pixels),
+            "classes": (self.class_names, known.class_names),
+        }
+        return [name for name, (there, here) in pairs.items() if there and there != here]

@@ -1,6 +1,7 @@
 """Turn a file of weights into a checkpoint: that of a run which began with them, before its first step."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,7 +22,14 @@ from cnnpar.text import listed
 from cnnpar.training.state import first_state
 
 
-def import_like_checkpoint(file: Path, saved: Payload, source: str, layout: Layout | None) -> Payload:
+class Imported(NamedTuple):
+    """A checkpoint with a file's weights, and what is odd about it, a line for people; empty where nothing is."""
+
+    payload: Payload
+    doubt: str
+
+
+def import_like_checkpoint(file: Path, saved: Payload, source: str, layout: Layout | None) -> Imported:
     """Return the checkpoint with the weights of `file`, for the network and the data of a saved one.
 
     `layout`: that of a file which does not say its own. Raises InputError where the file's arrays are not those of the
@@ -31,7 +39,7 @@ def import_like_checkpoint(file: Path, saved: Payload, source: str, layout: Layo
     return _imported(file, settings_of(saved), saved.preprocessing, saved.data_fingerprint, layout)
 
 
-def import_like_settings(file: Path, config: Config, layout: Layout | None) -> Payload:
+def import_like_settings(file: Path, config: Config, layout: Layout | None) -> Imported:
     """Return the checkpoint with the weights of `file`, for the network and the data that settings describe.
 
     The data give mean, standard deviation and classes. Raises InputError as `import_like_checkpoint`.
@@ -42,7 +50,7 @@ def import_like_settings(file: Path, config: Config, layout: Layout | None) -> P
 
 def _imported(
     file: Path, config: Config, preprocessing: Preprocessing, data_fingerprint: str, layout: Layout | None
-) -> Payload:
+) -> Imported:
     found = array_files.read(file)
     layout = layout_of(found, layout, "--layout")
     model = replace(config.model, init_from=str(file.absolute()), init_layout=layout)
@@ -53,7 +61,10 @@ def _imported(
     state = first_state(config, network)
     state.run_id = new_run_id()
     take(fit, network, state, found.sha256)
-    return pack(config, network, preprocessing, state, fingerprint_with(network), data_fingerprint)
+    payload = pack(config, network, preprocessing, state, fingerprint_with(network), data_fingerprint)
+    other = found.facts.differences(preprocessing) if found.facts else []
+    doubt = f"{file}: was exported with another {' and '.join(other)}; those of --like are taken" if other else ""
+    return Imported(payload, doubt)
 
 
 def _require_all(file: Path, fit: Match, there: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from cnnpar.errors import InputError
 from cnnpar.exchange import array_files
 from cnnpar.exchange.array_files import ArrayFile
 from cnnpar.exchange.matching import Match, layout_of, match
-from cnnpar.exchange.trained import Trained
+from cnnpar.exchange.trained import Facts, Trained
 from cnnpar.nn.layout import stems
 from cnnpar.nn.network import Network
 from cnnpar.storage.checkpoint import read
@@ -94,7 +94,7 @@ def _source(path: Path) -> ArrayFile:
         return array_files.read(path)
     path = newest_in(path)
     trained = Trained.of(read(path), str(path))
-    return ArrayFile(path, trained.arrays(), "hwio", trained.weights_sha256)
+    return ArrayFile(path, trained.arrays(), Facts.of(trained, "hwio"), trained.weights_sha256)
 
 
 def _listed(names: Collection[str], everything: Collection[str]) -> str:

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from cnnpar.errors import InputError
 from cnnpar.exchange import array_files
 from cnnpar.exchange.export import export
+from cnnpar.exchange.layouts import LAYOUTS
 from cnnpar.exchange.matching import layout_of, match
+from cnnpar.exchange.trained import Facts
 from tests.helpers.trained_networks import Tables, made
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -63,11 +65,12 @@ def test_numpy_and_safetensors_open_the_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_what_was_written_is_read_with_its_layout_and_digest(tmp_path: Path, ending: str) -> None:
-    for layout in ("hwio", "torch", "keras"):
+    for layout in LAYOUTS:
         file = written(tmp_path, ending, layout)
         content = file.read_bytes()
         found = array_files.read(file)
-        assert (found.layout, found.sha256) == (layout, hashlib.sha256(content).hexdigest())
+        assert found.sha256 == hashlib.sha256(content).hexdigest()
+        assert found.facts == Facts.of(TRAINED, layout)
         taken = match(file, found.arrays, layout_of(found, None, "--layout"), TRAINED.network).taken
         assert {name: values.tobytes() for name, values in taken.items()} == {
             name: values.tobytes() for name, values in TRAINED.arrays().items()
@@ -191,6 +194,6 @@ def test_a_layout_is_said_by_the_file_or_by_the_option(tmp_path: Path) -> None:
 
 
 CONTENT = {
-    ".safetensors": array_files.encode_safetensors(TRAINED.arrays(), array_files.Facts.of(TRAINED, "hwio")),
-    ".npz": array_files.encode_npz(TRAINED.arrays(), array_files.Facts.of(TRAINED, "hwio")),
+    ".safetensors": array_files.encode_safetensors(TRAINED.arrays(), Facts.of(TRAINED, "hwio")),
+    ".npz": array_files.encode_npz(TRAINED.arrays(), Facts.of(TRAINED, "hwio")),
 }

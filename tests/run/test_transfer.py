@@ -1,5 +1,6 @@
 """`model.init_from`: the arrays taken from a checkpoint, the lines that say so, and resumes of such runs."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -154,6 +155,45 @@ def test_init_from_of_a_script_may_be_a_run_directory(
     assert result.model.config.model.init_from == str(source.parent)
     again = cnnpar.train(resume="run")
     assert again.weights_sha256 == expected
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_a_file_of_weights_begins_a_run_as_its_checkpoint_does(
+    tmp_path: Path, csv: Path, source: Path, ending: str
+) -> None:
+    if ending == "safetensors":
+        pytest.importorskip("safetensors")
+    expected = train(begun(source, csv), tmp_path / "expected").weights_sha256
+    for layout in ("hwio", "torch", "keras"):
+        file = tmp_path / f"{layout}.{ending}"
+        cnnpar.load(source).export(file, layout)
+        summary = train(begun(file, csv), tmp_path / layout)
+        assert summary.weights_sha256 == expected
+        digest = read(summary.checkpoint).state.initial_sha256
+        assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
+        again = begun(Path(shutil.copy(file, tmp_path / f"moved.{ending}")), csv)
+        assert train(again, None, tmp_path / layout / "model.json").weights_sha256 == expected
+
+
+def test_a_file_of_torch_begins_other_networks_with_what_fits(tmp_path: Path, source: Path) -> None:
+    cnnpar.load(source).export(tmp_path / "a.npz", "torch")
+    with np.load(tmp_path / "a.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if name != "cnnpar"}
+    file = tmp_path / "silent.npz"
+    np.savez(file, **arrays, **{"fc.weight": np.zeros(3), "batchnorm1.num_batches_tracked": np.array(7)})
+    network = Network.from_tables(WIDER, (8, 8, 1), 3)
+    state = first_state(resolve({}), network)
+    with pytest.raises(InputError, match=r"silent\.npz: does not say its layout.*model\.init_layout does"):
+        transfer(begun_with(file), network, state)
+    wanted = resolve({"model": {"init_from": str(file), "init_layout": "torch"}}).model
+    assert transfer(wanted, network, state).lines() == [
+        f"begins with 6 of 10 arrays from {file}",
+        "  only in the checkpoint: 1 (fc)",
+        "  only in the network: 2 (dense2)",
+        "  of another shape: 2 (dense1)",
+    ]
+    theirs = cnnpar.load(source).parameters()["conv1.weight"]
+    assert network.layout.views(state.parameters)["conv1.weight"].tobytes() == theirs.tobytes()
 
 
 def test_unreadable_or_unrelated_init_from_is_refused(tmp_path: Path, csv: Path, source: Path) -> None:
