@@ -27,17 +27,16 @@ def export(
 
     ONNX: images go in as pixels, and logits and probabilities come out.
     Weights: hwio is cnnpar's own layout; torch is a state dict of modules of
-    the same names; keras has Keras' names, such as conv1/kernel.
+    the same names; keras has Keras' names, such as conv1/kernel. The file's
+    entry `cnnpar` has the mean and std that images are normalised by.
     """
     if to is None:
         raise InputError("which file? --to NAME.onnx, --to NAME.safetensors or --to NAME.npz")
-    from cnnpar.exchange.export import check_target
     from cnnpar.exchange.export import export as export_network
     from cnnpar.exchange.trained import Trained
     from cnnpar.storage.checkpoint import read
     from cnnpar.storage.rundir import newest_in
 
-    check_target(to, layout, overwrite)
     path = newest_in(model)
     exported = export_network(Trained.of(read(path), str(path)), to, layout, overwrite)
     if json:

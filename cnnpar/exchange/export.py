@@ -43,11 +43,12 @@ class _Kind(NamedTuple):
 
 
 def export(trained: Trained, file: Path, layout: str | None = None, overwrite: bool = False) -> Exported:
-    """Write a network to `file`, atomically; see `check_target` for what is refused.
+    """Write a network to `file`, atomically, in `layout`, or that which is usual for its kind.
 
-    Raises InputError, also for layers that the kind of file cannot hold, and RunError where the file cannot be written.
+    Raises InputError for an ending or a layout that there is not, for layers that the kind of file cannot hold, and for
+    a file that is there and not to be overwritten; RunError where the file cannot be written.
     """
-    layout = check_target(file, layout, overwrite)
+    layout = _check_target(file, layout, overwrite)
     kind = _KINDS[file.suffix]
     content = kind.encode(trained, layout, file.stem)
     write_whole(file, content)
@@ -55,7 +56,7 @@ def export(trained: Trained, file: Path, layout: str | None = None, overwrite: b
     return Exported(str(file), len(content), layout, trained.weights.size, trained.weights_sha256, opened_by)
 
 
-def check_target(file: Path, layout: str | None, overwrite: bool) -> str:
+def _check_target(file: Path, layout: str | None, overwrite: bool) -> str:
     """Return the layout that a file will have, `layout` or the default of its kind.
 
     Raises InputError for an ending or a layout that there is not, and where the file could not be written, or exists

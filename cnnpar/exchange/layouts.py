@@ -90,8 +90,10 @@ def _add(
         else:
             if isinstance(layer, GroupNorm) and layer.groups > 1 and image is not None:
                 raise InputError(f"{place}: its groups are neighbours in a flattened image, and PyTorch's are others")
-            for name, part in {**layer.parameters(shape), **layer.buffers(shape)}.items():
-                found[f"{place}.{name}"] = _twin(place, name, part.shape, shape, image, layout)
+            arrays = {name: part.shape for name, part in layer.parameters(shape).items()}
+            arrays |= {name: part.shape for name, part in layer.buffers(shape).items()}
+            for name, own in arrays.items():
+                found[f"{place}.{name}"] = _twin(place, name, own, shape, image, layout)
             image = _flattened(layer, shape, image, layout)
         shape = layer.output_shape(shape)
     return image

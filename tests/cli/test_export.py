@@ -101,9 +101,9 @@ def test_the_weights_of_torch_need_the_layouts_name(here: Path, capsys: pytest.C
     with np.load("m.npz") as archive:
         np.savez("silent.npz", **{name: archive[name] for name in archive.files if name != "cnnpar"})
     line = ["cnnpar", "import", "silent.npz", "--like", "r", "--to", "back.json"]
-    assert call(*line) == 2  # type: ignore[arg-type]
+    assert call(*line) == 2
     assert "silent.npz: does not say its layout" in capsys.readouterr().err
-    assert call(*line, "--layout", "torch") == 0  # type: ignore[arg-type]
+    assert call(*line, "--layout", "torch") == 0
     assert cnnpar.load("back.json").weights.tobytes() == cnnpar.load("r").weights.tobytes()
 
 

@@ -34,7 +34,8 @@ def test_every_array_comes_back_with_the_same_bits(kind: str, table: dict[str, A
     assert len({twin.name for twin in known.values()}) == len(known)
     for name, twin in known.items():
         there = twin.written(arrays[name])
-        assert (there.shape, there.flags.c_contiguous, there.dtype) == (twin.shape, True, np.float32)
+        assert there.shape == twin.shape
+        assert there.flags.c_contiguous
         assert twin.read(there, arrays[name].shape).tobytes() == arrays[name].tobytes()
 
 
@@ -91,5 +92,5 @@ def test_a_layer_of_the_users_leaves_in_our_layout_only() -> None:
     network = Network([Own(name="mine"), *trained.network.layers], (4, 4, 1), np.float32, trained.loss, ())
     for layout in ("torch", "keras"):
         with pytest.raises(InputError, match="mine: a layer of your own"):
-            twins(network, layout)  # type: ignore[arg-type]
+            twins(network, layout)
     assert len(twins(network, "hwio")) == 2

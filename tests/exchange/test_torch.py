@@ -27,7 +27,7 @@ DENSE: Tables = [{"type": "flatten"}, {"type": "dense"}]
 def conv(layer: Any, shape: Shape) -> Any:
     """Return a convolution, with what PyTorch has no setting for in front of it: zeros on one side only."""
     kernel, stride, apart = pair(layer.kernel), pair(layer.stride), pair(layer.dilation)
-    padding = (layer.padding,) * 2 if isinstance(layer.padding, str) else pair(layer.padding)
+    padding: Any = (layer.padding,) * 2 if isinstance(layer.padding, str) else pair(layer.padding)
     rows, columns = (
         pad_sizes(size, extent(taps, gap), step, zeros)
         for size, taps, gap, step, zeros in zip(shape, kernel, apart, stride, padding, strict=False)
@@ -154,7 +154,7 @@ def test_flattened_features_are_in_torchs_order(between: Tables, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_loads_into_torch_by_safetensors_and_comes_back(name: str, tmp_path: Path) -> None:
+def test_each_preset_loads_into_torch_and_comes_back(name: str, tmp_path: Path) -> None:
     trained = made(preset_layers(name), (32, 32, 3), 10)
     module = assert_twin_agrees(trained, tmp_path / "a.safetensors")
     state = {key: value.numpy() for key, value in module.state_dict().items()}  # with num_batches_tracked

@@ -178,9 +178,10 @@ def test_a_file_of_weights_begins_a_run_as_its_checkpoint_does(
 def test_a_file_of_torch_begins_other_networks_with_what_fits(tmp_path: Path, source: Path) -> None:
     cnnpar.load(source).export(tmp_path / "a.npz", "torch")
     with np.load(tmp_path / "a.npz") as archive:
-        arrays = {name: archive[name] for name in archive.files if name != "cnnpar"}
+        arrays: dict[str, Any] = {name: archive[name] for name in archive.files if name != "cnnpar"}
     file = tmp_path / "silent.npz"
-    np.savez(file, **arrays, **{"fc.weight": np.zeros(3), "batchnorm1.num_batches_tracked": np.array(7)})
+    arrays |= {"fc.weight": np.zeros(3), "batchnorm1.num_batches_tracked": np.array(7)}
+    np.savez(file, **arrays)
     network = Network.from_tables(WIDER, (8, 8, 1), 3)
     state = first_state(resolve({}), network)
     with pytest.raises(InputError, match=r"silent\.npz: does not say its layout.*model\.init_layout does"):
