@@ -4,7 +4,8 @@
 - "torch": a state dict of PyTorch modules of the same names: kernels (channels, C, H, W), dense weights (units,
   features), and batch normalisation's `weight`, `bias`, `running_mean`, `running_var`. PyTorch flattens an image as
   (C, H, W), so the features behind `flatten` have another order there.
-- "keras": Keras' names, such as `conv1/kernel` and `batchnorm1/moving_variance`; its axes are those of "hwio".
+- "keras": Keras' names, such as `conv1/kernel` and `batchnorm1/moving_variance`, which are the paths of the variables
+  of a functional model; its axes are those of "hwio".
 """
 
 from collections.abc import Sequence
