@@ -90,7 +90,7 @@ class Model(Table, frozen=True):
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
     freeze: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()  # patterns of layers or parameters not trained
     init_from: FilePath = ""  # checkpoint, run directory, .safetensors or .npz: weights of the same name and shape
-    init_layout: Literal["", Layout] = ""  # of a file that does not say its own, as cnnpar's do
+    init_layout: Literal["auto", Layout] = "auto"  # of that file; "auto" = what it says, as cnnpar's own do
 
     def __post_init__(self) -> None:
         if not self.layers:

@@ -54,7 +54,7 @@ def transfer(model: Model, network: Network, state: TrainState) -> Transfer:
     """
     try:
         file = _source(Path(model.init_from))
-        layout = layout_of(file, model.init_layout or None, "model.init_layout")
+        layout = layout_of(file, None if model.init_layout == "auto" else model.init_layout, "model.init_layout")
         found = match(file.path, file.arrays, layout, network)
     except InputError as error:
         raise InputError(f"model.init_from: {error}") from error
