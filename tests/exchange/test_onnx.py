@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from numpy.typing import NDArray
 
 from cnnpar.config.choices import BinaryCrossEntropy
@@ -18,7 +20,7 @@ from cnnpar.fingerprint import is_users
 from cnnpar.nn.layers import LAYERS, Layer
 from cnnpar.nn.network import Network
 from tests.helpers.trained_networks import Tables, images_for, logits_of, made, made_for
-from tests.nn.layers.test_layers import CASES
+from tests.nn.layers.test_layers import CASES, convolutions
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -63,6 +65,16 @@ ROWS = [
 @pytest.mark.parametrize(("kind", "table", "shape"), ROWS)
 def test_each_layer_gives_the_same_in_onnxruntime(kind: str, table: dict[str, Any], shape: tuple[int, ...]) -> None:
     trained = made_for(kind, table, shape)
+    images = images_for(trained)
+    assert_alike(run(onnx_model.encode(trained, "nhwc", "one"), images)["logits"], logits_of(trained, images))
+
+
+@given(convolutions())
+@settings(max_examples=30)
+def test_convolutions_of_any_padding_give_the_same(case: tuple[Layer, tuple[int, int, int]]) -> None:
+    layer, shape = case
+    table = {key: value for key, value in msgspec.to_builtins(layer).items() if key != "name"}
+    trained = made_for(table.pop("type"), table, shape)
     images = images_for(trained)
     assert_alike(run(onnx_model.encode(trained, "nhwc", "one"), images)["logits"], logits_of(trained, images))
 
