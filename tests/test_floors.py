@@ -14,7 +14,7 @@ COLUMN = (
     {"__main__", "__init__"},
     {"cli", "api"},
     {"run"},
-    {"report"},
+    {"report", "exchange"},
     {"storage"},
     {"training"},
     {"parallel"},

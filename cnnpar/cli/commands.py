@@ -10,6 +10,8 @@ from cyclopts import App
 
 from cnnpar.cli.about import install_completion, schema, versions
 from cnnpar.cli.cv import cv
+from cnnpar.cli.export import export
+from cnnpar.cli.import_weights import import_weights
 from cnnpar.cli.inspect import inspect
 from cnnpar.cli.lr_find import lr_find
 from cnnpar.cli.predict import predict
@@ -27,6 +29,12 @@ _TEST_EXAMPLES = """Examples:
   {test} runs/train-1
   {test} runs/train-1 other.csv --by-class
   {test} model.json --data mnist --json"""
+
+_EXPORT_EXAMPLES = """Examples:
+
+  cnnpar export runs/train-1 --to model.onnx
+  cnnpar export runs/train-1/best.json --to weights.safetensors --layout torch
+  cnnpar import weights.safetensors --like runs/train-1 --to back.json"""
 
 _EXAMPLES = """Examples:
 
@@ -56,6 +64,8 @@ app.command(train, help_epilogue=_TRAIN_EXAMPLES.format(train="cnnpar train"))
 app.command(cv, help_epilogue="")
 app.command(evaluate, name="test", help_epilogue=_TEST_EXAMPLES.format(test="cnnpar test"))
 app.command(predict, help_epilogue="")
+app.command(export, help_epilogue=_EXPORT_EXAMPLES)
+app.command(import_weights, name="import", help_epilogue="")
 app.command(inspect, help_epilogue="")
 app.command(lr_find, help_epilogue="")
 app.command(schema, help_epilogue="")

@@ -22,7 +22,7 @@ class Prediction:
     """What the model makes of one picture."""
 
     file: str
-    probabilities: dict[str, float]  # by class; see `cnnpar.api.Model.probabilities`
+    probabilities: dict[str, float]  # by class; see `cnnpar.run.model.Model.probabilities`
 
     @property
     def most_likely(self) -> str:
