@@ -5,7 +5,7 @@ import statistics
 
 import msgspec
 
-CONFIDENCE = 0.95
+from cnnpar.report.intervals import CONFIDENCE
 
 
 class Fold(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cnnpar.nn import confusion
 from cnnpar.parallel.server import Evaluation
+from cnnpar.report import intervals
 from cnnpar.report.page import page
 from cnnpar.text import one_line
 
@@ -27,6 +28,8 @@ class Scores(msgspec.Struct, frozen=True):
     precision: dict[str, float | None] | None  # by class name; None where there are too many classes
     recall: dict[str, float | None] | None
     confusion: list[list[int]] | None  # rows are labels, columns predictions
+    interval: tuple[float, float]  # Wilson's, of the accuracy
+    confidence: float = intervals.CONFIDENCE  # of the interval
 
 
 def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
@@ -42,20 +45,21 @@ def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
         precision=None if matrix is None else _shares(matrix, matrix.sum(axis=0), class_names),
         recall=None if matrix is None else _shares(matrix, matrix.sum(axis=1), class_names),
         confusion=None if matrix is None else matrix.tolist(),
+        interval=intervals.of_share(sums.correct, sums.count),
     )
 
 
 def as_text(found: Scores, by_class: bool) -> str:
     """Return the scores as text in 80 columns; `by_class`: with tables of the classes and of their confusion."""
     near = (
-        f", top-5 {found.top5_accuracy:.2%}" if found.confusion is None or len(found.confusion) > confusion.NEAR else ""
+        f"top-5 {found.top5_accuracy:.2%}, " if found.confusion is None or len(found.confusion) > confusion.NEAR else ""
     )
     loss = f"{found.loss:.4f}" if found.loss < 1000 else f"{found.loss:.4g}"
-    line = f"accuracy {found.accuracy:.2%} ({found.correct:,} of {found.total:,}){near}, loss {loss}"
+    lines = f"{accuracy(found.correct, found.total, found.interval)}\n{near}loss {loss}"
     if not by_class:
-        return line
+        return lines
     if found.confusion is None or found.precision is None or found.recall is None:
-        return f"{line}\nno table of the classes: there are more than {confusion.MOST_CLASSES:,}"
+        return f"{lines}\nno table of the classes: there are more than {confusion.MOST_CLASSES:,}"
     names = list(found.recall)
     table = Table(box=None, header_style="", padding=(0, 2, 0, 0))
     table.add_column("class", overflow="fold")
@@ -65,12 +69,18 @@ def as_text(found: Scores, by_class: bool) -> str:
         table.add_row(
             Text(one_line(name, 40)), f"{sum(row):,}", _percent(found.precision[name]), _percent(found.recall[name])
         )
-    parts = [line, page(table)]
+    parts = [lines, page(table)]
     if len(names) <= _WIDEST:
         parts.append(f"rows: what it is, columns: what it was taken for\n{page(_matrix(names, found.confusion))}")
     else:
         parts.append(f"the confusion matrix of more than {_WIDEST} classes is in --json")
     return "\n\n".join(parts)
+
+
+def accuracy(correct: int, total: int, interval: intervals.Interval) -> str:
+    """Return an accuracy and its interval for people, in at most 76 columns."""
+    within = f"{intervals.CONFIDENCE:.0%} interval {intervals.as_percent(interval)}"
+    return f"accuracy {correct / total:.2%} ({correct:,} of {total:,}; {within})"
 
 
 def _matrix(names: list[str], confusion: list[list[int]]) -> Table:
