@@ -9,6 +9,7 @@ from typing import Any
 from cyclopts import App
 
 from cnnpar.cli.about import install_completion, schema, versions
+from cnnpar.cli.compare import compare
 from cnnpar.cli.cv import cv
 from cnnpar.cli.inspect import inspect
 from cnnpar.cli.lr_find import lr_find
@@ -57,6 +58,7 @@ app.command(cv, help_epilogue="")
 app.command(evaluate, name="test", help_epilogue=_TEST_EXAMPLES.format(test="cnnpar test"))
 app.command(predict, help_epilogue="")
 app.command(inspect, help_epilogue="")
+app.command(compare, help_epilogue="")
 app.command(lr_find, help_epilogue="")
 app.command(schema, help_epilogue="")
 train_app = _app("cnnpar-train", _TRAIN_EXAMPLES.format(train="cnnpar-train"))
