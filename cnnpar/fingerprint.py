@@ -25,8 +25,8 @@ _CANNOT_MATTER = (
     *("cli", "report"),
     "config",  # settings are compared by their values
     *("run/__init__.py", "run/answers.py", "run/compare.py", "run/cross_validation.py"),
-    *("run/evaluate.py", "run/first_epoch.py", "run/headline.py", "run/lr_find.py"),
-    *("run/predict.py", "run/python_words.py", "run/recorder.py", "run/resume.py"),
+    *("run/evaluate.py", "run/features.py", "run/first_epoch.py", "run/headline.py", "run/lr_find.py"),
+    *("run/measures.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/report.py", "run/resume.py"),
     *("run/samples.py", "run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),

@@ -14,6 +14,7 @@ from cnnpar.cli.cv import cv
 from cnnpar.cli.inspect import inspect
 from cnnpar.cli.lr_find import lr_find
 from cnnpar.cli.predict import predict
+from cnnpar.cli.report import report
 from cnnpar.cli.test import evaluate
 from cnnpar.cli.train import train
 
@@ -59,6 +60,7 @@ app.command(evaluate, name="test", help_epilogue=_TEST_EXAMPLES.format(test="cnn
 app.command(predict, help_epilogue="")
 app.command(inspect, help_epilogue="")
 app.command(compare, help_epilogue="")
+app.command(report, help_epilogue="")
 app.command(lr_find, help_epilogue="")
 app.command(schema, help_epilogue="")
 train_app = _app("cnnpar-train", _TRAIN_EXAMPLES.format(train="cnnpar-train"))

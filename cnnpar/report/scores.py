@@ -1,6 +1,7 @@
 """The output of `cnnpar-test`: scores of a model, for each class too, from the counts of an evaluation."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,6 +16,16 @@ from cnnpar.report.page import page
 from cnnpar.text import one_line
 
 _WIDEST = 12  # classes whose confusion matrix fits into 80 columns
+
+
+class ClassScore(NamedTuple):
+    """Scores of one class, in 0..1."""
+
+    name: str
+    images: int  # that are of the class: its support
+    precision: float | None  # None if it was never predicted
+    recall: float | None  # None if it has no image
+    f1: float | None  # the harmonic mean of both; None if it has no image and was never predicted
 
 
 class Scores(msgspec.Struct, frozen=True):
@@ -36,14 +47,15 @@ def scores(evaluation: Evaluation, class_names: tuple[str, ...]) -> Scores:
     """Return the scores of an evaluation that has counts."""
     sums, vector = evaluation
     matrix = confusion.matrix(vector, len(class_names))
+    by_class = None if matrix is None else class_scores(matrix, class_names)
     return Scores(
         accuracy=sums.correct / sums.count,
         correct=sums.correct,
         total=sums.count,
         loss=sums.loss / sums.count,
         top5_accuracy=int(vector[0]) / sums.count,
-        precision=None if matrix is None else _shares(matrix, matrix.sum(axis=0), class_names),
-        recall=None if matrix is None else _shares(matrix, matrix.sum(axis=1), class_names),
+        precision=None if by_class is None else {one.name: one.precision for one in by_class},
+        recall=None if by_class is None else {one.name: one.recall for one in by_class},
         confusion=None if matrix is None else matrix.tolist(),
         interval=intervals.of_share(sums.correct, sums.count),
     )
@@ -95,11 +107,17 @@ def _matrix(names: list[str], confusion: list[list[int]]) -> Table:
     return table
 
 
-def _shares(matrix: NDArray[np.int64], totals: Any, names: tuple[str, ...]) -> dict[str, float | None]:
-    hits = matrix.diagonal()
-    return {
-        name: int(hit) / int(total) if total else None for name, hit, total in zip(names, hits, totals, strict=True)
-    }
+def class_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
+    """Return the scores of each class, from a confusion matrix, whose rows are labels and whose columns are answers."""
+    hits, answers, images = matrix.diagonal().tolist(), matrix.sum(axis=0).tolist(), matrix.sum(axis=1).tolist()
+    return [
+        ClassScore(name, own, _share(hit, given), _share(hit, own), _share(2 * hit, given + own))
+        for name, hit, given, own in zip(names, hits, answers, images, strict=True)
+    ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _percent(share: float | None) -> str:

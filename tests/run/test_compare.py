@@ -20,14 +20,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("runs")
     csv, test = tiny_runs.write_csv(here / "train.csv"), tiny_runs.write_csv(here / "test.csv", 60, seed=9)
     constant: dict[str, dict[str, Any]] = {"data": {"test": str(test)}, "schedule": {"type": "constant"}}
-    for name, changes in {
+    changed: dict[str, dict[str, dict[str, Any]]] = {
         "a": {},
         "longer": {"train": {"epochs": 4}},
         "seed1": {"train": {"seed": 1}},
         "seed2": {"train": {"seed": 2}},
         "adam": {"optimizer": {"type": "adam"}},
         "decimal": {"checkpoint": {"arrays": "decimal"}},
-    }.items():
+    }
+    for name, changes in changed.items():
         tiny_runs.train(tiny_runs.settings(csv, **{**constant, **changes}), here / name)
     return here
 
