@@ -7,6 +7,8 @@ import msgspec
 
 from cnnpar.errors import InputError, reason
 from cnnpar.files import open_input
+from cnnpar.storage.checkpoint import Payload
+from cnnpar.storage.lock import METRICS
 
 _LONGEST_LINE = 1 << 16  # bytes; a record has some hundred
 _MOST = 1 << 20  # records, the last ones of which are left out
@@ -22,6 +24,14 @@ class Measurement(msgspec.Struct, frozen=True):
     accuracy: float | None = None
     train_loss: float | None = None
     learning_rate: float | None = None
+
+
+def beside(checkpoint: Path, payload: Payload) -> list[Measurement]:
+    """Return the measurements beside a checkpoint of that payload; none where they are another run's, or not there."""
+    found = read(checkpoint.with_name(METRICS))
+    losses = {record.epoch: record.train_loss for record in payload.history}
+    own = all(losses.get(one.epoch, one.train_loss) == one.train_loss for one in found if one.train_loss is not None)
+    return found if own else []
 
 
 def read(path: Path) -> list[Measurement]:

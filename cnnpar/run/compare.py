@@ -20,7 +20,6 @@ from cnnpar.report.measurements import Measurement
 from cnnpar.run.answers import Answers, answer
 from cnnpar.run.samples import held_out_samples
 from cnnpar.storage.checkpoint import Payload, read
-from cnnpar.storage.lock import METRICS
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import newest_in
 from cnnpar.training.state import TrainState
@@ -48,7 +47,7 @@ class _Model:
         path = newest_in(place)
         payload = read(path)
         network, state = unpack(payload, str(path))
-        return cls(name, path, payload, network, state, measurements_of(payload, path))
+        return cls(name, path, payload, network, state, measurements.beside(path, payload))
 
     @property
     def digests(self) -> dict[int, str]:
@@ -70,14 +69,6 @@ class _Model:
             weights_sha256=state.digest,
             exact=state.exact,
         )
-
-
-def measurements_of(payload: Payload, path: Path) -> list[Measurement]:
-    """Return the measurements beside a checkpoint; none where they are another run's, or none are there."""
-    found = measurements.read(path.with_name(METRICS))
-    losses = {record.epoch: record.train_loss for record in payload.history}
-    own = all(losses.get(one.epoch, one.train_loss) == one.train_loss for one in found if one.train_loss is not None)
-    return found if own else []
 
 
 def compare(places: Sequence[Path], source: str | None, warn: Callable[[str], None]) -> Comparison:

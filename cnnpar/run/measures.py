@@ -68,7 +68,7 @@ def worst_mistakes(answers: Answers, most: int) -> list[Mistake]:
     low, high = pixel_range(data.images)
     return [
         Mistake(
-            index=int(index),
+            number=int(index),
             label=names[data.labels[index]],
             answer=names[answers.classes[index]],
             probability=float(answers.probabilities[index].max()),

@@ -9,6 +9,7 @@ from cnnpar.config.resolve import to_toml
 from cnnpar.errors import InputError, RunError, reason
 from cnnpar.nn.network import Network
 from cnnpar.optim.schedules import learning_rate
+from cnnpar.report import measurements
 from cnnpar.report.html.contents import Contents, Course, Judged, Maps
 from cnnpar.report.html.document import MARK
 from cnnpar.report.html.mistakes import mistakes_picture
@@ -16,7 +17,6 @@ from cnnpar.report.html.mosaic import as_image
 from cnnpar.report.html.page import whole
 from cnnpar.report.plots import require_ours
 from cnnpar.run.answers import Answers, answer
-from cnnpar.run.compare import measurements_of
 from cnnpar.run.features import activations, filters
 from cnnpar.run.measures import judge, pixel_range
 from cnnpar.run.resume import settings_of
@@ -158,4 +158,4 @@ def _course(payload: Payload, path: Path) -> Course:
     base = config.optimizer.learning_rate
     steps = range(0, position.step, max(position.step // _RATES, 1))
     rates = [(step / per_epoch, learning_rate(config.schedule, base, step, per_epoch, total)) for step in steps]
-    return Course(payload.history, measurements_of(payload, path), rates, per_epoch)
+    return Course(payload.history, measurements.beside(path, payload), rates, per_epoch)

@@ -25,7 +25,9 @@ def network(layers: Layers, shape: tuple[int, int, int]) -> Network:
 
 
 def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    powers = np.exp(logits - logits.max())
+    shares: np.ndarray[Any, Any] = powers / powers.sum()
+    return shares
 
 
 @pytest.mark.parametrize("case", ["rich", "conv", "dense"])

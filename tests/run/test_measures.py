@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnpar.config.choices import MSE, CrossEntropy
-from cnnpar.data.dataset import Dataset
+from cnnpar.data.dataset import Dataset, Pixels
 from cnnpar.report.html.confusion import most_confused
 from cnnpar.report.scores import class_scores
 from cnnpar.run import measures
@@ -49,11 +49,11 @@ def test_the_reliability_curve_is_that_of_scikit_learn(answers: Answers) -> None
     curve = pytest.importorskip("sklearn.calibration").calibration_curve
     found = measures.calibration(answers, are_probabilities=True)
     right, probability = curve(answers.right, answers.probabilities.max(axis=1), n_bins=10)
-    there = [one for one in found.bins if one.count]
+    there = [one for one in found.bins if one.images]
     np.testing.assert_allclose([one.right for one in there], right)
     np.testing.assert_allclose([one.probability for one in there], probability)
-    assert sum(one.count for one in there) == len(answers.data)
-    gaps = [abs(one.right - one.probability) * one.count for one in there]
+    assert sum(one.images for one in there) == len(answers.data)
+    gaps = [abs(one.right - one.probability) * one.images for one in there]
     assert found.error == pytest.approx(sum(gaps) / len(answers.data))
 
 
@@ -66,8 +66,8 @@ def test_the_worst_mistakes_come_first(answers: Answers, most: int) -> None:
     own = answers.probabilities[np.arange(len(answers.data)), answers.data.labels]
     assert [one.of_label for one in found] == sorted(own[wrong])[:most]
     for one in found:
-        assert one.label == answers.data.class_names[answers.data.labels[one.index]] != one.answer
-        np.testing.assert_array_equal(one.image, answers.data.images[one.index, ..., 0])
+        assert one.label == answers.data.class_names[answers.data.labels[one.number]] != one.answer
+        np.testing.assert_array_equal(one.image, answers.data.images[one.number, ..., 0])
 
 
 def test_the_most_confused_classes_are_counted() -> None:
@@ -86,7 +86,7 @@ def test_outputs_of_some_losses_are_no_probabilities() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_images_of_any_kind_can_be_shown(dtype: type, channels: int) -> None:
-    images = np.random.default_rng(0).integers(0, 200, (4, 3, 5, channels)).astype(dtype)
+    images: Pixels = np.random.default_rng(0).integers(0, 200, (4, 3, 5, channels)).astype(dtype)
     answers = Answers(Dataset(images, np.zeros(4, np.int64), ("a", "b")), np.tile([0.2, 0.8], (4, 1)))
     for one in measures.worst_mistakes(answers, 4):
         assert one.image.dtype == np.uint8

@@ -19,7 +19,7 @@ from tests.helpers.commands import call
 HOSTILE = ("<script>alert(1)<|script>", '"><img src=http:evil onerror=x>', "$x^2_$ & 'co'")
 VOID = {"meta", "img", "source"}
 LOADING = {"src", "srcset", "href", "action", "data", "poster", "background", "cite", "formaction", "style"}
-PICTURES = ["accuracy", "calibration", "confusion", "filters", "learning-rate", "loss"]
+PICTURES = ("accuracy", "calibration", "confusion", "filters", "learning-rate", "loss", "mistakes")
 
 
 class Page(HTMLParser):
@@ -72,16 +72,16 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture
-def run(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(here)
-    return Path("<b>run&amp;")
+@pytest.fixture(scope="module")
+def run(here: Path) -> Path:
+    return here / "<b>run&amp;"
 
 
-@pytest.fixture
-def page(run: Path, tmp_path: Path) -> Page:
-    assert call("cnnpar", "report", run, tmp_path / "page.html") == 0
-    return Page((tmp_path / "page.html").read_bytes())
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    """Write the report into the run's directory, and its pictures beside it."""
+    assert call("cnnpar", "report", run, "--png", run / "png") == 0
+    return Page((run / "report.html").read_bytes())
 
 
 def test_the_page_names_nothing_outside_of_it(page: Page) -> None:
@@ -129,7 +129,9 @@ def test_the_dark_page_has_pictures_of_its_own(page: Page) -> None:
 def test_the_page_says_what_the_model_answers(run: Path, page: Page) -> None:
     model = cnnpar.load(run)
     images = [
-        np.asarray(Image.open(f)) for name in model.class_names for f in sorted(Path("data/test", name).iterdir())
+        np.asarray(Image.open(f))
+        for name in model.class_names
+        for f in sorted((run.parent / "data" / "test" / name).iterdir())
     ]
     labels = np.repeat(np.arange(3), 9)
     right = int((model.predict(np.stack(images)) == labels).sum())
@@ -140,18 +142,22 @@ def test_the_page_says_what_the_model_answers(run: Path, page: Page) -> None:
     assert model.config.data.train in page.text
 
 
-def test_pictures_are_written_beside_the_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("cnnpar", "report", run, tmp_path / "page.html", "--png", tmp_path / "png", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["report"] == str(tmp_path / "page.html")
-    files = sorted((tmp_path / "png").iterdir())
-    assert sorted(map(str, files)) == sorted(found["pictures"])
-    names = {file.stem for file in files}
-    assert {*PICTURES, "mistakes", "activations-00", "activations-04"} == {
-        n for n in names if n[-2:] not in ("01", "02", "03")
-    }
+def test_pictures_are_written_beside_the_page(run: Path, page: Page) -> None:
+    files = list((run / "png").iterdir())
+    layers = [f"activations-{number:02}" for number in range(5)]
+    assert {file.name for file in files} == {f"{name}.png" for name in (*PICTURES, *layers)}
     for file in files:
         Image.open(file).verify()
+
+
+def test_a_report_replaces_its_own_with_the_same_bytes(
+    run: Path, page: Page, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run / "report.html"
+    before = file.read_bytes()
+    assert call("cnnpar", "report", run, file, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(file), "pictures": []}
+    assert file.read_bytes() == before
 
 
 def test_a_file_of_the_users_is_kept(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,31 +165,20 @@ def test_a_file_of_the_users_is_kept(run: Path, tmp_path: Path, capsys: pytest.C
     mine.write_text("<!doctype html><title>on cnnpar</title>")
     assert call("cnnpar", "report", run, mine) == 2
     assert f"{mine}: is there already, and is no report" in capsys.readouterr().err
+    picture = tmp_path / "png" / "loss.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"mine")
+    assert call("cnnpar", "report", run, tmp_path / "new.html", "--png", picture.parent) == 2
+    assert (picture.read_bytes(), (tmp_path / "new.html").exists()) == (b"mine", False)
     assert "on cnnpar" in mine.read_text()
-    (tmp_path / "png").mkdir()
-    (tmp_path / "png" / "loss.png").write_bytes(b"mine")
-    assert call("cnnpar", "report", run, tmp_path / "new.html", "--png", tmp_path / "png") == 2
-    assert not (tmp_path / "new.html").exists()
-    for _ in range(2):  # the second one replaces the first one's
-        assert call("cnnpar", "report", run, mine, "--overwrite") == 0
-    assert call("cnnpar", "report", run, mine) == 0
+    assert call("cnnpar", "report", run, mine, "--overwrite") == 0
     assert "on cnnpar" not in mine.read_text()
 
 
-def test_the_same_run_gives_the_same_page(run: Path, tmp_path: Path) -> None:
-    for name in ("one.html", "two.html"):
-        assert call("cnnpar", "report", run, tmp_path / name) == 0
-    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
-
-
-def trained(tmp_path: Path, **changes: dict[str, Any]) -> Path:
-    csv = tiny_runs.write_csv(tmp_path / "train.csv")
-    tiny_runs.train(tiny_runs.settings(csv, **changes), tmp_path / "run")
-    return csv
-
-
 def test_without_the_data_there_is_a_page_all_the_same(tmp_path: Path) -> None:
-    trained(tmp_path).unlink()
+    csv = tiny_runs.write_csv(tmp_path / "train.csv")
+    tiny_runs.train(tiny_runs.settings(csv), tmp_path / "run")
+    csv.unlink()
     assert call("cnnpar", "report", tmp_path / "run") == 0
     page = Page((tmp_path / "run" / "report.html").read_bytes())
     assert "no images were answered" in page.text
@@ -192,25 +187,18 @@ def test_without_the_data_there_is_a_page_all_the_same(tmp_path: Path) -> None:
     assert call("cnnpar", "report", tmp_path / "run", "--test-data", tmp_path / "gone.csv") == 2
 
 
-def test_without_test_data_the_validation_part_is_answered(tmp_path: Path) -> None:
-    csv = trained(tmp_path, schedule={"type": "constant"}, loss={"type": "hinge"})
-    assert call("cnnpar", "report", tmp_path / "run" / "best.json") == 0
-    page = Page((tmp_path / "run" / "best.html").read_bytes())
-    assert f"validation part of {csv}" in page.text
-    assert "the outputs rank the classes, and are no frequencies" in page.text
-
-
-def test_a_run_without_a_finished_epoch_has_no_curves(tmp_path: Path) -> None:
+def test_a_run_without_a_finished_epoch_answers_its_validation_part(tmp_path: Path) -> None:
     csv = tiny_runs.write_csv(tmp_path / "train.csv")
-    config = tiny_runs.settings(csv)
 
     class Stopping(tiny_runs.Lines):
         def step(self, *rest: Any) -> None:
             raise cnnpar.RunError("enough")
 
     with pytest.raises(cnnpar.RunError):
-        tiny_runs.train(config, tmp_path / "run", progress=Stopping())
-    assert call("cnnpar", "report", tmp_path / "run") == 0
-    page = Page((tmp_path / "run" / "report.html").read_bytes())
+        tiny_runs.train(tiny_runs.settings(csv, loss={"type": "hinge"}), tmp_path / "run", progress=Stopping())
+    assert call("cnnpar", "report", tmp_path / "run" / "model.json") == 0
+    page = Page((tmp_path / "run" / "model.html").read_bytes())
     assert "Course of the training" not in page.text
     assert "Activations" in page.text
+    assert f"validation part of {csv}" in page.text
+    assert "the outputs rank the classes, and are no frequencies" in page.text

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def calibration_picture(found: Calibration) -> Picture:
     """Return the picture: share of right answers and its interval over their probability, and how many there are."""
-    there = [one for one in found.bins if one.count]
-    total = sum(one.count for one in there)
-    reach = [intervals.of_share(round(one.right * one.count), one.count) for one in there]
+    there = [one for one in found.bins if one.images]
+    total = sum(one.images for one in there)
+    reach = [intervals.of_share(round(one.right * one.images), one.images) for one in there]
     below = [100 * max(one.right - low, 0.0) for one, (low, _) in zip(there, reach, strict=True)]
     above = [100 * max(high - one.right, 0.0) for one, (_, high) in zip(there, reach, strict=True)]
 
@@ -42,7 +42,7 @@ def calibration_picture(found: Calibration) -> Picture:
         curve.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0.2)
         bars.bar(
             [50 * (one.low + one.high) for one in there],
-            [100 * one.count / total for one in there],
+            [100 * one.images / total for one in there],
             width=9,
             color=theme.first,
         )

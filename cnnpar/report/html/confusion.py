@@ -23,7 +23,7 @@ class Confused(NamedTuple):
 
     label: str
     answer: str
-    count: int
+    times: int
     of: int  # images of the class
 
 
@@ -51,11 +51,11 @@ def confusion_picture(matrix: NDArray[np.int64], names: Sequence[str]) -> Pictur
         axes.set_ylabel("label")
         if count <= _NAMED:
             short = [one_line(name, _LONGEST) for name in names]
-            size = 9 if count <= _NUMBERED else 6
-            axes.set_xticks(range(count), short, fontsize=size)
+            letters = 9 if count <= _NUMBERED else 6
+            axes.set_xticks(range(count), short, fontsize=letters)
             if max(map(len, short)) > 2:
                 axes.tick_params(axis="x", rotation=90)
-            axes.set_yticks(range(count), short, fontsize=size)
+            axes.set_yticks(range(count), short, fontsize=letters)
         axes.tick_params(length=0)
         axes.spines[:].set_color(theme.faint)
         if count <= _NAMED:
@@ -72,7 +72,7 @@ def confusion_picture(matrix: NDArray[np.int64], names: Sequence[str]) -> Pictur
     alt = f"Confusion matrix of {count} classes: {matrix.trace():,} right answers and {wrong:,} wrong ones"
     if found := most_confused(matrix, names, 1):
         most = found[0]
-        alt += f", most often {one_line(most.label, 40)} taken for {one_line(most.answer, 40)} ({most.count:,} times)"
+        alt += f", most often {one_line(most.label, 40)} taken for {one_line(most.answer, 40)} ({most.times:,} times)"
     return draw("confusion", f"{alt}.", paint, (5.2, 5.0))
 
 
@@ -86,4 +86,6 @@ def _coloured(matrix: NDArray[np.int64], theme: Theme) -> NDArray[np.float64]:
     most = max(int((matrix * ~diagonal).max()), 1)
     errors = np.where(matrix > 0, _FAINTEST + (1 - _FAINTEST) * matrix / most, 0)
     strength = np.where(diagonal, 0.75 * shares, 0.9 * errors)[..., np.newaxis]
-    return paper + strength * (np.where(diagonal[..., np.newaxis], right, wrong) - paper)
+    colours = np.where(diagonal[..., np.newaxis], right, wrong)  # (K, K, 3)
+    mixed: NDArray[np.float64] = paper * (1 - strength) + colours * strength
+    return mixed

@@ -18,7 +18,7 @@ Image = NDArray[np.uint8]  # (H, W) grey, (H, W, 3) colour, or (H, W, 4) with op
 class Mistake(NamedTuple):
     """One image that got a wrong answer."""
 
-    index: int  # among the images, from 0
+    number: int  # among the images, from 0
     label: str
     answer: str
     probability: float  # of the answer
@@ -31,7 +31,7 @@ class Bin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    images: int
     probability: float  # their mean; NaN, as the share, where there are none
     right: float  # share of them that is right
 

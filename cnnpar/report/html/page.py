@@ -54,7 +54,7 @@ def _classes(judged: Judged) -> _Part:
         for one in judged.classes
     ]
     confused = [
-        (f"{one_line(one.label, _LONGEST)} taken for {one_line(one.answer, _LONGEST)}", one.count, f"{one.of:,}")
+        (f"{one_line(one.label, _LONGEST)} taken for {one_line(one.answer, _LONGEST)}", f"{one.times:,}", f"{one.of:,}")
         for one in most_confused(judged.matrix, names)
     ]
     said = "Right answers on the diagonal; each row is a label, each column an answer."
@@ -89,11 +89,11 @@ def _mistakes(judged: Judged) -> _Part:
 
 def _mistake(one: Mistake) -> str:
     label, answer = one_line(one.label, _LONGEST), one_line(one.answer, _LONGEST)
-    picture = Picture("", f"image {one.index}: label {label}, answer {answer}", png(one.image))
+    picture = Picture("", f"image {one.number}: label {label}, answer {answer}", png(one.image))
     caption = (
         f"<b>{document.text(label[:_SHORT])}</b> taken for <b>{document.text(answer[:_SHORT])}</b> with "
         f"{one.probability:.1%}; "
-        f"label {one.of_label:.1%}; image {one.index:,}"
+        f"label {one.of_label:.1%}; image {one.number}"
     )
     return document.figure(picture, caption)
 
