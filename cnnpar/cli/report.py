@@ -37,9 +37,10 @@ def report(
 
     path = newest_in(run)
     page = out or (path.with_name("report.html") if path != run else path.with_suffix(".html"))
-    files = write_report(path, page, png, source, lambda text: say(text, sys.stderr), overwrite=overwrite)
+    files, contents = write_report(path, page, png, source, lambda text: say(text, sys.stderr), overwrite=overwrite)
     if json:
-        say_json({"report": str(page), "pictures": [str(file) for file in files[1:]]})
+        judged = contents.judged.facts() if contents.judged else {}
+        say_json({"report": str(page), "pictures": [str(file) for file in files[1:]], **judged})
     else:
         more = f", and {len(files) - 1} pictures in {png}" if png is not None else ""
         say(f"{_size(page)}: {page}{more}", sys.stdout)

@@ -39,8 +39,10 @@ def write_report(
     warn: Callable[[str], None],
     *,
     overwrite: bool,
-) -> list[Path]:
-    """Write the report on the checkpoint `path` to the file `page`, and its pictures into a folder; return the files.
+) -> tuple[list[Path], Contents]:
+    """Write the report on the checkpoint `path` to the file `page`, and its pictures into a folder.
+
+    Returns the files, the page first, and what they show.
 
     The model answers the images of `source`, or else those that its run held out of the training. Raises InputError for
     what cannot be read, and where a file would replace one that is not cnnpar's, unless `overwrite`.
@@ -62,7 +64,7 @@ def write_report(
             atomic.write(file, bytes_)
         except OSError as error:
             raise RunError(f"{file}: cannot write the report: {reason(error)}") from error
-    return list(files)
+    return list(files), contents
 
 
 def gather(path: Path, source: str | None, warn: Callable[[str], None]) -> Contents:

@@ -156,7 +156,10 @@ def test_a_report_replaces_its_own_with_the_same_bytes(
     file = run / "report.html"
     before = file.read_bytes()
     assert call("cnnpar", "report", run, file, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"report": str(file), "pictures": []}
+    found = json.loads(capsys.readouterr().out)
+    assert (found["report"], found["pictures"], found["samples"]) == (str(file), [], 27)
+    assert len(found["mistakes"]) == found["samples"] - found["correct"]
+    assert {*found["mistakes"][0]} == {"number", "label", "answer", "probability", "of_label"}
     assert file.read_bytes() == before
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.report.intervals import Interval
+from cnnpar.report.intervals import CONFIDENCE, Interval
 from cnnpar.report.measurements import Measurement
 from cnnpar.report.scores import ClassScore
 from cnnpar.training.state import EpochRecord
@@ -64,6 +64,22 @@ class Judged:
     matrix: NDArray[np.int64] | None  # rows are labels, columns answers; None where there are too many classes
     mistakes: list[Mistake]  # the worst ones, the worst one first
     calibration: Calibration
+
+    def facts(self) -> dict[str, Any]:
+        """Return the JSON object of what the model made of the images."""
+        return {
+            "samples": self.total,
+            "samples_of": self.what,
+            "correct": self.correct,
+            "accuracy": self.correct / self.total,
+            "interval": self.interval,
+            "confidence": CONFIDENCE,
+            "calibration_error": self.calibration.error,
+            "classes": [one._asdict() for one in self.classes],
+            "mistakes": [
+                {name: value for name, value in one._asdict().items() if name != "image"} for one in self.mistakes
+            ],
+        }
 
 
 @dataclass(frozen=True, eq=False)

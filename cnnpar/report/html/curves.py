@@ -32,7 +32,7 @@ def _loss(course: Course) -> Picture:
     def paint(figure: "Figure", theme: Theme) -> None:
         axes = figure.add_subplot()
         if len(steps) > _DENSE * len(training):
-            axes.plot(*zip(*steps, strict=True), color=theme.first, alpha=0.45, linewidth=0.7, label="single steps")
+            axes.plot(*zip(*steps, strict=True), color=theme.first, alpha=0.7, linewidth=0.7, label="single steps")
         _curve(axes, training, theme.first, "training")
         _curve(axes, validation, theme.second, "validation")
         if min(values) > 0 and max(values) > _WIDE * min(values):
@@ -70,6 +70,7 @@ def _learning_rate(course: Course) -> Picture:
         axes = figure.add_subplot()
         axes.plot(*zip(*course.rates, strict=True), color=theme.first, linewidth=1.6)
         axes.set_ylim(0, 1.08 * highest)
+        axes.yaxis.set_major_formatter("{x:g}")
         dress(axes, "epoch", "learning rate", theme.faint)
 
     last = course.rates[-1][1]

@@ -56,7 +56,7 @@ def figure(picture: Picture, caption: str = "", kind: str = "") -> str:
 
 
 def group(kind: str, parts: Iterable[str]) -> str:
-    """Return parts side by side, as style.css places those of a kind: row, small or maps."""
+    """Return parts side by side, or one below another, as style.css places those of a kind: row, stack, small, maps."""
     return f'<div class="{kind}">\n' + "\n".join(parts) + "\n</div>"
 
 

@@ -60,6 +60,9 @@ def _classes(judged: Judged) -> _Part:
     said = "Right answers on the diagonal; each row is a label, each column an answer."
     matrix = document.figure(picture, said, "single")
     columns = ("class", "images", "precision", "recall", "F1")
+    tables = [document.table("", columns, scores, "numbers")]
+    if confused:
+        tables.append(document.table("Most confused", ("confusion", "times", "of images"), confused, "numbers"))
     html = document.section(
         "Classes",
         document.paragraph(
@@ -67,8 +70,7 @@ def _classes(judged: Judged) -> _Part:
             "F1: their harmonic mean.",
             "quiet",
         ),
-        document.group("row", [document.table("", columns, scores, "numbers"), matrix]),
-        document.table("Most confused", ("confusion", "times", "of images"), confused, "numbers") if confused else "",
+        document.group("row", [document.group("stack", tables), matrix]),
     )
     return html, [picture]
 
@@ -120,7 +122,8 @@ def _filters(contents: Contents) -> _Part:
     if contents.filters is None:
         return "", []
     picture = mosaic("filters", contents.filters)
-    explained = "The weights that each output of the first layer multiplies the image with; red is above 0, blue below."
+    colours = "each in its own colours" if contents.filters.maps.ndim == 4 else "red is above 0, blue below"
+    explained = f"The weights that each output of the first layer multiplies the image with; {colours}."
     shown = document.group("maps", [document.figure(picture, document.text(alt_of(contents.filters)))])
     return document.section("First layer", document.paragraph(explained, "quiet"), shown), [picture]
 
