@@ -23,7 +23,7 @@ def filters(network: Network, weights: Array) -> Maps | None:
 
     `weights`: (network.layout.size,). Those over three channels are colours, each scaled to 0..1 on its own.
     """
-    views, layers = network.layout.views(weights), network.chain.layers
+    views, layers = network.layout.views(weights), network.layers
     height, width, channels = network.input_shape
     if isinstance(layers[0], Conv2D):
         name, weight = layers[0].name, views[f"{layers[0].name}.weight"]  # (kh, kw, C / groups, filters)

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 from cnnpar.report import intervals
 from cnnpar.report.html.contents import Calibration
-from cnnpar.report.html.theme import Picture, Theme, draw
+from cnnpar.report.html.theme import Drawing, Theme, draw
 from cnnpar.report.plots import dress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def calibration_picture(found: Calibration) -> Picture:
+def calibration_picture(found: Calibration) -> Drawing:
     """Return the picture: share of right answers and its interval over their probability, and how many there are."""
     there = [one for one in found.bins if one.images]
     total = sum(one.images for one in there)

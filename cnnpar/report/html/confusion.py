@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.report.html.theme import Picture, Theme, draw
+from cnnpar.report.html.theme import Drawing, Theme, draw
 from cnnpar.text import one_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def most_confused(matrix: NDArray[np.int64], names: Sequence[str], most: int = 1
     ]
 
 
-def confusion_picture(matrix: NDArray[np.int64], names: Sequence[str]) -> Picture:
+def confusion_picture(matrix: NDArray[np.int64], names: Sequence[str]) -> Drawing:
     """Return the picture of a confusion matrix: right answers in one colour, wrong ones in another."""
     count = len(matrix)
 

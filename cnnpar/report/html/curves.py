@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cnnpar.report.html.contents import Course
-from cnnpar.report.html.theme import Picture, Theme, draw
+from cnnpar.report.html.theme import Drawing, Theme, draw
 from cnnpar.report.plots import FEW, Point, dress, frame
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ _FINE = 1000  # the same ratio up to which it is labelled at 1, 2 and 5 of each 
 _DENSE = 2  # recorded steps in an epoch from which they make a curve
 
 
-def curves(course: Course) -> list[Picture]:
+def curves(course: Course) -> list[Drawing]:
     """Return the pictures of the curves; none where no epoch is finished."""
     if not course.history:
         return []
     return [_loss(course), _accuracy(course), _learning_rate(course)]
 
 
-def _loss(course: Course) -> Picture:
+def _loss(course: Course) -> Drawing:
     training = [(record.epoch, record.train_loss) for record in course.history]
     validation = [(r.epoch, r.validation_loss) for r in course.history if r.validation_loss is not None]
     steps = [(one.step / course.steps_per_epoch, one.loss) for one in course.steps if one.loss is not None]
@@ -45,7 +45,7 @@ def _loss(course: Course) -> Picture:
     return draw("loss", f"Loss over {len(training)} epochs; after the last one {last}.", paint)
 
 
-def _accuracy(course: Course) -> Picture:
+def _accuracy(course: Course) -> Drawing:
     training = [(r.epoch, 100 * r.train_accuracy) for r in course.history]
     validation = [(r.epoch, 100 * r.validation_accuracy) for r in course.history if r.validation_accuracy is not None]
 
@@ -63,7 +63,7 @@ def _accuracy(course: Course) -> Picture:
     return draw("accuracy", f"Accuracy over {len(training)} epochs; after the last one {last}.", paint)
 
 
-def _learning_rate(course: Course) -> Picture:
+def _learning_rate(course: Course) -> Drawing:
     highest = max(rate for _, rate in course.rates)
 
     def paint(figure: "Figure", theme: Theme) -> None:

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cnnpar.report.html.theme import Picture
+from cnnpar.report.html.theme import Drawing
 from cnnpar.text import harmless
 from cnnpar.version import __version__
 
@@ -45,7 +45,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], k
     return f'<div class="scroll"><table{_class(kind)}>\n{name}{top}<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
-def figure(picture: Picture, caption: str = "", kind: str = "") -> str:
+def figure(picture: Drawing, caption: str = "", kind: str = "") -> str:
     """Return a picture, which is part of the page, with the one for dark pages if there is one."""
     image = f'<img src="{_inline(picture.light)}" alt="{text(picture.alt)}">'
     if picture.dark is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cnnpar.report.html.contents import Mistake
-from cnnpar.report.html.theme import LIGHT, Picture, Theme, draw
+from cnnpar.report.html.theme import LIGHT, Drawing, Theme, draw
 from cnnpar.text import one_line
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _LONGEST = 12  # characters of a class's name
 _CELL = (1.0, 1.45)  # inches of a mistake, of which the image takes a square
 
 
-def mistakes_picture(mistakes: Sequence[Mistake]) -> Picture:
+def mistakes_picture(mistakes: Sequence[Mistake]) -> Drawing:
     """Return the picture of mistakes in rows of eight, each with label, answer and probability."""
     columns, rows = min(len(mistakes), _COLUMNS), math.ceil(len(mistakes) / _COLUMNS)
     width, height = _CELL

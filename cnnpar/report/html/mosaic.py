@@ -10,7 +10,7 @@ from PIL.Image import fromarray
 from PIL.PngImagePlugin import PngInfo
 
 from cnnpar.report.html.contents import Image, Maps
-from cnnpar.report.html.theme import Picture
+from cnnpar.report.html.theme import Drawing
 from cnnpar.report.plots import SOFTWARE
 
 _COLUMNS = 8
@@ -36,7 +36,7 @@ def png(image: Image) -> bytes:
     return _saved(picture)
 
 
-def mosaic(name: str, layer: Maps) -> Picture:
+def mosaic(name: str, layer: Maps) -> Drawing:
     """Return the picture of a layer's maps, in rows of eight; small ones are enlarged by a whole number."""
     stride = max(1, math.ceil(max(layer.maps.shape[1:3]) / _LARGEST))
     tiles = _colours(layer.maps[:, ::stride, ::stride])  # (number, h, w, 4)
@@ -49,7 +49,7 @@ def mosaic(name: str, layer: Maps) -> Picture:
     for place, tile in enumerate(tiles):
         top, left = place // columns * tall, place % columns * wide
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return Picture(name, alt_of(layer), _saved(fromarray(sheet)))
+    return Drawing(name, alt_of(layer), _saved(fromarray(sheet)))
 
 
 def alt_of(layer: Maps) -> str:

@@ -6,15 +6,15 @@ from cnnpar.report.html.confusion import confusion_picture, most_confused
 from cnnpar.report.html.contents import Contents, Judged, Mistake
 from cnnpar.report.html.curves import curves
 from cnnpar.report.html.mosaic import alt_of, mosaic, png
-from cnnpar.report.html.theme import Picture
+from cnnpar.report.html.theme import Drawing
 from cnnpar.report.intervals import CONFIDENCE, as_percent
 from cnnpar.text import one_line
 
 _LONGEST, _SHORT = 40, 16  # characters of a class's name, and beneath a small picture
-_Part = tuple[str, list[Picture]]  # HTML, and the pictures in it that are worth a file
+_Part = tuple[str, list[Drawing]]  # HTML, and the pictures in it that are worth a file
 
 
-def whole(contents: Contents) -> tuple[bytes, list[Picture]]:
+def whole(contents: Contents) -> tuple[bytes, list[Drawing]]:
     """Return the HTML file, and its pictures."""
     parts = [_what_it_was(contents), _curves(contents)]
     if contents.judged is not None:
@@ -91,7 +91,7 @@ def _mistakes(judged: Judged) -> _Part:
 
 def _mistake(one: Mistake) -> str:
     label, answer = one_line(one.label, _LONGEST), one_line(one.answer, _LONGEST)
-    picture = Picture("", f"image {one.number}: label {label}, answer {answer}", png(one.image))
+    picture = Drawing("", f"image {one.number}: label {label}, answer {answer}", png(one.image))
     caption = (
         f"<b>{document.text(label[:_SHORT])}</b> taken for <b>{document.text(answer[:_SHORT])}</b> with "
         f"{one.probability:.1%}; "

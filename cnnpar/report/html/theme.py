@@ -30,8 +30,8 @@ LIGHT = Theme("#ffffff", "#1c1e21", "#e2e5e9", "#7d93a8", "#c8102e", "#2f6fb2", 
 DARK = Theme("#15181c", "#e6e8eb", "#30363d", "#8fa3b5", "#ff7a8a", "#4f94dc", "#ff6b5e")
 
 
-class Picture(NamedTuple):
-    """A picture as PNG."""
+class Drawing(NamedTuple):
+    """A picture as PNG, for light and for dark pages."""
 
     name: str  # of its file, without ending
     alt: str  # what it shows, for those who cannot see it
@@ -45,7 +45,7 @@ def draw(
     paint: Callable[["Figure", Theme], None],
     size: tuple[float, float] = _SIZE,
     themes: Sequence[Theme] = (LIGHT, DARK),
-) -> Picture:
+) -> Drawing:
     """Return a picture that `paint` draws into an empty figure of `size` inches, once for each theme."""
     silence()
     import matplotlib as mpl
@@ -68,4 +68,4 @@ def draw(
             figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
             paint(figure, theme)
             drawn.append(as_png(figure))
-    return Picture(name, alt, *drawn)
+    return Drawing(name, alt, *drawn)
