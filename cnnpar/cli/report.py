@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cnnpar.cli.console import say, say_json
 from cnnpar.cli.options import DATA, FILES, Debug, Json, NameOrPlace, Place, option
 from cnnpar.cli.settings import is_data_name
+from cnnpar.errors import InputError
 
 
 def report(
@@ -29,6 +30,8 @@ def report(
 
     It is one HTML file that needs no network.
     """
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise InputError(f"{out}: the report is a file whose name ends with .html")
     source = None
     if test_data is not None:
         source = str(test_data) if is_data_name(test_data) else str(test_data.absolute())

@@ -1,6 +1,7 @@
 """Report on a run: gather what is known of it, let its model answer, and write the page and its pictures."""
 
 from collections.abc import Callable, Mapping
+from errno import EEXIST, ELOOP
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,9 @@ def _require_ours(file: Path, *mark: bytes) -> None:
     except FileNotFoundError:
         return  # nor is there a folder
     except OSError as error:
-        what = "is there already, and is no report" if isinstance(error, FileExistsError) else reason(error)
+        if error.errno not in (EEXIST, ELOOP):
+            raise InputError(f"{file}: cannot be written: {reason(error)}; choose another file") from error
+        what = "is a link" if error.errno == ELOOP else "is there already, and cnnpar has not written it"
         raise InputError(f"{file}: {what}; choose another file, or replace it with --overwrite") from error
 
 

@@ -167,7 +167,11 @@ def test_a_file_of_the_users_is_kept(run: Path, tmp_path: Path, capsys: pytest.C
     mine = tmp_path / "mine.html"
     mine.write_text("<!doctype html><title>on cnnpar</title>")
     assert call("cnnpar", "report", run, mine) == 2
-    assert f"{mine}: is there already, and is no report" in capsys.readouterr().err
+    assert f"{mine}: is there already, and cnnpar has not written it" in capsys.readouterr().err
+    link = tmp_path / "link.html"
+    link.symlink_to(mine)
+    assert call("cnnpar", "report", run, link) == 2
+    assert f"{link}: is a link" in capsys.readouterr().err
     picture = tmp_path / "png" / "loss.png"
     picture.parent.mkdir()
     picture.write_bytes(b"mine")
@@ -205,3 +209,12 @@ def test_a_run_without_a_finished_epoch_answers_its_validation_part(tmp_path: Pa
     assert "Activations" in page.text
     assert f"validation part of {csv}" in page.text
     assert "the outputs rank the classes, and are no frequencies" in page.text
+
+
+def test_a_wrong_use_is_told_in_a_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, error in {
+        (run, run): f"{run}: the report is a file whose name ends with .html",
+        (tmp_path / "gone",): f"{tmp_path / 'gone'}: cannot read the checkpoint: No such file or directory",
+    }.items():
+        assert call("cnnpar", "report", *words) == 2
+        assert capsys.readouterr().err == f"cnnpar: error: {error}\n"
