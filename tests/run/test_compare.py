@@ -49,8 +49,11 @@ def compared(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return compare
 
 
-def test_answers_are_compared_by_the_exact_test(compared: Any) -> None:
+def test_answers_are_compared_by_the_exact_test(compared: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found, text = compared("a", "adam")
+    assert call("cnnpar", "test", "adam", "--json") == 0
+    tested = json.loads(capsys.readouterr().out)
+    assert {**tested, **found["runs"][1]} == {**found["runs"][1], **tested}, "another accuracy, or interval, than there"
     rows = np.loadtxt("test.csv", delimiter=",", dtype=np.int64)
     images, labels = rows[:, 1:].astype(np.uint8).reshape(-1, 8, 8), rows[:, 0]
     one, two = (cnnpar.load(name).predict(images) == labels for name in ("a", "adam"))
