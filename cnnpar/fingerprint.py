@@ -26,9 +26,10 @@ _CANNOT_MATTER = (
     *("exchange/__init__.py", "exchange/export.py", "exchange/extras.py", "exchange/trained.py"),
     *("exchange/onnx_graph.py", "exchange/onnx_layers.py", "exchange/onnx_model.py"),
     "config",  # settings are compared by their values
-    *("run/__init__.py", "run/cross_validation.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py"),
-    *("run/imported.py", "run/lr_find.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/resume.py"),
-    *("run/stop.py", "run/summary.py"),
+    *("run/__init__.py", "run/answers.py", "run/compare.py", "run/cross_validation.py", "run/evaluate.py"),
+    *("run/features.py", "run/first_epoch.py", "run/headline.py", "run/imported.py", "run/lr_find.py"),
+    *("run/measures.py", "run/model.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/report.py"),
+    *("run/resume.py", "run/samples.py", "run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
     *("data/readers", "data/load.py", "data/given.py"),  # what they read has a digest of its own, the data fingerprint

@@ -9,12 +9,14 @@ from typing import Any
 from cyclopts import App
 
 from cnnpar.cli.about import install_completion, schema, versions
+from cnnpar.cli.compare import compare
 from cnnpar.cli.cv import cv
 from cnnpar.cli.export import export
 from cnnpar.cli.import_weights import import_weights
 from cnnpar.cli.inspect import inspect
 from cnnpar.cli.lr_find import lr_find
 from cnnpar.cli.predict import predict
+from cnnpar.cli.report import report
 from cnnpar.cli.test import evaluate
 from cnnpar.cli.train import train
 
@@ -67,6 +69,8 @@ app.command(predict, help_epilogue="")
 app.command(export, help_epilogue=_EXPORT_EXAMPLES)
 app.command(import_weights, name="import", help_epilogue="")
 app.command(inspect, help_epilogue="")
+app.command(compare, help_epilogue="")
+app.command(report, help_epilogue="")
 app.command(lr_find, help_epilogue="")
 app.command(schema, help_epilogue="")
 train_app = _app("cnnpar-train", _TRAIN_EXAMPLES.format(train="cnnpar-train"))
