@@ -126,10 +126,14 @@ def test_images_that_do_not_fit_are_refused_with_both_shapes(tmp_path: Path, ima
     model = cnnpar.train(tables(csv, train={"epochs": 1}), run_dir=tmp_path / "run").model
     with pytest.raises(InputError, match=r"images are .* and the model takes \(N, 8, 8, 1\) uint8"):
         model.predict(images)
+    with pytest.raises(InputError, match=r"np\.rint\(images \* 255\)\.astype\(np\.uint8\) turns 0 to 1 into 0 to 255"):
+        model.predict(np.full((8, 8), 0.5))
+    with pytest.raises(InputError, match=r"these are 0\.5 to 200: np\.rint\(images\.clip\(0, 255\)\)\.astype"):
+        model.predict(np.linspace(0.5, 200, 64).reshape(8, 8))
 
 
 def test_wrong_arguments_raise_the_commands_errors(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\$.train"):
+    with pytest.raises(InputError, match=r": train: unknown key `epoch` \(did you mean epochs\?\)"):
         cnnpar.train({"train": {"epoch": 3}})
     with pytest.raises(InputError, match="cannot read"):
         cnnpar.train(tmp_path / "none.toml")
@@ -140,11 +144,11 @@ def test_wrong_arguments_raise_the_commands_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (Config(train=Train(ema_decay=5)), r"< 1\.0 - at `\$\.train\.ema_decay`"),
-        (Config(train=Train(batch_size=0)), r">= 1 - at `\$\.train\.batch_size`"),
-        (Config(train=Train(epochs=1.5)), r"`int`, got `float` - at `\$\.train\.epochs`"),  # type: ignore[arg-type]
-        (Config(loss=None), r"\$\.loss"),  # type: ignore[arg-type]
-        (Config(augment=Augment(ratio=3)), r"\$\.augment\.ratio"),  # type: ignore[arg-type]
+        (Config(train=Train(ema_decay=5)), r": train\.ema_decay: expected a number below 1$"),
+        (Config(train=Train(batch_size=0)), r": train\.batch_size: expected a whole number of at least 1$"),
+        (Config(train=Train(epochs=1.5)), r": train\.epochs: expected a whole number, not one with decimals$"),  # type: ignore[arg-type]
+        (Config(loss=None), r": loss: expected a table, not nothing$"),  # type: ignore[arg-type]
+        (Config(augment=Augment(ratio=3)), r": augment\.ratio: unknown value 3; allowed: 1, 4$"),  # type: ignore[arg-type]
         ({"data": {"train": object()}}, "object .* is no setting"),
     ],
 )
@@ -269,6 +273,25 @@ def test_a_single_image_gets_a_single_answer(tmp_path: Path) -> None:
     for other, images in (layered, colour), (double, colour[..., :2]):
         with pytest.raises(InputError, match=r"the channels come first, and images\.transpose\(0, 2, 3, 1\)"):
             other.predict(images.transpose(0, 3, 1, 2))
+    for grey in (x[:1], x[0], x[:2, ..., np.newaxis], x[:2, np.newaxis]):
+        with pytest.raises(InputError, match=r"takes \(N, 8, 8, 3\) uint8; these are grey, and colour is wanted$"):
+            layered.predict(grey)
+    with pytest.raises(InputError, match="these are colour, and grey is wanted"):
+        model.predict(colour)
+
+
+def test_a_model_refuses_what_is_no_array_of_images(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    x, y = arrays(csv)
+    model = cnnpar.train(without_files(csv, train={"epochs": 1}), data=(x, y), run_dir=tmp_path / "run").model
+    file: Any
+    for file in ("x.jpg", Path("x.jpg"), ["x.jpg"]):
+        with pytest.raises(InputError, match=r"^images: .*x\.jpg.* is no image; PIL\.Image\.open\(path\) gives"):
+            model.predict(file)
+    with pytest.raises(InputError, match=r"^images: they are of unlike sizes, such as \(6, 7\) and \(8, 8\); bring"):
+        model.predict([x[0], np.zeros((6, 7), np.uint8)])
+    assert model.predict([]).shape == model.predict(x[:0]).shape == (0,)
+    assert model.probabilities([]).shape == (0, len(model.class_names))
 
 
 def test_a_model_takes_tensors_as_torch_has_them(tmp_path: Path) -> None:
@@ -298,6 +321,7 @@ def test_a_model_takes_the_pixels_that_it_was_trained_on(tmp_path: Path) -> None
     whole = model(x, "uint8")
     with pytest.raises(InputError, match=r"takes \(N, 8, 8, 1\) uint8; np\.rint\(images \* 255\)"):
         whole.predict(x / 255)
+    assert model(x / 255, "empty").predict([]).shape == (0,)
     floats = model(x / 255, "float32")
     expected = floats.predict(x / 255)
     np.testing.assert_array_equal(floats.predict((x / 255).astype(np.float32)), expected)

@@ -60,7 +60,7 @@ def run(command: App, arguments: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        say(f"{program}: error: {_reason(error)}", sys.stderr)
+        say(f"{program}: error: {_reason(error, command, arguments)}", sys.stderr)
         return error.exit_code if isinstance(error, CnnparError) else RunError.exit_code
     except KeyboardInterrupt:
         _ignore_signals()
@@ -77,6 +77,15 @@ def _ways_to_set(error: UnknownOptionError, arguments: Sequence[str]) -> str:
     return ways_to_set(error.token.keyword or error.token.value, arguments, known)
 
 
+def _in_shell_words(text: str, command: App, arguments: Sequence[str]) -> str:
+    """Return an error with the options of the command in place of settings; see `cnnpar.cli.shell_words`."""
+    from cnnpar.cli.shell_words import as_typed
+
+    _, apps, _ = command.parse_commands(arguments)
+    known = {name for argument in apps[-1].assemble_argument_collection() for name in argument.names}
+    return as_typed(text, known)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """End on SIGTERM as Ray does: what is open is closed on the way out."""
     raise SystemExit(number)
@@ -88,10 +97,11 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, command: App, arguments: Sequence[str]) -> str:
     """Return the message of an error. One that is not cnnpar's comes from a file that failed while it was in use."""
     if isinstance(error, CnnparError):
-        return str(error)
+        text = str(error)
+        return _in_shell_words(text, command, arguments) if "data." in text else text
     if isinstance(error, FileNotFoundError) and error.filename is None:
         return "the current folder was removed; change to another one"  # of which only its own path says nothing
     if isinstance(error, OSError):

@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 from cnnpar.cli.console import say, say_json
 from cnnpar.cli.options import DATA, FILES, OUTPUT, WORKERS, Debug, Json, NameOrPlace, Place, Whole, option
 from cnnpar.cli.settings import check_data, is_data_name
+from cnnpar.cli.shell_words import in_words_of_model
 from cnnpar.config.data import DATA_NAMES
 from cnnpar.config.sections import MOST_WORKERS
 from cnnpar.errors import InputError
@@ -61,7 +62,8 @@ def evaluate(
     from cnnpar.report.scores import as_text
     from cnnpar.run.evaluate import evaluate as evaluate_model
 
-    found = evaluate_model(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
+    with in_words_of_model(payload.preprocessing.image_shape):
+        found = evaluate_model(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
     if json:
         say_json(found)
     else:

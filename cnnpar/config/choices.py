@@ -59,7 +59,7 @@ class SGD(Table, frozen=True, tag_field="type", tag="sgd"):
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
-            raise ValueError("`nesterov` needs a `momentum` above 0")
+            raise ValueError("`nesterov` needs `momentum` above 0")
 
 
 class Adam(Table, frozen=True, tag_field="type", tag="adam"):

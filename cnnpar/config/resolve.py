@@ -18,15 +18,17 @@ from cnnpar.config.choices import Piecewise
 from cnnpar.config.float32 import unfit, unfit_numbers
 from cnnpar.config.presets import preset_layers
 from cnnpar.config.sections import Config
+from cnnpar.config.wording import in_plain_words
 from cnnpar.errors import InputError, reason
 from cnnpar.files import open_input
-from cnnpar.text import did_you_mean, one_line
+from cnnpar.text import did_you_mean, one_line, shown
 
 _SECTIONS = Config.__struct_fields__
 _LARGEST_FILE = 1 << 18  # bytes of a TOML file
 # A key of 100 parts, a.b.c. ...: reading one takes tomllib a time that grows with the square of their number.
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 _NETWORK = ("layers", "preset")  # keys of [model] that describe the network; only one of them may be given
+_SHORT = {"lr": "learning_rate", "wd": "weight_decay"}  # what people write for a key
 _COMPUTED = ("augment", "loss", "train", "optimizer", "schedule")  # sections whose numbers go into arithmetic
 _DEFAULT_TYPES = {
     name: msgspec.to_builtins(getattr(Config(), name))["type"] for name in ("loss", "optimizer", "schedule")
@@ -91,7 +93,10 @@ def resolve(
         message = str(error)
         section, _, key = message.partition(" - at `$.")[2].rstrip("`").partition(".")
         words = [option.words for option in (*options, *assigned) if _is_about(option, section, key, message)]
-        raise InputError(f"{words[-1] if words else source}: {_with_allowed(message, section, key, merged)}") from error
+        place, what = _with_allowed(message, section, key, merged)
+        if words and "[" not in place:
+            place = ""  # which the option says
+        raise InputError(": ".join(filter(None, [words[-1] if words else source, place, what]))) from error
     return config
 
 
@@ -158,7 +163,8 @@ def parse_assignment(assignment: str) -> Option:
     path, equals, text = assignment.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot or not key or "." in key:
-        named = next(iter(settings_named(path.strip())), None)
+        name = path.strip()
+        named = f"{name}.type" if name in _DEFAULT_TYPES else next(iter(settings_named(_SHORT.get(name, name))), None)
         example = f"{named}={text.strip()}" if named and text.strip() else "train.epochs=5"
         raise InputError(f"{words}: expected section.key=value, for example --set {example}")
     if section not in _SECTIONS:
@@ -195,11 +201,11 @@ def _expand_preset(tables: dict[str, Any], assigned: Sequence[Option], source: s
         return
     words = next((option.words for option in assigned if (option.section, option.key) == ("model", "preset")), source)
     if "layers" in model:
-        raise InputError(f"{words}: `preset` names layers, and `layers` lists others; give one of them - at `$.model`")
+        raise InputError(f"{words}: model.preset names layers, and model.layers lists others; give one of them")
     try:
         model["layers"] = preset_layers(model.pop("preset"))
     except InputError as error:
-        raise InputError(f"{words}: {error} - at `$.model.preset`") from None
+        raise InputError(f"{words}: {error}") from None
 
 
 def _is_about(option: Option, section: str, key: str, message: str) -> bool:
@@ -211,12 +217,11 @@ def _is_about(option: Option, section: str, key: str, message: str) -> bool:
     return within and (option.key == key.partition("[")[0] if key else f"`{option.key}`" in message)
 
 
-def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any]) -> str:
-    """Return msgspec's message, with the allowed values added where a key, a type or a choice is unknown."""
-    unknown = message.startswith(("Object contains unknown field", "Invalid enum value", "Invalid value"))
-    what, at, place = message.partition(" - at ")
-    if what.startswith("Expected `array`"):
-        what += """ (a list; on a command line '["a", "b"]' or [1, 2])"""
+def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the place of msgspec's message, and the message in plain words, with what is allowed instead."""
+    said, _, at = message.partition(" - at ")
+    what, place = in_plain_words(said), at.strip("`").removeprefix("$").removeprefix(".")
+    unknown = what.startswith("unknown ")
     allowed: Sequence[Any] = _SECTIONS
     whose = ""
     if section:
@@ -232,13 +237,25 @@ def _with_allowed(message: str, section: str, key: str, tables: Mapping[str, Any
             hint = get_type_hints(kind, include_extras=True).get(key.partition("[")[0])
             allowed = get_args(hint) if get_origin(hint) is Literal else ()
             for meta in getattr(hint, "__metadata__", ()):
-                if meta.description and what.startswith("Expected"):
+                if meta.description and what.startswith("expected"):
                     what = f"expected {meta.description}"
     alike = known = ""
+    if what == "expected a table, not text" and section in _DEFAULT_TYPES and not key:
+        alike = f"; write {section}.type = {shown(tables[section])}"
     if unknown and allowed:
         word = re.split("[`']", f"{what}'")[1]
+        word = _SHORT.get(word, word)
         elsewhere = [] if key else [name for name in settings_named(word) if name.partition(".")[0] != section]
         alike = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else did_you_mean(word, allowed)
-    if allowed and (unknown or (key and what.startswith("Expected"))):
+    if allowed and (unknown or (key and what.startswith("expected"))):
         known = f"; allowed{whose}: {', '.join(map(str, allowed))}"
-    return one_line(what) + alike + at + one_line(place) + known
+    if section and not key and what == said:  # of a section's own check, which names keys in backquotes
+        what = re.sub("`([a-z_0-9]+)`", lambda found: _in_full(section, found), what)
+        place = "" if f"{section}." in what else place
+    return one_line(place), f"{one_line(what)}{alike}{known}"
+
+
+def _in_full(section: str, found: re.Match[str]) -> str:
+    """Return the name of a key with that of its section."""
+    known = any(found[1] in _keys(section, kind) for kind in _kinds(section).values())
+    return f"{section}.{found[1]}" if known else found[0]

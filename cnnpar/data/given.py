@@ -16,7 +16,7 @@ from cnnpar.config.data import Data
 from cnnpar.data.dataset import PIXEL_TYPES, Pixels, PixelType
 from cnnpar.data.load import GIVEN_AS, Given
 from cnnpar.data.pixels import as_pixels, as_pixels_like
-from cnnpar.data.readers.arrays import as_labels, channels_first, image_fault
+from cnnpar.data.readers.arrays import as_labels, channels_first, image_array, image_fault
 from cnnpar.data.readers.files import Part, RawSamples, numbered, require_memory
 from cnnpar.data.readers.pillow_images import Pictures, PillowImages
 from cnnpar.errors import InputError
@@ -42,13 +42,6 @@ def samples_given(parts: Mapping[Part, object], settings: Data) -> Given:
             found[part] = _converted(part, value, settings, like)
     found["train"] = replace(train, other_parts=frozenset(found))
     return found
-
-
-def image_array(value: Any) -> NDArray[Any]:
-    """Return images, or labels, as an array; of a tensor of torch, which may be on another device, too."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):
-        value = value.detach().cpu()
-    return np.asarray(value)
 
 
 def _converted(part: Part, value: Any, settings: Data, like: PixelType | None) -> RawSamples:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnpar.config.data import DATA_NAMES, GIVEN, Data
 from cnnpar.data.classes import check_test_labels, check_training_labels, match_labels, training_classes
-from cnnpar.data.dataset import Dataset, Splits, Traits
+from cnnpar.data.dataset import Dataset, Pixels, PixelType, Splits, Traits
 from cnnpar.data.hold_out import held_out_fold, held_out_share
 from cnnpar.data.pixels import describe_pixels
 from cnnpar.data.preprocessing import HoldOut
@@ -87,12 +87,25 @@ def _load_like(
         what = f"images are {dimensions(shape)}, but training had {dimensions(traits.image_shape)}"
         raise InputError(f"{source}: {what}{hint}")
     if pixels != traits.pixel_type:
-        raise InputError(
-            f"{source}: pixels are {pixels}, but training had {traits.pixel_type}; data.scale brings them to one range"
-        )
+        what = f"pixels are {pixels}, but training had {traits.pixel_type}"
+        raise InputError(f"{source}: {what}; {_as_in_training(found.images, traits.pixel_type, settings.scale)}")
     for text in found.notes:
         note(text)
     return Dataset(found.images, match_labels(source, found, traits.class_names, note), traits.class_names)
+
+
+def _as_in_training(images: Pixels, wanted: PixelType, scale: float) -> str:
+    """Say how pixels of another type become those of the training; `data.scale` would change those of both files."""
+    ways = {("uint8", "uint16"): "pixels * 257", ("uint16", "uint8"): "pixels / 257 rounded"}
+    way = ways.get((images.dtype.name, wanted), "")
+    low, high = images.min(), images.max()
+    if wanted != "float32" and images.dtype == np.float32:
+        most = 255 if wanted == "uint8" else 65535
+        way = "" if low < 0 or high > most else f"pixels * {most} rounded" if high <= 1 else "pixels rounded"
+    elif wanted == "float32":
+        way = f"pixels / {255 if images.dtype == np.uint8 else 65535}, if its went from 0 to 1"
+    there = f"these go from {low:.6g} to {high:.6g}; write them as the training's were"
+    return f"{there}, such as {way}" if way and scale == 1 else there
 
 
 def _understood(train: Dataset, found: str) -> str:
@@ -164,6 +177,10 @@ def _hold_out(
         return train, None
     if settings.fold:
         what, held = f"data.fold = {settings.fold!r}", held_out_fold(train.labels, *settings.part)
+        shared = int((np.bincount(train.labels)[train.labels] > 1).sum())
+        if settings.part[1] > shared:
+            few = "that are not the only one of their class" if shared < len(train) else "to share out"
+            raise InputError(f"{source}: {what}: there are {shared} samples {few}, so take at most so many parts")
     else:
         what, held = (
             f"data.validation = {settings.validation}",

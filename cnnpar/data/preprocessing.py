@@ -15,7 +15,7 @@ HoldOut = Literal["random", "stratified"]  # all runs of earlier versions held o
 
 _Size = Annotated[int, msgspec.Meta(ge=1)]
 SMALLEST_STD = 1e-9  # smallest standard deviation of pixels that are not taken for constant
-_CHUNK = 1024  # images summed at a time, to bound the memory of the squares
+_MOST_IMAGES, _MOST_PIXELS = 1024, 1 << 22  # summed at a time, to bound the memory of the squares
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, omit_defaults=True):
@@ -76,8 +76,8 @@ def _moments(images: Pixels, channel: int) -> tuple[float, float]:
     """Return mean and standard deviation of a channel of whole pixels; the sums behind them are exact."""
     count, total, squares = images[..., channel].size, 0, 0
     squared = np.uint16 if images.dtype == np.uint8 else np.uint32  # the smallest that holds them
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK, ..., channel]
+    for part in _parts(images):
+        chunk = part[..., channel]
         total += int(chunk.sum(dtype=np.uint64))
         squares += int(np.square(chunk, dtype=squared).sum(dtype=np.uint64))
     # count^2 * variance = count * sum(x^2) - sum(x)^2, exact in Python's integers
@@ -96,8 +96,14 @@ def _moments_of_floats(images: Pixels, channel: int) -> tuple[float, float]:
 
 def _channel_chunks(images: Pixels, channel: int) -> Iterator[NDArray[np.float64]]:
     """Yield the pixels of a channel, some images at a time."""
-    for start in range(0, len(images), _CHUNK):
-        yield images[start : start + _CHUNK, ..., channel].astype(np.float64).ravel()
+    for part in _parts(images):
+        yield part[..., channel].astype(np.float64).ravel()
+
+
+def _parts(images: Pixels) -> Iterator[Pixels]:
+    """Yield some images at a time, fewer if they are large, but at least one."""
+    count = min(_MOST_IMAGES, max(1, _MOST_PIXELS // math.prod(images.shape[1:3])))
+    yield from (images[start : start + count] for start in range(0, len(images), count))
 
 
 def _total(values: NDArray[np.float64]) -> float:

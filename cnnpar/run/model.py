@@ -12,9 +12,8 @@ from PIL import Image
 from cnnpar.blas import use_one_thread
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Pixels
-from cnnpar.data.given import image_array
 from cnnpar.data.pixels import as_pixels_like
-from cnnpar.data.readers.arrays import channels_first, channels_hint, is_turned
+from cnnpar.data.readers.arrays import channels_first, channels_hint, images_to_predict, is_turned
 from cnnpar.data.readers.pillow_images import converted
 from cnnpar.errors import InputError
 from cnnpar.exchange.export import export
@@ -94,10 +93,7 @@ class Model:
             if pixels.shape[1:] != self.image_shape or pixels.dtype != self._preprocessing.pixels:
                 raise self._unlike(pixels, "; with data.size and data.channels in its training, pictures become that")
             return pixels, isinstance(images, Image.Image)
-        try:
-            whole = image_array(images)
-        except ValueError as error:
-            raise InputError(f"images: no array: {error}") from error
+        whole = images_to_predict(images, self.image_shape)
         shape, wanted = whole.shape, self._preprocessing.pixels
         turned = channels_first(shape[-3:]) or is_turned(shape[-3:], self.image_shape)
         if hasattr(images, "detach") and (whole.ndim == 4 or self.image_shape[2] > 1) and turned:
@@ -124,7 +120,11 @@ class Model:
         wanted, (low, high) = self._preprocessing.pixels, (images.min(), images.max())
         if wanted != "float32" and images.dtype.kind == "f":
             most = np.iinfo(wanted).max
-            return f"; np.rint(images * {most}).astype(np.{wanted}) turns 0 to 1 into 0 to {most}"
+            if high <= 1:
+                return f"; np.rint(images * {most}).astype(np.{wanted}) turns 0 to 1 into 0 to {most}"
+            return (
+                f" of 0 to {most}; these are {low:g} to {high:g}: np.rint(images.clip(0, {most})).astype(np.{wanted})"
+            )
         mean = ", ".join(f"{value:.4g}" for value in self._preprocessing.mean)
         return f"; bring {low:g} to {high:g} to the range of the training, whose mean was {mean}, and to that type"
 

@@ -15,6 +15,7 @@ from cnnpar.data.readers.arrays import channels_doubt
 from cnnpar.data.readers.named import awaited
 from cnnpar.errors import InputError
 from cnnpar.fingerprint import Fingerprint, fingerprint
+from cnnpar.machine import available_memory
 from cnnpar.nn.network import Network
 from cnnpar.nn.tables import check_statistics
 from cnnpar.nn.user_layers import user_layer_digests
@@ -27,6 +28,7 @@ from cnnpar.storage.rundir import Place, check_new, check_resumed
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import TrainState, first_state
 
+_VECTORS = 3  # of the parameters' size, at least: they, their gradient, and what the optimizer keeps
 _Start = tuple[Network, TrainState, Fingerprint, list[str]]  # the last are notes for people
 
 
@@ -99,16 +101,26 @@ def load_data(
 ) -> tuple[Splits, Preprocessing]:
     """Load the data of a run, and take one BLAS thread from now on.
 
-    Raises InputError where they do not fit; for data that would be downloaded first, before that.
+    Raises InputError where they do not fit: before they are read or downloaded, if their shape is known by then.
     """
     use_one_thread()
-    if (traits := awaited(config.data.name)) is not None:
+    if (traits := awaited(config.data.name) or _wanted(config)) is not None:
         check_augment(config.augment, traits[0])
-        Network.from_config(config, *traits)
+        _check_memory(Network.from_config(config, *traits))
     splits = load_splits(config.data, hold_out, given)
     preprocessing = Preprocessing.of(splits.train, hold_out)
     check_augment(config.augment, preprocessing.image_shape)
     return splits, preprocessing
+
+
+def _wanted(config: Config) -> tuple[tuple[int, int, int], int] | None:
+    """Return the shape that pictures are brought to, if settings say it, and a number of classes that may be theirs."""
+    if not (config.data.size and config.data.channels):
+        return None
+    height, width = config.data.size
+    units = [int(table["units"]) for table in config.model.layers if "units" in table][-1:]
+    weights = len(getattr(config.loss, "class_weights", ()))
+    return (height, width, config.data.channels), weights or (units or [2])[0]
 
 
 def _check_moved(data: Data, saved: Data) -> None:
@@ -134,11 +146,22 @@ def check_lone_samples(work: Training) -> None:
 def build_network(config: Config, preprocessing: Preprocessing) -> Network:
     """Build the network of a new run. Raises InputError where it does not fit the images, with a doubt about these."""
     try:
-        return Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
+        network = Network.from_config(config, preprocessing.image_shape, len(preprocessing.class_names))
     except InputError as error:
         if doubt := channels_doubt(preprocessing.image_shape, config.data.shape):
             raise InputError(f"{error}; {doubt}") from error
         raise
+    _check_memory(network)
+    return network
+
+
+def _check_memory(network: Network) -> None:
+    """Raise InputError where the parameters do not fit into memory, which a system may promise all the same."""
+    needed, available = 4 * _VECTORS * network.layout.size, available_memory()
+    if needed > available:
+        what = f"{network.layout.size:,} parameters, their gradient and momentum take {needed / 1e9:,.1f} GB"
+        how = "smaller images (data.size), or pooling before dense layers, make them fewer"
+        raise InputError(f"the network does not fit into memory: {what}, and {available / 1e9:,.1f} are free; {how}")
 
 
 def _begin(config: Config, preprocessing: Preprocessing) -> _Start:

@@ -119,7 +119,8 @@ def decode(content: bytes, source: str) -> Payload:
         what, _, inner = str(error).partition(" - at `$")
         raise InputError(f"{source}: no checkpoint: {one_line(what)} - at `{place}{inner.rstrip('`')}`") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{source}: not a whole checkpoint: {error}") from error
+        other = "" if content.lstrip()[:1] == b"{" else "; of a model and data, the model comes first"
+        raise InputError(f"{source}: not a whole checkpoint: {error}{other}") from error
     except ValueError as error:
         raise InputError(f"{source}: {error}") from error
 

@@ -74,31 +74,31 @@ def test_settings_survive_toml_exactly(
 @pytest.mark.parametrize(
     ("tables", "place", "allowed"),
     [
-        ({"training": {}}, "`training`", "data, augment, model, loss, train"),
-        ({"train": {"epoch": 3}}, "$.train", "epochs, batch_size, microbatch, seed"),
-        ({"train": {"type": "sgd"}}, "$.train", "epochs, batch_size, microbatch, seed"),
-        ({"optimizer": {"type": "adam", "momentum": 0.9}}, "$.optimizer", "learning_rate, beta1, beta2"),
-        ({"optimizer": {"nestrov": True}}, "$.optimizer", "learning_rate, momentum, nesterov"),
-        ({"optimizer": {"type": "adamax"}}, "$.optimizer.type", "sgd, adam, adamw, rmsprop, adagrad, lars, lamb"),
-        ({"schedule": {"type": "one-cycle"}}, "$.schedule.type", "constant, step, cosine, one_cycle, piecewise"),
-        ({"schedule": {"type": "constant", "final": 0}}, "$.schedule", ""),
-        ({"engine": {"transport": "mpi"}}, "$.engine.transport", "direct, ray"),
-        ({"augment": {"ratio": 2}}, "$.augment.ratio", "1, 4"),
-        ({"loss": {"class_weights": [0, 0]}}, "class_weights", "above 0"),
+        ({"training": {}}, "unknown key `training`", "data, augment, model, loss, train"),
+        ({"train": {"epoch": 3}}, "train", "epochs, batch_size, microbatch, seed"),
+        ({"train": {"type": "sgd"}}, "train", "epochs, batch_size, microbatch, seed"),
+        ({"optimizer": {"type": "adam", "momentum": 0.9}}, "optimizer", "learning_rate, beta1, beta2"),
+        ({"optimizer": {"nestrov": True}}, "optimizer", "learning_rate, momentum, nesterov"),
+        ({"optimizer": {"type": "adamax"}}, "optimizer.type", "sgd, adam, adamw, rmsprop, adagrad, lars, lamb"),
+        ({"schedule": {"type": "one-cycle"}}, "schedule.type", "constant, step, cosine, one_cycle, piecewise"),
+        ({"schedule": {"type": "constant", "final": 0}}, "schedule", ""),
+        ({"engine": {"transport": "mpi"}}, "engine.transport", "direct, ray"),
+        ({"augment": {"ratio": 2}}, "augment.ratio", "1, 4"),
+        ({"loss": {"class_weights": [0, 0]}}, "loss.class_weights", "above 0"),
         ({"schedule": {"type": "cosine", "warmup_epochs": 9}, "train": {"epochs": 8}}, "`warmup_epochs`", "only 8"),
         (
             {"schedule": {"type": "piecewise", "points": [[0.5, 1], [0.5, 0]]}},
-            "`points` go from 0.5 to 0.5",
+            "schedule.points go from 0.5 to 0.5",
             "rise",
         ),
-        ({"schedule": {"type": "piecewise", "points": [[0, 0]]}}, "`points` have no factor above 0", ""),
-        ({"schedule": {"type": "piecewise", "points": [0.1, 1]}}, "$.schedule.points[0]", "[[share, factor], ...]"),
-        ({"schedule": {"type": "piecewise", "points": [[0, -1]]}}, "$.schedule.points[0][1]", "[[share, factor], ...]"),
-        ({"schedule": {"points": [[0, 1]]}}, "$.schedule", "with type one_cycle: warmup, start, final"),
-        ({"loss": {"type": "l1"}}, "$.loss.type", "cross_entropy, mse, binary_cross_entropy, hinge"),
-        ({"loss": {"type": "mse", "margin": 1}}, "$.loss", ""),
-        ({"loss": {"smoothing": 0.1}}, "$.loss", "label_smoothing, class_weights"),
-        ({"checkpoint": {"arrays": "hex"}}, "$.checkpoint.arrays", "base64, decimal"),
+        ({"schedule": {"type": "piecewise", "points": [[0, 0]]}}, "schedule.points have no factor above 0", ""),
+        ({"schedule": {"type": "piecewise", "points": [0.1, 1]}}, "schedule.points[0]", "[[share, factor], ...]"),
+        ({"schedule": {"type": "piecewise", "points": [[0, -1]]}}, "schedule.points[0][1]", "[[share, factor], ...]"),
+        ({"schedule": {"points": [[0, 1]]}}, "schedule", "with type one_cycle: warmup, start, final"),
+        ({"loss": {"type": "l1"}}, "loss.type", "cross_entropy, mse, binary_cross_entropy, hinge"),
+        ({"loss": {"type": "mse", "margin": 1}}, "loss", ""),
+        ({"loss": {"smoothing": 0.1}}, "loss", "label_smoothing, class_weights"),
+        ({"checkpoint": {"arrays": "hex"}}, "checkpoint.arrays", "base64, decimal"),
     ],
 )
 def test_unknown_names_are_refused_with_place_and_allowed_names(
@@ -106,57 +106,57 @@ def test_unknown_names_are_refused_with_place_and_allowed_names(
 ) -> None:
     text = refusal(tables)
     assert text.startswith("run.toml: ")
-    assert place in text
+    assert text.startswith(f"run.toml: {place}")
     assert allowed in text
 
 
 @pytest.mark.parametrize(
     ("tables", "place"),
     [
-        ({"train": 5}, "$.train"),
-        ({"train": [1]}, "$.train"),
-        ({"optimizer": "adam"}, "$.optimizer"),
-        ({"optimizer": {"type": 3}}, "$.optimizer.type"),
-        ({"train": {"epochs": "5"}}, "$.train.epochs"),
-        ({"train": {"epochs": 0}}, "$.train.epochs"),
-        ({"train": {"epochs": True}}, "$.train.epochs"),
-        ({"train": {"batch_size": 1.5}}, "$.train.batch_size"),
-        ({"train": {"seed": -1}}, "$.train.seed"),
-        ({"train": {"seed": 2**64}}, "$.train.seed"),
-        ({"optimizer": {"learning_rate": 0}}, "$.optimizer.learning_rate"),
-        ({"optimizer": {"learning_rate": float("nan")}}, "$.optimizer.learning_rate"),
-        ({"optimizer": {"learning_rate": float("inf")}}, "$.optimizer.learning_rate"),
-        ({"optimizer": {"weight_decay": float("inf")}}, "$.optimizer.weight_decay"),
-        ({"optimizer": {"momentum": 0}}, "nesterov"),
-        ({"augment": {"rotation": 181}}, "$.augment.rotation"),
-        ({"augment": {"scale": 1}}, "$.augment.scale"),
-        ({"augment": {"flip": 1}}, "$.augment.flip"),
-        ({"augment": {"elastic_sigma": 0}}, "$.augment.elastic_sigma"),
-        ({"augment": {"contrast": -0.1}}, "$.augment.contrast"),
-        ({"augment": {"mixup": -1}}, "$.augment.mixup"),
-        ({"augment": {"plain_epochs": -1}}, "$.augment.plain_epochs"),
-        ({"schedule": {"type": "piecewise", "points": []}}, "$.schedule.points"),
-        ({"schedule": {"type": "piecewise", "points": [[1.5, 1]]}}, "$.schedule.points"),
-        ({"engine": {"workers": -1}}, "$.engine.workers"),
-        ({"engine": {"workers": "8:2"}}, "LOW is larger than HIGH"),
-        ({"engine": {"workers": "2:9999"}}, "HIGH is at most 4096"),
-        ({"engine": {"workers": "2:4", "min_workers": 5}}, "`min_workers` is 5, and `workers` only 4"),
-        ({"engine": {"max_worker_failures": -2}}, "$.engine.max_worker_failures"),
-        ({"train": {"clip_norm": -1}}, "$.train.clip_norm"),
-        ({"train": {"clip_value": float("nan")}}, "$.train.clip_value"),
-        ({"train": {"on_nonfinite": "ignore"}}, "allowed: stop, skip"),
-        ({"engine": {"step_timeout": float("inf")}}, "$.engine.step_timeout"),
-        ({"data": {"validation": 1}}, "$.data.validation"),
-        ({"data": {"shape": [8]}}, "shape"),
-        ({"data": {"name": "cifar"}}, "digits, mnist"),
-        ({"data": {"name": "digits", "train": "a.csv"}}, "not both"),
-        ({"data": {"name": "digits", "test": "a.csv"}}, "$.data"),
-        ({"model": {"layers": []}}, "$.model"),
-        ({"model": {"layers": [3]}}, "$.model.layers[0]"),
+        ({"train": 5}, "train"),
+        ({"train": [1]}, "train"),
+        ({"optimizer": "adam"}, "optimizer"),
+        ({"optimizer": {"type": 3}}, "optimizer.type"),
+        ({"train": {"epochs": "5"}}, "train.epochs"),
+        ({"train": {"epochs": 0}}, "train.epochs"),
+        ({"train": {"epochs": True}}, "train.epochs"),
+        ({"train": {"batch_size": 1.5}}, "train.batch_size"),
+        ({"train": {"seed": -1}}, "train.seed"),
+        ({"train": {"seed": 2**64}}, "train.seed"),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate"),
+        ({"optimizer": {"weight_decay": float("inf")}}, "optimizer.weight_decay"),
+        ({"optimizer": {"momentum": 0}}, "optimizer.nesterov needs"),
+        ({"augment": {"rotation": 181}}, "augment.rotation"),
+        ({"augment": {"scale": 1}}, "augment.scale"),
+        ({"augment": {"flip": 1}}, "augment.flip"),
+        ({"augment": {"elastic_sigma": 0}}, "augment.elastic_sigma"),
+        ({"augment": {"contrast": -0.1}}, "augment.contrast"),
+        ({"augment": {"mixup": -1}}, "augment.mixup"),
+        ({"augment": {"plain_epochs": -1}}, "augment.plain_epochs"),
+        ({"schedule": {"type": "piecewise", "points": []}}, "schedule.points"),
+        ({"schedule": {"type": "piecewise", "points": [[1.5, 1]]}}, "schedule.points"),
+        ({"engine": {"workers": -1}}, "engine.workers"),
+        ({"engine": {"workers": "8:2"}}, "engine.workers is LOW:HIGH, and LOW is larger than HIGH"),
+        ({"engine": {"workers": "2:9999"}}, "engine.workers is LOW:HIGH, and HIGH is at most 4096"),
+        ({"engine": {"workers": "2:4", "min_workers": 5}}, "engine.min_workers is 5, and engine.workers only 4"),
+        ({"engine": {"max_worker_failures": -2}}, "engine.max_worker_failures"),
+        ({"train": {"clip_norm": -1}}, "train.clip_norm"),
+        ({"train": {"clip_value": float("nan")}}, "train.clip_value"),
+        ({"train": {"on_nonfinite": "ignore"}}, "train.on_nonfinite: unknown value 'ignore'; allowed: stop, skip"),
+        ({"engine": {"step_timeout": float("inf")}}, "engine.step_timeout"),
+        ({"data": {"validation": 1}}, "data.validation"),
+        ({"data": {"shape": [8]}}, "data.shape is"),
+        ({"data": {"name": "cifar"}}, "data.name is"),
+        ({"data": {"name": "digits", "train": "a.csv"}}, "give either data.name or data.train, not both"),
+        ({"data": {"name": "digits", "test": "a.csv"}}, "data"),
+        ({"model": {"layers": []}}, "model"),
+        ({"model": {"layers": [3]}}, "model.layers[0]"),
     ],
 )
 def test_wrong_values_are_refused_with_their_place(tables: dict[str, Any], place: str) -> None:
-    assert place in refusal(tables)
+    assert refusal(tables).startswith(f"run.toml: {place}")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_workers_are_a_number_or_a_range(engine: dict[str, Any], fewest: int, mo
 )
 def test_wrong_workers_are_refused_with_the_allowed_forms(workers: object) -> None:
     text = refusal({"engine": {"workers": workers}})
-    assert text == "run.toml: expected a number from 0 to 4096, or LOW:HIGH, such as 2:8 - at `$.engine.workers`"
+    assert text == "run.toml: engine.workers: expected a number from 0 to 4096, or LOW:HIGH, such as 2:8"
 
 
 def test_error_names_the_option_or_file_at_fault() -> None:
@@ -267,9 +267,9 @@ def test_malformed_toml_file_is_refused(tmp_path: Path, content: bytes, what: st
 
 @pytest.mark.parametrize("key", ["x" * 100_000, "\u202e", "a\nb", "\x1b[2J"])
 def test_an_unknown_key_is_quoted_short_and_printable(key: str) -> None:
-    for tables in ({key: 1}, {"train": {key: 1}}):
+    for tables, place in ({key: 1}, ""), ({"train": {key: 1}}, "train: "):
         message = refusal(tables)
-        assert message.startswith("run.toml: Object contains unknown field `")
+        assert message.startswith(f"run.toml: {place}unknown key `")
         assert len(message) < 700
         assert message.isprintable()
 

@@ -64,20 +64,20 @@ def test_a_setting_beyond_float32_is_refused(section: str, kind: type[msgspec.St
     for bad in (1e-300, 1e300, *([0.99999999] if hint == Factor else [])):
         if (key, bad) == ("warmup_epochs", 1e300):
             continue  # refused as longer than the run
-        words = rf"^--set {section}\.{key}={re.escape(str(bad))}: .*\$\.{section}\.{key}"
+        words = rf"^--set {section}\.{key}={re.escape(str(bad))}: (expected a number|.* float32)"
         with pytest.raises(InputError, match=words) as caught:
             resolve({section: table}, [f"{section}.{key}={bad}"])
         assert "\n" not in str(caught.value)
 
 
 def test_numbers_in_lists_are_looked_at_too() -> None:
-    with pytest.raises(InputError, match=r"1e\+300 is too large for float32, .* at `\$\.loss\.class_weights\[1\]`"):
+    with pytest.raises(InputError, match=r"loss\.class_weights\[1\]: 1e\+300 is too large for float32"):
         resolve({"loss": {"class_weights": [1, 1e300]}})
-    with pytest.raises(InputError, match=r"1e-300 is too small for float32, .* at `\$\.schedule\.points\[1\]\[1\]`"):
+    with pytest.raises(InputError, match=r"schedule\.points\[1\]\[1\]: 1e-300 is too small for float32"):
         resolve({"schedule": {"type": "piecewise", "points": [[0, 1], [0.5, 1e-300]]}})
     for factor in (1e-37, 1e37):
         steep = {"optimizer": {"learning_rate": factor}, "schedule": {"type": "piecewise", "points": [[0, factor]]}}
-        with pytest.raises(InputError, match=r"the highest learning rate, .* float32, .* at `\$\.schedule\.points`"):
+        with pytest.raises(InputError, match=r"schedule\.points: the highest learning rate, .* float32"):
             resolve(steep)
 
 

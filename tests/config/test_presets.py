@@ -72,10 +72,10 @@ def test_run_files_hold_layers_and_resume_accepts_the_preset(tmp_path: Path, mon
         (
             {"preset": "lenet"},
             [],
-            ["no preset 'lenet' (did you mean lenet5?); there are lenet5, ", "vgg-small", "$.model.preset"],
+            ["no preset 'lenet' (did you mean lenet5?); there are lenet5, ", "vgg-small", "run.toml: "],
         ),
         ({"preset": ["lenet5"]}, [], ["run.toml: no preset ['lenet5']"]),
-        ({"preset": "lenet5", "layers": []}, [], ["run.toml: ", "`preset`", "`layers`", "one of them", "$.model"]),
+        ({"preset": "lenet5", "layers": []}, [], ["run.toml: ", "model.preset", "model.layers", "one of them"]),
         ({}, ["model.preset=lenet"], ["--set model.preset=lenet: no preset 'lenet'"]),
         ({}, ["model.layers=[]", "model.preset=lenet5"], ["--set model.preset=lenet5: ", "one of them"]),
         ({"presets": "lenet5"}, [], ["run.toml: ", "`presets`", "allowed: layers, preset"]),

@@ -34,7 +34,9 @@ def test_mean_and_deviation_agree_with_the_statistics_module(images: NDArray[np.
 def test_chunk_size_leaves_mean_and_deviation_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 3, 4, 3), dtype=np.uint8)
     whole = Preprocessing.of(dataset(images))
-    monkeypatch.setattr(preprocessing, "_CHUNK", 7)
+    monkeypatch.setattr(preprocessing, "_MOST_IMAGES", 7)
+    assert Preprocessing.of(dataset(images[::-1])) == whole
+    monkeypatch.setattr(preprocessing, "_MOST_PIXELS", 5)  # fewer than an image has
     assert Preprocessing.of(dataset(images[::-1])) == whole
 
 

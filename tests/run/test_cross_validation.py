@@ -178,9 +178,10 @@ def test_a_fault_of_the_data_leaves_no_directory(capsys: pytest.CaptureFixture[s
         ("--resume", "--resume: say where the folds are, with --resume DIR or --run-dir DIR"),
         ("--resume cv --run-dir other", "--resume cv and --run-dir other: the folds go on where they are"),
         ("--resume plain", "plain/fold-1/model.json: is of a run without data.fold; choose another --run-dir"),
-        ("--set data.fold=1/3", "data.fold = '1/3': cnnpar cv sets it for each fold; leave it out"),
+        ("--set data.fold=1/3", "--fold 1/3: cnnpar cv sets it for each fold; leave it out"),
         ("--resume cv --seed 4", "cv/fold-1/model.json: cannot resume: train.seed was 0 and is now 4"),
         ("--folds 1", "--folds"),
+        ("--folds 9999", "samples to share out, so take at most so many parts"),
         ("--train-data pipe", "pipe: is a pipe, and each fold reads the data anew; write them to a file"),
     ],
 )

@@ -152,3 +152,9 @@ def test_weights_that_are_too_large_give_no_prediction(here: Path, capsys: pytes
         )
     assert call("cnnpar", "predict", "huge.json", *write_pictures(Path("new"), 1, 1)) == 1
     assert capsys.readouterr().err.endswith("huge.json: its outputs are not finite; its weights are too large\n")
+
+
+def test_a_picture_of_other_depth_is_told_what_to_become(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.full((6, 5), 40_000, np.uint16)).save("deep.png")
+    assert call("cnnpar", "predict", "r", "deep.png") == 2
+    assert "pixels are uint16, and the model was trained on uint8; convert it to 8 bits" in capsys.readouterr().err

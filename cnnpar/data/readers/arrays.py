@@ -3,6 +3,7 @@
 import math
 from collections.abc import Hashable, Iterable, Mapping, Set
 from enum import Enum
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -79,14 +80,27 @@ def image_fault(shape: tuple[int, ...], kind: str) -> str:
 
 
 def channels_hint(shape: tuple[int, ...], wanted: tuple[int, ...] = ()) -> str:
-    """Return what is to be done about images (N, C, H, W) or (C, H, W), after "; "; empty for others.
+    """Return what is to be done about images (N, C, H, W) or (C, H, W), after "; "; empty for most others.
 
-    `wanted`: the shape (H, W, C) that they should have, where it is known.
+    `wanted`: the shape (H, W, C) that they should have, where it is known; grey and colour are told apart by it.
     """
-    if not channels_first(shape[-3:]) and not is_turned(shape[-3:], wanted):
-        return ""
+    known = len(wanted) == 3
+    if not (is_turned(shape[-3:], wanted) if known else channels_first(shape[-3:])):
+        return colour_hint(shape, wanted) if known else ""
     axes = "0, 2, 3, 1" if len(shape) == 4 else "1, 2, 0"
     return f"; the channels come first, and images.transpose({axes}) puts them last"
+
+
+def colour_hint(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Return that images of the size of those wanted are grey instead of colour, or colour, after "; "; or ""."""
+    *size, channels = wanted
+    there = {(*size, 1): 1, (1, *size): 1, (*size, 3): 3, (3, *size): 3}.get(shape[-3:], 0)
+    if shape[-2:] == tuple(size) and there != 3:  # (N, H, W)
+        there = 1
+    names = {1: "grey", 3: "colour"}
+    if there in names and channels in names and there != channels:
+        return f"; these are {names[there]}, and {names[channels]} is wanted"
+    return ""
 
 
 def channels_doubt(shape: tuple[int, ...], given: tuple[int, ...]) -> str:
@@ -122,6 +136,33 @@ def channels_first(shape: tuple[int, ...], *, tensor: bool = False) -> bool:
 def _may_be_turned(shape: tuple[int, ...]) -> bool:
     """Tell whether an image of this shape may well be (C, H, W), and square."""
     return len(shape) == 3 and shape[0] <= _FEW < shape[1] == shape[2]
+
+
+def images_to_predict(images: Any, image_shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return images that a model of (H, W, C) is asked about as an array, of any shape; none at all as (0, H, W, C).
+
+    Raises InputError for what is no array, such as paths, and images of unlike sizes.
+    """
+    members = images if isinstance(images, list | tuple) else (images,)
+    for member in members:
+        if isinstance(member, str | bytes | PurePath):
+            raise InputError(f"images: {shown(member)} is no image; PIL.Image.open(path) gives the one of a file")
+    if not members:
+        return np.zeros((0, *image_shape), np.int64)  # which become pixels of any type
+    shapes = sorted({np.shape(member) for member in members if hasattr(member, "__array__")})
+    if len(shapes) > 1:
+        raise InputError(f"images: they are of unlike sizes, such as {shapes[0]} and {shapes[1]}; bring them to one")
+    try:
+        return image_array(images)
+    except ValueError as error:
+        raise InputError(f"images: no array: {error}") from error
+
+
+def image_array(value: Any) -> NDArray[Any]:
+    """Return images, or labels, as an array; of a tensor of torch, which may be on another device, too."""
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        value = value.detach().cpu()
+    return np.asarray(value)
 
 
 def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:

@@ -26,10 +26,11 @@ from cnnpar.text import dimensions, listed, shown
 
 _MOST_SHARE = 0.95  # largest part of the samples that one class has in a column that looks like labels
 _FEW, _MANY = 100, 1000  # classes that a column of labels often has, and at most has, where it is guessed
-_FEWEST = 10  # samples that show what looks like labels; fewer only beside a column of one value
+_FEWEST = 10  # samples that show what looks like labels, or like numbers of samples
 _MOST_OTHERS = 16  # columns that are neither pixels nor the label
 _WHOLE_IMAGE = re.compile(r"[0-9]+( [0-9]+){3,}")
 _DIGITS = re.compile("[0-9]+")
+_WHOLE = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,12 @@ def _index_columns(head: Head, shape: tuple[int, ...], label: str) -> list[int]:
     first = head.cells(0)
     if named or not _fits(head.columns - 2, shape) or len(first) < 2:
         return named
-    return [0] if counts(first) or (_distinct(first) and all(map(_is_text, first))) else []
+    return [0] if counts(first) or _number_samples(first) or (_distinct(first) and all(map(_is_text, first))) else []
+
+
+def _number_samples(cells: list[str]) -> bool:
+    """Tell whether cells are whole numbers none of which occurs twice: those of samples that were shuffled or split."""
+    return len(cells) >= _FEWEST and _distinct(cells) and all(map(_WHOLE.fullmatch, cells))
 
 
 def _other_columns(head: Head, index: list[int], shape: tuple[int, ...]) -> list[int] | None:

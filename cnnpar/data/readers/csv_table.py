@@ -24,6 +24,8 @@ _LONGEST_LABEL = 100  # characters
 _MOST_CLASSES = 1 << 16  # that are text
 _MOST_WHOLE = 1 << 24  # whole numbers up to it are exact in float32
 _WHOLE = re.compile("[+-]?[0-9]{1,18}")
+_MARK = "\x1a"  # around the code of a character that numpy is not to see
+_UNSEEN, _CODE = re.compile(f"[^\x00-\x7f]|{_MARK}"), re.compile(f"{_MARK}([0-9a-f]+){_MARK}")
 _DECIMAL_COMMA = re.compile("[+-]?[0-9]+,[0-9]+")
 _NO_TEXT = {"\ufffd", "\ufeff"}  # bytes that are no text, and a byte order mark where two files were joined
 # Types that pixels are read as, in turn, until one holds them; and whether labels may be more than plain digits.
@@ -117,8 +119,14 @@ class Parser:
         return table
 
     def _texts(self, part: list[Line]) -> Iterator[str]:
+        """Yield lines of ASCII: numpy takes other characters for indices into a table of 256, wherever they lead to."""
         for self._line in part:
-            yield self._line.text
+            text = self._line.text
+            yield text if text.isascii() and _MARK not in text else _UNSEEN.sub(self._ascii, text)
+
+    def _ascii(self, found: re.Match[str]) -> str:
+        """Return a character's code, which `_label` finds again; white space stays that, where no label is text."""
+        return " " if found[0].isspace() and not self._columns.text else f"{_MARK}{ord(found[0]):x}{_MARK}"
 
     def _dtype(self, kind: type[np.generic]) -> np.dtype[Any]:
         """Return the type of a line: a field for each run of columns, of which only the first character is kept."""
@@ -146,7 +154,7 @@ class Parser:
 
     def _label(self, cell: str) -> int:
         """Return a label that is a number, or a code for one that is text. Raises ValueError."""
-        cell = cell.strip()
+        cell = _CODE.sub(lambda code: chr(int(code[1], 16)), cell).strip()
         if not self._is_label(cell):
             raise ValueError("no label")
         return self._codes.setdefault(cell, len(self._codes)) if self._columns.text else _whole(cell) or 0

@@ -67,7 +67,9 @@ def _fault(file: Path, run: Run, traits: Traits) -> str:
     form, (height, width, channels) = run.form, traits.image_shape
     if form[:3] == traits.image_shape and form.pixels != traits.pixel_type:
         what = f"pixels are {form.pixels}, and the model was trained on {traits.pixel_type}"
-        return f"{what}; train it on data of the same range, by data.scale"
+        if traits.pixel_type == "float32":
+            return f"{what}; where those go from 0 to 1, --set data.scale=255 in a training makes a model for pictures"
+        return f"{what}; convert it to {8 * np.dtype(traits.pixel_type).itemsize} bits"
     return (
         f"is {_described(form)}, and the model takes {_described(Form(*traits.image_shape, traits.pixel_type))}; "
         f"--size {height},{width} and --channels {channels} bring pictures to that"

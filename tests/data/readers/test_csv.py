@@ -117,8 +117,10 @@ def test_index_columns_are_left_out(tmp_path: Path) -> None:
         assert_read(path, f"label in column 2 'label', {title} left out")
     path = written(tmp_path, ["label", *PIXELS, "filename"], LABELS, IMAGES, files)
     assert_read(path, "label in column 1 'label', column 27 'filename' left out")
-    for values in (range(N), range(1, N + 1), files):
-        path = written(tmp_path, [], list(values), LABELS, IMAGES)
+    shuffled = [7 * number % N + 480 for number in range(N)]
+    first_columns: list[list[Any]] = [[*range(N)], [*range(1, N + 1)], files, [*range(8001, 8001 + N)], shuffled]
+    for values in first_columns:
+        path = written(tmp_path, [], values, LABELS, IMAGES)
         assert_read(path, "label in column 2, column 1 left out")
     path = written(tmp_path, ["id", *PIXELS], LABELS, IMAGES)  # not distinct, so no index
     assert_read(path, "label in column 1 'id'")
@@ -323,3 +325,34 @@ def test_names_of_pixels_may_have_thousands_of_digits(tmp_path: Path) -> None:
     names = [f"pixel{digits}" for digits in ("007", "10", "9" * 5000, "1" + "0" * 5000)]
     (tmp_path / "a.csv").write_text(",".join(["label", *names]) + "\n0,1,2,3,4\n1,2,3,4,5\n")
     assert load_splits(Data(train=str(tmp_path / "a.csv"), validation=0.0)).train.images.shape[1:] == (2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "character", ["\u0661", "\u732b", "\ufffd", "\U0001f408", "\U000d000d", "\U0010ffff", "\x1a31\x1a"]
+)
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_characters_that_are_no_digits_are_refused(tmp_path: Path, column: int, character: str) -> None:
+    """numpy 2.4 looks them up beyond the end of a table, which may end the process."""
+    row = [f"{number}" for number in range(5)]
+    row[column] += character
+    text = "label,a,b,c,d\n0,1,2,3,4\n" + ",".join(row) + "\n"
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    assert f"line 3, column {column + 1}: " in load_error(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("space", ["\xa0", "\u3000"])
+def test_white_space_of_other_alphabets_is_white_space(tmp_path: Path, space: str) -> None:
+    (tmp_path / "a.csv").write_text(
+        f"label,a,b,c,d\n{space}0,{space}1,2{space},3,4\n1,5,6,7,8{space}\n", encoding="utf-8"
+    )
+    found = load_splits(Data(train=str(tmp_path / "a.csv"), validation=0.0)).train
+    assert found.images.ravel().tolist() == [*range(1, 9)]
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_labels_of_any_alphabet_are_kept_to_the_letter(tmp_path: Path) -> None:
+    names = ["gr\xf6\xdfe", "\u732b", "\u5c71\u7530\u3000\u592a\u90ce", "\U0001f408 a", "\xe9t\xe9"]
+    rows = [f"{number},1,2,3,{name}" for number, name in enumerate(names)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,c,d,class", *rows]) + "\n", encoding="utf-8")
+    data = load_splits(Data(train=str(tmp_path / "a.csv"), labels="as they are", validation=0.0)).train
+    assert [data.class_names[label] for label in data.labels] == names

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cnnpar.config.data import Data
-from cnnpar.data.load import load_splits
+from cnnpar.data.dataset import PixelType, Traits
+from cnnpar.data.load import load_splits, load_test_set
 from cnnpar.errors import InputError
 from tests.helpers.data_files import CSV_ROW, IDX_IMAGES, IDX_LABELS, X, Y, load_error, load_test, npy_header
 
@@ -222,6 +223,26 @@ def test_test_data_of_another_shape_or_label_are_refused(tmp_path: Path) -> None
     np.savez(tmp_path / "test.npz", x=X, y=Y)
     with pytest.raises(InputError, match=r"test\.npz: images are 3 x 3 x 1, but training had 4 x 4 x 1"):
         load_test(tmp_path / "test.npz", (4, 4, 1), ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("highest", "kind", "wanted", "what"),
+    [
+        (1, "f4", "uint8", "these go from 0 to 1; write them as the training's were, such as pixels * 255 rounded"),
+        (127.5, "f4", "uint8", "these go from 0 to 127.5; write them as the training's were, such as pixels rounded"),
+        (-1, "f4", "uint8", "these go from -1 to 0; write them as the training's were"),
+        (255, "u1", "float32", "from 0 to 255; write them as the training's were, such as pixels / 255, if its went"),
+        (65535, "u2", "uint8", "these go from 0 to 65535; write them as the training's were, such as pixels / 257 r"),
+    ],
+)
+def test_pixels_of_another_type_name_the_way_to_trainings(
+    tmp_path: Path, highest: float, kind: str, wanted: PixelType, what: str
+) -> None:
+    np.savez(tmp_path / "test.npz", x=np.linspace(0, highest, 36).astype(kind).reshape(4, 3, 3), y=Y)
+    with pytest.raises(InputError) as caught:
+        load_test_set(str(tmp_path / "test.npz"), Data(), Traits((3, 3, 1), wanted, ("0", "1")))
+    assert what in str(caught.value)
+    assert "data.scale" not in str(caught.value)
 
 
 def test_file_name_that_is_too_long_gives_an_error() -> None:
