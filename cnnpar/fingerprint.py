@@ -5,8 +5,9 @@ Two processes of equal fingerprint compute equal gradients from equal inputs.
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,11 @@ _CANNOT_MATTER = (
 )
 
 
-def fingerprint() -> Fingerprint:
-    """Return the fingerprint of this process: versions, digest of the source code, CPU kernels."""
+def fingerprint(libraries: Iterable[str] = ()) -> Fingerprint:
+    """Return the fingerprint of this process: versions, digest of the source code, CPU kernels.
+
+    `libraries`: packages besides numpy that a network computes with (`Network.libraries`).
+    """
     simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
     return {
         "cnnpar": __version__,
@@ -52,6 +56,7 @@ def fingerprint() -> Fingerprint:
         "blas": _blas(),
         "blas_l2_kb": l2_cache_kb(),
         "loops": "numba" if compiles() else "numpy",
+        **{name: version(name) for name in sorted(libraries)},
     }
 
 

@@ -31,6 +31,7 @@ from cnnpar.config.choices import (
 from cnnpar.config.data import Data
 from cnnpar.files import expanded
 
+Kernels = Literal["fast", "numpy", "scipy"]
 BestBy = Literal["accuracy", "loss"]
 Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # shell wildcards: * ? [abc]
 FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]  # the system refuses NUL in paths
@@ -87,6 +88,7 @@ class Model(Table, frozen=True):
     """
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
+    kernels: Kernels = "fast"  # numpy: layers as a textbook has them (cnnpar/nn/textbook); scipy: its convolution
     freeze: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()  # patterns of layers or parameters not trained
     init_from: FilePath = ""  # checkpoint or run directory; its weights start those of the same name and shape
 
