@@ -65,6 +65,10 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
         """Return the multiplications of one sample: each weight is used for every input pixel."""
         return math.prod((*pair(self.kernel), self.channels, *shape))
 
+    def libraries(self, shape: Shape) -> frozenset[str]:
+        """Implement `Layer.libraries`."""
+        return dispatch.libraries(self.output_shape(shape), self.parameters(shape)["weight"].shape, self.windows(shape))
+
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         shape = (*self._size(x.shape), x.shape[2], self.channels)  # (rows, columns, N, channels)

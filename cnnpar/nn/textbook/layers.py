@@ -43,6 +43,10 @@ class TextbookConv2D(Conv2D, frozen=True, kw_only=True):
 
     functions: ClassVar[Convolution] = convolution
 
+    def libraries(self, shape: Shape) -> frozenset[str]:
+        """Return nothing besides numpy."""
+        return Layer.libraries(self, shape)
+
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         images, weight = _images(x), work.p["weight"]
@@ -65,6 +69,10 @@ class TextbookConvTranspose2D(ConvTranspose2D, frozen=True, kw_only=True):
     """Transposed convolution: the gradient of a convolution from its large output to its small input."""
 
     functions: ClassVar[Convolution] = convolution
+
+    def libraries(self, shape: Shape) -> frozenset[str]:
+        """Return nothing besides numpy."""
+        return Layer.libraries(self, shape)
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
