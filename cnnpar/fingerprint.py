@@ -26,7 +26,7 @@ _CANNOT_MATTER = (
     *("cli", "report"),
     "config",  # settings are compared by their values
     *("run/__init__.py", "run/cross_validation.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py"),
-    *("run/lr_find.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/resume.py"),
+    *("run/kernels.py", "run/lr_find.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/resume.py"),
     *("run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),

@@ -11,6 +11,7 @@ from cyclopts import App
 from cnnpar.cli.about import install_completion, schema, versions
 from cnnpar.cli.cv import cv
 from cnnpar.cli.inspect import inspect
+from cnnpar.cli.kernels import kernels
 from cnnpar.cli.lr_find import lr_find
 from cnnpar.cli.predict import predict
 from cnnpar.cli.test import evaluate
@@ -58,6 +59,7 @@ app.command(evaluate, name="test", help_epilogue=_TEST_EXAMPLES.format(test="cnn
 app.command(predict, help_epilogue="")
 app.command(inspect, help_epilogue="")
 app.command(lr_find, help_epilogue="")
+app.command(kernels, help_epilogue="")
 app.command(schema, help_epilogue="")
 train_app = _app("cnnpar-train", _TRAIN_EXAMPLES.format(train="cnnpar-train"))
 train_app.default(train)

@@ -102,7 +102,7 @@ def main() -> int:
             error = difference(passes[0](), passes[-1]())
             ours, *others = milliseconds(passes, options.repeats)
             best = min(others)
-            name = ways[1 + others.index(best)].__name__.rpartition(".")[2]  # type: ignore[attr-defined]
+            name = ways[1 + others.index(best)].__name__.rpartition(".")[2]
             row = {"side": side, "depth": depth, "channels": channels, "kernel": taps, "taken": case.taken}
             rows.append({**row, "products": case.products, "other_ms": best, "fourier_ms": ours, "error": error})
             products = f"{case.products:.0f}{' *' if case.taken else ''}"

@@ -20,6 +20,8 @@ from cnnpar.nn.workspace import Workspace
 class Way(Protocol):
     """One of the modules of this folder, which computes convolutions of x (H, W, N, C) with a kernel."""
 
+    __name__: str
+
     def correlate(self, x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
         """Return the convolution (rows, columns, N, channels), plus `bias`."""
 

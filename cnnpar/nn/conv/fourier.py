@@ -12,8 +12,10 @@ scipy.fft's, whose version is part of the fingerprint of a run that has such a c
 
 from functools import cache
 from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnpar.blas import use_one_thread
 from cnnpar.nn.conv.bias import bias_gradient
@@ -21,6 +23,8 @@ from cnnpar.nn.conv.im2col import padded
 from cnnpar.nn.shapes import Array, Pair, Shape
 from cnnpar.nn.windows import Windows, copy_pixels
 from cnnpar.nn.workspace import Workspace
+
+Spectrum: TypeAlias = NDArray[np.complexfloating[Any, Any]]
 
 _FEWEST = 30  # products of the definition for a pixel of the span; kernels for Winograd's way have 25 at most
 
@@ -85,13 +89,15 @@ def _size(span: Pair) -> Pair:
     return _fft().next_fast_len(down, real=True), _fft().next_fast_len(across)
 
 
-def _transform(x: Array, size: Pair) -> "np.typing.NDArray[np.complexfloating]":
+def _transform(x: Array, size: Pair) -> Spectrum:
     """Return the transform (frequencies down, across, ...) of real numbers (rows, columns, ...), with zeros after."""
     down = _fft().rfft(x, size[0], axis=0)  # before zeros are put beside it
-    return _fft().fft(down, size[1], axis=1, overwrite_x=True)
+    both: Spectrum = _fft().fft(down, size[1], axis=1, overwrite_x=True)
+    return both
 
 
-def _inverse(spectrum: "np.typing.NDArray[np.complexfloating]", size: Pair, wanted: Shape) -> Array:
+def _inverse(spectrum: Spectrum, size: Pair, wanted: Shape) -> Array:
     """Return the first `wanted` (rows, columns) of the real numbers whose transform this is; it is overwritten."""
     across = _fft().ifft(spectrum, axis=1, overwrite_x=True)[:, : wanted[1]]
-    return _fft().irfft(across, size[0], axis=0)[: wanted[0]]
+    numbers: Array = _fft().irfft(across, size[0], axis=0)[: wanted[0]]
+    return numbers

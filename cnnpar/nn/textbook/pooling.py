@@ -11,7 +11,8 @@ from cnnpar.nn.textbook.windows import pixels, windows
 
 def maximum(x: Array, size: Pair, stride: Pair) -> Array:
     """Return y (N, rows, columns, C): y[n, i, j, c] = max over u, v of x[n, i s + u, j s + v, c]."""
-    return windows(x, size, stride).max(axis=(4, 5))
+    y: Array = windows(x, size, stride).max(axis=(4, 5))  # over u and v
+    return y
 
 
 def maximum_gradient(x: Array, dy: Array, size: Pair, stride: Pair) -> Array:
@@ -29,7 +30,8 @@ def maximum_gradient(x: Array, dy: Array, size: Pair, stride: Pair) -> Array:
 
 def mean(x: Array, size: Pair, stride: Pair) -> Array:
     """Return y (N, rows, columns, C): y[n, i, j, c] = sum over u, v of x[n, i s + u, j s + v, c] / (height * width)."""
-    return windows(x, size, stride).mean(axis=(4, 5))
+    y: Array = windows(x, size, stride).mean(axis=(4, 5))  # over u and v
+    return y
 
 
 def mean_gradient(dy: Array, shape: Shape, size: Pair, stride: Pair) -> Array:

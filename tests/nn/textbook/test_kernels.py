@@ -56,7 +56,12 @@ def test_every_layer_of_the_tables_has_a_case() -> None:
 
 @TEXTBOOK
 def test_textbook_layers_are_never_fused(kernels: Kernels) -> None:
-    layers = [{"type": "conv2d", "channels": 2}, {"type": "batchnorm2d"}, {"type": "relu"}, {"type": "maxpool2d"}]
+    layers: list[dict[str, Any]] = [
+        {"type": "conv2d", "channels": 2},
+        {"type": "batchnorm2d"},
+        {"type": "relu"},
+        {"type": "maxpool2d"},
+    ]
     tables = [*layers, {"type": "residual", "layers": layers[:3]}, {"type": "flatten"}, {"type": "dense"}]
     network = Network.from_tables(tables, (8, 8, 1), 3, kernels=kernels)
     assert len(network.chain.runs) == len(tables)
