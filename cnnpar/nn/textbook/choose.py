@@ -7,7 +7,8 @@ import msgspec
 from cnnpar.config.sections import Kernels
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.residual import Residual
-from cnnpar.nn.textbook.layers import NUMPY
+
+Table = Mapping[type[Layer], type[Layer]]  # the engine's layers, and those that take their place
 
 
 def with_kernels(layers: Iterable[Layer], kernels: Kernels) -> tuple[Layer, ...]:
@@ -17,15 +18,22 @@ def with_kernels(layers: Iterable[Layer], kernels: Kernels) -> tuple[Layer, ...]
     """
     if kernels == "fast":
         return tuple(layers)
-    table = NUMPY
-    if kernels == "scipy":
-        from cnnpar.nn.textbook.scipy_layers import SCIPY  # imports scipy.signal: a tenth of a second
-
-        table = SCIPY
+    table = _table(kernels)
     return tuple(_replaced(layer, table) for layer in layers)
 
 
-def _replaced(layer: Layer, table: Mapping[type[Layer], type[Layer]]) -> Layer:
+def _table(kernels: Kernels) -> Table:
+    """Import and return a table: scipy.signal alone takes a tenth of a second."""
+    if kernels == "numpy":
+        from cnnpar.nn.textbook.layers import NUMPY
+
+        return NUMPY
+    from cnnpar.nn.textbook.scipy_layers import SCIPY
+
+    return SCIPY
+
+
+def _replaced(layer: Layer, table: Table) -> Layer:
     if isinstance(layer, Residual):
         inner, around = ([_replaced(part, table) for part in parts] for parts in layer.branches().values())
         return msgspec.structs.replace(layer, layers=tuple(inner), shortcut=tuple(around))
