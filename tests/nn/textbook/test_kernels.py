@@ -20,10 +20,11 @@ from cnnpar.nn.textbook.scipy_layers import SCIPY
 from cnnpar.parallel.direct.transport import DirectTransport
 from cnnpar.parallel.server import Server
 from cnnpar.storage.checkpoint import decode, encode, read
+from tests.helpers.commands import call
 from tests.helpers.made_runs import LAYERS, fail, in_process, made_run, opened, trained
 from tests.helpers.plain_workers import Threads
 from tests.helpers.run_files import metrics
-from tests.helpers.tiny_runs import settings, train, write_csv
+from tests.helpers.tiny_runs import Lines, settings, train, write_csv
 from tests.nn.layers.test_layers import ROWS, Bench, batch, make
 
 REPLACED = {like.__struct_config__.tag for like in NUMPY.values()} | {"residual"}
@@ -128,6 +129,14 @@ def test_a_checkpoint_without_the_setting_is_the_engines(tmp_path: Path) -> None
     old = content.partition(b'"payload":')[2].rstrip()[:-1].replace(b'"kernels":"fast",', b"")
     file = b'{"sha256":"%s","payload":%s}' % (hashlib.sha256(old).hexdigest().encode(), old)
     assert decode(file, "old").config.model.kernels == "fast"
+
+
+def test_a_run_and_its_checkpoint_name_the_kernels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, csv = Lines(), write_csv(tmp_path / "train.csv")
+    train(settings(csv, model={"kernels": "numpy"}, train={"epochs": 1}), tmp_path / "run", progress=lines)
+    assert any(line.endswith(", in this process, kernels numpy") for line in lines.lines)
+    assert call("cnnpar", "inspect", tmp_path / "run") == 0
+    assert "\nkernels         numpy\n" in capsys.readouterr().out
 
 
 def test_scipys_version_is_in_the_fingerprint_where_it_computes(tmp_path: Path) -> None:
