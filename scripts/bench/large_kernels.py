@@ -21,7 +21,7 @@ import numpy as np
 from cnnpar.blas import use_one_thread
 from cnnpar.nn.conv import banded, dispatch, fourier, im2col, winograd
 from cnnpar.nn.loops import interface
-from cnnpar.nn.shapes import Array
+from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.windows import Windows
 from cnnpar.nn.workspace import Scratch, Workspace
 from scripts.harness import Report, Table, integers, make_parser
@@ -44,9 +44,7 @@ class Case:
 
     def others(self) -> list[dispatch.Way]:
         """Return the ways that a network could take besides Fourier transforms."""
-        shape, kernel = self.x.shape[:2], self.kernel.shape
-        suits = {banded: banded.suits(shape, kernel, self.windows), winograd: winograd.suits(kernel, self.windows)}
-        return [way for way in (banded, winograd, im2col) if suits.get(way, True)]
+        return possible(self.x.shape, self.kernel.shape, self.windows)
 
     def passes(self, way: dispatch.Way) -> Callable[[], list[Array]]:
         """Return a function that computes output and gradients, in memory that it keeps as a network does."""
@@ -61,9 +59,16 @@ class Case:
                 return [y, gradient, dx]
             way.gradients(self.dy, gradient, None, self.windows, work)
             flipped = np.ascontiguousarray(self.kernel[::-1, ::-1].swapaxes(2, 3))
-            return [y, gradient, way.correlate(self.dy, flipped, None, self.windows, work.part("back"))]
+            back = possible(self.dy.shape, flipped.shape, self.windows)[0]
+            return [y, gradient, back.correlate(self.dy, flipped, None, self.windows, work.part("back"))]
 
         return compute
+
+
+def possible(shape: Shape, kernel: Shape, windows: Windows) -> list[dispatch.Way]:
+    """Return the ways besides Fourier transforms for images (H, W, ...), in the order in which the engine takes them."""
+    suits = {banded: banded.suits(shape[:2], kernel, windows), winograd: winograd.suits(kernel, windows)}
+    return [way for way in (banded, winograd, im2col) if suits.get(way, True)]
 
 
 def difference(found: list[Array], expected: list[Array]) -> float:

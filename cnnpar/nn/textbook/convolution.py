@@ -27,19 +27,11 @@ def correlate(x: Array, w: Array, geometry: Geometry) -> Array:
 
     y[n, i, j, k] = sum over u, v, c of x[n, i s + u d, j s + v d, c] * w[u, v, c, k]
     """
-    x = pad(x, geometry.padding)
-    return np.concatenate(
-        [
-            np.einsum(
-                "nijcuv,uvck->nijk",
-                windows(own, w.shape[:2], geometry.stride, geometry.dilation),
-                kernels,
-                optimize=True,  # by one product of matrices
-            )
-            for own, kernels in zip(shares(x, geometry), shares(w, geometry), strict=True)
-        ],
-        axis=-1,
-    )
+    x, outputs = pad(x, geometry.padding), []
+    for own, kernels in zip(shares(x, geometry), shares(w, geometry), strict=True):
+        seen = windows(own, w.shape[:2], geometry.stride, geometry.dilation)
+        outputs.append(np.einsum("nijcuv,uvck->nijk", seen, kernels, optimize=True))  # as one product of matrices
+    return np.concatenate(outputs, axis=-1)
 
 
 def kernel_gradient(x: Array, dy: Array, size: Pair, geometry: Geometry) -> Array:
@@ -49,20 +41,12 @@ def kernel_gradient(x: Array, dy: Array, size: Pair, geometry: Geometry) -> Arra
 
     `size`: (height, width) of the kernel.
     """
-    x = pad(x, geometry.padding)
+    x, dw = pad(x, geometry.padding), []
     rows, columns = dy.shape[1:3]  # there may be room for more windows, where pixels at the end were left out
-    return np.concatenate(
-        [
-            np.einsum(
-                "nijcuv,nijk->uvck",
-                windows(own, size, geometry.stride, geometry.dilation)[:, :rows, :columns],
-                gradients,
-                optimize=True,
-            )
-            for own, gradients in zip(shares(x, geometry), shares(dy, geometry), strict=True)
-        ],
-        axis=-1,
-    )
+    for own, gradients in zip(shares(x, geometry), shares(dy, geometry), strict=True):
+        seen = windows(own, size, geometry.stride, geometry.dilation)[:, :rows, :columns]
+        dw.append(np.einsum("nijcuv,nijk->uvck", seen, gradients, optimize=True))
+    return np.concatenate(dw, axis=-1)
 
 
 def image_gradient(dy: Array, w: Array, shape: Shape, geometry: Geometry) -> Array:
@@ -75,8 +59,8 @@ def image_gradient(dy: Array, w: Array, shape: Shape, geometry: Geometry) -> Arr
     (above, below), (left, right) = geometry.padding
     samples, height, width, depth = shape
     dx = np.zeros((samples, above + height + below, left + width + right, depth), dy.dtype)
-    parts = zip(shares(dx, geometry), shares(dy, geometry), shares(w, geometry), strict=True)
-    for own, gradients, kernels in parts:  # `own` is a view of dx
+    by_group = zip(shares(dx, geometry), shares(dy, geometry), shares(w, geometry), strict=True)
+    for own, gradients, kernels in by_group:  # `own` is a view of dx
         for place, everywhere in pixels(w.shape[:2], geometry.stride, dy.shape[1:3], geometry.dilation):
             own[everywhere] += gradients @ kernels[place].T  # (N, rows, columns, K) by (K, C)
     return dx[:, above : above + height, left : left + width]
