@@ -66,7 +66,7 @@ class Case:
 
 
 def possible(shape: Shape, kernel: Shape, windows: Windows) -> list[dispatch.Way]:
-    """Return the ways besides Fourier transforms for images (H, W, ...), in the order in which the engine takes them."""
+    """Return the ways besides Fourier transforms, for images (H, W, ...), in the engine's order of preference."""
     suits = {banded: banded.suits(shape[:2], kernel, windows), winograd: winograd.suits(kernel, windows)}
     return [way for way in (banded, winograd, im2col) if suits.get(way, True)]
 
