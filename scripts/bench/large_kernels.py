@@ -3,10 +3,10 @@
     python -m scripts.bench.large_kernels [--json] [--kernels 5,7,9,11,15,21,31] [--repeats 5] [--samples 16]
 
 Each row is a convolution with padding "same", forward and backward with all gradients, of float32 and on one thread:
-the shortest of the repeats, in milliseconds, of the ways taken in turns. `other` is the fastest of the ways that are
-possible: bands, Winograd's and im2col. `products` is what `fourier.suits` decides by: products of the definition for a
-pixel of what the windows span. `error` is the largest difference of output or gradients, relative to the largest number
-of each. A star marks rows where the engine takes the Fourier transforms.
+the shortest of the repeats in milliseconds, of the ways taken in turns, for a second at least. `other` is the fastest
+of the ways that are possible: bands, Winograd's and im2col. `products` is what `fourier.suits` decides by: products of
+the definition for a pixel of what the windows span. `error` is the largest difference of output or gradients, relative
+to the largest number of each. A star marks rows where the engine takes the Fourier transforms.
 
 Aims: where they are taken they are faster, in every row; and no row of at least 9 x 9 pixels where they would be
 faster by half is left to the others.
@@ -28,6 +28,7 @@ from scripts.harness import Report, Table, integers, make_parser
 
 SHAPES = ((14, 1, 8), (28, 1, 16), (32, 3, 32), (64, 3, 32), (14, 32, 64), (28, 16, 32), (32, 64, 64))  # side, C, K
 ENOUGH, LARGE = 1.5, 9
+LEAST_SECONDS = 1.0  # short passes are repeated for as long
 
 
 class Case:
@@ -80,7 +81,8 @@ def difference(found: list[Array], expected: list[Array]) -> float:
 def milliseconds(passes: list[Callable[[], list[Array]]], repeats: int) -> list[float]:
     """Return the shortest time of each pass; they take turns, after one that counts for none."""
     times: list[list[float]] = [[] for _ in passes]
-    for _ in range(repeats + 1):
+    until = time.perf_counter() + LEAST_SECONDS
+    while len(times[0]) <= repeats or time.perf_counter() < until:
         for compute, own in zip(passes, times, strict=True):
             began = time.perf_counter()
             compute()
