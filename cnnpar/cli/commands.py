@@ -14,6 +14,7 @@ from cnnpar.cli.cv import cv
 from cnnpar.cli.export import export
 from cnnpar.cli.import_weights import import_weights
 from cnnpar.cli.inspect import inspect
+from cnnpar.cli.kernels import kernels
 from cnnpar.cli.lr_find import lr_find
 from cnnpar.cli.predict import predict
 from cnnpar.cli.report import report
@@ -72,6 +73,7 @@ app.command(inspect, help_epilogue="")
 app.command(compare, help_epilogue="")
 app.command(report, help_epilogue="")
 app.command(lr_find, help_epilogue="")
+app.command(kernels, help_epilogue="")
 app.command(schema, help_epilogue="")
 train_app = _app("cnnpar-train", _TRAIN_EXAMPLES.format(train="cnnpar-train"))
 train_app.default(train)

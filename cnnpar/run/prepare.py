@@ -191,8 +191,8 @@ def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preproc
 
 
 def fingerprint_with(network: Network) -> Fingerprint:
-    """Return the fingerprint of this process, with the digests of the user's layers."""
-    return {**fingerprint(), **user_layer_digests(network.layers)}
+    """Return the fingerprint of this process for the network, with the digests of the user's layers."""
+    return {**fingerprint(network.libraries), **user_layer_digests(network.layers)}
 
 
 def _check_steps(resume: Resume, work: Training, state: TrainState) -> None:
