@@ -6,10 +6,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +16,7 @@ from PIL import Image
 
 from cnnpar.blas import portable_environment, use_one_thread
 from cnnpar.config.data import GIVEN, Data
+from cnnpar.config.plain import plain
 from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Pixels
@@ -233,7 +233,7 @@ def _settings(config: object, resumed: Resume | None, *, given: bool) -> Config:
     if config is None:
         resolved = settings_of(resumed.payload) if resumed else Config()
     elif isinstance(config, Config | Mapping):
-        tables = msgspec.to_builtins(config, enc_hook=_plain)
+        tables = plain(config)
         if resumed is not None and isinstance(config, Mapping):
             engine = tables.get("engine")
             own_workers = not (isinstance(engine, dict) and "workers" in engine)
@@ -278,17 +278,6 @@ def _given(config: Config, data: object, test: object, validation: object) -> Gi
     if data is None and there:
         raise InputError(f"{next(iter(there))}=... goes with data=...; files are named in config, by data.test")
     return samples_given(there, config.data) if there else None
-
-
-def _plain(value: Any) -> Any:
-    """Turn numbers and arrays of numpy, paths and other mappings into plain data, as TOML has them."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise InputError(f"configuration: {shown(value)} is no setting")
 
 
 class _Unstoppable(StopSignal):
