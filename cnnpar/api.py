@@ -4,10 +4,10 @@ import signal
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -28,18 +28,23 @@ from cnnpar.data.readers.files import Part
 from cnnpar.data.readers.pillow_images import converted
 from cnnpar.errors import InputError
 from cnnpar.files import expanded
+from cnnpar.report.history import History, as_arrays
+from cnnpar.report.notebook import html_table
 from cnnpar.report.progress import Progress
 from cnnpar.run.prepare import prepare
 from cnnpar.run.python_words import in_python_words
 from cnnpar.run.resume import Resume, check_workers, find, settings_of
 from cnnpar.run.stop import StopSignal
-from cnnpar.run.summary import Summary
+from cnnpar.run.summary import Summary, facts
 from cnnpar.run.train import train_run
 from cnnpar.storage.checkpoint import Payload, read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import Place, newest_in
 from cnnpar.text import shown
 from cnnpar.training.state import EpochRecord
+
+if TYPE_CHECKING:
+    from cnnpar.report.picture import Picture
 
 Images = ArrayLike | Image.Image | Sequence[Image.Image]
 
@@ -48,10 +53,11 @@ _AT_A_TIME = 64  # images predicted in one pass
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a run, and the model that came of it."""
+    """Result of a run, and the model that came of it. A notebook shows it as a table."""
 
     summary: Summary  # accuracies, digest, files: what `cnnpar-train --json` prints
     _checkpoint: Path  # absolute
+    _records: tuple[EpochRecord, ...] = field(default=(), repr=False)
 
     @property
     def test_accuracy(self) -> float | None:
@@ -62,6 +68,27 @@ class Result:
     def weights_sha256(self) -> str:
         """Digest of the final weights; the same for any number of workers."""
         return self.summary.weights_sha256
+
+    @property
+    def history(self) -> History:
+        """Arrays by name, one number for each epoch, resumed ones included; NaN where nothing was measured.
+
+        `epoch` (from 1), `train_loss`, `train_accuracy`, `validation_loss`, `validation_accuracy` (in 0..1), and
+        `seconds` of each epoch.
+        """
+        return as_arrays(self._records)
+
+    def plot(self) -> "Picture":
+        """Return the accuracies over the epochs as a figure of matplotlib, which a notebook shows.
+
+        Raises ValueError where no epoch is finished.
+        """
+        from cnnpar.report.plots import accuracy_figure  # here, as nothing else needs matplotlib
+
+        return accuracy_figure(self._records, f"Accuracy of {self._checkpoint.parent.name}", self.summary.best_epoch)
+
+    def _repr_html_(self) -> str:
+        return html_table(facts(self.summary))
 
     @cached_property
     def model(self) -> "Model":
@@ -213,9 +240,10 @@ def train(
             for doubt in run.doubts if quiet else ():
                 warnings.warn(doubt, stacklevel=2)
             summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
+            records = tuple(run.state.history)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
         signal.raise_signal(signal.Signals[summary.stopped_by])
-    return Result(summary, Path(summary.checkpoint).absolute())
+    return Result(summary, Path(summary.checkpoint).absolute(), records)
 
 
 def load(path: str | Path) -> Model:

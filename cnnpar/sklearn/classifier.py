@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +135,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def _seed(self) -> int:
         """Return the seed of a run, which is drawn unless `random_state` is one."""
-        if isinstance(self.random_state, Integral):
+        if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31))
 

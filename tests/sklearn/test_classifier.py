@@ -49,7 +49,7 @@ def test_quick_checks_of_scikit_learn(check: str) -> None:
 
 
 @pytest.mark.slow
-@parametrize_with_checks([CNNClassifier(epochs=20)])  # none is expected to fail
+@parametrize_with_checks([CNNClassifier(epochs=20)])  # type: ignore[untyped-decorator, unused-ignore]
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -189,7 +189,7 @@ def test_wrong_samples_are_errors_of_a_line() -> None:
 
 def test_sample_weights_are_not_taken() -> None:
     with pytest.raises(TypeError, match="sample_weight"):
-        tiny().fit(*samples(), sample_weight=np.ones(60))
+        tiny().fit(*samples(), sample_weight=np.ones(60))  # type: ignore[call-arg]
 
 
 def test_settings_that_stand_for_parameters_are_named() -> None:
