@@ -242,7 +242,11 @@ def train(
             summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
             records = tuple(run.state.history)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
-        signal.raise_signal(signal.Signals[summary.stopped_by])
+        try:
+            signal.raise_signal(signal.Signals[summary.stopped_by])
+        except KeyboardInterrupt as error:
+            error.add_note(f"The run is saved; cnnpar.train(resume={summary.checkpoint!r}) goes on.")
+            raise
     return Result(summary, Path(summary.checkpoint).absolute(), records)
 
 

@@ -50,11 +50,15 @@ class Cell:
         """Remove the status."""
         self._show()
 
+    def text(self, *status: str) -> str:
+        """Return what is shown: the lines, and the status where there is one."""
+        gap = [f"... {self._left_out:,} lines ..."] if self._left_out else []
+        return "\n".join([*self._first, *gap, *self._last, *status])
+
     def _show(self, *status: str) -> None:
         from IPython.display import display
 
-        gap = [f"... {self._left_out:,} lines ..."] if self._left_out else []
-        output = {"text/plain": "\n".join([*self._first, *gap, *self._last, *status])}
+        output = {"text/plain": self.text(*status)}
         if self._handle is None:
             self._handle = display(output, raw=True, display_id=True)
         else:
