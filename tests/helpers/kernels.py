@@ -1,11 +1,13 @@
 """A Jupyter kernel of its own process, with what its cells put out."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.helpers.limits import HANGING
+from tests.helpers.tiny_runs import ROOT
 
 Output = dict[str, Any]  # content of a message: text of a stream, data of a display, or an error
 
@@ -35,7 +37,7 @@ def started_kernel(folder: Path) -> Iterator[Kernel]:
     """Start a kernel in a folder, and end it."""
     from jupyter_client.manager import start_new_kernel
 
-    manager, client = start_new_kernel(cwd=str(folder))
+    manager, client = start_new_kernel(cwd=str(folder), env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
         yield Kernel(manager, client)
     finally:
