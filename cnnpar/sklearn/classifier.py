@@ -37,29 +37,44 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     Parameters
     ----------
-    layers: name of a preset, such as "resnet8", or a list of layers, each a dictionary with a `type`; None: the
-        network that `cnnpar-train` has by default, on images below 4 x 4 without its pools.
-    epochs: passes over the samples.
-    batch_size: samples of one step.
-    optimizer: "sgd", "adam", "adamw", "rmsprop", "adagrad", "lars" or "lamb".
-    learning_rate: base rate, which the schedule multiplies; None: the optimizer's own default.
-    image_shape: (height, width) or (height, width, channels) of the image that a row of X holds; None: a square grey
-        one where the number of features is a square of 16 or more, else one line.
-    init_from: checkpoint or run directory whose weights of the same name and shape the network starts with.
-    random_state: seed, as of `train.seed`; a `numpy.random.RandomState`; None: drawn from numpy's global one.
-    workers: processes on Ray; 0: this process alone, without Ray.
-    config: dictionaries of further settings, such as {"augment": {"shift": 1}, "train": {"patience": 3}}. Nothing is
-        held out for validation unless {"data": {"validation": 0.1}} says so.
+    layers : str, list of dict, default=None
+        Name of a preset, such as "resnet8", or layers, each with a `type`. None is the default network of
+        `cnnpar-train`, on images below 4 x 4 without its pools.
+    epochs : int, default=30
+        Passes over the samples.
+    batch_size : int, default=64
+        Samples of one step.
+    optimizer : str, default="sgd"
+        "sgd", "adam", "adamw", "rmsprop", "adagrad", "lars" or "lamb".
+    learning_rate : float, default=None
+        Base rate, which the schedule multiplies. None is the optimizer's own default.
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of the image that a row of X holds. None is a square grey one where
+        the number of features is a square of 16 or more, and else one line.
+    init_from : str or path, default=None
+        Checkpoint or run directory, whose weights of the same name and shape the network starts with.
+    random_state : int, RandomState, default=0
+        Seed, as `train.seed` is; None draws one from numpy's global generator.
+    workers : int, default=0
+        Processes on Ray; 0 is this process alone, without Ray.
+    config : dict of dict, default=None
+        Further settings, such as {"augment": {"shift": 1}, "optimizer": {"weight_decay": 0}}. Nothing is held out for
+        validation unless {"data": {"validation": 0.1}} says so.
 
     Attributes
     ----------
-    classes_: labels (K,), sorted.
-    n_features_in_, feature_names_in_: number of features, and their names where X had some.
-    image_shape_: (H, W, C).
-    history_: arrays by name, one number an epoch, as `cnnpar.Result.history`.
-    checkpoint_: bytes of the model. Written to a file, they are what `cnnpar test`, `inspect` and `cnnpar.load` take;
-        pickles hold them too.
-    notes_: what is odd about the samples, a line each.
+    classes_ : array of shape (K,)
+        Labels, sorted.
+    n_features_in_, feature_names_in_ : int, array of str
+        Number of features, and their names where X has some.
+    image_shape_ : tuple of int
+        (H, W, C).
+    history_ : dict of arrays
+        Numbers of each epoch by name, as `cnnpar.Result.history`.
+    checkpoint_ : bytes
+        The model. Written to a file, it is what `cnnpar test`, `inspect` and `cnnpar.load` take; pickles hold it too.
+    notes_ : tuple of str
+        What is odd about the samples, a line each.
     """
 
     def __init__(

@@ -12,14 +12,16 @@ _SMALLEST_SQUARE = 4  # side: rows of fewer features are no images
 def rows_of(X: Any) -> tuple[Any, Shape | None]:
     """Return images as rows (N, features), and their shape (H, W, C); all else as it is, and None.
 
-    Images are arrays, or lists, of (N, H, W) or (N, H, W, C).
+    Images are arrays, or lists, of (N, H, W) or (N, H, W, C). Raises ValueError for more dimensions.
     """
     whole = np.asarray(X) if isinstance(X, list | tuple) else X
     shape = getattr(whole, "shape", ())
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) < 3:
         return X, None
+    if len(shape) > 4:
+        raise ValueError(f"X has {len(shape)} dimensions; expected (N, features), (N, H, W) or (N, H, W, C)")
     height, width, channels = (*shape[1:], 1)[:3]
-    return np.asarray(whole).reshape(len(whole), -1), (height, width, channels)
+    return np.asarray(whole).reshape(shape[0], height * width * channels), (height, width, channels)
 
 
 def shape_of(features: int, wanted: Any, found: Shape | None) -> Shape:

@@ -23,10 +23,12 @@ _PLACES = {  # parameter to (section, key)
     "learning_rate": ("optimizer", "learning_rate"),
     "workers": ("engine", "workers"),
 }
+_MAY_BE_NONE = ("init_from", "learning_rate")
 _PARAMETER_OF = {
     **{place: name for name, place in _PLACES.items()},
     ("model", "preset"): "layers",
     ("data", "shape"): "image_shape",
+    **{("data", key): "X" for key in ("name", "train", "test")},
 }
 
 
@@ -43,7 +45,7 @@ def settings(parameters: Mapping[str, Any], seed: int, shape: Shape) -> Config:
     options = [
         Option(f"{name}={shown(values[name])}", *place, plain(values[name]))
         for name, place in _PLACES.items()
-        if values[name] is not None
+        if values[name] is not None or name not in _MAY_BE_NONE
     ]
     return resolve(tables, source="config", options=options).absolute()
 
@@ -71,5 +73,5 @@ def _further(config: Any) -> dict[str, dict[str, Any]]:
     for section, table in tables.items():
         for key in table:
             if name := _PARAMETER_OF.get((section, key)):
-                raise InputError(f"config: {section}.{key} is the parameter {name}; leave it out of config")
+                raise InputError(f"config: {section}.{key} is the argument {name}; leave it out of config")
     return tables

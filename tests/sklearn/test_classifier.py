@@ -149,8 +149,11 @@ def test_seeds_may_be_generators_and_decide_the_weights() -> None:
         ({"layers": [{"type": "dens"}]}, "unknown type 'dens'"),
         (
             {"config": {"train": {"epochs": 3}}},
-            "^config: train.epochs is the parameter epochs; leave it out of config$",
+            "^config: train.epochs is the argument epochs; leave it out of config$",
         ),
+        ({"config": {"data": {"name": "mnist"}}}, "^config: data.name is the argument X; leave it out of config$"),
+        ({"optimizer": None}, "^optimizer=None: "),
+        ({"epochs": None}, "^epochs=None: Expected `int`, got `null`"),
         ({"config": {"train": 3}}, "^config: .* is no dictionary of dictionaries"),
         ({"image_shape": (8, 9)}, "^X has 64 features, and image_shape 8 x 9 x 1 takes 72$"),
         ({"image_shape": 64}, r"^image_shape is 64; expected \(height, width\) or \(height, width, channels\)$"),
@@ -170,7 +173,8 @@ def test_wrong_samples_are_errors_of_a_line() -> None:
     holes[3, 5] = np.nan
     wrong: list[tuple[Any, Any, str]] = [
         (holes, y, "Input X contains NaN"),
-        (X[:, :, None, None, None], y, "Found array with dim 5"),
+        (X[:, :, None, None, None], y, "^X has 5 dimensions; expected"),
+        (X[:, :0].reshape(60, 8, 0), y, "0 feature"),
         (X, y[:-1], "inconsistent numbers of samples"),
         (X, np.full(60, "one"), "y holds one class only, 'one'"),
         (X, np.linspace(0, 1, 60), "Unknown label type: continuous"),
