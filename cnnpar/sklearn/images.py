@@ -15,7 +15,7 @@ def rows_of(X: Any) -> tuple[Any, Shape | None]:
     Images are arrays, or lists, of (N, H, W) or (N, H, W, C). Raises ValueError for more dimensions.
     """
     whole = np.asarray(X) if isinstance(X, list | tuple) else X
-    shape = getattr(whole, "shape", ())
+    shape: tuple[int, ...] = getattr(whole, "shape", ())
     if len(shape) < 3:
         return X, None
     if len(shape) > 4:
