@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from cnnpar.blas import portable_environment, use_one_thread
-from cnnpar.config.data import GIVEN, Data
-from cnnpar.config.plain import plain
-from cnnpar.config.resolve import read_toml, resolve, to_tables
+from cnnpar.blas import use_one_thread
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Pixels
 from cnnpar.data.given import image_array, samples_given
@@ -32,15 +28,15 @@ from cnnpar.report.history import History, as_arrays
 from cnnpar.report.notebook import html_table
 from cnnpar.report.progress import Progress
 from cnnpar.run.prepare import prepare
+from cnnpar.run.python_settings import settings_from
 from cnnpar.run.python_words import in_python_words
-from cnnpar.run.resume import Resume, check_workers, find, settings_of
+from cnnpar.run.resume import find
 from cnnpar.run.stop import StopSignal
 from cnnpar.run.summary import Summary, facts
 from cnnpar.run.train import train_run
 from cnnpar.storage.checkpoint import Payload, read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import Place, newest_in
-from cnnpar.text import shown
 from cnnpar.training.state import EpochRecord
 
 if TYPE_CHECKING:
@@ -227,7 +223,7 @@ def train(
         config = Path(expanded(str(config))) if isinstance(config, str | Path) else config
         directory = Path(expanded(str(run_dir))) if run_dir else None
         resumed = find(expanded(str(resume)), directory, None) if resume is not None else None
-        resolved = _settings(config, resumed, given=data is not None)
+        resolved = settings_from(config, resumed, given=data is not None)
         given = _given(resolved, data, test, validation)
         name = config.stem if isinstance(config, Path) else resolved.data.title
         if overwrite and (resume is not None or directory is None):
@@ -257,50 +253,6 @@ def load(path: str | Path) -> Model:
     """
     file = newest_in(Path(expanded(str(path))))
     return Model(read(file), str(file))
-
-
-def _settings(config: object, resumed: Resume | None, *, given: bool) -> Config:
-    """Return the settings that `config` means; see `train`. `given`: the samples are no files. Raises InputError."""
-    own_workers = config is None  # those of the checkpoint, where there is one
-    if config is None:
-        resolved = settings_of(resumed.payload) if resumed else Config()
-    elif isinstance(config, Config | Mapping):
-        tables = plain(config)
-        if resumed is not None and isinstance(config, Mapping):
-            engine = tables.get("engine")
-            own_workers = not (isinstance(engine, dict) and "workers" in engine)
-            tables = _changed(to_tables(settings_of(resumed.payload)), tables)
-        resolved = resolve(tables)
-    elif isinstance(config, str | Path):
-        resolved = resolve(read_toml(config), source=str(config))
-    else:
-        raise InputError(f"config: {shown(config)} is neither a TOML file, nor tables, nor a cnnpar.config.Config")
-    if resumed is not None and own_workers:
-        check_workers(resolved.engine, resumed.path)
-    if resolved.engine.portable and portable_environment():
-        raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
-    resolved = resolved.absolute()
-    if not given:
-        return resolved
-    settings = resolved.data
-    if config is not None:
-        for key, value in (("train", settings.train), ("test", settings.test), ("name", settings.name)):
-            if value not in ("", GIVEN, Data().name):
-                what = f"config names data.{key} = {shown(value)}, and data=... gives others"
-                raise InputError(f"{what}; leave one of them out")
-    return replace(resolved, data=replace(settings, name=GIVEN, train="", test=""))
-
-
-def _changed(settings: dict[str, Any], tables: Any) -> dict[str, Any]:
-    """Return settings with those of some tables in their place; a table of another `type` is taken as a whole."""
-    merged = dict(settings)
-    for name, table in tables.items():
-        old = settings.get(name)
-        alike = (
-            isinstance(table, dict) and isinstance(old, dict) and table.get("type", old.get("type")) == old.get("type")
-        )
-        merged[name] = {**old, **table} if alike and old is not None else table
-    return merged
 
 
 def _given(config: Config, data: object, test: object, validation: object) -> Given | None:

@@ -25,8 +25,8 @@ _CANNOT_MATTER = (
     *("cli", "report", "sklearn"),
     "config",  # settings are compared by their values
     *("run/__init__.py", "run/cross_validation.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py"),
-    *("run/in_memory.py", "run/lr_find.py", "run/predict.py", "run/python_words.py", "run/recorder.py"),
-    *("run/resume.py", "run/stop.py", "run/summary.py"),
+    *("run/in_memory.py", "run/lr_find.py", "run/predict.py", "run/python_settings.py", "run/python_words.py"),
+    *("run/recorder.py", "run/resume.py", "run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
     *("data/readers", "data/load.py", "data/given.py"),  # what they read has a digest of its own, the data fingerprint
