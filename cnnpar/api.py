@@ -4,43 +4,43 @@ import signal
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import numpy as np
-from msgspec.structs import replace
-
-from cnnpar.blas import portable_environment
-from cnnpar.config.data import GIVEN, Data
-from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.config.sections import Config
 from cnnpar.data.given import samples_given
 from cnnpar.data.load import Given
 from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
 from cnnpar.files import expanded
+from cnnpar.report.history import History, as_arrays
+from cnnpar.report.notebook import html_table
 from cnnpar.report.progress import Progress
 from cnnpar.run.model import Model
 from cnnpar.run.prepare import prepare
+from cnnpar.run.python_settings import settings_from
 from cnnpar.run.python_words import in_python_words
-from cnnpar.run.resume import Resume, check_workers, find, settings_of
+from cnnpar.run.resume import find
 from cnnpar.run.stop import StopSignal
-from cnnpar.run.summary import Summary
+from cnnpar.run.summary import Summary, facts
 from cnnpar.run.train import train_run
 from cnnpar.storage.checkpoint import read
 from cnnpar.storage.rundir import Place, newest_in
-from cnnpar.text import shown
+from cnnpar.training.state import EpochRecord
+
+if TYPE_CHECKING:
+    from cnnpar.report.picture import Picture
 
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a run, and the model that came of it."""
+    """Result of a run, and the model that came of it. A notebook shows it as a table."""
 
     summary: Summary  # accuracies, digest, files: what `cnnpar-train --json` prints
     _checkpoint: Path  # absolute
+    _records: tuple[EpochRecord, ...] = field(default=(), repr=False)
 
     @property
     def test_accuracy(self) -> float | None:
@@ -51,6 +51,27 @@ class Result:
     def weights_sha256(self) -> str:
         """Digest of the final weights; the same for any number of workers."""
         return self.summary.weights_sha256
+
+    @property
+    def history(self) -> History:
+        """Arrays by name, one number for each epoch, resumed ones included; NaN where nothing was measured.
+
+        `epoch` (from 1), `train_loss`, `train_accuracy`, `validation_loss`, `validation_accuracy` (in 0..1), and
+        `seconds` of each epoch.
+        """
+        return as_arrays(self._records)
+
+    def plot(self) -> "Picture":
+        """Return the accuracies over the epochs as a figure of matplotlib, which a notebook shows.
+
+        Raises ValueError where no epoch is finished.
+        """
+        from cnnpar.report.plots import accuracy_figure  # here, as nothing else needs matplotlib
+
+        return accuracy_figure(self._records, f"Accuracy of {self._checkpoint.parent.name}", self.summary.best_epoch)
+
+    def _repr_html_(self) -> str:
+        return html_table(facts(self.summary))
 
     @cached_property
     def model(self) -> "Model":
@@ -94,7 +115,7 @@ def train(
         config = Path(expanded(str(config))) if isinstance(config, str | Path) else config
         directory = Path(expanded(str(run_dir))) if run_dir else None
         resumed = find(expanded(str(resume)), directory, None) if resume is not None else None
-        resolved = _settings(config, resumed, given=data is not None)
+        resolved = settings_from(config, resumed, given=data is not None)
         given = _given(resolved, data, test, validation)
         name = config.stem if isinstance(config, Path) else resolved.data.title
         if overwrite and (resume is not None or directory is None):
@@ -107,9 +128,14 @@ def train(
             for doubt in run.doubts if quiet else ():
                 warnings.warn(doubt, stacklevel=2)
             summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
+            records = tuple(run.state.history)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
-        signal.raise_signal(signal.Signals[summary.stopped_by])
-    return Result(summary, Path(summary.checkpoint).absolute())
+        try:
+            signal.raise_signal(signal.Signals[summary.stopped_by])
+        except KeyboardInterrupt as error:
+            error.add_note(f"The run is saved; cnnpar.train(resume={summary.checkpoint!r}) goes on.")
+            raise
+    return Result(summary, Path(summary.checkpoint).absolute(), records)
 
 
 def load(path: str | Path) -> Model:
@@ -121,50 +147,6 @@ def load(path: str | Path) -> Model:
     return Model(read(file), str(file))
 
 
-def _settings(config: object, resumed: Resume | None, *, given: bool) -> Config:
-    """Return the settings that `config` means; see `train`. `given`: the samples are no files. Raises InputError."""
-    own_workers = config is None  # those of the checkpoint, where there is one
-    if config is None:
-        resolved = settings_of(resumed.payload) if resumed else Config()
-    elif isinstance(config, Config | Mapping):
-        tables = msgspec.to_builtins(config, enc_hook=_plain)
-        if resumed is not None and isinstance(config, Mapping):
-            engine = tables.get("engine")
-            own_workers = not (isinstance(engine, dict) and "workers" in engine)
-            tables = _changed(to_tables(settings_of(resumed.payload)), tables)
-        resolved = resolve(tables)
-    elif isinstance(config, str | Path):
-        resolved = resolve(read_toml(config), source=str(config))
-    else:
-        raise InputError(f"config: {shown(config)} is neither a TOML file, nor tables, nor a cnnpar.config.Config")
-    if resumed is not None and own_workers:
-        check_workers(resolved.engine, resumed.path)
-    if resolved.engine.portable and portable_environment():
-        raise InputError("engine.portable: kernels are chosen before numpy is loaded; use the command cnnpar-train")
-    resolved = resolved.absolute()
-    if not given:
-        return resolved
-    settings = resolved.data
-    if config is not None:
-        for key, value in (("train", settings.train), ("test", settings.test), ("name", settings.name)):
-            if value not in ("", GIVEN, Data().name):
-                what = f"config names data.{key} = {shown(value)}, and data=... gives others"
-                raise InputError(f"{what}; leave one of them out")
-    return replace(resolved, data=replace(settings, name=GIVEN, train="", test=""))
-
-
-def _changed(settings: dict[str, Any], tables: Any) -> dict[str, Any]:
-    """Return settings with those of some tables in their place; a table of another `type` is taken as a whole."""
-    merged = dict(settings)
-    for name, table in tables.items():
-        old = settings.get(name)
-        alike = (
-            isinstance(table, dict) and isinstance(old, dict) and table.get("type", old.get("type")) == old.get("type")
-        )
-        merged[name] = {**old, **table} if alike and old is not None else table
-    return merged
-
-
 def _given(config: Config, data: object, test: object, validation: object) -> Given | None:
     """Return the samples that were given to `train`; None if there are none. Raises InputError."""
     parts: dict[Part, object] = {"train": data, "validation": validation, "test": test}
@@ -172,17 +154,6 @@ def _given(config: Config, data: object, test: object, validation: object) -> Gi
     if data is None and there:
         raise InputError(f"{next(iter(there))}=... goes with data=...; files are named in config, by data.test")
     return samples_given(there, config.data) if there else None
-
-
-def _plain(value: Any) -> Any:
-    """Turn numbers and arrays of numpy, paths and other mappings into plain data, as TOML has them."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise InputError(f"configuration: {shown(value)} is no setting")
 
 
 class _Unstoppable(StopSignal):

@@ -23,14 +23,15 @@ Fingerprint = dict[str, str]
 _CANNOT_MATTER = (
     *("__init__.py", "__main__.py", "api.py", "errors.py", "files.py", "fingerprint.py", "machine.py", "text.py"),
     "version.py",
-    *("cli", "report"),
+    *("cli", "report", "sklearn"),
     *("exchange/__init__.py", "exchange/export.py", "exchange/extras.py", "exchange/trained.py"),
     *("exchange/onnx_graph.py", "exchange/onnx_layers.py", "exchange/onnx_model.py"),
     "config",  # settings are compared by their values
     *("run/__init__.py", "run/answers.py", "run/compare.py", "run/cross_validation.py", "run/evaluate.py"),
-    *("run/features.py", "run/first_epoch.py", "run/headline.py", "run/imported.py", "run/kernels.py"),
-    *("run/lr_find.py", "run/measures.py", "run/model.py", "run/predict.py", "run/python_words.py"),
-    *("run/recorder.py", "run/report.py", "run/resume.py", "run/samples.py", "run/stop.py", "run/summary.py"),
+    *("run/features.py", "run/first_epoch.py", "run/headline.py", "run/imported.py", "run/in_memory.py"),
+    *("run/kernels.py", "run/lr_find.py", "run/measures.py", "run/model.py", "run/predict.py"),
+    *("run/python_settings.py", "run/python_words.py", "run/recorder.py", "run/report.py", "run/resume.py"),
+    *("run/samples.py", "run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
     *("data/readers", "data/load.py", "data/given.py"),  # what they read has a digest of its own, the data fingerprint

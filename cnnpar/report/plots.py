@@ -1,9 +1,7 @@
 """The picture accuracy.png: accuracies over the epochs of a run."""
 
 import gc
-import io
 import logging
-import warnings
 from collections.abc import Sequence
 from errno import EEXIST
 from pathlib import Path
@@ -13,8 +11,8 @@ from cnnpar.storage import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
+    from cnnpar.report.picture import Picture
     from cnnpar.training.state import EpochRecord
 
 TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # distinct in grey, and for colour-blind people
@@ -31,16 +29,25 @@ def draw_accuracy(
     best_epoch: int | None = None,
     folder: int | None = None,
 ) -> None:
-    """Draw training and validation accuracy (percent) over the epochs into a PNG file, which is replaced as a whole.
+    """Draw `accuracy_figure` into a PNG file, which is replaced as a whole.
+
+    `folder`: descriptor of the folder that the file is in, if it is open. Raises OSError if the file cannot be written,
+    or is a picture of the user's; ValueError if the history is empty.
+    """
+    require_ours(Path(path), folder)
+    write(accuracy_figure(history, title, best_epoch), Path(path), folder)
+    gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
+
+
+def accuracy_figure(history: "Sequence[EpochRecord]", title: str, best_epoch: int | None = None) -> "Picture":
+    """Return the curves of training and validation accuracy (percent) over the epochs.
 
     The legend has the last values, and a ring marks the best epoch; by default that of the highest accuracy (of the
     validation, if there is any). Low accuracies of the first quarter of the epochs may lie below the frame, so that
-    the others are readable. `folder`: descriptor of the folder that the file is in, if it is open. Raises OSError if
-    the file cannot be written, or is a picture of the user's; ValueError if the history is empty.
+    the others are readable. Raises ValueError if the history is empty.
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
-    require_ours(Path(path), folder)
     figure, axes = new_figure(title)
     from matplotlib.ticker import MaxNLocator  # after `new_figure`, which has silenced matplotlib
 
@@ -62,9 +69,7 @@ def draw_accuracy(
     dress(axes, "epoch", "accuracy (%)")
     # Above the axes, where no curve can run beneath it.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
-    write(figure, Path(path), folder)
-    del figure, axes
-    gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
+    return figure
 
 
 def require_ours(path: Path, folder: int | None = None, mark: bytes = SOFTWARE.encode()) -> None:
@@ -131,13 +136,13 @@ def silence() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
-def new_figure(title: str) -> "tuple[Figure, Axes]":
+def new_figure(title: str) -> "tuple[Picture, Axes]":
     """Return a figure with a title, and its empty axes, which leave room for a legend above them."""
-    # Imported here, as it takes longer than all other imports. Without pyplot, whose figures are global state.
+    # Imported here, as it takes longer than all other imports.
     silence()
-    from matplotlib.figure import Figure
+    from cnnpar.report.picture import Picture
 
-    figure = Figure(figsize=(8, 4.5), dpi=125)
+    figure = Picture(figsize=(8, 4.5), dpi=125)
     axes = figure.add_axes((0.095, 0.115, 0.885, 0.735))
     figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
     return figure, axes
@@ -152,18 +157,9 @@ def dress(axes: "Axes", x: str, y: str, grid: str = "#e4e4e4") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def write(figure: "Figure", path: Path, folder: int | None = None) -> None:
+def write(figure: "Picture", path: Path, folder: int | None = None) -> None:
     """Write the picture as a PNG file, which is replaced as a whole. Raises OSError if it cannot be written.
 
     `folder`: descriptor of the folder that the file is in, if it is open.
     """
-    atomic.write(path, as_png(figure), folder=folder)
-
-
-def as_png(figure: "Figure") -> bytes:
-    """Return the picture as the bytes of a PNG file, which names cnnpar in its head."""
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
-        figure.savefig(content, format="png", metadata={"Software": SOFTWARE})
-    return content.getvalue()
+    atomic.write(path, figure.png({"Software": SOFTWARE}), folder=folder)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnpar.report.plots import as_png, silence
+from cnnpar.report.plots import SOFTWARE, silence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,8 @@ def draw(
     """Return a picture that `paint` draws into an empty figure of `size` inches, once for each theme."""
     silence()
     import matplotlib as mpl
-    from matplotlib.figure import Figure
+
+    from cnnpar.report.picture import Picture
 
     drawn = []
     for theme in themes:
@@ -65,7 +66,7 @@ def draw(
             "font.size": 11,
         }
         with mpl.rc_context(settings):
-            figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+            figure = Picture(figsize=size, dpi=_DPI, layout="constrained")
             paint(figure, theme)
-            drawn.append(as_png(figure))
+            drawn.append(figure.png({"Software": SOFTWARE}))
     return Drawing(name, alt, *drawn)
