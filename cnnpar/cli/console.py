@@ -136,10 +136,10 @@ def _discard(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Print text without control characters; a reader that has closed the pipe is no error."""
+def say(text: str, stream: TextIO, end: str = "\n") -> None:
+    """Print text without control characters, and what ends it; a reader that has closed the pipe is no error."""
     try:
-        print(harmless(text), file=stream, flush=True)
+        print(harmless(text), file=stream, end=end, flush=True)
     except OSError as error:
         _discard(stream)
         if not isinstance(error, BrokenPipeError) and stream is sys.stdout:

@@ -222,7 +222,7 @@ def test_a_diverging_run_exits_with_1_and_names_the_layer(here: Path, capsys: py
         ("cnnpar train --help", "--resume"),
         ("cnnpar-train --help", "--augmenter-ratio"),
         ("cnnpar lr-find --help", "--picture"),
-        ("cnnpar predict --help", "PICTURES"),
+        ("cnnpar predict --help", "INPUTS"),
         ("cnnpar schema --help", "#:schema"),
         ("cnnpar-test --help", "MODEL"),
     ],
