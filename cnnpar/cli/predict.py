@@ -8,14 +8,10 @@ from cyclopts import Parameter
 
 from cnnpar.cli.answers import AnswerOptions, opened_outputs
 from cnnpar.cli.console import say
-from cnnpar.cli.options import DATA, Channels, Debug, Json, Place, option, place, size_of
+from cnnpar.cli.options import DATA, Channels, Debug, Json, Place, option, size_of
 from cnnpar.errors import InputError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cyclopts import Token
-
     from cnnpar.config.data import Data
     from cnnpar.report.predictions import Answers
     from cnnpar.storage.checkpoint import Payload
@@ -26,12 +22,6 @@ _DEFAULTS = AnswerOptions()
 
 class _NothingAnswered(Exception):  # noqa: N818  # what was wrong was said
     """No input could be read: no file is written."""
-
-
-def _input(kind: Any, tokens: "Sequence[Token]") -> Path:
-    """Convert a word to a path as `place` does; only `-` is standard input, and `./-` a file."""
-    path = place(kind, tokens)
-    return path.absolute() if str(path) == "-" != tokens[0].value else path
 
 
 def _loaded(model: Path, changes: dict[str, Any]) -> "tuple[str, Payload, Data]":
@@ -50,9 +40,7 @@ def _loaded(model: Path, changes: dict[str, Any]) -> "tuple[str, Payload, Data]"
 def predict(
     model: Annotated[Place, Parameter(help="The checkpoint: a model.json, or the run's directory.")],
     /,
-    *inputs: Annotated[
-        Path, Parameter(converter=_input, help="Pictures, folders of them, .csv, .npz, .npy, IDX; -: standard input.")
-    ],
+    *inputs: Annotated[Place, Parameter(help="Pictures, folders of them, .csv, .npz, .npy, IDX; -: standard input.")],
     options: AnswerOptions = _DEFAULTS,
     size: Annotated[str | None, option("HEIGHT,WIDTH that pictures get (default: as in the training).", DATA)] = None,
     channels: Annotated[
@@ -101,5 +89,5 @@ def predict(
     except _NothingAnswered:
         return InputError.exit_code
     if options.out is not None and not json:
-        say(f"{count:,} predictions written to {options.out}", sys.stdout)
+        say(f"{count:,} sample{'s' * (count > 1)} predicted, written to {options.out}", sys.stdout)
     return RunError.exit_code if failed else 0

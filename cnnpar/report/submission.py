@@ -29,7 +29,6 @@ class Submission:
         self._writer = csv.writer(file, lineterminator="\n")
         self._header: tuple[str, str] | None = None
         self._ids = set[str]()
-        self.written = 0
 
     def add(self, answers: Answers) -> None:
         """Write the next answers. Raises InputError for ids of another kind, and for one that there is already."""
@@ -42,8 +41,7 @@ class Submission:
             if header != self._header:
                 what = f"{place} goes by {header[0]}, and inputs before by {self._header[0]}"
                 raise InputError(f"--submission: {what}; predict them apart")
-            self.written += 1
-            own = _id_of(place) or str(self.written)
+            own = _id_of(place) or str(len(self._ids) + 1)
             if own in self._ids:
                 raise InputError(f"--submission: {place} has the id {shown(own)}, and so has an input before")
             self._ids.add(own)
@@ -92,7 +90,6 @@ class SampledSubmission:
         self._asked = [class_names.index(name) for name in sample.header[1:] if name in class_names]
         self._by_id: dict[str, list[object]] = {}
         self._in_order: list[list[object]] = []  # of rows without ids
-        self.written = len(sample.ids)
 
     def add(self, answers: Answers) -> None:
         """Keep the next answers. Raises InputError for an id that there is already."""

@@ -95,7 +95,7 @@ def as_whole(shape: tuple[int, ...], kind: str, wanted: tuple[int, int, int], so
         sides = wanted[:2] if wanted[2] == 1 else wanted
         reshaped = f"; .reshape(-1, {', '.join(map(str, sides))}) makes images of such rows" if flat else ""
         takes = f"(N, {', '.join(map(str, wanted))})"
-        hint = channels_hint(shape, wanted) or reshaped
+        hint = (channels_hint(shape, wanted) if len(shape) == 4 or wanted[2] > 1 else "") or reshaped
         raise InputError(f"{source} is of shape {shape}, and the model takes {takes}{hint}")
     if not shape[0]:
         raise InputError(f"{source} is of shape {shape}: no images")

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Literal, NamedTuple
@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 from cnnpar.data.readers import csv_file, idx
 from cnnpar.data.readers.pictures import SUFFIXES
 from cnnpar.errors import InputError, reason
+from cnnpar.files import STANDARD_INPUT
 
-STANDARD_INPUT = "-"
 Kind = Literal["pictures", "csv", "npz", "npy", "idx"]
 _START = 16  # bytes that tell what standard input holds
 _PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
@@ -27,12 +27,17 @@ class Input(NamedTuple):
     """One thing to predict: a picture, a folder of them, or a file of many samples."""
 
     path: Path  # where it is read
-    name: str  # as the user gave it
+    name: str  # as the user gave it; `-` is standard input
     kind: Kind
+
+    @property
+    def is_standard_input(self) -> bool:
+        """Tell whether it was piped into the command."""
+        return self.name == "-"
 
     def told(self, fault: str) -> str:
         """Return what is wrong with it, in words that the user knows it by."""
-        return fault if self.name != STANDARD_INPUT else fault.replace(str(self.path), "standard input")
+        return fault if not self.is_standard_input else fault.replace(str(self.path), "standard input")
 
 
 @contextmanager
@@ -45,22 +50,22 @@ def opened(places: Sequence[Path]) -> Iterator[list[Input]]:
     for place in places:
         same = seen.setdefault(os.path.realpath(place), place)
         if same is not place:
-            raise InputError(f"{place}: given twice{f', as {same} too' if str(same) != str(place) else ''}")
-    with tempfile.NamedTemporaryFile(prefix="cnnpar-") as kept:
-        if STANDARD_INPUT in map(str, places):
-            _keep(kept)
+            names = ["-" if str(each) == STANDARD_INPUT else str(each) for each in (place, same)]
+            raise InputError(f"{names[0]}: given twice" + f", as {names[1]} too" * (names[0] != names[1]))
+    with ExitStack() as stack:
         yield [
-            Input(Path(kept.name), STANDARD_INPUT, _by_content(Path(kept.name)))
+            _kept(stack.enter_context(tempfile.NamedTemporaryFile(prefix="cnnpar-")))
             if str(place) == STANDARD_INPUT
             else Input(place, str(place), _by_name(place))
             for place in places
         ]
 
 
-def _keep(file: "tempfile._TemporaryFileWrapper[bytes]") -> None:
-    """Copy standard input to a file. Raises InputError."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("standard input is a terminal; pipe a CSV, an .npz or a picture into it")
+def _kept(file: "tempfile._TemporaryFileWrapper[bytes]") -> Input:
+    """Return standard input, copied to a file. Raises InputError."""
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        what = "is closed" if sys.stdin is None or sys.stdin.closed else "is a terminal"
+        raise InputError(f"standard input {what}; pipe a CSV, an .npz or a picture into it")
     try:
         copyfileobj(sys.stdin.buffer, file)
         file.flush()
@@ -68,6 +73,7 @@ def _keep(file: "tempfile._TemporaryFileWrapper[bytes]") -> None:
         raise InputError(f"standard input cannot be read, or be kept in {file.name}: {reason(error)}") from error
     if not file.tell():
         raise InputError("standard input is empty; expected a CSV, an .npz or a picture")
+    return Input(Path(file.name), "-", _by_content(Path(file.name)))
 
 
 def _by_name(path: Path) -> Kind:

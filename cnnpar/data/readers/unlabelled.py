@@ -21,7 +21,7 @@ from cnnpar.data.readers.decoder import Run
 from cnnpar.data.readers.decoding import read_all
 from cnnpar.data.readers.fitting import Form
 from cnnpar.data.readers.folder import look_of
-from cnnpar.data.readers.inputs import STANDARD_INPUT, Input
+from cnnpar.data.readers.inputs import Input
 from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions
 
@@ -69,7 +69,7 @@ def read_pictures(sources: Sequence[Input], settings: Data, traits: Traits, take
             files += files_of(source.path)
         except InputError as error:
             fail(source.name, str(error))
-    kept = {str(source.path): source for source in sources if source.name == STANDARD_INPUT}
+    piped = {str(source.path): source for source in sources if source.is_standard_input}
     waiting: dict[int, Pixels | list[str]] = {}  # by the index of their first file: pixels, or what is wrong
     done = 0
 
@@ -78,12 +78,12 @@ def read_pictures(sources: Sequence[Input], settings: Data, traits: Traits, take
         while (found := waiting.pop(done, None)) is not None:
             paths = files[done : done + len(found)]
             done += len(found)
-            names = [kept[path].name if path in kept else path for path in paths]
             if isinstance(found, list):
-                for name, fault in zip(names, found, strict=True):
-                    fail(name, f"{'standard input' if name == STANDARD_INPUT else name}: {fault}")
+                for path, fault in zip(paths, found, strict=True):
+                    source = piped.get(path) or Input(Path(path), path, "pictures")
+                    fail(source.name, source.told(f"{path}: {fault}"))
             else:
-                take(found, [Place(name) for name in names])
+                take(found, [Place(piped[path].name if path in piped else path) for path in paths])
 
     def collect(run: Run) -> memoryview | None:
         hand_on()  # the pixels of earlier runs are all there
@@ -102,17 +102,22 @@ def read_pictures(sources: Sequence[Input], settings: Data, traits: Traits, take
 
 def read_table(source: Input, settings: Data, traits: Traits, take: Take, fail: Fail) -> None:
     """Read the images of a CSV or of arrays, as the training's were, and hand them on, up to the first fault."""
-    rows = 0
-    try:
-        for images, id_name, ids in _alike(source.path, _parts(source, settings, traits), settings.scale, traits):
-            cells = ids or [""] * len(images)
-            numbers = range(rows + 1, rows + len(images) + 1)
-            take(images, [Place(source.name, row, id_name, cell) for row, cell in zip(numbers, cells, strict=True)])
-            rows += len(images)
-    except (InputError, MemoryError, OSError) as error:
-        what = str(error) if isinstance(error, InputError) else f"{source.path}: cannot be read: {reason(error)}"
-        answered = f"; the {rows:,} rows before are answered" if rows else ""
-        fail(source.name, source.told(what) + answered)
+    parts, rows = _alike(source.path, _parts(source, settings, traits), settings.scale, traits), 0
+    while True:
+        try:
+            part = next(parts, None)
+        except (InputError, MemoryError, OSError) as error:
+            what = str(error) if isinstance(error, InputError) else f"{source.path}: cannot be read: {reason(error)}"
+            answered = f"; the {rows:,} rows before are answered" if rows else ""
+            fail(source.name, source.told(what) + answered)
+            return
+        if part is None:
+            return
+        numbers = range(rows + 1, rows + len(part.images) + 1)
+        cells = part.ids or [""] * len(part.images)
+        places = [Place(source.name, row, part.id_name, cell) for row, cell in zip(numbers, cells, strict=True)]
+        take(part.images, places)
+        rows += len(places)
 
 
 def _parts(source: Input, settings: Data, traits: Traits) -> Iterator[ImagePart]:
