@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import cnnpar
+from cnnpar.data.readers import csv_table, unlabelled
 from tests.helpers.commands import call, command
 from tests.helpers.predicted import answers, digits, probabilities, train_on_digits, write_csv
 
@@ -158,6 +159,50 @@ def test_bad_inputs_are_a_line_each_beside_good_ones(here: Path, capsys: pytest.
             "text.npy: the array holds no numbers; expected whole numbers or floats",
         )
     ]
+
+
+@pytest.fixture
+def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read some lines of a CSV, and some images of an array, at a time."""
+    monkeypatch.setattr(csv_table, "_PART", 1000)
+    monkeypatch.setattr(unlabelled, "_PART", 1000)
+
+
+def test_parts_of_files_join_to_the_same_passes(
+    here: Path, capsys: pytest.CaptureFixture[str], short_parts: None
+) -> None:
+    test_all_kinds_of_files_give_the_same_as_python(here, capsys)
+
+
+def test_rows_before_a_fault_are_answered(here: Path, capsys: pytest.CaptureFixture[str], short_parts: None) -> None:
+    path = write_csv(Path("t.csv"), X)
+    path.write_text(path.read_text() + "1,2\n")
+    assert call("cnnpar", "predict", "r", "t.csv") == 1
+    out, err = capsys.readouterr()
+    answered = len(out.splitlines()) - 1
+    assert 64 < answered <= 150
+    assert err == (
+        "cnnpar: error: t.csv: line 152: 2 columns, but the first row has 64; "
+        f"the {answered} rows before are answered\n"
+    )
+
+
+def test_first_rows_of_small_numbers_wait_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], short_parts: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    deep = X.astype(np.uint16)
+    deep[100:] += 1000
+    write_csv(Path("deep.csv"), deep, ("label", Y.tolist()))
+    tables = {
+        "data": {"train": "deep.csv", "validation": 0},
+        "model": {"layers": [{"type": "flatten"}, {"type": "dense"}]},
+    }
+    cnnpar.train({**tables, "train": {"epochs": 1}, "engine": {"workers": 0}}, run_dir="deep")
+    assert probabilities(answers(capsys, "deep", "deep.csv")) == cnnpar.load("deep").probabilities(deep).tolist()
+    write_csv(Path("shallow.csv"), X)
+    assert call("cnnpar", "predict", "deep", "shallow.csv") == 2
+    assert "pixels are uint8, and the model was trained on uint16; train it on" in capsys.readouterr().err
 
 
 def test_an_input_given_twice_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
