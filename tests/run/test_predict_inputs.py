@@ -62,12 +62,12 @@ def test_all_kinds_of_files_give_the_same_as_python(here: Path, capsys: pytest.C
 
 def test_results_are_in_the_order_of_mixed_inputs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("pictures/deep").mkdir(parents=True)
-    for number, name in enumerate(("one.png", "pictures/a.png", "pictures/deep/b.png", "two.png")):
+    for number, name in enumerate(("one.png", "pictures/a.png", "pictures/deep/b.png", "idx-2.png")):
         Image.fromarray(X[number, ..., 0]).save(name)
     write_csv(Path("t.csv"), X[4:6])
     np.save("single.npy", X[6, ..., 0])
-    found = answers(capsys, "r", "one.png", "pictures", "t.csv", "single.npy", "two.png")
-    files = ["one.png", "pictures/a.png", "pictures/deep/b.png", "t.csv", "t.csv", "single.npy", "two.png"]
+    found = answers(capsys, "r", "one.png", "pictures", "t.csv", "single.npy", "idx-2.png")
+    files = ["one.png", "pictures/a.png", "pictures/deep/b.png", "t.csv", "t.csv", "single.npy", "idx-2.png"]
     assert [one["file"] for one in found] == files
     wanted = cnnpar.load("r").probabilities(X)[[0, 1, 2, 4, 5, 6, 3]]
     np.testing.assert_allclose(probabilities(found), wanted, rtol=1e-5)  # passes of other sizes
@@ -135,8 +135,9 @@ def test_bad_inputs_are_a_line_each_beside_good_ones(here: Path, capsys: pytest.
     Path("short.npy").write_bytes(Path("other.npy").read_bytes()[:-1])
     Path("cut.csv").write_text(Path("good.csv").read_text() + "1,2\n")
     Path("folder").mkdir()
-    bad = ["absent.csv", "absent.npz", "cut.csv", "empty.csv", "flat.npz", "floats.npy", "folder", "none.npz"]
-    bad += ["other.csv", "other.npy", "short.npy", "text.npy"]
+    Path("hollow.npy").touch()
+    bad = ["absent.csv", "absent.npz", "cut.csv", "empty.csv", "flat.npz", "floats.npy", "folder", "hollow.npy"]
+    bad += ["none.npz", "other.csv", "other.npy", "short.npy", "text.npy"]
     assert call("cnnpar", "predict", "r", *bad, "good.csv") == 1
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["good.csv:"] * 2
@@ -152,6 +153,7 @@ def test_bad_inputs_are_a_line_each_beside_good_ones(here: Path, capsys: pytest.
             f"flat.npz: `x` is of shape (150, 64), and {takes}; .reshape(-1, 8, 8) makes images of such rows",
             f"floats.npy: pixels are float32, {trained} of the same range, by data.scale",
             "folder: no files in this folder; expected pictures",
+            "hollow.npy: cannot be read as a plain .npy array: it is empty",
             "none.npz: holds a, b; expected x_test, test_images, test_x, images, x, or one array of 8 x 8 x 1 images",
             "other.csv: line 1: 80 pixels after the label; expected 8 x 8 x 1 = 64",
             f"other.npy: the array is of shape (5, 9, 9), and {takes}",

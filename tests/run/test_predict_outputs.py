@@ -107,6 +107,21 @@ def test_a_table_fits_a_terminal_and_keeps_names_in_pipes(here: Path, capsys: py
     assert lines[2].startswith(" " * 60)
 
 
+def test_odd_names_of_files_are_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new").mkdir()
+    odd = ['a,"b".png', "line\nend.png", "\u6570.png", os.fsdecode(b"\xff.png")]
+    for name in odd:
+        Image.fromarray(X[0, ..., 0]).save(f"new/{name}")
+    files = sorted(f"new/{name}" for name in odd)
+    assert call("cnnpar", "predict", "r", "new", "--out", "p.csv") == 0
+    with Path("p.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert [row[0] for row in csv.reader(file)] == ["input", *files]
+    capsys.readouterr()
+    assert [one["file"] for one in answers(capsys, "r", "new")] == files
+    assert call("cnnpar", "predict", "r", "new") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
 def test_submissions_number_rows_and_name_pictures(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = names(cnnpar.load("r").probabilities(X))
     assert call("cnnpar", "predict", "r", "test.csv", "--submission", "--out", "s.csv") == 0

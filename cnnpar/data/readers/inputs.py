@@ -81,7 +81,9 @@ def _by_name(path: Path) -> Kind:
     name = path.name.lower()
     if path.is_dir() and not idx.looks_like(path):
         return "pictures"
-    if csv_file.NAMES.search(name) or (path.is_fifo() and not name.endswith(SUFFIXES)):
+    if name.endswith(SUFFIXES):
+        return "pictures"
+    if csv_file.NAMES.search(name) or path.is_fifo():
         return "csv"
     if name.endswith(".npz"):
         return "npz"

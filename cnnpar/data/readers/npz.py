@@ -92,7 +92,9 @@ def npy_parts(path: Path, wanted: ImageShape, most: int) -> Iterator[NDArray[Any
     """Yield the images of an .npy file as `image_parts` does. Raises InputError."""
     try:
         with HashedFile(path, None) as file:  # a regular file, which a map may be made of
-            array = np.lib.format.open_memmap(path, mode="r") if file.read(1) else np.empty(0)
+            if not file.read(1):
+                raise EOFError("it is empty")
+        array = npy.open_memmap(path, mode="r")
     except _FAULTS as error:
         raise InputError(f"{path}: cannot be read as a plain .npy array: {one_line(reason(error))}") from error
     except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
-from cnnpar.data.dataset import Pixels, Traits
+from cnnpar.data.dataset import PIXEL_TYPES, Pixels, Traits
 from cnnpar.data.pixels import as_pixels_like
 from cnnpar.data.readers import csv_file, idx, npz
 from cnnpar.data.readers.class_folders import list_visible
@@ -102,7 +102,7 @@ def read_pictures(sources: Sequence[Input], settings: Data, traits: Traits, take
 
 def read_table(source: Input, settings: Data, traits: Traits, take: Take, fail: Fail) -> None:
     """Read the images of a CSV or of arrays, as the training's were, and hand them on, up to the first fault."""
-    parts, rows = _alike(source.path, _parts(source, settings, traits), settings.scale, traits), 0
+    parts, rows = _alike(source, _parts(source, settings, traits), settings.scale, traits), 0
     while True:
         try:
             part = next(parts, None)
@@ -132,16 +132,17 @@ def _parts(source: Input, settings: Data, traits: Traits) -> Iterator[ImagePart]
     yield from map(ImagePart, parts)
 
 
-def _alike(path: Path, parts: Iterator[ImagePart], scale: float, traits: Traits) -> Iterator[ImagePart]:
+def _alike(source: Input, parts: Iterator[ImagePart], scale: float, traits: Traits) -> Iterator[ImagePart]:
     """Yield parts as the type of the training's pixels. Raises InputError where all together are another.
 
-    The first parts of a file may hold smaller numbers than the rest: they wait until one shows the type.
+    The first lines of a CSV may hold smaller numbers than the rest: they wait until some show the type.
     """
     wanted, kind, waiting = np.dtype(traits.pixel_type), np.dtype(np.uint8), list[ImagePart]()
     for part in parts:
-        pixels = as_pixels_like(part.images, scale, traits.pixel_type, str(path))
+        pixels = as_pixels_like(part.images, scale, traits.pixel_type, str(source.path))
         kind = np.promote_types(kind, pixels.dtype)
-        if not np.can_cast(kind, wanted):
+        final = source.kind != "csv" and scale == 1 and part.images.dtype.name in PIXEL_TYPES
+        if not np.can_cast(kind, wanted) or (final and kind != wanted):
             break
         waiting.append(part._replace(images=pixels))
         if kind == wanted:
@@ -149,7 +150,7 @@ def _alike(path: Path, parts: Iterator[ImagePart], scale: float, traits: Traits)
             waiting.clear()
     if kind != wanted:
         what = f"pixels are {kind}, and the model was trained on {wanted}"
-        raise InputError(f"{path}: {what}; train it on data of the same range, by data.scale")
+        raise InputError(f"{source.path}: {what}; train it on data of the same range, by data.scale")
 
 
 def _fault(file: Path, run: Run, traits: Traits) -> str:
