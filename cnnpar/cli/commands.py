@@ -28,6 +28,16 @@ _TEST_EXAMPLES = """Examples:
   {test} runs/train-1 other.csv --by-class
   {test} model.json --data mnist --json"""
 
+_PREDICT_EXAMPLES = """Examples:
+
+  cnnpar predict runs/photos-1 photo.jpg folder/ --top 3
+  cnnpar predict runs/mnist-1 test.csv --out answers.csv
+  cnnpar predict runs/mnist-1 test.csv --submission --out submission.csv
+  cat photo.jpg | cnnpar predict runs/photos-1 -
+
+FILE.csv has the columns input, class, probability; then class_2,
+probability_2, ... by --top, or probability_NAME of each class by --proba."""
+
 _EXAMPLES = """Examples:
 
   cnnpar train train.csv test.csv --epochs 10
@@ -55,7 +65,7 @@ app = _app(
 app.command(train, help_epilogue=_TRAIN_EXAMPLES.format(train="cnnpar train"))
 app.command(cv, help_epilogue="")
 app.command(evaluate, name="test", help_epilogue=_TEST_EXAMPLES.format(test="cnnpar test"))
-app.command(predict, help_epilogue="")
+app.command(predict, help_epilogue=_PREDICT_EXAMPLES)
 app.command(inspect, help_epilogue="")
 app.command(lr_find, help_epilogue="")
 app.command(schema, help_epilogue="")
