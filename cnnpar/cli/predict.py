@@ -74,7 +74,7 @@ def predict(
 
     def add(answers: "Answers") -> None:
         nonlocal count
-        count += len(answers.places)
+        count += len(answers.origins)
         for output in outputs:
             output.add(answers)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len, set_cell_size
 
-from cnnpar.data.readers.unlabelled import Place
+from cnnpar.data.readers.unlabelled import Origin
 from cnnpar.errors import InputError
 from cnnpar.report.page import WIDTH
 from cnnpar.text import harmless
@@ -38,7 +38,7 @@ class Shown(NamedTuple):
 class Answers(NamedTuple):
     """What the model makes of some samples."""
 
-    places: Sequence[Place]
+    origins: Sequence[Origin]
     probabilities: NDArray[np.float64]  # (n, classes); see `cnnpar.api.Model.probabilities`
 
     def likeliest(self, count: int) -> NDArray[np.int64]:
@@ -88,8 +88,8 @@ class Table:
         best = answers.likeliest(self._shown.top)
         shares = np.take_along_axis(answers.probabilities, best, axis=1)
         everything = answers.probabilities if self._shown.all else [()] * len(best)
-        for place, classes, chances, every in zip(answers.places, best.tolist(), shares, everything, strict=True):
-            name = _one_line(str(place))
+        for origin, classes, chances, every in zip(answers.origins, best.tolist(), shares, everything, strict=True):
+            name = _one_line(str(origin))
             if self._shown.all:
                 self._rows.append([name, self._names[classes[0]], *(f"{chance:.2f}" for chance in every)])
                 continue
@@ -137,9 +137,9 @@ class Csv:
     def add(self, answers: Answers) -> None:
         """Write the next answers."""
         names, best = self._shown.class_names, answers.likeliest(self._shown.top)
-        for place, classes, row in zip(answers.places, best.tolist(), answers.probabilities.tolist(), strict=True):
+        for origin, classes, row in zip(answers.origins, best.tolist(), answers.probabilities.tolist(), strict=True):
             pairs = [cell for number in classes for cell in (names[number], row[number])]
-            self._writer.writerow([place, *pairs, *(row if self._shown.all else ())])
+            self._writer.writerow([origin, *pairs, *(row if self._shown.all else ())])
 
     def end(self, failed: Sequence[Failed]) -> None:
         """Write nothing."""
@@ -155,7 +155,7 @@ class Json:
     def add(self, answers: Answers) -> None:
         """Write the next answers."""
         best = answers.likeliest(self._shown.top).tolist()
-        rows = zip(answers.places, best, answers.probabilities.tolist(), strict=True)
+        rows = zip(answers.origins, best, answers.probabilities.tolist(), strict=True)
         self._write("," if self._begun else JSON_MARK)
         self._write(",".join(_encoded(self._facts(*row)) for row in rows))
         self._begun = True
@@ -166,14 +166,14 @@ class Json:
             failures = [{"file": file, "error": error} for file, error in failed]
             self._write(f'],"failed":{_encoded(failures)}}}\n')
 
-    def _facts(self, place: Place, best: list[int], probabilities: list[float]) -> dict[str, Any]:
+    def _facts(self, origin: Origin, best: list[int], probabilities: list[float]) -> dict[str, Any]:
         """Return the object of a sample."""
         names = self._shown.class_names
-        facts: dict[str, Any] = {"file": place.file}
-        if place.row is not None:
-            facts["row"] = place.row
-        if place.id_name:
-            facts["id"] = place.id
+        facts: dict[str, Any] = {"file": origin.file}
+        if origin.row is not None:
+            facts["row"] = origin.row
+        if origin.id_name:
+            facts["id"] = origin.id
         facts |= {"class": names[best[0]], "probability": probabilities[best[0]]}
         if self._shown.top > 1:
             facts["top"] = [{"class": names[number], "probability": probabilities[number]} for number in best]

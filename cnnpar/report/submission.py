@@ -1,13 +1,14 @@
 """The output of `cnnpar predict --submission`: a CSV of ids and answers, as Kaggle's contests take it."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path, PurePath
 from typing import NamedTuple, TextIO
 
 from cnnpar.data.readers.packed import open_text
-from cnnpar.data.readers.unlabelled import Place
+from cnnpar.data.readers.unlabelled import Origin
 from cnnpar.errors import InputError
 from cnnpar.report.predictions import Answers, Failed
 from cnnpar.text import listed, shown
@@ -32,18 +33,18 @@ class Submission:
 
     def add(self, answers: Answers) -> None:
         """Write the next answers. Raises InputError for ids of another kind, and for one that there is already."""
-        for place, (best,) in zip(answers.places, answers.likeliest(1).tolist(), strict=True):
-            header = _header_of(place)
+        for origin, (best,) in zip(answers.origins, answers.likeliest(1).tolist(), strict=True):
+            header = _header_of(origin)
             if self._header is None:
                 self._check(header_line(header))
                 self._header = header
                 self._writer.writerow(header)
             if header != self._header:
-                what = f"{place} goes by {header[0]}, and inputs before by {self._header[0]}"
+                what = f"{origin} goes by {header[0]}, and inputs before by {self._header[0]}"
                 raise InputError(f"--submission: {what}; predict them apart")
-            own = _id_of(place) or str(len(self._ids) + 1)
+            own = _id_of(origin) or str(len(self._ids) + 1)
             if own in self._ids:
-                raise InputError(f"--submission: {place} has the id {shown(own)}, and so has an input before")
+                raise InputError(f"--submission: {origin} has the id {shown(own)}, and so has an input before")
             self._ids.add(own)
             self._writer.writerow([own, self._names[best]])
 
@@ -75,9 +76,9 @@ def read_sample(path: Path, class_names: Sequence[str]) -> Sample:
         )
     if not ids:
         raise InputError(f"{path}: only a header; expected the ids that are asked for")
-    if len({*ids}) < len(ids):
-        twice = next(own for place, own in enumerate(ids) if own in ids[:place])
-        raise InputError(f"{path}: the id {shown(twice)} is there twice")
+    (often, times), *_ = Counter(ids).most_common(1)
+    if times > 1:
+        raise InputError(f"{path}: the id {shown(often)} is there {'twice' if times == 2 else f'{times:,} times'}")
     return Sample(path, header, ids)
 
 
@@ -94,13 +95,13 @@ class SampledSubmission:
     def add(self, answers: Answers) -> None:
         """Keep the next answers. Raises InputError for an id that there is already."""
         best = answers.likeliest(1)[:, 0].tolist()
-        for place, number, row in zip(answers.places, best, answers.probabilities, strict=True):
+        for origin, number, row in zip(answers.origins, best, answers.probabilities, strict=True):
             cells: list[object] = [*row[self._asked].tolist()] if self._asked else [self._names[number]]
-            own = _id_of(place)
+            own = _id_of(origin)
             if not own:
                 self._in_order.append(cells)
             elif self._by_id.setdefault(own, cells) is not cells:
-                raise InputError(f"--like: {place} has the id {shown(own)}, and so has an input before")
+                raise InputError(f"--like: {origin} has the id {shown(own)}, and so has an input before")
 
     def end(self, failed: Sequence[Failed]) -> None:  # noqa: ARG002  # those that are asked for are missing
         """Write all that the sample asks for. Raises InputError where answers are missing."""
@@ -130,15 +131,15 @@ class SampledSubmission:
         return found
 
 
-def _header_of(place: Place) -> tuple[str, str]:
+def _header_of(origin: Origin) -> tuple[str, str]:
     """Return the columns of a submission for a sample of this kind."""
-    if place.row is None:
+    if origin.row is None:
         return "id", "label"
-    if not place.id_name or place.id_name == _NUMBERED[0]:
+    if not origin.id_name or origin.id_name == _NUMBERED[0]:
         return _NUMBERED
-    return place.id_name, "label"
+    return origin.id_name, "label"
 
 
-def _id_of(place: Place) -> str:
+def _id_of(origin: Origin) -> str:
     """Return what a sample is known by: its id, or the picture's name; "" for a row without an id."""
-    return PurePath(place.file).name if place.row is None else place.id
+    return PurePath(origin.file).name if origin.row is None else origin.id

@@ -10,7 +10,7 @@ from cnnpar.blas import use_one_thread
 from cnnpar.config.data import Data
 from cnnpar.data.dataset import Pixels
 from cnnpar.data.readers.inputs import Input
-from cnnpar.data.readers.unlabelled import Fail, Place, read_pictures, read_table
+from cnnpar.data.readers.unlabelled import Fail, Origin, read_pictures, read_table
 from cnnpar.errors import RunError
 from cnnpar.report.predictions import Answers
 from cnnpar.storage.checkpoint import Payload
@@ -63,24 +63,24 @@ class _Passes:
         """Begin without samples."""
         self._probabilities, self._answered = probabilities, answered
         self._images: Pixels | None = None  # (_AT_A_TIME, H, W, C)
-        self._places: list[Place] = []
+        self._origins: list[Origin] = []
 
-    def add(self, images: Pixels, places: Sequence[Place]) -> None:
+    def add(self, images: Pixels, origins: Sequence[Origin]) -> None:
         """Take samples (n, H, W, C), and compute what is a whole pass."""
         if self._images is None:
             self._images = np.empty((_AT_A_TIME, *images.shape[1:]), images.dtype)
         done = 0
         while done < len(images):
-            there = len(self._places)
+            there = len(self._origins)
             count = min(_AT_A_TIME - there, len(images) - done)
             self._images[there : there + count] = images[done : done + count]
-            self._places += places[done : done + count]
+            self._origins += origins[done : done + count]
             done += count
-            if len(self._places) == _AT_A_TIME:
+            if len(self._origins) == _AT_A_TIME:
                 self.end()
 
     def end(self) -> None:
         """Compute what is there."""
-        if self._images is not None and self._places:
-            self._answered(Answers(self._places, self._probabilities(self._images[: len(self._places)])))
-            self._places = []
+        if self._images is not None and self._origins:
+            self._answered(Answers(self._origins, self._probabilities(self._images[: len(self._origins)])))
+            self._origins = []

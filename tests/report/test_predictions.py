@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from cnnpar.data.readers.unlabelled import Place
+from cnnpar.data.readers.unlabelled import Origin
 from cnnpar.errors import InputError
 from cnnpar.report.predictions import Answers, Shown, Table
 
@@ -14,8 +14,8 @@ def table(names: tuple[str, ...], files: list[str], *, terminal: bool, **shown: 
     written = list[str]()
     made = Table(Shown(names, top=shown.get("top", 1), all=bool(shown.get("all"))), written.append, terminal)
     for begin in range(0, len(files), 64):
-        places = [Place(file) for file in files[begin : begin + 64]]
-        made.add(Answers(places, np.full((len(places), len(names)), 1 / len(names))))
+        origins = [Origin(file) for file in files[begin : begin + 64]]
+        made.add(Answers(origins, np.full((len(origins), len(names)), 1 / len(names))))
     made.end([])
     return "\n".join(written).split("\n")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
-from cnnpar.data.dataset import PIXEL_TYPES, Pixels, Traits
+from cnnpar.data.dataset import PIXEL_TYPES, ImageShape, Pixels, Traits
 from cnnpar.data.pixels import as_pixels_like
 from cnnpar.data.readers import csv_file, idx, npz
 from cnnpar.data.readers.class_folders import list_visible
@@ -26,9 +26,14 @@ from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions
 
 _PART = 4 << 20  # bytes of an array that are read at a time
+_ARRAYS: dict[str, Callable[[Path, ImageShape, int], Iterator[NDArray[Any]]]] = {
+    "npz": npz.image_parts,
+    "npy": npz.npy_parts,
+    "idx": idx.image_parts,
+}
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Where a sample was found."""
 
     file: str  # as the user named it
@@ -41,7 +46,7 @@ class Place(NamedTuple):
         return self.file if self.row is None else f"{self.file}: row {self.row}"
 
 
-Take = Callable[[Pixels, Sequence[Place]], None]  # gets samples (n, H, W, C), in order
+Take = Callable[[Pixels, Sequence[Origin]], None]  # gets samples (n, H, W, C), in order
 Fail = Callable[[str, str], None]  # gets an input that is left out, and a line that says why
 
 
@@ -83,7 +88,7 @@ def read_pictures(sources: Sequence[Input], settings: Data, traits: Traits, take
                     source = piped.get(path) or Input(Path(path), path, "pictures")
                     fail(source.name, source.told(f"{path}: {fault}"))
             else:
-                take(found, [Place(piped[path].name if path in piped else path) for path in paths])
+                take(found, [Origin(piped[path].name if path in piped else path) for path in paths])
 
     def collect(run: Run) -> memoryview | None:
         hand_on()  # the pixels of earlier runs are all there
@@ -108,6 +113,8 @@ def read_table(source: Input, settings: Data, traits: Traits, take: Take, fail: 
             part = next(parts, None)
         except (InputError, MemoryError, OSError) as error:
             what = str(error) if isinstance(error, InputError) else f"{source.path}: cannot be read: {reason(error)}"
+            if isinstance(error, MemoryError):
+                what = f"{source.path}: does not fit into memory"
             answered = f"; the {rows:,} rows before are answered" if rows else ""
             fail(source.name, source.told(what) + answered)
             return
@@ -115,21 +122,16 @@ def read_table(source: Input, settings: Data, traits: Traits, take: Take, fail: 
             return
         numbers = range(rows + 1, rows + len(part.images) + 1)
         cells = part.ids or [""] * len(part.images)
-        places = [Place(source.name, row, part.id_name, cell) for row, cell in zip(numbers, cells, strict=True)]
-        take(part.images, places)
-        rows += len(places)
+        origins = [Origin(source.name, row, part.id_name, cell) for row, cell in zip(numbers, cells, strict=True)]
+        take(part.images, origins)
+        rows += len(origins)
 
 
 def _parts(source: Input, settings: Data, traits: Traits) -> Iterator[ImagePart]:
-    """Yield the images of a table part by part, as they are."""
-    path, shape = source.path, traits.image_shape
+    """Iterate over the images of a table, part by part, as they are."""
     if source.kind == "csv":
-        yield from csv_file.image_parts(path, shape, settings)
-        return
-    parts: Iterator[NDArray[Any]] = {"npz": npz.image_parts, "npy": npz.npy_parts, "idx": idx.image_parts}[source.kind](
-        path, shape, _PART
-    )
-    yield from map(ImagePart, parts)
+        return csv_file.image_parts(source.path, traits.image_shape, settings)
+    return map(ImagePart, _ARRAYS[source.kind](source.path, traits.image_shape, _PART))
 
 
 def _alike(source: Input, parts: Iterator[ImagePart], scale: float, traits: Traits) -> Iterator[ImagePart]:
