@@ -39,6 +39,16 @@ _EXPORT_EXAMPLES = """Examples:
   cnnpar export runs/train-1/best.json --to weights.safetensors --layout torch
   cnnpar import weights.safetensors --like runs/train-1 --to back.json"""
 
+_PREDICT_EXAMPLES = """Examples:
+
+  cnnpar predict runs/photos-1 photo.jpg folder/ --top 3
+  cnnpar predict runs/mnist-1 test.csv --out answers.csv
+  cnnpar predict runs/mnist-1 test.csv --submission --out submission.csv
+  cat photo.jpg | cnnpar predict runs/photos-1 -
+
+FILE.csv has the columns input, class, probability; then class_2,
+probability_2, ... by --top, or probability_NAME of each class by --proba."""
+
 _EXAMPLES = """Examples:
 
   cnnpar train train.csv test.csv --epochs 10
@@ -66,7 +76,7 @@ app = _app(
 app.command(train, help_epilogue=_TRAIN_EXAMPLES.format(train="cnnpar train"))
 app.command(cv, help_epilogue="")
 app.command(evaluate, name="test", help_epilogue=_TEST_EXAMPLES.format(test="cnnpar test"))
-app.command(predict, help_epilogue="")
+app.command(predict, help_epilogue=_PREDICT_EXAMPLES)
 app.command(export, help_epilogue=_EXPORT_EXAMPLES)
 app.command(import_weights, name="import", help_epilogue="")
 app.command(inspect, help_epilogue="")

@@ -223,7 +223,7 @@ def test_a_diverging_run_exits_with_1_and_names_the_layer(here: Path, capsys: py
         ("cnnpar-train --help", "--augmenter-ratio"),
         ("cnnpar lr-find --help", "--picture"),
         ("cnnpar kernels --help", "--repeats"),
-        ("cnnpar predict --help", "PICTURES"),
+        ("cnnpar predict --help", "INPUTS"),
         ("cnnpar export --help", "--layout"),
         ("cnnpar import --help", "--like"),
         ("cnnpar schema --help", "#:schema"),

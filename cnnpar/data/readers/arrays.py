@@ -1,7 +1,7 @@
 """Arrays as samples: the names of files' arrays, which shapes are those of images, and what labels of any kind mean."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping, Set
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
@@ -60,6 +60,52 @@ def taken(part: Part, names: Iterable[str]) -> str:
     left = [name for name in names if name not in {name for pair in used.values() for name in pair}]
     images, labels, *others = (f"'{harmless(name[:_LONGEST_NAME])}'" for name in (*used[part], *left))
     return f"arrays {images} and {labels}" + (f", not {listed(others, _MOST_NAMED)}" if others else "")
+
+
+def images_among(
+    source: str, names: Iterable[str], shape_of: Callable[[str], tuple[int, ...]], wanted: tuple[int, int, int]
+) -> str:
+    """Return the name of the array that holds images to predict: a usual one, or of the only array of their shape.
+
+    `shape_of`: gives the shape of one of a file's arrays. `wanted`: (H, W, C) of an image. Raises InputError where
+    there is none.
+    """
+    there = {name.lower(): name for name in names}
+    usual = [images for images, _ in (*_OWN["test"], *_ANY_PART)]
+    found = [there[name] for name in usual if name in there]
+    if not found:
+        found = [name for name in there.values() if shape_of(name)[1:] in _shapes_of(wanted)]
+    if not found or (len(found) > 1 and found[0].lower() not in usual):
+        held = harmless(listed([name[:_LONGEST_NAME] for name in there.values()])) or "nothing"
+        what = f"expected {', '.join(usual)}, or one array of {dimensions(wanted)} images"
+        raise InputError(f"{source}: holds {held}; {what}")
+    return found[0]
+
+
+def as_whole(shape: tuple[int, ...], kind: str, wanted: tuple[int, int, int], source: str) -> tuple[int, int, int, int]:
+    """Return the shape (N, H, W, C) of an array of images of a known shape; one image has none for N, grey ones for C.
+
+    `kind`: the letter of numpy for its type. Raises InputError for others, which says both sizes.
+    """
+    if kind not in "buif":
+        raise InputError(f"{source} holds no numbers; expected whole numbers or floats")
+    if shape in _shapes_of(wanted):
+        shape = (1, *shape)
+    if not shape or shape[1:] not in _shapes_of(wanted):
+        flat = len(shape) == 2 and shape[1] == math.prod(wanted)
+        sides = wanted[:2] if wanted[2] == 1 else wanted
+        reshaped = f"; .reshape(-1, {', '.join(map(str, sides))}) makes images of such rows" if flat else ""
+        takes = f"(N, {', '.join(map(str, wanted))})"
+        hint = (channels_hint(shape, wanted) if len(shape) == 4 or wanted[2] > 1 else "") or reshaped
+        raise InputError(f"{source} is of shape {shape}, and the model takes {takes}{hint}")
+    if not shape[0]:
+        raise InputError(f"{source} is of shape {shape}: no images")
+    return shape[0], *wanted
+
+
+def _shapes_of(image: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes that an array of an image may have: grey ones need no axis for the channel."""
+    return (image, image[:2]) if image[2] == 1 else (image,)
 
 
 def image_fault(shape: tuple[int, ...], kind: str) -> str:
