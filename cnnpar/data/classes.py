@@ -57,9 +57,14 @@ def match_labels(source: str, found: RawSamples, class_names: tuple[str, ...], n
     if found.class_names is None:
         return _numbers(source, found.labels, found.place_of, class_names, note)
     known = {_composed(name): index for index, name in enumerate(class_names)}
-    unknown = [name for name in found.class_names if _composed(name) not in known]
+    unknown = [label for label, name in enumerate(found.class_names) if _composed(name) not in known]
     if unknown:
-        raise InputError(f"{source}: class {shown(unknown[0])} was not in training, which had {listed(class_names)}")
+        samples = np.flatnonzero(np.isin(found.labels, unknown))
+        first = int(samples[0])
+        name = shown(found.class_names[found.labels[first]])
+        what = f"class {name} was not in training, which had {listed(class_names)}"
+        more = f"; {len(samples)} of {len(found.labels)} samples are of such classes" if len(samples) > 1 else ""
+        raise InputError(f"{source}: {found.place_of(first)}: {what}{more}")
     return np.array([known[_composed(name)] for name in found.class_names], np.int64)[found.labels]
 
 

@@ -161,6 +161,10 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
         return csv_file.read(path, shape, settings)
     if pickles.looks_like(path):
         raise pickles.refusal(path)
+    if path.suffix == ".npy":
+        raise InputError(
+            f"{path}: one array; np.savez(FILE, images=..., labels=...) puts images and labels into a file"
+        )
     raise InputError(
         f"{path}: unknown kind of file; expected .csv, .tsv or .txt (also .gz, .zip, .bz2, .xz), .npz, "
         "IDX images (*idx3-ubyte or *idx3-ubyte.gz), .mat, CIFAR's *.bin, or a folder of class folders"

@@ -375,7 +375,10 @@ def test_other_parts_get_the_pixels_and_classes_of_the_training() -> None:
     assert scaled.test.images.dtype == np.uint8
     assert "test: pixels are uint8, but training had float32" in error_of((X / 255, Y), test=(X, Y))
     assert "test: images are 5 x 5 x 1, but training had 5 x 6 x 1" in error_of((X, Y), test=(X[..., :5], Y))
-    assert "test: class 'z' was not in training" in error_of((X, ["a"] * 12), test=(X, ["z"] * 12))
+    assert (
+        "test: sample 0 (counted from 0): class 'z' was not in training, which had a; 12 of 12 samples are"
+        in error_of((X, ["a"] * 12), test=(X, ["z"] * 12))
+    )
     assert "validation: data.fold = '1/2' holds out a part" in error_of((X, Y), validation=(X, Y), fold="1/2")
 
 

@@ -13,7 +13,7 @@ from cnnpar.data.readers.files import Part, numbered
 from cnnpar.errors import InputError
 from cnnpar.text import dimensions, harmless, is_plain, listed, shown
 
-_ANY_PART = (("images", "labels"), ("x", "y"))
+_ANY_PART = (("images", "labels"), ("x", "y"), ("data", "labels"), ("data", "target"))
 _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("train_x", "train_y")),
     "validation": (

@@ -202,8 +202,12 @@ def _check(path: Path, names: tuple[str, str], images: _Array, labels: _Array) -
         raise InputError(f"{path}: `{names[0]}` is {images.kind}; {fault}")
     count = images.shape[0]
     if labels.dtype.kind not in "iubUS" or labels.shape not in ((count,), (count, 1)):
-        one_hot = "; one-hot rows become labels by y.argmax(axis=1)" if len(labels.shape) == 2 else ""
+        hint = "; one-hot rows become labels by y.argmax(axis=1)" if len(labels.shape) == 2 else ""
+        if labels.dtype.kind == "f" and len(labels.shape) == 1:
+            hint = "; y.astype(int) makes whole numbers of 1.0, 2.0"
+        if labels.dtype.kind in "iubUS" and len(labels.shape) == 1:
+            raise InputError(f"{path}: {labels.size} labels in `{names[1]}`, but {count} images in `{names[0]}`")
         what = f"`{names[1]}` is {labels.kind}; expected a whole number for each of {count} images, or a name"
-        raise InputError(f"{path}: {what}{one_hot}")
+        raise InputError(f"{path}: {what}{hint}")
     for array in (labels, images):
         array.check_size()

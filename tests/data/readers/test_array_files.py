@@ -62,12 +62,13 @@ def test_an_npz_has_parts_of_its_own(tmp_path: Path, names: tuple[str, ...]) -> 
         (("x", "y"), "arrays 'x' and 'y'"),
         (("ids", "X", "Y", "x2"), "arrays 'X' and 'Y', not 'ids', 'x2'"),
         (("x", "y", "images", "labels"), "arrays 'images' and 'labels', not 'x', 'y'"),
+        (("data", "target"), "arrays 'data' and 'target'"),
         (MEDMNIST, "arrays 'train_images' and 'train_labels'"),
         (("images", "labels", *"abcde"), "arrays 'images' and 'labels', not 'a', 'b', 'c', 'd', ..."),
     ],
 )
 def test_the_arrays_that_are_taken_and_left_are_said(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
-    arrays = {name: Y if name.lower() in ("y", "labels") or name.endswith("_labels") else X for name in names}
+    arrays = {name: Y if name.lower() in ("y", "labels", "target") or name.endswith("_labels") else X for name in names}
     np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type, unused-ignore]
     assert splits(tmp_path / "a.npz").understood == f"3 classes (0, 1, 2), 6 x 5 grey, {said}"
     savemat(tmp_path / "a.mat", arrays)

@@ -133,7 +133,8 @@ def test_error_of_an_unusual_idx_name_gives_the_usual_names(tmp_path: Path) -> N
 
 BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "no arrays": ({}, "holds nothing; expected x_train and y_train, or"),
-    "other names": ({"data": X, "target": Y}, "holds data, target; expected"),
+    "other names": ({"pictures": X, "kinds": Y}, "holds pictures, kinds; expected"),
+    "whole floats": ({"x": X, "y": Y.astype(float)}, "or a name; y.astype(int) makes whole numbers of 1.0, 2.0"),
     "no labels": ({"images": X}, "holds images; expected"),
     "objects": (
         {"images": X, "labels": np.array([0, "a", None, 1], dtype=object)},
@@ -155,7 +156,7 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "flat images": ({"images": X.reshape(4, 9), "labels": Y}, "`images` is uint8 of shape (4, 9); expected"),
     "no images": ({"images": X[:0], "labels": Y[:0]}, "`images` is uint8 of shape (0, 3, 3)"),
     "a number": ({"images": np.uint8(3), "labels": Y}, "`images` is uint8 of shape ()"),
-    "fewer labels": ({"x": X, "y": Y[:3]}, "`y` is int64 of shape (3,); expected a whole number for each of 4"),
+    "fewer labels": ({"x": X, "y": Y[:3]}, "a.npz: 3 labels in `y`, but 4 images in `x`"),
     "one-hot labels": ({"x": X, "y": np.eye(4, 2, dtype=int)}, "`y` is int64 of shape (4, 2)"),
     "one-hot labels of floats": ({"x": X, "y": np.eye(4, 2)}, "; one-hot rows become labels by y.argmax(axis=1)"),
     "label above int64": (
