@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from cnnpar.config.data import Data
 from cnnpar.data.dataset import ImageShape
 from cnnpar.data.pixels import as_pixels
-from cnnpar.data.readers.arrays import as_labels, as_whole, image_fault, images_among, other_parts, pair_of, taken
+from cnnpar.data.readers.array_labels import as_labels
+from cnnpar.data.readers.arrays import as_whole, image_fault, images_among, other_parts, pair_of, taken
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
