@@ -200,8 +200,13 @@ def _digest(path: bytes, look: Look) -> bytes:
 def _content(path: bytes, look: Look) -> bytes:
     """Return the bytes of a file. Raises OSError, also if there are more than a picture may have."""
     descriptor, size = _opened(path, look)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(size)
+    try:
+        content = os.read(descriptor, size)  # all of them, but on some file systems of networks
+        while len(content) < size and (piece := os.read(descriptor, size - len(content))):
+            content += piece
+    finally:
+        os.close(descriptor)
+    return content
 
 
 def _opened(path: bytes, look: Look) -> tuple[int, int]:
