@@ -8,10 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnnpar.api import Model, Result, load, train
+    from cnnpar.api import Result, load, train
     from cnnpar.errors import InputError, RunError
     from cnnpar.nn.layers.base import Buffer, Layer, Parameter, register
     from cnnpar.nn.workspace import Workspace
+    from cnnpar.run.model import Model
 
 from cnnpar.version import __version__
 
@@ -30,16 +31,18 @@ __all__ = [
     "train",
 ]
 
-_API = ("Model", "Result", "load", "train")
-_ERRORS = ("InputError", "RunError")
+_MODULES = {
+    **dict.fromkeys(("Result", "load", "train"), "cnnpar.api"),
+    "Model": "cnnpar.run.model",
+    **dict.fromkeys(("InputError", "RunError"), "cnnpar.errors"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Imported when first asked for, so that `cnnpar --help` answers at once."""
     if name not in __all__:
         raise AttributeError(f"module 'cnnpar' has no attribute {name!r}")
-    module = "cnnpar.api" if name in _API else "cnnpar.errors" if name in _ERRORS else "cnnpar.nn.layers.base"
-    return getattr(import_module(module), name)
+    return getattr(import_module(_MODULES.get(name, "cnnpar.nn.layers.base")), name)
 
 
 def __dir__() -> list[str]:

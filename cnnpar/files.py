@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cnnpar.errors import InputError
 
+STANDARD_INPUT = "/dev/stdin"  # also where a command is given `-`
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 

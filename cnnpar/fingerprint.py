@@ -5,8 +5,9 @@ Two processes of equal fingerprint compute equal gradients from equal inputs.
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,15 @@ Fingerprint = dict[str, str]
 _CANNOT_MATTER = (
     *("__init__.py", "__main__.py", "api.py", "errors.py", "files.py", "fingerprint.py", "machine.py", "text.py"),
     "version.py",
-    *("cli", "report"),
+    *("cli", "report", "sklearn"),
+    *("exchange/__init__.py", "exchange/export.py", "exchange/extras.py", "exchange/trained.py"),
+    *("exchange/onnx_graph.py", "exchange/onnx_layers.py", "exchange/onnx_model.py"),
     "config",  # settings are compared by their values
-    *("run/__init__.py", "run/cross_validation.py", "run/evaluate.py", "run/first_epoch.py", "run/headline.py"),
-    *("run/lr_find.py", "run/predict.py", "run/python_words.py", "run/recorder.py", "run/resume.py"),
-    *("run/stop.py", "run/summary.py"),
+    *("run/__init__.py", "run/answers.py", "run/compare.py", "run/cross_validation.py", "run/evaluate.py"),
+    *("run/features.py", "run/first_epoch.py", "run/headline.py", "run/imported.py", "run/in_memory.py"),
+    *("run/kernels.py", "run/lr_find.py", "run/measures.py", "run/model.py", "run/predict.py"),
+    *("run/python_settings.py", "run/python_words.py", "run/recorder.py", "run/report.py", "run/resume.py"),
+    *("run/samples.py", "run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
     *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
     *("data/readers", "data/load.py", "data/given.py"),  # what they read has a digest of its own, the data fingerprint
@@ -39,8 +44,11 @@ _CANNOT_MATTER = (
 )
 
 
-def fingerprint() -> Fingerprint:
-    """Return the fingerprint of this process: versions, digest of the source code, CPU kernels."""
+def fingerprint(libraries: Iterable[str] = ()) -> Fingerprint:
+    """Return the fingerprint of this process: versions, digest of the source code, CPU kernels.
+
+    `libraries`: packages besides numpy that a network computes with (`Network.libraries`).
+    """
     simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[call-overload, index, unused-ignore]
     return {
         "cnnpar": __version__,
@@ -52,6 +60,7 @@ def fingerprint() -> Fingerprint:
         "blas": _blas(),
         "blas_l2_kb": l2_cache_kb(),
         "loops": "numba" if compiles() else "numpy",
+        **{name: version(name) for name in sorted(libraries)},
     }
 
 

@@ -179,6 +179,8 @@ def to_stderr(text: str) -> None:
 class WithoutInputs:
     """The half of a `Work` that has neither data nor inputs to prepare: for works that compute something else."""
 
+    libraries: frozenset[str] = frozenset()
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> Self:
         """Return this work."""
         del data

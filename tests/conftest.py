@@ -33,6 +33,7 @@ TOGETHER = {
         "tests/parallel/on_ray/test_attach.py",
         "tests/nn/test_user_layers.py::test_workers_run_user_layers_without_having_their_files",
     ),
+    "kernel": ("tests/report/test_notebook.py",),
     "simulation": ("tests/scripts/test_simulation.py",),
 }
 

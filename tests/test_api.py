@@ -62,6 +62,18 @@ def test_a_run_goes_on_from_where_another_stopped(tmp_path: Path) -> None:
     assert again.weights_sha256 == whole.weights_sha256
 
 
+def test_the_history_of_a_result_has_an_array_for_each_number(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "data.csv")
+    begun = cnnpar.train(tables(csv, schedule={"type": "constant"}, train={"epochs": 1}), run_dir=tmp_path / "run")
+    history = cnnpar.train({"train": {"epochs": 3}}, resume=tmp_path / "run").history
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert history["train_loss"][0] == begun.history["train_loss"][0] == begun.summary.train_loss
+    assert history["seconds"].sum() > 0
+    assert {values.shape for values in history.values()} == {(3,)}
+    unmeasured = cnnpar.train(tables(csv, data={"validation": 0}), run_dir=tmp_path / "unmeasured").history
+    assert np.isnan(unmeasured["validation_accuracy"]).all()
+
+
 def test_the_model_of_an_overwritten_result_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     csv = write_csv(tmp_path / "data.csv")
     constant = {"type": "constant"}

@@ -114,6 +114,9 @@ def test_only_files_that_decide_bits_change_the_code_digest(tmp_path: Path) -> N
         *("run/prepare.py", "run/train.py", "run/transfer.py"),
         *("storage/arrays.py", "storage/checkpoint.py", "storage/packing.py"),
     }
+    assert {name for name in seen if name.startswith("exchange/")} == {  # what reads the weights that a run begins with
+        f"exchange/{name}.py" for name in ("array_files", "layouts", "matching")
+    }
     assert {name for name in seen if "/" not in name} == {"blas.py", "compiling.py", "rng.py"}
     assert not {name for name in seen if name.startswith(("cli/", "config/", "report/"))}
     assert {"nn/losses.py", "optim/sgd.py", "data/balance.py", "data/augment/warp.py", "training/loop.py"} <= seen

@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "cnnpar"
 # From the roof to the ground. A file imports from rows below its own, and from its own folder.
 COLUMN = (
     {"__main__", "__init__"},
+    {"sklearn"},
     {"cli", "api"},
     {"run"},
-    {"report"},
+    {"report", "exchange"},
     {"storage"},
     {"training"},
     {"parallel"},

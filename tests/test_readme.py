@@ -28,7 +28,8 @@ def commands() -> list[str]:
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
     lines = [part.strip() for line in lines for part in re.split(r"&&| -- ", line)]
     lines = [line.removeprefix("$ ") for line in lines]
-    ours = re.compile(r"(cnnpar-train|cnnpar-test|cnnpar (train|test|inspect|lr-find|predict|schema))( |$)")
+    of_cnnpar = "train|test|inspect|kernels|lr-find|predict|schema|compare|report|export|import"
+    ours = re.compile(rf"(cnnpar-train|cnnpar-test|cnnpar ({of_cnnpar}))( |$)")
     return [line for line in lines if ours.match(line)]
 
 

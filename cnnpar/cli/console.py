@@ -16,6 +16,7 @@ import msgspec
 from cyclopts import App, CycloptsError, UnknownOptionError
 
 from cnnpar.errors import CnnparError, InputError, RunError, reason
+from cnnpar.files import STANDARD_INPUT
 from cnnpar.run.stop import SIGNALS
 from cnnpar.text import harmless, one_line
 
@@ -128,11 +129,15 @@ def _usable(stream: TextIO | None) -> TextIO:
 
 
 def _spelled(arguments: Sequence[str]) -> list[str]:
-    """Spell options as the parser knows them: `--train_data` as `--train-data`, a bare `--resume` as `--resume=`."""
+    """Spell words as the parser knows them.
+
+    `--train_data` is `--train-data`, a bare `--resume` is `--resume=`, and `-` is the system's name of standard input.
+    """
     spelled = []
     for position, argument in enumerate(arguments):
         if not argument.isascii() and argument.encode(errors="replace").decode() != argument:
             raise InputError(f"{argument!r}: not UTF-8, which files of a run are written in; rename it")
+        argument = STANDARD_INPUT if argument == "-" else argument
         name, equals, value = argument.partition("=")
         if name.startswith("--"):
             argument = name.replace("_", "-") + equals + value
@@ -146,10 +151,10 @@ def _discard(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Print text without control characters; a reader that has closed the pipe is no error."""
+def say(text: str, stream: TextIO, end: str = "\n") -> None:
+    """Print text without control characters, and what ends it; a reader that has closed the pipe is no error."""
     try:
-        print(harmless(text), file=stream, flush=True)
+        print(harmless(text), file=stream, end=end, flush=True)
     except OSError as error:
         _discard(stream)
         if not isinstance(error, BrokenPipeError) and stream is sys.stdout:

@@ -230,5 +230,6 @@ Assignments = Annotated[
     tuple[str, ...], option("Any setting, as SECTION.KEY=VALUE; may be repeated.", TRAINING, "--set")
 ]
 Json = Annotated[bool, option("Print one JSON object as the last line.", OUTPUT)]
+Overwrite = Annotated[bool, option("Replace a file that is there.", OUTPUT)]
 Debug = Annotated[bool, option("Show the traceback of an error.", OUTPUT)]
-TRAIN_DEFAULTS, LR_FIND_DEFAULTS = TrainOptions(), LrFindOptions()
+TRAIN_DEFAULTS, LR_FIND_DEFAULTS, KERNELS_DEFAULTS = TrainOptions(), LrFindOptions(), DataOptions()

@@ -1,56 +1,93 @@
-"""`cnnpar predict`: the classes of pictures, by the model of a checkpoint."""
+"""`cnnpar predict`: the classes of pictures, CSV files and arrays, by the model of a checkpoint."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from cnnpar.cli.console import say, say_json
+from cnnpar.cli.answers import AnswerOptions, opened_outputs
+from cnnpar.cli.console import say
 from cnnpar.cli.options import DATA, Channels, Debug, Json, Place, option, size_of
 from cnnpar.errors import InputError, RunError
 
+if TYPE_CHECKING:
+    from cnnpar.config.data import Data
+    from cnnpar.report.predictions import Answers
+    from cnnpar.storage.checkpoint import Payload
 
-def predict(
-    model: Annotated[Place, Parameter(help="The checkpoint: a model.json, or the run's directory.")],
-    /,
-    *pictures: Annotated[Place, Parameter(help="Files, or folders of files, at any depth.")],
-    size: Annotated[str | None, option("HEIGHT,WIDTH that pictures get (default: as in the training).", DATA)] = None,
-    channels: Annotated[
-        Channels | None,
-        option("Channels that they get: 1, grey, or 3, colour (default: as in the training).", DATA),
-    ] = None,
-    json: Json = False,
-    debug: Debug = False,  # noqa: ARG001
-) -> int:
-    """Predict the classes of pictures: the most likely one of each, and its probability.
 
-    Each file that cannot be read is a line on standard error; the exit code
-    is then 1, or 2 if none can be read.
-    """
-    if not pictures:
-        raise InputError("which pictures? Name files behind the checkpoint, or a folder of files")
-    changes = {"size": size_of(size) if size else None, "channels": channels}
+_DEFAULTS = AnswerOptions()
+
+
+class _NothingAnswered(Exception):  # noqa: N818  # what was wrong was said
+    """No input could be read: no file is written."""
+
+
+def _loaded(model: Path, changes: dict[str, Any]) -> "tuple[str, Payload, Data]":
+    """Return the checkpoint's path and content, and how its samples are read. Raises InputError."""
     import msgspec
 
-    from cnnpar.data.readers.unlabelled import files_of
-    from cnnpar.run.predict import predict as predict_pictures
     from cnnpar.run.resume import settings_of
     from cnnpar.storage.checkpoint import read
     from cnnpar.storage.rundir import newest_in
 
     path = newest_in(model)
     payload = read(path)
-    given = {key: value for key, value in changes.items() if value is not None}
-    settings = msgspec.structs.replace(settings_of(payload).data, **given)
-    files = [file for picture in pictures for file in files_of(picture)]
-    found, unreadable = predict_pictures(payload, str(path), files, settings)
-    for each in unreadable:
-        say(f"cnnpar: error: {each.error}", sys.stderr)
-    if json and found:
-        failed = [each._asdict() for each in unreadable]
-        say_json({"predictions": [prediction.facts() for prediction in found], "failed": failed})
-    elif found:
-        say("\n".join(map(str, found)), sys.stdout)
-    if unreadable:
-        return RunError.exit_code if found else InputError.exit_code
-    return 0
+    return str(path), payload, msgspec.structs.replace(settings_of(payload).data, **changes)
+
+
+def predict(
+    model: Annotated[Place, Parameter(help="The checkpoint: a model.json, or the run's directory.")],
+    /,
+    *inputs: Annotated[Place, Parameter(help="Pictures, folders of them, .csv, .npz, .npy, IDX; -: standard input.")],
+    options: AnswerOptions = _DEFAULTS,
+    size: Annotated[str | None, option("HEIGHT,WIDTH that pictures get (default: as in the training).", DATA)] = None,
+    channels: Annotated[
+        Channels | None,
+        option("Channels that they get: 1, grey, or 3, colour (default: as in the training).", DATA),
+    ] = None,
+    label: Annotated[
+        str | None, option("Column of the label in a CSV, which is left out: first, last, NAME.", DATA)
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> int:
+    """Predict the classes of samples: the most likely one of each, and its probability.
+
+    Each input that cannot be read is a line on standard error; the exit code
+    is then 1, or 2 if none can be read.
+    """
+    if not inputs:
+        raise InputError("which inputs? Name pictures, folders or files behind the checkpoint; - is standard input")
+    options.check([model, *inputs])
+    changes = {"size": size_of(size) if size else None, "channels": channels, "label": label}
+    from cnnpar.data.readers.inputs import opened
+    from cnnpar.run.predict import predict as predict_inputs
+
+    path, payload, settings = _loaded(model, {key: value for key, value in changes.items() if value is not None})
+    failed, count = list[tuple[str, str]](), 0
+
+    def fail(name: str, line: str) -> None:
+        failed.append((name, line))
+        say(f"cnnpar: error: {line}", sys.stderr)
+
+    def add(answers: "Answers") -> None:
+        nonlocal count
+        count += len(answers.origins)
+        for output in outputs:
+            output.add(answers)
+
+    names = payload.preprocessing.class_names
+    try:
+        with opened(inputs) as sources, opened_outputs(options, names, json) as outputs:
+            predict_inputs(payload, path, sources, settings, add, fail)
+            if not count:
+                raise _NothingAnswered
+            for output in outputs:
+                output.end(failed)
+    except _NothingAnswered:
+        return InputError.exit_code
+    if options.out is not None and not json:
+        say(f"{count:,} sample{'s' * (count > 1)} predicted, written to {options.out}", sys.stdout)
+    return RunError.exit_code if failed else 0

@@ -31,7 +31,9 @@ from cnnpar.config.choices import (
 from cnnpar.config.data import Data
 from cnnpar.files import expanded
 
+Kernels = Literal["fast", "numpy", "scipy"]
 BestBy = Literal["accuracy", "loss"]
+Layout = Literal["hwio", "torch", "keras"]  # of weights in files; see cnnpar/exchange/layouts.py
 Pattern = Annotated[str, Meta(min_length=1, max_length=100)]  # shell wildcards: * ? [abc]
 FilePath = Annotated[str, Meta(pattern=r"^[^\0]*$")]  # the system refuses NUL in paths
 
@@ -87,8 +89,10 @@ class Model(Table, frozen=True):
     """
 
     layers: tuple[dict[str, Any], ...] = DEFAULT_LAYERS
+    kernels: Kernels = "fast"  # numpy: layers as a textbook has them (cnnpar/nn/textbook); scipy: its convolution
     freeze: Annotated[tuple[Pattern, ...], Meta(max_length=100)] = ()  # patterns of layers or parameters not trained
-    init_from: FilePath = ""  # checkpoint or run directory; its weights start those of the same name and shape
+    init_from: FilePath = ""  # checkpoint, run directory, .safetensors or .npz: weights of the same name and shape
+    init_layout: Literal["auto", Layout] = "auto"  # of that file; "auto" = what it says, as cnnpar's own do
 
     def __post_init__(self) -> None:
         if not self.layers:

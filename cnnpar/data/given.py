@@ -16,7 +16,8 @@ from cnnpar.config.data import Data
 from cnnpar.data.dataset import PIXEL_TYPES, Pixels, PixelType
 from cnnpar.data.load import GIVEN_AS, Given
 from cnnpar.data.pixels import as_pixels, as_pixels_like
-from cnnpar.data.readers.arrays import as_labels, channels_first, image_array, image_fault
+from cnnpar.data.readers.array_labels import as_labels
+from cnnpar.data.readers.arrays import channels_first, image_array, image_fault
 from cnnpar.data.readers.files import Part, RawSamples, numbered, require_memory
 from cnnpar.data.readers.pillow_images import Pictures, PillowImages
 from cnnpar.errors import InputError

@@ -3,7 +3,6 @@
 Every fault of a file raises InputError, which names the file, the place in it, and what was expected.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from cnnpar.errors import InputError, reason
 from cnnpar.text import dimensions, listed, one_line
 
 _MOVED = 1 << 20  # bytes of samples that are moved at a time
-_CSV = re.compile(r"\.(csv|tsv|txt)(\.(gz|zip|bz2|xz))?$")
 _LISTED, _WIDTH = 4, 40  # classes that are named, and characters that they take; of more the first and the last are
 _LONGEST = 18  # characters of a name there
 Given = Mapping[Part, RawSamples]  # samples that are no files
@@ -151,7 +149,7 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
         return folder.read(path, part, settings)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if _CSV.search(name):
+    if csv_file.NAMES.search(name):
         return csv_file.read(path, shape, settings)
     if name.endswith(".npz"):
         return npz.read(path, part, settings, check)

@@ -38,6 +38,7 @@ class Chain:
         self.parameters: list[dict[str, Parameter]] = [layer.parameters(shape) for layer, shape in before]
         self.buffers: list[dict[str, Buffer]] = [layer.buffers(shape) for layer, shape in before]
         self.products = [layer.products(shape) for layer, shape in before]  # for one sample, forward
+        self.libraries = frozenset[str]().union(*(layer.libraries(shape) for layer, shape in before))
         self.runs = _runs(self.layers, self.shapes)
         # Users' layers, whose results are checked; cnnpar's own are tested.
         self._users = frozenset(run.place for run in self.runs if is_users(type(run.layer)))

@@ -122,8 +122,8 @@ def _rectified(pool: MaxPool2D) -> RectifiedPool:
 
 def _conv_pool(conv: Conv2D, pool: MaxPool2D, shape: Shape) -> ConvPool | None:
     side_by_side = pair(pool.size) == pool.strides()  # bands end between windows
-    few = banded.suits(shape, conv.parameters(shape)["weight"].shape, conv.windows(shape))
-    return ConvPool(conv=conv, pool=pool) if side_by_side and few else None
+    way = dispatch.way(shape[:2], conv.parameters(shape)["weight"].shape, conv.windows(shape))
+    return ConvPool(conv=conv, pool=pool) if side_by_side and way is banded else None
 
 
 def _norm_pool(norm: BatchNorm2D, pool: MaxPool2D) -> NormPool | None:

@@ -30,8 +30,17 @@ def loss(settings: Loss, logits: Array, targets: Matrix) -> tuple[float, Matrix]
 
 
 def probabilities(settings: Loss, logits: Array) -> Matrix:
-    """Return the probability of each class (N, classes): softmax, or sigmoid for the binary cross-entropy."""
-    return sigmoid(logits.astype(np.float64)) if isinstance(settings, BinaryCrossEntropy) else softmax(logits)
+    """Return the probability of each class (N, classes): softmax, or sigmoid for the binary cross-entropy.
+
+    The first largest one is that of the answer, the first largest logit, also where others are rounded to the same.
+    """
+    found = sigmoid(logits.astype(np.float64)) if isinstance(settings, BinaryCrossEntropy) else softmax(logits)
+    answers = logits.argmax(axis=1)
+    for row in np.flatnonzero(found.argmax(axis=1) != answers):
+        before, answer = found[row, : answers[row]], answers[row]
+        found[row, answer] = max(found[row, answer], np.nextafter(0.0, 1.0))
+        np.minimum(before, np.nextafter(found[row, answer], 0.0), out=before)
+    return found
 
 
 def _cross_entropy(settings: CrossEntropy, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:

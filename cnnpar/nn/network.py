@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cnnpar import rng as random_streams
 from cnnpar.config.choices import CrossEntropy, Loss
-from cnnpar.config.sections import Config
+from cnnpar.config.sections import Config, Kernels
 from cnnpar.errors import InputError
 from cnnpar.nn import confusion, losses
 from cnnpar.nn.chain import Chain, Generators
@@ -26,6 +26,7 @@ from cnnpar.nn.loops import interface
 from cnnpar.nn.shapes import Array
 from cnnpar.nn.sums import NOTHING, Sums
 from cnnpar.nn.tables import check_numbers, check_sizes, layers_from_tables
+from cnnpar.nn.textbook.choose import with_kernels
 from cnnpar.nn.workspace import Scratch, Workspace
 
 Labels = NDArray[np.integer[Any]]
@@ -46,14 +47,17 @@ class Network:
         dtype: DTypeLike,
         loss: Loss,
         freeze: Sequence[str],
+        kernels: Kernels,
     ) -> None:
         """Take layers that fit each other; `from_tables` checks that they do."""
         self.layers = tuple(layers)
         self.input_shape = input_shape
         self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.kernels = kernels
         self._loss = loss
         # A softmax at the end is left out: the loss takes logits, and has its own.
-        self.chain = Chain(layers[:-1] if layers and isinstance(layers[-1], Softmax) else layers, input_shape)
+        computed = layers[:-1] if layers and isinstance(layers[-1], Softmax) else layers
+        self.chain = Chain(with_kernels(computed, kernels), input_shape)
         self.classes = self.chain.shapes[-1][0]
         self.layout = layout(self.chain, freeze)
         shares = [(entry, buffer.share) for entry, buffer in zip(self.layout.buffers, self._buffers(), strict=True)]
@@ -79,14 +83,15 @@ class Network:
         dtype: DTypeLike = np.float32,
         loss: Loss = _LOSS,
         freeze: Sequence[str] = (),
+        kernels: Kernels = "fast",
     ) -> "Network":
-        """Return the network of a configuration's `model.layers`, for images (H, W, C).
+        """Return the network of a configuration's `model.layers`, for images (H, W, C), computed by `kernels`.
 
         `freeze`: patterns of parameters and buffers that are not trained (cnnpar/nn/layout.py); batch normalisation
         that is frozen as a whole normalises as in evaluation. Raises InputError that names the layer and what is wrong:
         its type, a key, or a shape that does not fit.
         """
-        network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype, loss, freeze)
+        network = cls(layers_from_tables(tables, input_shape, classes), input_shape, dtype, loss, freeze, kernels)
         if isinstance(loss, CrossEntropy) and len(loss.class_weights) not in (0, classes):
             raise InputError(
                 f"loss.class_weights: {len(loss.class_weights)} numbers, but there are {classes} classes; one for each"
@@ -111,9 +116,16 @@ class Network:
         Raises InputError as `from_tables`, and for settings that float32 does not hold.
         """
         model = config.model
-        network = cls.from_tables(model.layers, input_shape, classes, loss=config.loss, freeze=model.freeze)
+        network = cls.from_tables(
+            model.layers, input_shape, classes, loss=config.loss, freeze=model.freeze, kernels=model.kernels
+        )
         check_numbers(network.layers)
         return network
+
+    @property
+    def libraries(self) -> frozenset[str]:
+        """Names of packages besides numpy whose version decides the bits: part of the fingerprint of a run."""
+        return self.chain.libraries
 
     def tables(self) -> list[dict[str, Any]]:
         """Return the layers as tables with every setting filled in; `from_tables` makes the same network of them."""
@@ -175,7 +187,7 @@ class Network:
         if not len(images):
             return NOTHING
         with np.errstate(all="ignore"):
-            logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
+            logits = self.logits(parameters, images)
             if out is not None and len(out):
                 confusion.count(logits, labels, out)
             return self._loss_of_logits(logits, labels)[0]
@@ -185,8 +197,11 @@ class Network:
         if not len(images):
             return np.zeros((0, self.classes))
         with np.errstate(all="ignore"):
-            logits = self._forward(images, self._workspaces(len(images), parameters), False, None)
-            return losses.probabilities(self._loss, logits)
+            return losses.probabilities(self._loss, self.logits(parameters, images))
+
+    def logits(self, parameters: Array, images: Array) -> Array:
+        """Return the logits (n, classes) of images (n, H, W, C), in memory that the next call may use again."""
+        return self._forward(images, self._workspaces(len(images), parameters), False, None)
 
     def _forward(self, images: Array, work: list[Workspace], training: bool, rng: Generators | None) -> Array:
         """Return the logits (n, classes)."""
@@ -227,7 +242,8 @@ class Network:
         """Return the layers' workspaces for this number of samples, with views of the parameters in them."""
         work = self._kept.pop(samples, None)
         if work is None:
-            work = self.chain.workspaces(self._scratch, interface.choose_loops(self.dtype, sum(self.chain.products)))
+            products = sum(self.chain.products) if self.kernels == "fast" else 0  # else plain numpy, all of it
+            work = self.chain.workspaces(self._scratch, interface.choose_loops(self.dtype, products))
             for own, layer, p in zip(work, self.chain.layers, self._views(parameters), strict=True):
                 own.frozen = frozenset(name for name in p if f"{layer.name}.{name}" in self.layout.frozen)
             while len(self._kept) >= _KEPT_SIZES:  # the least recently used one goes

@@ -51,6 +51,11 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
         """Return the multiplications of both branches."""
         return sum(sum(branch.chain.products) for branch in self._branches(shape))
 
+    def libraries(self, shape: Shape) -> frozenset[str]:
+        """Return the libraries of both branches."""
+        main, side = self._branches(shape)
+        return main.chain.libraries | side.chain.libraries
+
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         shape = (*x.shape[:-2], x.shape[-1]) if x.ndim == 4 else x.shape[1:]  # without the samples

@@ -47,6 +47,10 @@ class Work(Protocol):
     def size(self) -> int:
         """Number of float32 in the parameter vector, and in a gradient."""
 
+    @property
+    def libraries(self) -> frozenset[str]:
+        """Names of packages besides numpy whose version decides the bits: part of the fingerprint of a worker."""
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Work":
         """Return the same work with the data that `prepare` needs; without, it is small and can be sent to workers."""
 

@@ -6,8 +6,7 @@ import statistics
 import msgspec
 
 from cnnpar.report.display import Part, fit
-
-CONFIDENCE = 0.95
+from cnnpar.report.intervals import CONFIDENCE
 
 
 class Fold(msgspec.Struct, frozen=True):

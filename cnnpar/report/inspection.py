@@ -40,7 +40,10 @@ def describe(payload: Payload, network: Network, state: TrainState) -> str:
         "frozen": f"{len(network.layout.frozen)} arrays: {one_line(', '.join(sorted(network.layout.frozen)), 120)}",
         "classes": f"{len(classes)}: {names}",
         "optimizer": f"{optimizer.__struct_config__.tag}, batches of {train.batch_size}, seed {train.seed}",
+        "kernels": network.kernels,
     }
+    if network.kernels == "fast":
+        del facts["kernels"]
     if not state.skipped:
         del facts["skipped"]
     if not network.layout.frozen:

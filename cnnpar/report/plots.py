@@ -1,9 +1,7 @@
 """The picture accuracy.png: accuracies over the epochs of a run."""
 
 import gc
-import io
 import logging
-import warnings
 from collections.abc import Sequence
 from errno import EEXIST
 from pathlib import Path
@@ -13,13 +11,13 @@ from cnnpar.storage import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
+    from cnnpar.report.picture import Picture
     from cnnpar.training.state import EpochRecord
 
 TRAINING, VALIDATION = "#8fa3b5", "#c8102e"  # distinct in grey, and for colour-blind people
 Point = tuple[int, float]  # epoch, and accuracy in percent
-_SOFTWARE = "cnnpar"  # noted in a picture, in whose first bytes it is found again
+SOFTWARE = "cnnpar"  # noted in a picture, in whose first bytes it is found again
 _HEAD = 256  # bytes
 FEW = 40  # epochs up to which each one gets a dot
 
@@ -31,17 +29,25 @@ def draw_accuracy(
     best_epoch: int | None = None,
     folder: int | None = None,
 ) -> None:
-    """Draw training and validation accuracy (percent) over the epochs into a PNG file, which is replaced as a whole.
+    """Draw `accuracy_figure` into a PNG file, which is replaced as a whole.
+
+    `folder`: descriptor of the folder that the file is in, if it is open. Raises OSError if the file cannot be written,
+    or is a picture of the user's; ValueError if the history is empty.
+    """
+    require_ours(Path(path), folder)
+    write(accuracy_figure(history, title, best_epoch), Path(path), folder)
+    gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
+
+
+def accuracy_figure(history: "Sequence[EpochRecord]", title: str, best_epoch: int | None = None) -> "Picture":
+    """Return the curves of training and validation accuracy (percent) over the epochs.
 
     The legend has the last values, and a ring marks the best epoch; by default that of the highest accuracy (of the
     validation, if there is any). Low accuracies of the first quarter of the epochs may lie below the frame, so that
-    the others are readable. `folder`: descriptor of the folder that the file is in, if it is open. Raises OSError if
-    the file cannot be written, or is a picture of the user's; ValueError if the history is empty.
+    the others are readable. Raises ValueError if the history is empty.
     """
     if not history:
         raise ValueError("nothing to draw: no epoch is finished")
-    if not atomic.may_replace(Path(path), _SOFTWARE.encode(), _HEAD, folder):
-        raise FileExistsError(EEXIST, "is not of a run, and stays as it is", str(path))
     figure, axes = new_figure(title)
     from matplotlib.ticker import MaxNLocator  # after `new_figure`, which has silenced matplotlib
 
@@ -59,13 +65,20 @@ def draw_accuracy(
     axes.set_xlim(first - margin, last + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 2.5: at most one decimal
-    axes.set_ylim(*_frame(training, validation))
+    axes.set_ylim(*frame(training, validation))
     dress(axes, "epoch", "accuracy (%)")
     # Above the axes, where no curve can run beneath it.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, borderaxespad=0.2)
-    write(figure, Path(path), folder)
-    del figure, axes
-    gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
+    return figure
+
+
+def require_ours(path: Path, folder: int | None = None, mark: bytes = SOFTWARE.encode()) -> None:
+    """Raise OSError if there is a file of that name that cnnpar has not written: one without a mark at its beginning.
+
+    `folder`: descriptor of the folder that the file is in, if it is open.
+    """
+    if not atomic.may_replace(path, mark, _HEAD, folder):
+        raise FileExistsError(EEXIST, "is not of a run, and stays as it is", str(path))
 
 
 def _plot(axes: "Axes", name: str, colour: str, points: Sequence[Point]) -> None:
@@ -103,7 +116,7 @@ def _ring(axes: "Axes", points: Sequence[Point], best_epoch: int | None) -> None
     )
 
 
-def _frame(*curves: Sequence[Point]) -> tuple[float, float]:
+def frame(*curves: Sequence[Point]) -> tuple[float, float]:
     """Return the limits of the percent axis, around all values.
 
     Values of the first quarter are left out if they would take more than two thirds of the height.
@@ -118,34 +131,35 @@ def _frame(*curves: Sequence[Point]) -> tuple[float, float]:
     return max(low - room, -room / 3), min(high + room, 100 + room / 3)
 
 
-def new_figure(title: str) -> "tuple[Figure, Axes]":
-    """Return a figure with a title, and its empty axes, which leave room for a legend above them."""
-    # Imported here, as it takes longer than all other imports. Without pyplot, whose figures are global state.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns about its cache folder, which is of no use
-    from matplotlib.figure import Figure
+def silence() -> None:
+    """Keep matplotlib from warning about its cache folder, which is of no use; call it before importing it."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
-    figure = Figure(figsize=(8, 4.5), dpi=125)
+
+def new_figure(title: str) -> "tuple[Picture, Axes]":
+    """Return a figure with a title, and its empty axes, which leave room for a legend above them."""
+    # Imported here, as it takes longer than all other imports.
+    silence()
+    from cnnpar.report.picture import Picture
+
+    figure = Picture(figsize=(8, 4.5), dpi=125)
     axes = figure.add_axes((0.095, 0.115, 0.885, 0.735))
     figure.text(0.095, 0.945, title, fontsize=13, parse_math=False)
     return figure, axes
 
 
-def dress(axes: "Axes", x: str, y: str) -> None:
+def dress(axes: "Axes", x: str, y: str, grid: str = "#e4e4e4") -> None:
     """Label the axes and draw a grid behind the curves."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.grid(color=grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def write(figure: "Figure", path: Path, folder: int | None = None) -> None:
+def write(figure: "Picture", path: Path, folder: int | None = None) -> None:
     """Write the picture as a PNG file, which is replaced as a whole. Raises OSError if it cannot be written.
 
     `folder`: descriptor of the folder that the file is in, if it is open.
     """
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title in a script that the font lacks
-        figure.savefig(content, format="png", metadata={"Software": _SOFTWARE})
-    atomic.write(path, content.getvalue(), folder=folder)
+    atomic.write(path, figure.png({"Software": SOFTWARE}), folder=folder)

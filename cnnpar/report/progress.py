@@ -1,4 +1,4 @@
-"""The progress of a training for people: a bar on a terminal, plain lines elsewhere, or nothing.
+"""The progress of a training for people: a bar on a terminal and in a notebook, plain lines elsewhere, or nothing.
 
 epoch  3/30  loss 0.0712  train  97.81%  val  98.04%   1.2 s  52,345 samples/s
 epoch  4/30 ━━━━━━━━                        11%  loss 0.0698  train  98.02%  0:31 left
@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal, TextIO
 
 from cnnpar.report.display import Display, Lines, Part, fit
+from cnnpar.report.notebook import Cell, in_kernel
 from cnnpar.text import harmless
 
 
@@ -21,8 +22,8 @@ class Progress:
     """The report of a run on `stream` (default: standard output).
 
     Mode `auto` draws a bar for the whole run if the stream is a terminal, and a line above it for each finished epoch;
-    elsewhere there is a line for each epoch, and one every ten seconds within long ones. `quiet` shows nothing. A
-    stream that breaks (closed pipe, full disk) ends the report, not the run.
+    a notebook has both in the output of the cell. Elsewhere there is a line for each epoch, and one every ten seconds
+    within long ones. `quiet` shows nothing. A stream that breaks (closed pipe, full disk) ends the report, not the run.
 
     Epochs count from 1. Steps are finished optimizer steps of the whole run: the first call of `step` in a new run
     passes 1. Accuracies are in 0..1. `clock` returns seconds.
@@ -137,6 +138,8 @@ def _display(mode: str, stream: TextIO) -> Display | None:
         from cnnpar.report.bar import Bar  # here, as nothing else of this file needs rich
 
         return Bar(stream)
+    if mode == "auto" and stream is sys.stdout and in_kernel():
+        return Cell()
     return Lines(stream)
 
 

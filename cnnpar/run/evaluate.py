@@ -2,30 +2,17 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnpar.blas import use_one_thread
-from cnnpar.config.data import GIVEN
 from cnnpar.config.sections import Engine
-from cnnpar.data.load import load_splits, load_test_set
-from cnnpar.data.suspicion import suspicions_of_test
-from cnnpar.errors import InputError, RunError
+from cnnpar.errors import RunError
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
+from cnnpar.run.samples import samples_for_test
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.packing import unpack
 from cnnpar.training.microbatch import Training
-
-_WITHOUT_PARTS = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".gz",
-    ".zip",
-    ".bz2",
-    ".xz",
-)  # endings of files that have samples of one kind
 
 if TYPE_CHECKING:
     from cnnpar.report.scores import Scores
@@ -40,20 +27,7 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
 
     use_one_thread()
     network, state = unpack(payload, path)
-    known = payload.preprocessing
-    own = payload.config.data
-    if (source or own.name) == GIVEN:
-        what = "its run's data were given to cnnpar.train as data=..."
-        raise InputError(f"{path}: {what}; give --test-data PATH or --data NAME")
-    data = load_test_set(source, own, known.traits, warn) if source else load_splits(own).test
-    if data is None:
-        raise InputError(f"{path}: the run had no test data; give --test-data PATH or --data NAME")
-    if data.traits != known.traits:
-        raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
-    if source and _same_samples(source, own.train):
-        warn(f"{source}: the model was trained on these; what it says of others is not known by that")
-    for line in suspicions_of_test(data, known.mean, known.std):
-        warn(line)
+    data = samples_for_test(payload, source, path, warn)
     samples = {Kind.TRAIN: 0, Kind.TEST: len(data)}
     work = Training(network, payload.preprocessing, payload.config.augment, payload.config.train, samples)
     server = start(engine, work, {Kind.TEST: data}, warn, lambda: False)
@@ -64,12 +38,4 @@ def evaluate(payload: Payload, source: str | None, engine: Engine, path: str, wa
         server.close()
     if not math.isfinite(found.sums.loss):
         raise RunError(f"{path}: the loss of its outputs is {found.sums.loss}; its weights are too large to evaluate")
-    return scores(found, known.class_names)
-
-
-def _same_samples(source: str, train: str) -> bool:
-    """Tell whether test data are the file of the training data, which has no test samples of its own."""
-    try:
-        return Path(source).suffix in _WITHOUT_PARTS and Path(source).samefile(train)
-    except OSError:
-        return False
+    return scores(found, payload.preprocessing.class_names)

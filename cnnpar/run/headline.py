@@ -33,6 +33,8 @@ def facts(config: Config, network: Network, samples: Mapping[Kind, int], underst
     if engine.most:
         count = str(engine.most) if engine.fewest == engine.most else f"{engine.fewest} to {engine.most}"
         where = f"{count} worker{'s' * (engine.most > 1)}, {engine.transport} transport"
+    if network.kernels != "fast":
+        where += f", kernels {network.kernels}"
     counts = ", ".join(f"{count:,} {_NAMES[kind]}" for kind, count in samples.items())
     return [
         f"cnnpar {__version__}: {config.data.name or config.data.train}, {counts} images",

@@ -37,7 +37,7 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     state = first_state(config, network)
     notes = [*splits.notes]
     if config.model.init_from:
-        notes += transfer(config.model.init_from, network, state).lines()
+        notes += transfer(config.model, network, state).lines()
     # Images as in the first epoch, however many steps there are.
     varied = first_plain_epoch(config.augment, config.train.epochs) > 0
     augment = msgspec.structs.replace(config.augment, plain_epochs=0) if varied else without_resampling(config.augment)

@@ -169,14 +169,14 @@ def _begin(config: Config, preprocessing: Preprocessing) -> _Start:
     network = build_network(config, preprocessing)
     state = first_state(config, network)
     state.run_id = new_run_id()
-    notes = transfer(config.model.init_from, network, state).lines() if config.model.init_from else []
-    return network, state, _fingerprint_with(network), notes
+    notes = transfer(config.model, network, state).lines() if config.model.init_from else []
+    return network, state, fingerprint_with(network), notes
 
 
 def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preprocessing: Preprocessing) -> _Start:
     """Build the start of a run that goes on from a checkpoint, and check that it may."""
     network, state = unpack(resume.payload, str(resume.path))
-    own = _fingerprint_with(network)
+    own = fingerprint_with(network)
     check_resumable(resume, network, config, splits, own, state.has_ended(config.train))
     if resume.payload.preprocessing != preprocessing:
         raise InputError(f"{resume.path}: $.payload.preprocessing: not that of the training data; it was changed")
@@ -190,9 +190,9 @@ def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preproc
     return network, state, own, []
 
 
-def _fingerprint_with(network: Network) -> Fingerprint:
-    """Return the fingerprint of this process, with the digests of the user's layers."""
-    return {**fingerprint(), **user_layer_digests(network.layers)}
+def fingerprint_with(network: Network) -> Fingerprint:
+    """Return the fingerprint of this process for the network, with the digests of the user's layers."""
+    return {**fingerprint(network.libraries), **user_layer_digests(network.layers)}
 
 
 def _check_steps(resume: Resume, work: Training, state: TrainState) -> None:

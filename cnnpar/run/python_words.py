@@ -25,6 +25,8 @@ _WORDS: tuple[tuple[str, str], ...] = (
     (r"leave --address out", "leave engine.address out"),
     (r"--workers(?! [0-9]+:)", "engine.workers"),
     (r"--epochs", "train.epochs"),
+    (r"--overwrite replaces", "overwrite=True replaces"),
+    (r"--layout (\w+):", r"layout='\1':"),
 )
 _ARGUMENTS = {
     "--resume": "resume=",

@@ -151,6 +151,8 @@ def check_resumable(
             f"{path}: cannot resume: the training or validation data are not those the run began with; "
             f"give the same files and data.validation, or start a new run"
         )
+    if saved.config.model.kernels != config.model.kernels:
+        raise _refusal(path, "model.kernels", saved.config.model.kernels, config.model.kernels)
     before, now = saved.config.model.init_from, config.model.init_from
     if before != now and not (before and now and same_weights(now, saved.state.initial_sha256)):
         raise _refusal(path, "model.init_from", before or "not set", now or "not set")

@@ -89,6 +89,22 @@ def summarise(
     )
 
 
+def facts(summary: Summary) -> list[tuple[str, str]]:
+    """Return the names and values of the table that a notebook shows."""
+    best = f" (best {summary.best_validation_accuracy:.2%} in epoch {summary.best_epoch})" if summary.best_epoch else ""
+    accuracies = {"test": summary.test_accuracy, "validation": summary.validation_accuracy}
+    rows = {f"{name} accuracy": f"{share:.2%}" for name, share in accuracies.items() if share is not None}
+    if best:
+        rows["validation accuracy"] += best
+    stopped = f", stopped by {summary.stopped_by}" if summary.stopped_by else ""
+    rows |= {
+        "epochs": f"{summary.epochs:,} ({summary.steps:,} steps, {summary.seconds:.1f} s{stopped})",
+        "weights sha256": summary.weights_sha256 + ("" if summary.exact else " (not exact)"),
+        "checkpoint": summary.checkpoint,
+    }
+    return [*rows.items(), *(("note", note) for note in summary.notes)]
+
+
 def options_to_go_on(checkpoint: str, run_dir: str, to_path: Path | None, engine: Engine) -> str:
     """Return the options of `cnnpar-train` that go on with the run; `to_path`, `engine`: as they were given."""
     options = ["--resume", checkpoint]

@@ -1,15 +1,19 @@
-"""Begin a run with the weights of another run's checkpoint (`model.init_from`), where name and shape agree."""
+"""Begin a run with weights of another run, or of a file (`model.init_from`), where name and shape agree."""
 
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnpar.config.sections import Model
 from cnnpar.errors import InputError
+from cnnpar.exchange import array_files
+from cnnpar.exchange.array_files import ArrayFile
+from cnnpar.exchange.matching import Match, layout_of, match
+from cnnpar.exchange.trained import Facts, Trained
 from cnnpar.nn.layout import stems
 from cnnpar.nn.network import Network
 from cnnpar.storage.checkpoint import read
-from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import newest_in
 from cnnpar.training.state import TrainState
 
@@ -18,7 +22,7 @@ _SHOWN = 50  # names in a line
 
 @dataclass(frozen=True)
 class Transfer:
-    """Names of the parameters and buffers that were taken over, and of the others, each in its network's order."""
+    """Names of the parameters and buffers that were taken over, and of the others, each in the order of its side."""
 
     path: Path
     taken: list[str]
@@ -42,41 +46,55 @@ class Transfer:
         ]
 
 
-def transfer(source: str, network: Network, state: TrainState) -> Transfer:
-    """Copy the evaluation weights of a checkpoint, or of a run's directory, into a state of step 0, in place.
+def transfer(model: Model, network: Network, state: TrainState) -> Transfer:
+    """Copy weights from `model.init_from` into a state of step 0, in place: of a file, or a run's evaluation weights.
 
-    Arrays whose name or shape differs keep their values. Raises InputError when no array agrees, or the checkpoint
-    cannot be read.
+    Arrays whose name or shape differs keep their values. Raises InputError when no array agrees, or the file cannot be
+    read.
     """
-    path = newest_in(Path(source))
     try:
-        other, trained = unpack(read(path), str(path))
+        file = _source(Path(model.init_from))
+        layout = layout_of(file, None if model.init_layout == "auto" else model.init_layout, "model.init_layout")
+        found = match(file.path, file.arrays, layout, network)
     except InputError as error:
         raise InputError(f"model.init_from: {error}") from error
-    with trained.evaluation_weights() as weights:
-        there, here = other.layout.views(weights), network.layout.views(state.parameters)
-        both = [name for name in here if name in there]
-        taken = [name for name in both if here[name].shape == there[name].shape]
-        if not taken:
-            raise InputError(
-                f"{path}: model.init_from: none of its arrays has name and shape of one of the network's; "
-                f"it has {_listed(there, there)}, and the network {_listed(here, here)}"
-            )
-        for name in taken:
-            here[name][...] = there[name]
+    here = network.layout.views(state.parameters)
+    if not found.taken:
+        raise InputError(
+            f"{file.path}: model.init_from: none of its arrays has name and shape of one of the network's; "
+            f"it has {_listed(file.arrays, file.arrays)}, and the network {_listed(here, here)}"
+        )
+    take(found, network, state, file.sha256)
+    others = list(found.reshaped)
+    frozen = [name for name in (*found.only_here, *others) if name in network.layout.frozen]
+    return Transfer(file.path, list(found.taken), found.only_there, found.only_here, others, frozen)
+
+
+def take(found: Match, network: Network, state: TrainState, sha256: str) -> None:
+    """Copy the arrays that fit into a state of step 0, in place; `sha256`: of the file or checkpoint that had them."""
+    here = network.layout.views(state.parameters)
+    for name, values in found.taken.items():
+        here[name][...] = values
     if state.ema is not None:
         state.ema[:] = state.parameters
-    state.initial_sha256 = trained.digest
-    only_there, only_here = ([name for name in one if name not in two] for one, two in ((there, here), (here, there)))
-    others = [name for name in both if name not in taken]
-    frozen = [name for name in (*only_here, *others) if name in network.layout.frozen]
-    return Transfer(path, taken, only_there, only_here, others, frozen)
+    state.initial_sha256 = sha256
 
 
 def same_weights(source: str, sha256: str) -> bool:
-    """Tell whether the checkpoint `source` has the weights of that digest. Raises InputError if it cannot be read."""
-    path = newest_in(Path(source))
-    return read(path).state.weights_sha256 == sha256
+    """Tell whether `source` is what `TrainState.initial_sha256` says. Raises InputError if it cannot be read."""
+    path = Path(source)
+    if array_files.is_array_file(path):
+        return array_files.read(path).sha256 == sha256
+    return read(newest_in(path)).state.weights_sha256 == sha256
+
+
+def _source(path: Path) -> ArrayFile:
+    """Return the arrays of a file, or the evaluation weights of a checkpoint or a run's directory, under its digest."""
+    if array_files.is_array_file(path):
+        return array_files.read(path)
+    path = newest_in(path)
+    trained = Trained.of(read(path), str(path))
+    return ArrayFile(path, trained.arrays(), Facts.of(trained, "hwio"), trained.weights_sha256)
 
 
 def _listed(names: Collection[str], everything: Collection[str]) -> str:

@@ -5,6 +5,8 @@ What may be replaced is a file of a run: one of the user's that happens to have 
 
 import contextlib
 import os
+from collections.abc import Iterator
+from io import BufferedWriter
 from os import stat_result
 from pathlib import Path
 
@@ -19,6 +21,15 @@ def write(path: Path, content: bytes, previous: Path | None = None, folder: int 
     Returns the status of the new file, as it was before anybody else could reach it. Raises OSError, after which the
     old file is still in place.
     """
+    with replaced(path, previous, folder) as file:
+        file.write(content)
+        file.flush()
+        return os.fstat(file.fileno())
+
+
+@contextlib.contextmanager
+def replaced(path: Path, previous: Path | None = None, folder: int | None = None) -> Iterator[BufferedWriter]:
+    """Yield a new file, which replaces another as `write` does when the block ends; an error leaves the old one."""
     temporary = temporary_of(path).name
     with opened_folder(path, folder) as directory:
         with contextlib.suppress(FileNotFoundError):
@@ -26,19 +37,17 @@ def write(path: Path, content: bytes, previous: Path | None = None, folder: int 
         try:
             new = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, directory=directory)
             with os.fdopen(new, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-                status = os.fstat(file.fileno())
             if previous is not None:
                 _hardlink(path.name, previous.name, directory)
             os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=directory)  # frees its space: the disk may be full
             raise
         os.fsync(directory)
-    return status
 
 
 def may_replace(path: Path, mark: bytes, head: int, folder: int | None = None) -> bool:

@@ -146,8 +146,10 @@ def _build_network(payload: Payload, place: str) -> Network:
     if not all(SMALLEST_STD <= std <= highest for std in preprocessing.std):
         raise InputError(f"{place}.preprocessing.std: not within {SMALLEST_STD:g} to {highest:g}")
     try:
-        freeze = payload.config.model.freeze
-        network = Network.from_tables(payload.network, shape, classes, loss=payload.config.loss, freeze=freeze)
+        model = payload.config.model
+        network = Network.from_tables(
+            payload.network, shape, classes, loss=payload.config.loss, freeze=model.freeze, kernels=model.kernels
+        )
     except InputError as error:
         raise InputError(f"{place}.network: {error}") from error
     try:

@@ -46,6 +46,11 @@ class Training:
         """Number of float32 in the parameter vector: parameters, and buffers behind them."""
         return self.network.layout.size
 
+    @property
+    def libraries(self) -> frozenset[str]:
+        """Names of packages besides numpy whose version decides the bits."""
+        return self.network.libraries
+
     @cached_property
     def _augmenter(self) -> Augmenter:
         return Augmenter(self.augment, self.train, self.preprocessing.mean)

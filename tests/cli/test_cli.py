@@ -222,7 +222,10 @@ def test_a_diverging_run_exits_with_1_and_names_the_layer(here: Path, capsys: py
         ("cnnpar train --help", "--resume"),
         ("cnnpar-train --help", "--augmenter-ratio"),
         ("cnnpar lr-find --help", "--picture"),
-        ("cnnpar predict --help", "PICTURES"),
+        ("cnnpar kernels --help", "--repeats"),
+        ("cnnpar predict --help", "INPUTS"),
+        ("cnnpar export --help", "--layout"),
+        ("cnnpar import --help", "--like"),
         ("cnnpar schema --help", "#:schema"),
         ("cnnpar-test --help", "MODEL"),
     ],
@@ -233,7 +236,7 @@ def test_help_fits_80_columns_and_imports_nothing_heavy(tmp_path: Path, line: st
         "import sys\nfrom cnnpar.cli import programs\nsys.argv = sys.argv[1:]\n"
         "try:\n    getattr(programs, sys.argv.pop(1))()\n"
         "finally:\n"
-        "    heavy = {'numpy', 'scipy', 'matplotlib', 'ray', 'PIL', 'pooch'} & set(sys.modules)\n"
+        "    heavy = {'numpy', 'scipy', 'matplotlib', 'ray', 'PIL', 'pooch', 'onnx'} & set(sys.modules)\n"
         "    assert not heavy, heavy"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from cnnpar.cli.inspect import inspect
+from cnnpar.cli.kernels import kernels
 from cnnpar.cli.lr_find import lr_find
 from cnnpar.cli.test import evaluate
 from cnnpar.cli.train import train
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "test": evaluate,
     "inspect": inspect,
     "lr-find": lr_find,
+    "kernels": kernels,
 }
 NEEDED = {"test": ["--from-path", "absent.json"], "inspect": ["absent.toml"]}
 REQUIRED = {"channels": 2, "groups": 1}  # settings of layers without defaults

@@ -14,7 +14,9 @@ from cnnpar.config.data import Data
 from cnnpar.data.dataset import Splits
 from cnnpar.data.given import samples_given
 from cnnpar.data.load import load_splits
+from cnnpar.data.readers.inputs import Input
 from cnnpar.errors import InputError
+from cnnpar.report.predictions import Answers
 from cnnpar.run.predict import predict
 from cnnpar.run.python_words import as_python
 from cnnpar.storage.checkpoint import read
@@ -188,10 +190,15 @@ def test_a_model_treats_opened_pictures_as_it_does_their_files(tmp_path: Path) -
         result = cnnpar.train(tables, run_dir=tmp_path / "run")
     files = sorted((tmp_path / "photos").rglob("*.png"))
     payload = read(tmp_path / "run" / "model.json")
-    expected, _ = predict(payload, "model.json", files, result.model.config.data)
+    answers = list[Answers]()
+    inputs = [Input(file, str(file), "pictures") for file in files]
+    faults = list[tuple[str, str]]()
+    settings = result.model.config.data
+    predict(payload, "model.json", inputs, settings, answers.append, lambda *fault: faults.append(fault))
+    assert not faults
     images = [Image.open(file) for file in files]
     found = result.model.probabilities(images)
-    assert found.tolist() == [list(prediction.probabilities.values()) for prediction in expected]
+    assert np.array_equal(found, np.concatenate([each.probabilities for each in answers]))
     assert result.model.probabilities(images[2]).tolist() == found[2].tolist()
     with pytest.raises(
         cnnpar.InputError, match=r"^images are \(1, 8, 8, 3\) uint16, and the model takes \(N, 8, 8, 3\)"

@@ -173,6 +173,10 @@ class Around:
     def size(self) -> int:
         return self.work.size
 
+    @property
+    def libraries(self) -> frozenset[str]:
+        return self.work.libraries
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Around":
         return replace(self, work=self.work.with_data(data))
 

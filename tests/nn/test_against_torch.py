@@ -1,4 +1,4 @@
-"""Layers and a whole network against PyTorch, where it is installed."""
+"""Layers, by all kernels, and a whole network against PyTorch, where it is installed."""
 
 from typing import Any
 
@@ -6,9 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from cnnpar.config.sections import Kernels
 from cnnpar.nn.layers import LAYERS
 from cnnpar.nn.network import Network
 from cnnpar.nn.shapes import Array
+from cnnpar.nn.textbook.choose import with_kernels
 from cnnpar.nn.workspace import Workspace
 
 torch = pytest.importorskip("torch")
@@ -101,10 +103,13 @@ CASES: list[tuple[str, dict[str, Any], tuple[int, ...], Any]] = [  # type, setti
 ]
 
 
+@pytest.mark.parametrize("kernels", ["fast", "numpy", "scipy"])
 @pytest.mark.parametrize(("kind", "table", "shape", "twin"), CASES)
-def test_layer_agrees_with_torch_forward_and_backward(kind: str, table: Any, shape: Any, twin: Any) -> None:
+def test_layer_agrees_with_torch_forward_and_backward(
+    kind: str, table: Any, shape: Any, twin: Any, kernels: Kernels
+) -> None:
     random = np.random.default_rng(0)
-    layer, work = msgspec.convert({"type": kind, **table}, LAYERS[kind]), Workspace()
+    (layer,), work = with_kernels([msgspec.convert({"type": kind, **table}, LAYERS[kind])], kernels), Workspace()
     samples = (*shape[:-1], 2, shape[-1])
     x = np.round(random.standard_normal(samples), 1)  # rounded: pooling meets equal numbers
     work.p = {name: random.standard_normal(p.shape) for name, p in layer.parameters(shape).items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 from scipy.special import softmax as scipy_softmax
 
 from cnnpar.config.choices import MSE, BinaryCrossEntropy, CrossEntropy, Hinge, Loss
@@ -24,6 +24,7 @@ LOSSES: dict[str, Loss] = {
     "hinge": Hinge(),
     "wide hinge": Hinge(margin=2.5),
 }
+ORACLES: dict[type[Loss], Any] = {BinaryCrossEntropy: expit, CrossEntropy: scipy_softmax}
 ALL = pytest.mark.parametrize("chosen", LOSSES.values(), ids=LOSSES)
 
 
@@ -103,6 +104,15 @@ def test_huge_logits_saturate_the_sigmoid_without_a_warning() -> None:
     z = np.array([[1e30, -1e30]], np.float32)
     assert probabilities(BinaryCrossEntropy(), z).tolist() == [[1.0, 0.0]]
     assert loss(BinaryCrossEntropy(), z, np.array([[1.0, 0.0]]))[0] == 0.0
+
+
+@pytest.mark.parametrize("chosen", [BinaryCrossEntropy(), PLAIN], ids=["sigmoid", "softmax"])
+@pytest.mark.parametrize("row", [[40, 60, 50, 60], [-800, -760, -770, -900], [0, 1e-20, 0, 0], [3, 3, 3, 3]])
+def test_the_answer_keeps_the_largest_probability(chosen: Loss, row: list[float]) -> None:
+    z = np.array([[1.0, 2.0, 0.0, 0.0], row], np.float32)
+    found = probabilities(chosen, z)
+    assert found.argmax(axis=1).tolist() == z.argmax(axis=1).tolist()
+    np.testing.assert_allclose(found[1], ORACLES[type(chosen)](z[1].astype(float)), rtol=1e-15, atol=1e-300)
 
 
 def test_loss_of_float32_logits_is_summed_in_float64() -> None:

@@ -71,6 +71,7 @@ class Counted:
     samples: int
     microbatch: int
     size: int = 2
+    libraries: frozenset[str] = frozenset()
 
     def with_data(self, data: Mapping[Kind, Dataset]) -> Work:
         return self

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnpar.config.resolve import to_toml
-from cnnpar.report.plots import _frame, draw_accuracy
+from cnnpar.report.plots import draw_accuracy, frame
 from cnnpar.training.state import EpochRecord
 from tests.helpers.commands import command
 from tests.helpers.pictures import TRAINING, VALIDATION, has_colour, pixels
@@ -123,22 +123,22 @@ percents = st.lists(st.floats(0, 100), min_size=1, max_size=30)
 
 
 @given(percents, percents)
-def test_the_frame_holds_later_epochs_and_ends_near_0_and_100(training: list[float], validation: list[float]) -> None:
-    low, high = _frame(list(enumerate(training, 1)), list(enumerate(validation, 1)))
+def test_theframe_holds_later_epochs_and_ends_near_0_and_100(training: list[float], validation: list[float]) -> None:
+    low, high = frame(list(enumerate(training, 1)), list(enumerate(validation, 1)))
     later = training[len(training) // 4 :] + validation[len(validation) // 4 :]
     assert low < min(later)
     assert max(training + validation) < high
     assert -3 < low < high < 103
 
 
-def test_the_frame_zooms_in_after_a_poor_start_only() -> None:
+def test_theframe_zooms_in_after_a_poor_start_only() -> None:
     poor_start = [(1, 10.0), *((n, 98 + 0.1 * n) for n in range(2, 13))]
-    assert 97 < _frame(poor_start)[0] < 98.4
+    assert 97 < frame(poor_start)[0] < 98.4
     steady = [(n, 10 + 7.0 * n) for n in range(1, 13)]
-    assert _frame(steady)[0] < 17
+    assert frame(steady)[0] < 17
 
 
-def test_equal_values_do_not_make_an_empty_frame() -> None:
-    low, high = _frame([(1, 100.0)], [(1, 100.0)])
+def test_equal_values_do_not_make_an_emptyframe() -> None:
+    low, high = frame([(1, 100.0)], [(1, 100.0)])
     assert low < 99.5
     assert 100 < high < 101

@@ -39,9 +39,9 @@ def test_over_1000_classes_have_no_confusion_matrix() -> None:
     assert out.tolist() == [1.0]
     found = scores(Evaluation(Sums(3.0, 1, 2), out.astype(np.int64)), tuple(map(str, range(1001))))
     assert (found.precision, found.recall, found.confusion, found.top5_accuracy) == (None, None, None, 0.5)
-    line = "accuracy 50.00% (1 of 2), top-5 50.00%, loss 1.5000"
-    assert as_text(found, by_class=False) == line
-    assert as_text(found, by_class=True) == f"{line}\nno table of the classes: there are more than 1,000"
+    lines = "accuracy 50.00% (1 of 2; 95% interval 9.5 to 90.5)\ntop-5 50.00%, loss 1.5000"
+    assert as_text(found, by_class=False) == lines
+    assert as_text(found, by_class=True) == f"{lines}\nno table of the classes: there are more than 1,000"
 
 
 def test_precision_is_by_column_and_recall_by_row() -> None:
@@ -72,6 +72,9 @@ def test_the_test_command_prints_the_confusion_matrix(
     np.add.at(expected, (rows[:, 0], answers), 1)
     assert found["confusion"] == expected.tolist()
     assert (found["correct"], found["total"], found["top5_accuracy"]) == (expected.trace(), 50, 1.0)
+    low, high = found["interval"]
+    assert found["confidence"] == 0.95
+    assert low < found["accuracy"] <= high <= 1
     assert call("cnnpar", "test", "--from-path", "run", "--test-data", str(test), "--by-class") == 0
     text = capsys.readouterr().out
     assert text.startswith(f"accuracy {found['accuracy']:.2%}")

@@ -55,27 +55,29 @@ def test_a_line_a_picture_and_folders_stand_for_their_files(here: Path, capsys: 
     write_pictures(Path("new"), 3, 1)
     Path("new/.hidden").touch()
     assert call("cnnpar", "predict", "r/model.json", "new/1.png", "new") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.rpartition(" ")[0] for line in lines] == [
-        "new/1.png: bright",
-        "new/0.png: dark",
-        "new/1.png: bright",
-        "new/2.png: dark",
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == "input      class   probability"
+    assert [line.split()[:2] for line in lines] == [
+        ["new/1.png", "bright"],
+        ["new/0.png", "dark"],
+        ["new/1.png", "bright"],
+        ["new/2.png", "dark"],
     ]
-    assert all(50 < float(line.rpartition(" ")[2].rstrip("%")) <= 100 for line in lines)
+    assert all(50 < float(line.split()[2].rstrip("%")) <= 100 for line in lines)
+    assert {len(line) for line in (head, *lines)} == {len(head)}
 
 
 def test_a_link_to_a_picture_is_followed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pictures(Path("new"), 2, 1)
     Path("link.png").symlink_to("new/1.png")
     assert call("cnnpar", "predict", "r", "link.png") == 0
-    assert capsys.readouterr().out.startswith("link.png: bright ")
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["link.png", "bright"]
 
 
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("r", "which pictures?"),
+        ("r", "which inputs?"),
         ("r absent.png", "absent.png: no such file; expected a picture"),
         ("absent new/0.png", "absent: cannot read the checkpoint"),
         ("r broken.png", "broken.png: not a PNG, JPEG"),
@@ -109,8 +111,12 @@ def test_bad_pictures_are_told_and_the_others_answered(here: Path, capsys: pytes
     Path("new/7.png").symlink_to("gone")
     assert call("cnnpar", "predict", "r", "new") == 1
     out, err = capsys.readouterr()
-    assert [line.partition(":")[0] for line in out.splitlines()] == [f"new/{number}.png" for number in (0, 2, 4, 5)]
-    assert [line.rpartition(" ")[0].partition(": ")[2] for line in out.splitlines()] == ["dark"] * 3 + ["bright"]
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [
+        ["new/0.png", "dark"],
+        ["new/2.png", "dark"],
+        ["new/4.png", "dark"],
+        ["new/5.png", "bright"],
+    ]
     remedy = "--size 6,5 and --channels 1 bring pictures to that"
     assert err.splitlines() == [
         "cnnpar: error: new/1.png: not a PNG, JPEG, BMP, GIF, WebP or TIFF picture, whatever its name says",
@@ -134,8 +140,8 @@ def test_folders_stand_for_all_pictures_below_them(here: Path, capsys: pytest.Ca
         Path(leftover).touch()
     Path("new/a/back").symlink_to("..")
     assert call("cnnpar", "predict", "r", "new") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["new/0.png", "new/a/0.png", "new/b/x/0.png"]
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["new/0.png", "new/a/0.png", "new/b/x/0.png"]
 
 
 def test_weights_that_are_too_large_give_no_prediction(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

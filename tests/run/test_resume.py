@@ -109,6 +109,7 @@ def test_checkpoint_without_newer_layer_settings_is_resumed(csv: Path, stopped: 
         ({"augment": {"rotation": 5.0}}, "augment.rotation was 0.0 and is now 5.0"),
         ({"augment": {"plain_epochs": 1}}, "augment.plain_epochs was 0 and is now 1"),
         ({"loss": {"class_weights": [1, 2, 3]}}, r"loss.class_weights\[0\] was missing and is now 1.0"),
+        ({"model": {"kernels": "numpy"}}, "model.kernels was fast and is now numpy"),
         ({"data": {"validation": 0.2}}, "data"),
         ({"model": {"layers": [{**LAYERS[0], "kernel": 5}, *LAYERS[1:]]}}, "layer 1 was "),
         ({"model": {"layers": [*LAYERS[:4], *LAYERS[5:]]}}, "layer 5 was "),

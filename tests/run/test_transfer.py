@@ -1,5 +1,6 @@
 """`model.init_from`: the arrays taken from a checkpoint, the lines that say so, and resumes of such runs."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 import cnnpar
 from cnnpar.config.resolve import resolve, to_tables
-from cnnpar.config.sections import Config
+from cnnpar.config.sections import Config, Model
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
 from cnnpar.run.transfer import transfer
@@ -42,11 +43,15 @@ def begun(source: Path, csv: Path, layers: list[dict[str, Any]] = NORMALISED, **
     return settings(csv, model={"layers": layers, "init_from": str(source)}, **changes)
 
 
+def begun_with(source: Path) -> Model:
+    return resolve({"model": {"init_from": str(source)}}).model
+
+
 def test_arrays_of_same_name_and_shape_take_the_ema_weights(source: Path) -> None:
     wanted = resolve({"model": {"layers": WIDER}, "train": {"ema_decay": 0.5}})
     network = Network.from_tables(WIDER, (8, 8, 1), 3)
     state, fresh = first_state(wanted, network), first_state(wanted, network)
-    found = transfer(str(source), network, state)
+    found = transfer(begun_with(source), network, state)
     other, trained = unpack(read(source), "")
     assert trained.ema is not None
     theirs, here, before = (
@@ -78,7 +83,7 @@ def test_arrays_of_same_name_and_shape_take_the_ema_weights(source: Path) -> Non
 
 def told(source: Path, layers: list[dict[str, Any]], *freeze: str) -> list[str]:
     network = Network.from_tables(layers, (16, 16, 1), 3, freeze=freeze)
-    return transfer(str(source), network, first_state(resolve({}), network)).lines()
+    return transfer(begun_with(source), network, first_state(resolve({}), network)).lines()
 
 
 def test_a_long_list_of_names_is_cut(source: Path) -> None:
@@ -150,6 +155,46 @@ def test_init_from_of_a_script_may_be_a_run_directory(
     assert result.model.config.model.init_from == str(source.parent)
     again = cnnpar.train(resume="run")
     assert again.weights_sha256 == expected
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_a_file_of_weights_begins_a_run_as_its_checkpoint_does(
+    tmp_path: Path, csv: Path, source: Path, ending: str
+) -> None:
+    if ending == "safetensors":
+        pytest.importorskip("safetensors")
+    expected = train(begun(source, csv), tmp_path / "expected").weights_sha256
+    for layout in ("hwio", "torch", "keras"):
+        file = tmp_path / f"{layout}.{ending}"
+        cnnpar.load(source).export(file, layout)
+        summary = train(begun(file, csv), tmp_path / layout)
+        assert summary.weights_sha256 == expected
+        digest = read(summary.checkpoint).state.initial_sha256
+        assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
+        again = begun(Path(shutil.copy(file, tmp_path / f"moved.{ending}")), csv)
+        assert train(again, None, tmp_path / layout / "model.json").weights_sha256 == expected
+
+
+def test_a_file_of_torch_begins_other_networks_with_what_fits(tmp_path: Path, source: Path) -> None:
+    cnnpar.load(source).export(tmp_path / "a.npz", "torch")
+    with np.load(tmp_path / "a.npz") as archive:
+        arrays: dict[str, Any] = {name: archive[name] for name in archive.files if name != "cnnpar"}
+    file = tmp_path / "silent.npz"
+    arrays |= {"fc.weight": np.zeros(3), "batchnorm1.num_batches_tracked": np.array(7)}
+    np.savez(file, **arrays)
+    network = Network.from_tables(WIDER, (8, 8, 1), 3)
+    state = first_state(resolve({}), network)
+    with pytest.raises(InputError, match=r"silent\.npz: does not say its layout.*model\.init_layout does"):
+        transfer(begun_with(file), network, state)
+    wanted = resolve({"model": {"init_from": str(file), "init_layout": "torch"}}).model
+    assert transfer(wanted, network, state).lines() == [
+        f"begins with 6 of 10 arrays from {file}",
+        "  only in the checkpoint: 1 (fc)",
+        "  only in the network: 2 (dense2)",
+        "  of another shape: 2 (dense1)",
+    ]
+    theirs = cnnpar.load(source).parameters()["conv1.weight"]
+    assert network.layout.views(state.parameters)["conv1.weight"].tobytes() == theirs.tobytes()
 
 
 def test_unreadable_or_unrelated_init_from_is_refused(tmp_path: Path, csv: Path, source: Path) -> None:

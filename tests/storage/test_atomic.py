@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnpar.storage.atomic import may_replace, write
+from cnnpar.storage.atomic import may_replace, replaced, write
 from tests.helpers.tiny_runs import ROOT
 
 
@@ -126,3 +126,17 @@ def test_a_full_disk_is_an_error_that_keeps_the_old_file(tmp_path: Path) -> None
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "File too large\n"
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_block_that_ends_early_keeps_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "a.csv").write_text("old")
+
+    def write_in_part() -> None:
+        with replaced(tmp_path / "a.csv") as file:
+            file.write(b"new")
+            raise error
+
+    with pytest.raises(error):
+        write_in_part()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "old")]

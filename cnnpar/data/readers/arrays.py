@@ -1,17 +1,16 @@
-"""Arrays as samples: the names of files' arrays, which shapes are those of images, and what labels of any kind mean."""
+"""Arrays as samples: the names of files' arrays, and which shapes are those of images."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Set
-from enum import Enum
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.readers.files import Part, numbered
+from cnnpar.data.readers.files import Part
 from cnnpar.errors import InputError
-from cnnpar.text import dimensions, harmless, is_plain, listed, shown
+from cnnpar.text import dimensions, harmless, listed, shown
 
 _ANY_PART = (("images", "labels"), ("x", "y"), ("data", "labels"), ("data", "target"))
 _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
@@ -24,12 +23,7 @@ _OWN: dict[Part, tuple[tuple[str, str], ...]] = {
 }
 _CHANNELS = (1, 3, 4)  # of pictures: grey, colour, colour with transparency
 _FEW = 5  # channels, where a number may be that of channels or the height
-_INT64 = np.iinfo(np.int64)
-_MISSING = ("NAType", "NaTType")  # types of pandas for what is not there
 _LONGEST_NAME, _MOST_NAMED = 40, 4  # characters of an array's name; arrays that are named of those left
-_LONGEST_NUMBER = 18  # digits of a name that is sorted as a number
-_LABELS_ARE = "a label is a whole number or a name"
-ONE_HOT = "one-hot rows become labels by y.argmax(axis=1)"
 
 
 def pair_of(source: str, part: Part, names: Iterable[str]) -> tuple[str, str]:
@@ -60,6 +54,52 @@ def taken(part: Part, names: Iterable[str]) -> str:
     left = [name for name in names if name not in {name for pair in used.values() for name in pair}]
     images, labels, *others = (f"'{harmless(name[:_LONGEST_NAME])}'" for name in (*used[part], *left))
     return f"arrays {images} and {labels}" + (f", not {listed(others, _MOST_NAMED)}" if others else "")
+
+
+def images_among(
+    source: str, names: Iterable[str], shape_of: Callable[[str], tuple[int, ...]], wanted: tuple[int, int, int]
+) -> str:
+    """Return the name of the array that holds images to predict: a usual one, or of the only array of their shape.
+
+    `shape_of`: gives the shape of one of a file's arrays. `wanted`: (H, W, C) of an image. Raises InputError where
+    there is none.
+    """
+    there = {name.lower(): name for name in names}
+    usual = [*dict.fromkeys(images for images, _ in (*_OWN["test"], *_ANY_PART))]
+    found = [there[name] for name in usual if name in there]
+    if not found:
+        found = [name for name in there.values() if shape_of(name)[1:] in _shapes_of(wanted)]
+    if not found or (len(found) > 1 and found[0].lower() not in usual):
+        held = harmless(listed([name[:_LONGEST_NAME] for name in there.values()])) or "nothing"
+        what = f"expected {', '.join(usual)}, or one array of {dimensions(wanted)} images"
+        raise InputError(f"{source}: holds {held}; {what}")
+    return found[0]
+
+
+def as_whole(shape: tuple[int, ...], kind: str, wanted: tuple[int, int, int], source: str) -> tuple[int, int, int, int]:
+    """Return the shape (N, H, W, C) of an array of images of a known shape; one image has none for N, grey ones for C.
+
+    `kind`: the letter of numpy for its type. Raises InputError for others, which says both sizes.
+    """
+    if kind not in "buif":
+        raise InputError(f"{source} holds no numbers; expected whole numbers or floats")
+    if shape in _shapes_of(wanted):
+        shape = (1, *shape)
+    if not shape or shape[1:] not in _shapes_of(wanted):
+        flat = len(shape) == 2 and shape[1] == math.prod(wanted)
+        sides = wanted[:2] if wanted[2] == 1 else wanted
+        reshaped = f"; .reshape(-1, {', '.join(map(str, sides))}) makes images of such rows" if flat else ""
+        takes = f"(N, {', '.join(map(str, wanted))})"
+        hint = (channels_hint(shape, wanted) if len(shape) == 4 or wanted[2] > 1 else "") or reshaped
+        raise InputError(f"{source} is of shape {shape}, and the model takes {takes}{hint}")
+    if not shape[0]:
+        raise InputError(f"{source} is of shape {shape}: no images")
+    return shape[0], *wanted
+
+
+def _shapes_of(image: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes that an array of an image may have: grey ones need no axis for the channel."""
+    return (image, image[:2]) if image[2] == 1 else (image,)
 
 
 def image_fault(shape: tuple[int, ...], kind: str) -> str:
@@ -163,95 +203,3 @@ def image_array(value: Any) -> NDArray[Any]:
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()
     return np.asarray(value)
-
-
-def as_labels(values: object, source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """Return labels (N,), and the names of the classes unless the labels are whole numbers, which serve as names then.
-
-    `values`: (N,) or (N, 1), an array of numpy or of others, or anything else that gives labels of any hashable kind.
-    Names are in the order of their numbers if all are numbers or members of an `IntEnum`, else in that of text.
-    Raises InputError for what is no label, such as None and NaN, and for different labels that have the same name.
-    """
-    if hasattr(values, "__array__"):
-        whole = np.asarray(values)
-        if whole.ndim == 2 and whole.shape[1] == 1:
-            whole = whole[:, 0]
-        if whole.ndim != 1:
-            hint = f"; {ONE_HOT}" if whole.ndim == 2 else ""
-            raise InputError(f"{source}: labels are of shape {whole.shape}; expected one for each image{hint}")
-        if whole.dtype.kind in "iu":
-            if whole.size and whole.max() > _INT64.max:
-                raise _too_large(int(whole.max()), int(whole.argmax()), source)
-            return whole.astype(np.int64), None
-        values = whole.tolist() if whole.dtype.kind in "biufUSO" else [str(value) for value in whole]
-    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
-        raise InputError(f"{source}: labels are {shown(values)}; expected one for each image")
-    labels = [_plain(value, index, source) for index, value in enumerate(values)]
-    if all(type(label) is int for label in labels):
-        return np.array(labels, np.int64), None
-    return _named(labels, source)
-
-
-def _plain(value: object, index: int, source: str) -> Hashable:
-    """Return a label as a plain value of Python. Raises InputError for what is no label."""
-    if type(value) in (str, int) and value != "":
-        found: Hashable = value  # as nearly always
-    elif isinstance(value, Enum):
-        return value
-    elif callable(item := getattr(value, "item", None)):  # of numpy, torch and others: a number, or an array of one
-        if math.prod(getattr(value, "shape", ())) != 1:
-            raise _no_label(value, index, source, ONE_HOT)
-        return _plain(item(), index, source)
-    elif isinstance(value, list | tuple):
-        if len(value) != 1:
-            raise _no_label(value, index, source, ONE_HOT)
-        return _plain(value[0], index, source)
-    elif isinstance(value, float):
-        if not value.is_integer():
-            raise _no_label(value, index, source)
-        found = int(value)
-    elif isinstance(value, bytes):
-        found = value.decode(errors="replace")
-    elif value is None or type(value).__name__ in _MISSING or not isinstance(value, Hashable):
-        raise _no_label(value, index, source)
-    else:
-        found = value
-    if isinstance(found, int) and not _INT64.min <= found <= _INT64.max:
-        raise _too_large(found, index, source)
-    if not str(found).strip() or not is_plain(str(found)):
-        raise _no_label(value, index, source)
-    return found
-
-
-def _no_label(value: object, index: int, source: str, hint: str = _LABELS_ARE) -> InputError:
-    return InputError(f"{source}: {numbered(index)}: {shown(value)} is no label; {hint}")
-
-
-def _too_large(label: int, index: int, source: str) -> InputError:
-    where = "2^63 - 1" if label > 0 else "-2^63"
-    hint = "np.unique(y, return_inverse=True)[1] numbers the classes from 0"
-    return InputError(f"{source}: {numbered(index)}: label {shown(label)} is beyond {where}; {hint}")
-
-
-def _named(labels: list[Hashable], source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return labels as indices into the sorted names of those that occur. Raises InputError for names of two."""
-    known: dict[str, Hashable] = {}
-    names = [label.name if isinstance(label, Enum) else str(label) for label in labels]
-    for name, label in zip(names, labels, strict=True):
-        other = known.setdefault(name, label)
-        if other is not label and (other != label or type(other) is not type(label)):
-            raise InputError(f"{source}: labels {shown(other)} and {shown(label)} have one name, {name}; give them two")
-    classes = sorted(known)
-    numbers = [_number(known[name]) for name in classes]
-    if None not in numbers:
-        classes = [name for _, name in sorted(zip(numbers, classes, strict=True))]
-    order = {name: index for index, name in enumerate(classes)}
-    return np.array([order[name] for name in names], np.int64), tuple(classes)
-
-
-def _number(label: Any) -> int | None:
-    """Return the number that a label is sorted by; None for one that is sorted as text."""
-    if isinstance(label, str):
-        digits = label.removeprefix("-")
-        return int(label) if digits.isascii() and digits.isdecimal() and len(digits) <= _LONGEST_NUMBER else None
-    return int(label) if isinstance(label, int) and not isinstance(label, bool) else None

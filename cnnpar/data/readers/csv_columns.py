@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cnnpar.config.data import Data
 from cnnpar.data.dataset import ImageShape, Pixels
 from cnnpar.data.readers.csv_dialect import (
+    INDEX_NAMES,
     LABEL_NAMES,
     SHORTEST_NUMBERED,
     Head,
@@ -44,6 +45,7 @@ class Columns:
     names: dict[int, str]  # of the columns that are no pixels; none without a header
     guessed: bool = False  # neither the settings nor the file say where the label is: the first column is taken
     text: bool = False  # labels may be text
+    ids: int | None = None  # of those left out, the first that the header says numbers or names the samples
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """Iterate over the runs of columns that are of one kind, as (begin, end)."""
@@ -109,18 +111,23 @@ def find_columns(path: Path, head: Head, shape: tuple[int, ...], settings: Data,
         names={column: head.names[column] for column in named},
         guessed=guessed,
         text=labelled and (2 * sum(map(_is_text, cells)) > len(cells) or settings.labels == "as they are"),
+        ids=next((column for column in index if head.names and head.names[column].lower() in INDEX_NAMES), None),
     )
 
 
 def check_guess(path: Path, labels: NDArray[np.int64], images: Pixels) -> None:
-    """Raise InputError if the first column, taken for the label, looks less like labels than the last column does."""
-    constant = bool((labels == labels[0]).all())
-    if len(labels) < _FEWEST and not constant:
+    """Raise InputError if the first column, taken for the label, looks less like labels than the last column does.
+
+    `labels`: those of the first column, (N,), or (0,) where it was left out unread.
+    """
+    read = len(labels) > 0
+    constant = not read or bool((labels == labels[0]).all())
+    if len(images) < _FEWEST and not (read and constant):
         return
-    first, unevenness = _classes(labels, 1)
+    first, unevenness = _classes(labels, 1) if read else (0, 0.0)
     last, unevenness_of_last = _classes(images.reshape(len(images), -1)[:, -1], 2)
     if 0 < last <= _MANY and (not first or last <= _FEW < first or unevenness_of_last <= unevenness):
-        why = "has one value" if constant else "does less"
+        why = "does less" if not constant else "has one value" if read else "is left out"
         raise InputError(
             f"{path}: the last column looks like labels, of {last} classes, and the first {why}; "
             'data.label = "last" takes the last for the label, "first" the first'

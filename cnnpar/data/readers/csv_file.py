@@ -6,11 +6,13 @@ csv_columns.py). Blank lines, line ends CRLF and CR, a byte order mark, quotes, 
 place. The file may be a pipe.
 """
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,13 +27,16 @@ from cnnpar.data.readers.csv_table import Parser
 from cnnpar.data.readers.files import Digest, RawSamples, numbered, require_memory
 from cnnpar.data.readers.packed import TextBytes, open_text
 
+NAMES = re.compile(r"\.(csv|tsv|txt)(\.(gz|zip|bz2|xz))?$")  # of such files, in lower case
+_NO_LABELS = np.empty(0, np.int64)
 _WIDENED = 1 << 20  # pixels that are made a larger type at a time
 
 
 def read(path: Path, shape: tuple[int, ...], settings: Data) -> RawSamples:
     """Read a CSV file; `shape` is (height, width[, channels]), or () for square grey images. Raises InputError."""
     pipe = path.is_fifo()  # cannot be read again to find a line's number
-    images, labels, facts = _read(path, shape, settings, labelled=True)
+    kind = f"csv {shape} {settings.label!r} {settings.labels} {settings.scale!r} True"
+    images, labels, facts = cached(kind, [path], partial(_parse, path, shape, settings))
     return RawSamples(
         images,
         labels,
@@ -41,25 +46,41 @@ def read(path: Path, shape: tuple[int, ...], settings: Data) -> RawSamples:
     )
 
 
-def read_images(path: Path, shape: tuple[int, ...], settings: Data) -> Pixels:
-    """Return the images (N, H, W, C) of a CSV file that may have no labels; those that it has are left out.
+class ImagePart(NamedTuple):
+    """Images of some lines, and what the file calls them."""
+
+    images: Pixels  # (n, H, W, C), not scaled
+    id_name: str = ""  # the column that numbers or names the samples, where a header says so
+    ids: list[str] | None = None
+
+
+def image_parts(path: Path, shape: tuple[int, ...], settings: Data) -> Iterator[ImagePart]:
+    """Yield the images of a CSV file that may have no labels, some lines at a time; labels that it has are left out.
 
     Raises InputError.
     """
-    return _read(path, shape, settings, labelled=False).images
+    with open_text(path, pipe=True) as file:
+        head, lines = _begin(path, file, settings)
+        columns = find_columns(path, head, shape, settings, labelled=False)
+        parser = Parser(path, head.separator, columns, lines)
+        unsure = columns.guessed
+        while (part := parser.next_part()) is not None:
+            if unsure:
+                check_guess(path, _NO_LABELS, part[0])
+            unsure = False
+            images = part[0].reshape(-1, *columns.image_shape)
+            if columns.ids is None:
+                yield ImagePart(images)
+            else:
+                cells = head._replace(lines=parser.lines).cells(columns.ids)
+                yield ImagePart(images, columns.names[columns.ids], cells)
 
 
-def _read(path: Path, shape: tuple[int, ...], settings: Data, *, labelled: bool) -> Samples:
-    """Read a CSV file, or what the cache has of it. Raises InputError."""
-    kind = f"csv {shape} {settings.label!r} {settings.labels} {settings.scale!r} {labelled}"
-    return cached(kind, [path], partial(_parse, path, shape, settings, labelled))
-
-
-def _parse(path: Path, shape: tuple[int, ...], settings: Data, labelled: bool, digest: Digest | None) -> Samples:
+def _parse(path: Path, shape: tuple[int, ...], settings: Data, digest: Digest | None) -> Samples:
     """Parse the file, and update the digest with its bytes. Raises InputError with line and column of the fault."""
     with open_text(path, digest, pipe=True) as file:
         head, lines = _begin(path, file, settings)
-        columns = find_columns(path, head, shape, settings, labelled=labelled)
+        columns = find_columns(path, head, shape, settings, labelled=True)
         parser = Parser(path, head.separator, columns, lines)
         grown, labels = _GrowingPixels(), np.empty(0, np.int64)
         while (part := parser.next_part()) is not None:

@@ -46,6 +46,7 @@ class Parser:
         self._way = int(columns.text)  # index into _WAYS
         self._codes: dict[str, int] = {}  # of labels that are text, as they came
         self._line = Line(0, "")  # the last that numpy was given
+        self.lines: list[Line] = []  # those of the last part
 
     def next_part(self) -> tuple[Pixels, NDArray[np.int64]] | None:
         """Parse some lines to pixels (n, P) and labels (n,); None at the end. Raises InputError that names the fault.
@@ -62,6 +63,7 @@ class Parser:
                 column = self._columns.label
                 what = f"more than {_MOST_CLASSES:,} different labels in column {1 + (column or 0)}"
                 raise InputError(f"{self._path}: {what}; data.label says which column has the label")
+            self.lines = part
             labels = np.zeros(len(table), np.int64) if self._columns.label is None else table["label"].copy()
             return self._pixels(part, table), labels
         return None

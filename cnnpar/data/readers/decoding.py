@@ -37,6 +37,7 @@ _TALKATIVE = (".tif", ".tiff")  # their library writes to the standard error, wh
 _MOST_FILES, _MOST_BYTES = 64, 1 << 14  # of paths, in an order: a pipe holds what a process has
 _PIPE = 1 << 20  # bytes
 _AHEAD = 2  # orders that a process has, so that it need not wait for the next one
+_MOST_AHEAD = 4  # times as many files as all processes have are handed out while an earlier one is not done
 # The path comes first: the process must import the same cnnpar as this one. Until then, -P keeps the current folder
 # out of it: others may have put modules there.
 _BOOT = (
@@ -57,7 +58,7 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
     """Read `count` files. Raises RunError where a process is ended by others; and what `take` raises.
 
     Files are handed out in order: when nothing more is wanted, `take` has got the runs of all files before the last one
-    that it gets.
+    that it gets. Before that, no more than some hundred files a core are taken while an earlier one is not done.
     """
     reader, done, elsewhere = Reader(look), 0, False
 
@@ -178,10 +179,12 @@ class _Processes:
     def read(self, paths: Iterator[str], first: int, count: int, wants: Wants, take: Take) -> None:
         """Read the files from the first one on; see `read_all`."""
         by_descriptor: dict[object, _Process] = {process.answers.fileno(): process for process in self._processes}
+        most = _MOST_AHEAD * _AHEAD * _MOST_FILES * len(self._processes)
         while True:
+            oldest = min((process.pending[0].first for process in self._processes if process.pending), default=first)
             for ahead in range(1, _AHEAD + 1):
                 for process in self._processes:
-                    if len(process.pending) < ahead and first < count and (wanted := wants()):
+                    if len(process.pending) < ahead and first < min(count, oldest + most) and (wanted := wants()):
                         # The fewer are left, the smaller are the orders, so that all processes end together.
                         files = 1 + (count - first) // (4 * len(self._processes))
                         order = Order(first, wanted, _next_paths(paths, files))

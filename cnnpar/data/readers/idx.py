@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.readers.arrays import channels_hint
+from cnnpar.data.dataset import ImageShape
+from cnnpar.data.readers.arrays import as_whole, channels_hint
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
@@ -70,6 +71,24 @@ def read(path: Path, check: CheckLabels) -> RawSamples:
         images = np.empty(shape, dtype=np.uint8)
         _fill(path, images_file, images, images.dtype)
     return RawSamples(images.reshape(*shape[:3], -1), labels, numbered)  # (N, H, W, C)
+
+
+def image_parts(path: Path, wanted: ImageShape, most: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images (n, H, W, C) of an images file, some at a time, of up to `most` bytes; labels are not needed.
+
+    Raises InputError where images are of another shape.
+    """
+    path = _inside(path) or path
+    with _open(path, "images") as (file, found, dtype):
+        shape = as_whole(found, dtype.kind, wanted, f"{path}: the array")
+        rows = max(1, most // prod(wanted))
+        for begin in range(0, shape[0], rows):
+            part = np.empty((min(rows, shape[0] - begin), *wanted), dtype)
+            if read_into(file, part.reshape(-1), part.size, dtype) < part.size:
+                raise InputError(f"{path}: ends early: the header says {dimensions(found)}")
+            yield part
+        if file.read(1):
+            raise InputError(f"{path}: the header says {dimensions(found)}, but there are more bytes")
 
 
 def _inside(folder: Path) -> Path | None:

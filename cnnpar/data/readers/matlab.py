@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
 from cnnpar.data.pixels import as_pixels
-from cnnpar.data.readers.arrays import as_labels, image_fault, other_parts, pair_of, taken
+from cnnpar.data.readers.array_labels import as_labels
+from cnnpar.data.readers.arrays import image_fault, other_parts, pair_of, taken
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,

@@ -8,6 +8,8 @@ import sys
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -19,8 +21,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from cnnpar.config.data import Data
+from cnnpar.data.dataset import ImageShape
 from cnnpar.data.pixels import as_pixels
-from cnnpar.data.readers.arrays import ONE_HOT, as_labels, image_fault, other_parts, pair_of, taken
+from cnnpar.data.readers.array_labels import ONE_HOT, as_labels
+from cnnpar.data.readers.arrays import as_whole, image_fault, images_among, other_parts, pair_of, taken
 from cnnpar.data.readers.files import (
     MOST_DEFLATED,
     CheckLabels,
@@ -48,26 +52,70 @@ def read(path: Path, part: Part, settings: Data, check: CheckLabels) -> RawSampl
 
     Labels are checked before images are unpacked.
     """
-    try:
-        with InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            names = pair_of(str(path), part, members)
-            images, labels = (_Array(archive, members[name]) for name in names)
-            _check(path, names, images, labels)
-            kept = 1 if images.dtype.kind == "u" and settings.scale == 1 else 2  # arrays, where pixels are converted
-            require_memory(path, kept * images.size * images.dtype.itemsize + labels.size * (8 + labels.dtype.itemsize))
-            numbers, class_names = _read_labels(labels, f"{path}: `{names[1]}`")
-            if class_names is None:
-                check(numbers, numbered)
-            found = images.read(np.empty(images.shape, images.dtype.newbyteorder("=")))
-    except _FAULTS as error:
-        raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {one_line(reason(error))}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    with _opened(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        names = pair_of(str(path), part, members)
+        images, labels = (_Array(archive, members[name]) for name in names)
+        _check(path, names, images, labels)
+        kept = 1 if images.dtype.kind == "u" and settings.scale == 1 else 2  # arrays, where pixels are converted
+        require_memory(path, kept * images.size * images.dtype.itemsize + labels.size * (8 + labels.dtype.itemsize))
+        numbers, class_names = _read_labels(labels, f"{path}: `{names[1]}`")
+        if class_names is None:
+            check(numbers, numbered)
+        found = images.read(np.empty(images.shape, images.dtype.newbyteorder("=")))
     pixels = as_pixels(found, settings.scale, f"{path}: `{names[0]}`")
     whole = np.ascontiguousarray(pixels.reshape(*pixels.shape[:3], -1))  # (N, H, W, C)
     understood = taken(part, members)
     return RawSamples(whole, numbers, numbered, class_names, other_parts(members), understood)
+
+
+def image_parts(path: Path, wanted: ImageShape, most: int) -> Iterator[NDArray[Any]]:
+    """Yield the images (n, H, W, C) of an .npz file that may have no labels, some at a time, of up to `most` bytes.
+
+    Those of an array in Fortran's order come at once. Raises InputError where there are no images of that shape.
+    """
+    with _opened(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+
+        def shape_of(name: str) -> tuple[int, ...]:
+            with suppress(*_FAULTS):  # others may be no plain arrays
+                return _Array(archive, members[name]).shape
+            return ()
+
+        name = images_among(str(path), members, shape_of, wanted)
+        array = _Array(archive, members[name])
+        shape = as_whole(array.shape, array.dtype.kind, wanted, f"{path}: `{name}`")
+        array.check_size()
+        yield from array.parts(shape, path, most)
+
+
+def npy_parts(path: Path, wanted: ImageShape, most: int) -> Iterator[NDArray[Any]]:
+    """Yield the images of an .npy file as `image_parts` does. Raises InputError."""
+    try:
+        with HashedFile(path, None) as file:  # a regular file, which a map may be made of
+            if not file.read(1):
+                raise EOFError("it is empty")
+        array = npy.open_memmap(path, mode="r")
+    except _FAULTS as error:
+        raise InputError(f"{path}: cannot be read as a plain .npy array: {one_line(reason(error))}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    whole = array.reshape(as_whole(array.shape, array.dtype.kind, wanted, f"{path}: the array"))
+    rows = max(1, most // (whole[0].size * whole.itemsize))
+    for begin in range(0, len(whole), rows):
+        yield np.array(whole[begin : begin + rows])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive, and raise InputError for what is wrong with it while the block runs."""
+    try:
+        with InPieces(HashedFile(path, None)) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+    except _FAULTS as error:
+        raise InputError(f"{path}: cannot be read as an .npz of plain arrays: {one_line(reason(error))}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def _read_labels(labels: "_Array", source: str) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
@@ -116,6 +164,27 @@ class _Array:
             raise ValueError(f"{self.kind} takes {expected:,} bytes, but {self._info.filename} has {held:,}")
         if held > packed * (MOST_DEFLATED if self._info.compress_type == zipfile.ZIP_DEFLATED else 1):
             raise ValueError(f"{packed:,} bytes cannot be unpacked to {held:,}")
+
+    def parts(self, shape: tuple[int, ...], path: Path, most: int) -> Iterator[NDArray[Any]]:
+        """Yield the elements as arrays of that shape but for the first axis, of up to `most` bytes. Raises as `read`.
+
+        What is in Fortran's order comes at once; InputError is raised where there is no memory for it.
+        """
+        native = self.dtype.newbyteorder("=")
+        if self._transposed:
+            require_memory(path, self.size * self.dtype.itemsize)
+            yield self.read(np.empty(self.shape, native)).reshape(shape)
+            return
+        count, *image = shape
+        rows = max(1, most // (prod(image) * self.dtype.itemsize))
+        with self._archive.open(self._info) as member:
+            member.read(self._begin)
+            for begin in range(0, count, rows):
+                part = np.empty((min(rows, count - begin), *image), native)
+                if read_into(member, part.reshape(-1), part.size, self.dtype) < part.size:
+                    raise EOFError(f"{self._info.filename} ends too early")
+                yield part
+            member.read(1)  # the checksum is compared at the end
 
     def read(self, array: NDArray[Any]) -> NDArray[Any]:
         """Read the elements into an array of the same size, whose type may differ, and return it."""

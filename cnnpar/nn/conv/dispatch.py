@@ -11,14 +11,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cnnpar.nn.conv import banded, depthwise, im2col, winograd
+from cnnpar.nn.conv import banded, depthwise, fourier, im2col, winograd
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.windows import Windows
 from cnnpar.nn.workspace import Workspace
 
 
-class _Way(Protocol):
+class Way(Protocol):
     """One of the modules of this folder, which computes convolutions of x (H, W, N, C) with a kernel."""
+
+    __name__: str
 
     def correlate(self, x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
         """Return the convolution (rows, columns, N, channels), plus `bias`."""
@@ -32,8 +34,10 @@ class _Way(Protocol):
 
 # By value: both passes of every convolution ask for it.
 @lru_cache(maxsize=256)
-def _way(shape: Shape, kernel: Shape, windows: Windows) -> _Way:
+def way(shape: Shape, kernel: Shape, windows: Windows) -> Way:
     """Return the fastest way for images (H, W, ...) and a kernel (height, width, C / groups, channels)."""
+    if fourier.suits(kernel, windows):
+        return fourier
     if banded.suits(shape, kernel, windows):
         return banded
     if winograd.suits(kernel, windows):
@@ -45,7 +49,7 @@ def _way(shape: Shape, kernel: Shape, windows: Windows) -> _Way:
 
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
     """Return the convolution (rows, columns, N, channels) of x (H, W, N, C) with the kernel, plus `bias`."""
-    return _way(x.shape[:2], kernel.shape, windows).correlate(x, kernel, bias, windows, work)
+    return way(x.shape[:2], kernel.shape, windows).correlate(x, kernel, bias, windows, work)
 
 
 def gradients(
@@ -62,13 +66,13 @@ def gradients(
 
     `dy` is the gradient of the last result of `correlate` in this workspace, which was of x: `shape` (H, W, N, C).
     """
-    way = _way(shape[:2], kernel.shape, windows)
-    if way is winograd and wanted:  # what it makes of `dy` serves both gradients
+    chosen = way(shape[:2], kernel.shape, windows)
+    if wanted and chosen in (winograd, fourier):  # what these make of `dy` serves both gradients
         dx = work.array("dx", shape, dy.dtype)
-        dx.fill(0)  # tiles overlap, and add to it
-        winograd.gradients(dy, out, bias, windows, work, dx)
+        dx.fill(0)  # pixels may be in no window; Winograd's tiles overlap, and add to it
+        (winograd if chosen is winograd else fourier).gradients(dy, out, bias, windows, work, dx)
         return dx
-    way.gradients(dy, out, bias, windows, work)
+    chosen.gradients(dy, out, bias, windows, work)
     return transposed(dy, kernel, None, windows, shape, work) if wanted else None
 
 
@@ -94,6 +98,17 @@ def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, s
             return phase
         work.array("dx", shape, dy.dtype)[y::down, x::right] = phase
     return work.array("dx", shape, dy.dtype)
+
+
+def libraries(shape: Shape, kernel: Shape, windows: Windows) -> frozenset[str]:
+    """Return the names of packages that a convolution of images (H, W, ...) or its gradients compute with."""
+    ways = [way(shape[:2], kernel, windows)]
+    for phase in _phases(shape[:2], kernel[:2], windows):
+        taps = [len(range(*part.indices(size))) for part, size in zip(phase.taps, kernel, strict=False)]
+        flipped = (*taps, kernel[3] // windows.groups, kernel[2] * windows.groups)
+        if all(taps):
+            ways.append(way(windows.outputs, flipped, phase.seen))
+    return frozenset({"scipy"} if fourier in ways else ())
 
 
 class _Phase(NamedTuple):

@@ -80,6 +80,10 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         weight = self.parameters(shape).get("weight")
         return math.prod(weight.shape + self.output_shape(shape)[:-1]) if weight else 0
 
+    def libraries(self, shape: Shape) -> frozenset[str]:  # noqa: ARG002
+        """Return the names of packages besides numpy whose version decides the bits of its passes."""
+        return frozenset()
+
     def forward(self, x: Array, work: Workspace) -> Array:
         """Return the output for `x`, which is not changed. It may lie in `work`, valid until the next forward pass."""
         raise NotImplementedError(f"the layer class {type(self).__qualname__} has no method `forward(self, x, work)`")

@@ -70,6 +70,10 @@ class Conv2D(Layer, frozen=True, kw_only=True, tag="conv2d"):
         weight = Parameter((rows, columns, depth, self.channels), self.init, area * depth, area * each)
         return {"weight": weight, "bias": Parameter((self.channels,))} if self.bias else {"weight": weight}
 
+    def libraries(self, shape: Shape) -> frozenset[str]:
+        """Implement `Layer.libraries`."""
+        return dispatch.libraries(shape, self.parameters(shape)["weight"].shape, self.windows(shape))
+
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         # (rows, columns, N, channels)

@@ -50,7 +50,7 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
 
     def held_shape(self, shape: Shape) -> Shape:
         """Return the shape of the output before `padding` is cut off."""
-        return (*self._windows(shape).span(pair(self.kernel)), self.channels)
+        return (*self.windows(shape).span(pair(self.kernel)), self.channels)
 
     def parameters(self, shape: Shape) -> dict[str, Parameter]:
         """Implement `Layer.parameters`."""
@@ -65,14 +65,18 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
         """Return the multiplications of one sample: each weight is used for every input pixel."""
         return math.prod((*pair(self.kernel), self.channels, *shape))
 
+    def libraries(self, shape: Shape) -> frozenset[str]:
+        """Implement `Layer.libraries`."""
+        return dispatch.libraries(self.output_shape(shape), self.parameters(shape)["weight"].shape, self.windows(shape))
+
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         shape = (*self._size(x.shape), x.shape[2], self.channels)  # (rows, columns, N, channels)
-        return dispatch.transposed(x, work.p["weight"], work.p.get("bias"), self._windows(x.shape), shape, work)
+        return dispatch.transposed(x, work.p["weight"], work.p.get("bias"), self.windows(x.shape), shape, work)
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """Implement `Layer.backward`."""
-        weight, windows, own = work.p["weight"], self._windows(work.x.shape), work.part("backward")
+        weight, windows, own = work.p["weight"], self.windows(work.x.shape), work.part("backward")
         # The gradient of the gradient is the convolution itself, of dy; x is the gradient of its outputs.
         dx = dispatch.correlate(dy, weight, None, windows, own)
         dispatch.gradients(dy.shape, work.x, weight, work.g["weight"], None, windows, False, own)
@@ -90,7 +94,7 @@ class ConvTranspose2D(Layer, frozen=True, kw_only=True, tag="convtranspose2d"):
         )
         return height, width
 
-    def _windows(self, shape: Shape) -> Windows:
+    def windows(self, shape: Shape) -> Windows:
         """Return the windows of the convolution from the output to the input (H, W, ...)."""
         top, left = pair(self.padding)
         return Windows((-top, -left), pair(self.stride), (shape[0], shape[1]))

@@ -51,8 +51,8 @@ class Worker:
 
     def describe(self) -> Description:
         """Return the worker's description, as its first call, once the worker is ready."""
-        _ = self._work  # unpickles it
-        return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), fingerprint())
+        own = fingerprint(self._work.libraries)
+        return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), own)
 
     def hold(self, stored: Mapping[Kind, Stored]) -> None:
         """Take the samples from the node's object store, without a copy; `stored`: references to their arrays."""

@@ -52,6 +52,7 @@ class RayLauncher:
         self.host = ""  # known once Ray is there
         self._settings = settings
         self._pickled = pickle_work(work)
+        self._libraries = work.libraries
         self._samples = samples
         self._warn = warn
         self._address, self._runtime_env = _attached_to(settings)
@@ -198,7 +199,7 @@ class RayLauncher:
             settings=self._settings,
             pickled=self._pickled,
             layout=self._samples.layout,
-            fingerprint=fingerprint(),
+            fingerprint=fingerprint(self._libraries),
             address=self._address,
             directory=str(session.temporary) if session else "",
             cpus=self._cpus,

@@ -288,9 +288,11 @@ def test_images_are_read_without_labels(tmp_path: Path) -> None:
     ]
     for header, columns in tables:
         path = written(tmp_path, header, *(list(column) for column in columns))
-        found = csv_file.read_images(path, (SIDE, SIDE, 1), Data())
-        np.testing.assert_array_equal(found, IMAGES.reshape(N, SIDE, SIDE, 1))
-        assert found.dtype == np.uint8
+        (found,) = csv_file.image_parts(path, (SIDE, SIDE, 1), Data())
+        np.testing.assert_array_equal(found.images, IMAGES.reshape(N, SIDE, SIDE, 1))
+        assert found.images.dtype == np.uint8
+        ids = ("id", list(map(str, range(N)))) if "id" in header else ("", None)
+        assert (found.id_name, found.ids) == ids
 
 
 def test_whole_image_in_a_cell_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -28,6 +28,28 @@ from tests.helpers.tiny_runs import ROOT
 PICTURES = 150
 
 
+def test_no_file_is_taken_far_ahead_of_a_slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, small = tmp_path / "slow.png", tmp_path / "small.png"
+    Image.new("L", (8000, 8000)).save(slow)
+    write_picture(small)
+    monkeypatch.setattr(decoding, "ALONE", 0)
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
+    monkeypatch.setattr(decoding, "_MOST_FILES", 8)
+    files = [str(small)] * 2000
+    files[500] = str(slow)  # both processes run by then
+    done, ahead = set[int](), 0
+
+    def take(run: decoder.Run) -> None:
+        nonlocal ahead
+        done.update(range(run.first, run.first + run.count))
+        first = next(index for index in range(len(files) + 1) if index not in done)
+        ahead = max(ahead, run.first + run.count - first)
+
+    decoding.read_all(iter(files), len(files), Look((8, 8)), lambda: "pixels", take)
+    assert len(done) == len(files)
+    assert 8 < ahead <= 128
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Pictures in two classes, of several kinds and sizes; in each class one that is broken."""

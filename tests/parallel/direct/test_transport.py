@@ -291,6 +291,7 @@ class Wide:
     """A work with 5 million parameters and next to no arithmetic."""
 
     size: int = 5_000_000
+    libraries: frozenset[str] = frozenset()
 
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Wide":
         return self

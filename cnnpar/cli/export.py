@@ -1,0 +1,46 @@
+"""`cnnpar export`: the model of a checkpoint, for other programs."""
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cnnpar.cli.console import say, say_json
+from cnnpar.cli.options import OUTPUT, Debug, Json, Overwrite, Place, option
+from cnnpar.errors import InputError
+
+
+def export(
+    model: Annotated[Place, Parameter(help="The checkpoint: a model.json, or the run's directory.")],
+    /,
+    *,
+    to: Annotated[Place | None, option("The file: NAME.onnx, NAME.safetensors or NAME.npz.", OUTPUT)] = None,
+    layout: Annotated[
+        Literal["nhwc", "nchw", "hwio", "torch", "keras"] | None,
+        option("Of .onnx: nhwc, the default, or nchw; of others: hwio, torch or keras.", OUTPUT),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> int:
+    """Export the model of a checkpoint: to ONNX, or its weights by name.
+
+    ONNX: images go in as pixels, and logits and probabilities come out.
+    Weights: hwio is cnnpar's own layout; torch is a state dict of modules of
+    the same names; keras has Keras' names, such as conv1/kernel. The file's
+    entry `cnnpar` has the mean and std that images are normalised by.
+    """
+    if to is None:
+        raise InputError("which file? --to NAME.onnx, --to NAME.safetensors or --to NAME.npz")
+    from cnnpar.exchange.export import export as export_network
+    from cnnpar.exchange.trained import Trained
+    from cnnpar.storage.checkpoint import read
+    from cnnpar.storage.rundir import newest_in
+
+    path = newest_in(model)
+    exported = export_network(Trained.of(read(path), str(path)), to, layout, overwrite)
+    if json:
+        say_json(exported)
+    else:
+        say(str(exported), sys.stdout)
+    return 0

@@ -1,0 +1,1 @@
+"""Models for other programs: ONNX files, and files of weights that go out and come back."""
