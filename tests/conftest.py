@@ -34,6 +34,10 @@ TOGETHER = {
         "tests/nn/test_user_layers.py::test_workers_run_user_layers_without_having_their_files",
     ),
     "kernel": ("tests/report/test_notebook.py",),
+    "compared runs": ("tests/run/test_compare.py",),
+    "report": ("tests/run/test_report.py",),
+    "export": ("tests/cli/test_export.py",),
+    "predict": ("tests/run/test_predict_inputs.py", "tests/run/test_predict_outputs.py"),
     "simulation": ("tests/scripts/test_simulation.py",),
 }
 

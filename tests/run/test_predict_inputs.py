@@ -141,7 +141,7 @@ def test_bad_inputs_are_a_line_each_beside_good_ones(here: Path, capsys: pytest.
     assert call("cnnpar", "predict", "r", *bad, "good.csv") == 1
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["good.csv:"] * 2
-    takes = "the model takes (N, 8, 8, 1)"
+    takes, usual = "the model takes (N, 8, 8, 1)", "x_test, test_images, test_x, images, x, data"
     trained = "and the model was trained on uint8; train it on data"
     assert err.splitlines() == [
         f"cnnpar: error: {line}"
@@ -154,7 +154,7 @@ def test_bad_inputs_are_a_line_each_beside_good_ones(here: Path, capsys: pytest.
             f"floats.npy: pixels are float32, {trained} of the same range, by data.scale",
             "folder: no files in this folder; expected pictures",
             "hollow.npy: cannot be read as a plain .npy array: it is empty",
-            "none.npz: holds a, b; expected x_test, test_images, test_x, images, x, data, or one array of 8 x 8 x 1 images",
+            f"none.npz: holds a, b; expected {usual}, or one array of 8 x 8 x 1 images",
             "other.csv: line 1: 80 pixels after the label; expected 8 x 8 x 1 = 64",
             f"other.npy: the array is of shape (5, 9, 9), and {takes}",
             "short.npy: cannot be read as a plain .npy array: mmap length is greater than file size",
