@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cnnpar.errors import CnnparError
 
 _VALUE = r"""((?:'[^']*'|"[^"]*"|[^\s;()'"])+)"""  # as `shlex.quote` writes it
-# Text of the command's errors and what takes its place, in this order; a function gets the match.
+# Text of the command's errors and what takes its place; at each place the first one that matches there.
 _WORDS: tuple[tuple[str, str], ...] = (
     (r"another --run-dir starts anew", "overwrite=True or another run_dir starts anew"),
     (r" or --to-path\b", ""),
@@ -34,7 +34,7 @@ _ARGUMENTS = {
     "--address": "engine.address = ",
     "--workers": "engine.workers = ",
 }
-_ARGUMENT = re.compile(rf"({'|'.join(_ARGUMENTS)}) {_VALUE}( (?=--))?")
+_ARGUMENT = rf"({'|'.join(_ARGUMENTS)}) {_VALUE}( (?=--))?"
 
 
 @contextlib.contextmanager
@@ -57,9 +57,19 @@ def as_python(text: str) -> str:
 
 
 def _reworded(text: str) -> str:
-    for pattern, words in _WORDS:
-        text = re.sub(pattern, words, text)
-    return _ARGUMENT.sub(_argument, text)
+    """Return text with other words, from left to right: what has been taken as a value is not reworded."""
+    pieces, at = [], 0
+    while at < len(text):
+        matches = ((re.compile(pattern).match(text, at), words) for pattern, words in _WORDS)
+        found, words = next(((match, words) for match, words in matches if match), (None, ""))
+        if found:
+            pieces.append(found.expand(words))
+        elif found := re.compile(_ARGUMENT).match(text, at):
+            pieces.append(_argument(found))
+        else:
+            pieces.append(text[at])
+        at = found.end() if found else at + 1
+    return "".join(pieces)
 
 
 def _argument(found: re.Match[str]) -> str:

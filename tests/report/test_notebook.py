@@ -42,6 +42,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield started
 
 
+@pytest.mark.slow
 def test_progress_is_one_output_that_is_replaced(kernel: Kernel, tmp_path: Path) -> None:
     first, *later = kernel.run("_ = " + RUN % (3, 0, str(tmp_path / "run")))
     assert first["type"] == "display_data"
@@ -53,6 +54,7 @@ def test_progress_is_one_output_that_is_replaced(kernel: Kernel, tmp_path: Path)
     assert [line[:9] for line in lines[-3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
 
 
+@pytest.mark.slow
 def test_a_result_is_a_table_and_its_plot_a_picture(kernel: Kernel, tmp_path: Path) -> None:
     kernel.run("result = " + RUN % (2, 0, str(tmp_path / "<run>")))
     (shown,) = kernel.run("result")
@@ -65,7 +67,8 @@ def test_a_result_is_a_table_and_its_plot_a_picture(kernel: Kernel, tmp_path: Pa
     assert Image.open(io.BytesIO(base64.b64decode(drawn["data"]["image/png"]))).size[0] >= 800
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
 def test_interrupting_the_kernel_saves(kernel: Kernel, tmp_path: Path, workers: int) -> None:
     asked: list[str] = []
 

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnpar.run.python_words import as_python
@@ -66,6 +66,7 @@ def test_options_become_arguments_and_settings(command: str, python: str) -> Non
     assert as_python(command) == python
 
 
+@example("--epochs")
 @given(st.text(st.characters(exclude_characters="`\n", exclude_categories=["Cs", "Cc"]), min_size=1))
 def test_any_path_comes_through_its_quotes(path: str) -> None:
     text = as_python(f"--resume {shlex.quote(path + '/x')} goes on")

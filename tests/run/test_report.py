@@ -178,10 +178,17 @@ def test_a_file_of_the_users_is_kept(run: Path, tmp_path: Path, capsys: pytest.C
     assert call("cnnpar", "report", run, tmp_path / "new.html", "--png", picture.parent) == 2
     assert (picture.read_bytes(), (tmp_path / "new.html").exists()) == (b"mine", False)
     assert "on cnnpar" in mine.read_text()
+
+
+@pytest.mark.slow
+def test_a_file_of_the_users_is_replaced_on_demand(run: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("mine")
     assert call("cnnpar", "report", run, mine, "--overwrite") == 0
-    assert "on cnnpar" not in mine.read_text()
+    assert Page(mine.read_bytes()).text
 
 
+@pytest.mark.slow
 def test_without_the_data_there_is_a_page_all_the_same(tmp_path: Path) -> None:
     csv = tiny_runs.write_csv(tmp_path / "train.csv")
     tiny_runs.train(tiny_runs.settings(csv), tmp_path / "run")
