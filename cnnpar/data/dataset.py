@@ -1,6 +1,7 @@
 """In-memory data sets: images with integer labels and class names, split into training, validation and test."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 ImageShape = tuple[int, int, int]  # (height, width, channels)
 PixelType = Literal["uint8", "uint16", "float32"]
 Pixels = NDArray[np.uint8 | np.uint16 | np.float32]
+FileOf = Callable[[int], str]  # names the file of sample i
 PIXEL_TYPES: dict[str, PixelType] = {"uint8": "uint8", "uint16": "uint16", "float32": "float32"}
 
 
@@ -29,6 +31,7 @@ class Dataset:
     images: Pixels  # (N, H, W, C)
     labels: NDArray[np.int64]  # (N,), each in 0..len(class_names)-1
     class_names: tuple[str, ...]
+    file_of: FileOf | None = None  # where each sample is a file
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype.name not in PIXEL_TYPES:

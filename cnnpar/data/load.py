@@ -44,7 +44,7 @@ def load_splits(settings: Data, hold_out: HoldOut = "stratified", given: Given |
     check = partial(check_training_labels, source, as_they_are)
     found = _read(source, "train", settings, settings.shape, check, given)
     check_training_labels(source, as_they_are or found.class_names is not None, found.labels, found.place_of)
-    train = Dataset(found.images, *training_classes(source, found, as_they_are))
+    train = Dataset(found.images, *training_classes(source, found, as_they_are), found.file_of)
     if settings.shape and (*settings.shape, 1)[:3] != train.image_shape:
         shapes = f"images are {dimensions(train.image_shape)}, but data.shape is {dimensions(settings.shape)}"
         hint = channels_hint(found.images.shape, settings.shape) or "; it is needed for CSV only"
@@ -89,7 +89,8 @@ def _load_like(
         raise InputError(f"{source}: {what}; {_as_in_training(found.images, traits.pixel_type, settings.scale)}")
     for text in found.notes:
         note(text)
-    return Dataset(found.images, match_labels(source, found, traits.class_names, note), traits.class_names)
+    labels = match_labels(source, found, traits.class_names, note)
+    return Dataset(found.images, labels, traits.class_names, found.file_of)
 
 
 def _as_in_training(images: Pixels, wanted: PixelType, scale: float) -> str:
@@ -208,8 +209,10 @@ def _split(data: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64]) -> t
             indices = kept[begin : begin + rows]
             array[begin : begin + len(indices)] = array[indices]
         array[len(kept) :] = rest
-    first, second = slice(0, len(kept)), slice(len(kept), len(data))
+    first, second, file_of = slice(0, len(kept)), slice(len(kept), len(data)), data.file_of
     return (
         Dataset(data.images[first], data.labels[first], data.class_names),
-        Dataset(data.images[second], data.labels[second], data.class_names),
+        Dataset(
+            data.images[second], data.labels[second], data.class_names, file_of and (lambda i: file_of(int(held[i])))
+        ),
     )

@@ -74,6 +74,7 @@ def worst_mistakes(answers: Answers, most: int) -> list[Mistake]:
             probability=float(answers.probabilities[index].max()),
             of_label=float(answers.probabilities[index, data.labels[index]]),
             image=as_image(data.images[index], low, high),
+            file=data.file_of and data.file_of(int(index)),
         )
         for index in wrong[np.argsort(of_label, kind="stable")][:most]
     ]

@@ -136,7 +136,7 @@ def test_the_page_says_what_the_model_answers(run: Path, page: Page) -> None:
     labels = np.repeat(np.arange(3), 9)
     right = int((model.predict(np.stack(images)) == labels).sum())
     assert f"{right} of 27 images right, test data of" in page.text
-    mistakes = [one for one in page.all("img") if re.match(r"image \d+: label .*, answer [^%]*$", one["alt"] or "")]
+    mistakes = [one for one in page.all("img") if re.search(r"\d+\.png: label .*, answer [^%]*$", one["alt"] or "")]
     assert len(mistakes) == 27 - right > 0
     assert model.weights_sha256 in page.text
     assert model.config.data.train in page.text
@@ -151,7 +151,7 @@ def test_pictures_are_written_beside_the_page(run: Path, page: Page) -> None:
 
 
 def test_a_report_replaces_its_own_with_the_same_bytes(
-    run: Path, page: Page, capsys: pytest.CaptureFixture[str]
+    run: Path, here: Path, page: Page, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = run / "report.html"
     before = file.read_bytes()
@@ -159,7 +159,10 @@ def test_a_report_replaces_its_own_with_the_same_bytes(
     found = json.loads(capsys.readouterr().out)
     assert (found["report"], found["pictures"], found["samples"]) == (str(file), [], 27)
     assert len(found["mistakes"]) == found["samples"] - found["correct"]
-    assert {*found["mistakes"][0]} == {"number", "label", "answer", "probability", "of_label"}
+    assert {*found["mistakes"][0]} == {"number", "label", "answer", "probability", "of_label", "file"}
+    for mistake in found["mistakes"]:
+        assert Path(mistake["file"]).parent == here / "data" / "test" / mistake["label"]
+        assert f"{Path(mistake['file']).name}" in page.text
     assert file.read_bytes() == before
 
 

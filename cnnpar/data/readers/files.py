@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnpar.data.dataset import Pixels
+from cnnpar.data.dataset import FileOf, Pixels
 from cnnpar.errors import InputError, reason
 from cnnpar.files import open_input
 from cnnpar.machine import available_memory
@@ -47,6 +47,7 @@ class RawSamples:
     other_parts: frozenset[Part] = frozenset()  # the source has samples of its own for these, besides those read
     understood: str = ""  # what was made of the source that could have been something else, for people
     notes: tuple[str, ...] = ()  # what is odd about it, a line each
+    file_of: FileOf | None = None  # where each sample is a file
 
 
 def numbered(index: int) -> str:

@@ -43,14 +43,19 @@ def read(path: Path, part: Part, settings: Data) -> RawSamples:
     gone = np.flatnonzero(np.bincount(labels, minlength=len(pictures.classes)) == 0)
     if len(gone):
         raise InputError(f"{pictures.classes[gone[0]]}: no picture in this class folder can be read")
+
+    def file_of(index: int) -> str:
+        return str(pictures.path(int(kept[index])))
+
     return RawSamples(
         images,
         labels,
-        lambda index: str(pictures.path(int(kept[index]))),
+        file_of,
         tuple(folder.name for folder in pictures.classes),
         found.others,
         ", ".join(filter(None, [found.understood, describe(look)])),
         (*found.notes, *_left_out(found.path, pictures, kept), *(f"{found.path}: {note}" for note in facts.notes)),
+        file_of,
     )
 
 

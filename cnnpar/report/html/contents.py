@@ -24,6 +24,7 @@ class Mistake(NamedTuple):
     probability: float  # of the answer
     of_label: float  # of the label
     image: Image
+    file: str | None = None  # of the image, where it has one of its own
 
 
 class Bin(NamedTuple):

@@ -1,5 +1,7 @@
 """The page of a report, section by section, and its pictures as files."""
 
+from pathlib import PurePath
+
 from cnnpar.report.html import document
 from cnnpar.report.html.calibration import calibration_picture
 from cnnpar.report.html.confusion import confusion_picture, most_confused
@@ -81,21 +83,22 @@ def _mistakes(judged: Judged) -> _Part:
         return document.section("Mistakes", document.paragraph("None: all answers are right.")), []
     shown = len(judged.mistakes)
     which = f"All {wrong:,}" if wrong <= shown else f"The {shown} worst of {wrong:,}"
-    explained = (
-        f"{which}, those first whose label got the lowest probability. Images are counted from 0, in the "
-        f"order in which the data are read."
-    )
+    explained = f"{which}, those first whose label got the lowest probability."
+    if any(one.file is None for one in judged.mistakes):
+        explained += " Images are counted from 0, in the order in which the data are read."
     pictures = document.group("small", map(_mistake, judged.mistakes))
     return document.section("Mistakes", document.paragraph(explained, "quiet"), pictures), []
 
 
 def _mistake(one: Mistake) -> str:
     label, answer = one_line(one.label, _LONGEST), one_line(one.answer, _LONGEST)
-    picture = Drawing("", f"image {one.number}: label {label}, answer {answer}", png(one.image))
+    where = f"image {one.number}" if one.file is None else one_line(one.file)
+    picture = Drawing("", f"{where}: label {label}, answer {answer}", png(one.image))
+    name = where if one.file is None else one_line(PurePath(one.file).name, _LONGEST)
     caption = (
         f"<b>{document.text(label[:_SHORT])}</b> taken for <b>{document.text(answer[:_SHORT])}</b> with "
         f"{one.probability:.1%}; "
-        f"label {one.of_label:.1%}; image {one.number}"
+        f'label {one.of_label:.1%}; <span title="{document.text(where)}">{document.text(name)}</span>'
     )
     return document.figure(picture, caption)
 
@@ -105,7 +108,7 @@ def _calibration(judged: Judged) -> _Part:
     picture = calibration_picture(found)
     explained = (
         f"The probability of an answer and the share of right answers differ by {found.error:.2%} on average (expected "
-        f"calibration error). On the dashed line, of the answers with a probability of 80 % just 80 % would be right; "
+        f"calibration error). On the dashed line, of the answers with a probability of 80% just 80% would be right; "
         f"below it the model is too sure of itself."
     )
     doubt = "" if found.are_probabilities else "With this loss the outputs rank the classes, and are no frequencies."

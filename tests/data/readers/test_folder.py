@@ -219,6 +219,23 @@ def test_bad_pictures_are_left_out_if_so_wished(tmp_path: Path) -> None:
     assert "cats/0.png: not a PNG" in load_error(tmp_path, on_bad="skip")
 
 
+def test_held_out_and_tested_samples_know_their_files(tmp_path: Path) -> None:
+    for part, count in (("train", 12), ("test", 3)):
+        for number, name in enumerate("ab"):
+            for index in range(count):
+                write_picture(tmp_path / part / name / f"{index}.png", colour=100 * number + index)
+    (tmp_path / "train" / "a" / "3.png").write_bytes(b"broken")
+    splits = load_splits(Data(train=str(tmp_path), validation=0.5, on_bad="skip"))
+    for data, count in ((splits.validation, 12), (splits.test, 6)):
+        assert data is not None
+        assert data.file_of is not None
+        assert len(data) == count
+        for index, image in enumerate(data.images):
+            file = Path(data.file_of(index))
+            assert image[0, 0, 0] == int(file.stem) + 100 * "ab".index(file.parent.name) != 3
+    assert splits.train.file_of is None  # held for no one
+
+
 def test_file_that_cannot_be_opened_is_never_left_out(tmp_path: Path) -> None:
     write_picture(tmp_path / "cats" / "1.png")
     (tmp_path / "cats" / "2.png").symlink_to("nowhere")
