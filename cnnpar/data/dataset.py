@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 ImageShape = tuple[int, int, int]  # (height, width, channels)
 PixelType = Literal["uint8", "uint16", "float32"]
 Pixels = NDArray[np.uint8 | np.uint16 | np.float32]
-FileOf = Callable[[int], str]  # names the file of sample i
+FileOf = Callable[[int], str]  # names the file of sample i of a source
 PIXEL_TYPES: dict[str, PixelType] = {"uint8": "uint8", "uint16": "uint16", "float32": "float32"}
 
 
@@ -32,6 +32,7 @@ class Dataset:
     labels: NDArray[np.int64]  # (N,), each in 0..len(class_names)-1
     class_names: tuple[str, ...]
     file_of: FileOf | None = None  # where each sample is a file
+    rows: NDArray[np.int64] | None = None  # (N,): places in the source, from 0; None: it is the whole source
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype.name not in PIXEL_TYPES:
@@ -48,6 +49,14 @@ class Dataset:
         """Height, width and channels of every image."""
         _, height, width, channels = self.images.shape
         return height, width, channels
+
+    def row(self, index: int) -> int:
+        """Return the place of sample `index` in its source, counted from 1."""
+        return int(index if self.rows is None else self.rows[index]) + 1
+
+    def file(self, index: int) -> str | None:
+        """Return the file of sample `index`; None where several share one."""
+        return self.file_of(self.row(index) - 1) if self.file_of else None
 
     @property
     def traits(self) -> Traits:

@@ -209,10 +209,8 @@ def _split(data: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64]) -> t
             indices = kept[begin : begin + rows]
             array[begin : begin + len(indices)] = array[indices]
         array[len(kept) :] = rest
-    first, second, file_of = slice(0, len(kept)), slice(len(kept), len(data)), data.file_of
+    first, second = slice(0, len(kept)), slice(len(kept), len(data))
     return (
         Dataset(data.images[first], data.labels[first], data.class_names),
-        Dataset(
-            data.images[second], data.labels[second], data.class_names, file_of and (lambda i: file_of(int(held[i])))
-        ),
+        Dataset(data.images[second], data.labels[second], data.class_names, data.file_of, held),
     )

@@ -68,13 +68,13 @@ def worst_mistakes(answers: Answers, most: int) -> list[Mistake]:
     low, high = pixel_range(data.images)
     return [
         Mistake(
-            number=int(index),
+            row=data.row(index),
             label=names[data.labels[index]],
             answer=names[answers.classes[index]],
             probability=float(answers.probabilities[index].max()),
             of_label=float(answers.probabilities[index, data.labels[index]]),
             image=as_image(data.images[index], low, high),
-            file=data.file_of and data.file_of(int(index)),
+            file=data.file(index),
         )
         for index in wrong[np.argsort(of_label, kind="stable")][:most]
     ]

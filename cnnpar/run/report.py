@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from errno import EEXIST, ELOOP
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from cnnpar.storage.packing import unpack
 from cnnpar.text import dimensions, one_line
 from cnnpar.training.state import TrainState
 
-_LONGEST = 40  # characters of a class's name
+_LONGEST = 40  # characters of the name of a class or a file
 _RATES = 400  # points of the learning rate's curve, at most
 
 
@@ -103,9 +103,15 @@ def _require_ours(file: Path, *mark: bytes) -> None:
 def _judged(
     payload: Payload, network: Network, state: TrainState, source: str | None, path: Path, warn: Callable[[str], None]
 ) -> tuple[Judged | None, list[Maps], list[str]]:
-    """Return what the model makes of images, the activations of the first of them, and why it made nothing of any."""
+    """Return what the model makes of images, the activations of the first of them, and what is to be said of both."""
+    notes = list[str]()
+
+    def note(text: str) -> None:
+        notes.append(text)
+        warn(text)
+
     try:
-        data, what = held_out_samples(payload, source, str(path), warn)
+        data, what = held_out_samples(payload, source, str(path), note)
     except InputError as error:
         if source is not None:
             raise
@@ -114,7 +120,7 @@ def _judged(
     judged = judge(answers, what, payload.config.loss)
     normalised = payload.preprocessing.normalise(data.images[:1])[0]
     with state.evaluation_weights() as weights:
-        return judged, [_first_image(answers), *activations(network, weights, normalised)], []
+        return judged, [_first_image(answers), *activations(network, weights, normalised)], notes
 
 
 def _first_image(answers: Answers) -> Maps:
@@ -122,7 +128,9 @@ def _first_image(answers: Answers) -> Maps:
     data, first = answers.data, 0
     image = as_image(data.images[first], *pixel_range(data.images)) / 255
     label, answered = (one_line(data.class_names[place[first]], _LONGEST) for place in (data.labels, answers.classes))
-    said = f"image {first}: label {label}, answer {answered} with {answers.probabilities[first].max():.1%}"
+    file = data.file(first)
+    where = one_line(PurePath(file).name, _LONGEST) if file else f"row {data.row(first):,}"
+    said = f"{where}: label {label}, answer {answered} with {answers.probabilities[first].max():.1%}"
     colours = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=2)
     return Maps(said, colours[np.newaxis], 1)
 

@@ -66,8 +66,8 @@ def test_the_worst_mistakes_come_first(answers: Answers, most: int) -> None:
     own = answers.probabilities[np.arange(len(answers.data)), answers.data.labels]
     assert [one.of_label for one in found] == sorted(own[wrong])[:most]
     for one in found:
-        assert one.label == answers.data.class_names[answers.data.labels[one.number]] != one.answer
-        np.testing.assert_array_equal(one.image, answers.data.images[one.number, ..., 0])
+        assert one.label == answers.data.class_names[answers.data.labels[one.row - 1]] != one.answer
+        np.testing.assert_array_equal(one.image, answers.data.images[one.row - 1, ..., 0])
 
 
 def test_the_most_confused_classes_are_counted() -> None:

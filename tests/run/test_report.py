@@ -159,7 +159,7 @@ def test_a_report_replaces_its_own_with_the_same_bytes(
     found = json.loads(capsys.readouterr().out)
     assert (found["report"], found["pictures"], found["samples"]) == (str(file), [], 27)
     assert len(found["mistakes"]) == found["samples"] - found["correct"]
-    assert {*found["mistakes"][0]} == {"number", "label", "answer", "probability", "of_label", "file"}
+    assert {*found["mistakes"][0]} == {"row", "label", "answer", "probability", "of_label", "file"}
     for mistake in found["mistakes"]:
         assert Path(mistake["file"]).parent == here / "data" / "test" / mistake["label"]
         assert f"{Path(mistake['file']).name}" in page.text
@@ -219,6 +219,25 @@ def test_a_run_without_a_finished_epoch_answers_its_validation_part(tmp_path: Pa
     assert "Activations" in page.text
     assert f"validation part of {csv}" in page.text
     assert "the outputs rank the classes, and are no frequencies" in page.text
+
+
+def test_mistakes_are_rows_of_the_file_they_came_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    csv = tiny_runs.write_csv(tmp_path / "train.csv")
+    tiny_runs.train(tiny_runs.settings(csv, data={"validation": 0.5}), tmp_path / "run")
+    model, table = cnnpar.load(tmp_path / "run"), np.loadtxt(csv, np.int64, delimiter=",")
+    capsys.readouterr()
+    for words, warned in (((), False), (("--test-data", csv), True)):
+        assert call("cnnpar", "report", tmp_path / "run", *words, "--json") == 0
+        mistakes = json.loads(capsys.readouterr().out)["mistakes"]
+        assert mistakes
+        for mistake in mistakes:
+            label, *pixels = table[mistake["row"] - 1]
+            assert model.class_names[label] == mistake["label"]
+            found = model.probabilities(np.array(pixels, np.uint8).reshape(8, 8))
+            assert found[label] == pytest.approx(mistake["of_label"], rel=1e-5)
+        page = Page((tmp_path / "run" / "report.html").read_bytes())
+        assert f"row {mistakes[0]['row']:,}" in page.text
+        assert ("the model was trained on these" in page.text) == warned
 
 
 def test_a_wrong_use_is_told_in_a_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

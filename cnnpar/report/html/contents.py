@@ -18,7 +18,7 @@ Image = NDArray[np.uint8]  # (H, W) grey, (H, W, 3) colour, or (H, W, 4) with op
 class Mistake(NamedTuple):
     """One image that got a wrong answer."""
 
-    number: int  # among the images, from 0
+    row: int  # among the images of the source, from 1
     label: str
     answer: str
     probability: float  # of the answer

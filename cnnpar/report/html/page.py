@@ -85,14 +85,14 @@ def _mistakes(judged: Judged) -> _Part:
     which = f"All {wrong:,}" if wrong <= shown else f"The {shown} worst of {wrong:,}"
     explained = f"{which}, those first whose label got the lowest probability."
     if any(one.file is None for one in judged.mistakes):
-        explained += " Images are counted from 0, in the order in which the data are read."
+        explained += " Rows are counted from 1 in the file or data set, headers left out, as `cnnpar predict` does."
     pictures = document.group("small", map(_mistake, judged.mistakes))
     return document.section("Mistakes", document.paragraph(explained, "quiet"), pictures), []
 
 
 def _mistake(one: Mistake) -> str:
     label, answer = one_line(one.label, _LONGEST), one_line(one.answer, _LONGEST)
-    where = f"image {one.number}" if one.file is None else one_line(one.file)
+    where = f"row {one.row:,}" if one.file is None else one_line(one.file)
     picture = Drawing("", f"{where}: label {label}, answer {answer}", png(one.image))
     name = where if one.file is None else one_line(PurePath(one.file).name, _LONGEST)
     caption = (
