@@ -4,7 +4,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from cnnpar.report.picture import Picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Result of a run, and the model that came of it. A notebook shows it as a table."""
 
     summary: Summary  # accuracies, digest, files: what `cnnpar-train --json` prints
     _checkpoint: Path  # absolute
-    _records: tuple[EpochRecord, ...] = field(default=(), repr=False)
+    _records: tuple[EpochRecord, ...] = ()
 
     @property
     def test_accuracy(self) -> float | None:
@@ -69,6 +69,10 @@ class Result:
         from cnnpar.report.plots import accuracy_figure  # here, as nothing else needs matplotlib
 
         return accuracy_figure(self._records, f"Accuracy of {self._checkpoint.parent.name}", self.summary.best_epoch)
+
+    def __repr__(self) -> str:
+        found = [f"{name} {value}" for name, value in facts(self.summary) if name != "note"]
+        return f"<cnnpar.Result: {', '.join(found)}>"
 
     def _repr_html_(self) -> str:
         return html_table(facts(self.summary))

@@ -126,6 +126,11 @@ def test_a_model_predicts_what_the_test_counts(tmp_path: Path) -> None:
     assert probabilities.shape == (70, len(model.class_names))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert model.predict(images[:0]).shape == (0,)
+    short = model.weights_sha256[:12]
+    assert (
+        repr(model) == f"<cnnpar.Model: 8 x 8 x 1 uint8, {len(model.class_names)} classes, weights sha256 {short}...>"
+    )
+    assert repr(result).startswith(f"<cnnpar.Result: test accuracy {result.test_accuracy:.2%}, validation accuracy ")
     assert model.parameters()["conv1.weight"].shape == (3, 3, 1, 2)
 
 
@@ -142,6 +147,10 @@ def test_images_that_do_not_fit_are_refused_with_both_shapes(tmp_path: Path, ima
         model.predict(np.full((8, 8), 0.5))
     with pytest.raises(InputError, match=r"these are 0\.5 to 200: np\.rint\(images\.clip\(0, 255\)\)\.astype"):
         model.predict(np.linspace(0.5, 200, 64).reshape(8, 8))
+    with pytest.raises(
+        InputError, match=r"takes \(N, 8, 8, 1\) uint8; \.reshape\(-1, 8, 8\) makes images of such rows"
+    ):
+        model.predict(np.zeros((2, 64), np.uint8))
 
 
 def test_wrong_arguments_raise_the_commands_errors(tmp_path: Path) -> None:

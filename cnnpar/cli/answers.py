@@ -69,7 +69,8 @@ class AnswerOptions:
         if self.out is None or self.out.suffix.lower() != ".csv":
             raise InputError(f"{name}: goes with --out FILE.csv")
         if self.top > 1 or self.proba:
-            raise InputError(f"{name}: has one answer for each id; leave --top and --proba out")
+            what = "has one answer for each id" + ", or the probabilities of its columns" * (self.like is not None)
+            raise InputError(f"{name}: {what}; leave --top and --proba out")
 
     def may_replace(self, mark: str) -> None:
         """Raise InputError where `out` is a file that does not have `mark` in its head: of another kind."""
@@ -114,9 +115,10 @@ def _file_output(options: AnswerOptions, shown: "Shown") -> "Callable[[TextIO], 
 
     names = shown.class_names
     if options.like is not None:
-        sample = read_sample(options.like, names)
+        note = partial(say, stream=sys.stderr)
+        sample = read_sample(options.like, names, note)
         options.may_replace(header_line(sample.header))
-        return lambda file: SampledSubmission(names, file, sample)
+        return lambda file: SampledSubmission(names, file, sample, note)
     if options.submission:
         return lambda file: Submission(names, file, options.may_replace)
     if options.out is not None and options.out.suffix.lower() == ".json":

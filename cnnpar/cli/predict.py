@@ -1,6 +1,7 @@
 """`cnnpar predict`: the classes of pictures, CSV files and arrays, by the model of a checkpoint."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +19,33 @@ if TYPE_CHECKING:
 
 
 _DEFAULTS = AnswerOptions()
+_MOST_ALIKE = 3  # inputs that the same is wrong with, and that are named
 
 
 class _NothingAnswered(Exception):  # noqa: N818  # what was wrong was said
     """No input could be read: no file is written."""
+
+
+class _Failures:
+    """Inputs that are left out, and why: of those with which the same is wrong, few are named."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str]] = []
+        self._alike = Counter[str]()  # inputs, by what is wrong
+
+    def add(self, name: str, line: str) -> None:
+        """Take an input and the line that says what is wrong with it."""
+        self.all.append((name, line))
+        what = line.removeprefix(name)
+        self._alike[what] += 1
+        if self._alike[what] <= _MOST_ALIKE:
+            say(f"cnnpar: error: {line}", sys.stderr)
+
+    def say_rest(self) -> None:
+        """Say how many were not named."""
+        for what, times in self._alike.items():
+            if times > _MOST_ALIKE:
+                say(f"cnnpar: error: {times - _MOST_ALIKE:,} other inputs{what}", sys.stderr)
 
 
 def _loaded(model: Path, changes: dict[str, Any]) -> "tuple[str, Payload, Data]":
@@ -64,13 +88,10 @@ def predict(
     changes = {"size": size_of(size) if size else None, "channels": channels, "label": label}
     from cnnpar.data.readers.inputs import opened
     from cnnpar.run.predict import predict as predict_inputs
+    from cnnpar.run.samples import same_samples
 
     path, payload, settings = _loaded(model, {key: value for key, value in changes.items() if value is not None})
-    failed, count = list[tuple[str, str]](), 0
-
-    def fail(name: str, line: str) -> None:
-        failed.append((name, line))
-        say(f"cnnpar: error: {line}", sys.stderr)
+    failures, count = _Failures(), 0
 
     def add(answers: "Answers") -> None:
         nonlocal count
@@ -79,15 +100,20 @@ def predict(
             output.add(answers)
 
     names = payload.preprocessing.class_names
+    for source in inputs:
+        if same_samples(str(source), settings.train):
+            say(f"{source}: the model was trained on these", sys.stderr)
     try:
         with opened(inputs) as sources, opened_outputs(options, names, json) as outputs:
-            predict_inputs(payload, path, sources, settings, add, fail)
+            predict_inputs(payload, path, sources, settings, add, failures.add)
             if not count:
                 raise _NothingAnswered
             for output in outputs:
-                output.end(failed)
+                output.end(failures.all)
     except _NothingAnswered:
         return InputError.exit_code
+    finally:
+        failures.say_rest()
     if options.out is not None and not json:
         say(f"{count:,} sample{'s' * (count > 1)} predicted, written to {options.out}", sys.stdout)
-    return RunError.exit_code if failed else 0
+    return RunError.exit_code if failures.all else 0

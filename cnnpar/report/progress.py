@@ -39,8 +39,8 @@ class Progress:
         self._encoding = stream.encoding or "utf-8"
         self._clock = clock
         self._display = _display(mode, stream)
-        self._epochs = self._total_steps = self._first_step = self._steps_per_epoch = 0
-        self._started = 0.0  # clock at `start`
+        self._epochs = self._total_steps = self._steps_per_epoch = 0
+        self._first_done: tuple[int, float] | None = None  # step and clock; it may have compiled and waited for workers
         self._due = math.inf  # clock at which `step` shows a status again
 
     @property
@@ -48,24 +48,24 @@ class Progress:
         """Columns for text; of what is no terminal more than any line has."""
         return self._display.width if self._display else Lines.width
 
-    def start(self, lines: Sequence[str], total_steps: int, first_step: int, epochs: int, steps_per_epoch: int) -> None:
-        """Show `lines` and begin a run of `total_steps`, of which `first_step` are done (0 in a new run)."""
+    def start(self, lines: Sequence[str], total_steps: int, epochs: int, steps_per_epoch: int) -> None:
+        """Show `lines` and begin a run of `total_steps`, those that were done before it was resumed included."""
         for line in lines:
             self.note(line)
         self._epochs, self._total_steps = epochs, total_steps
-        self._first_step, self._steps_per_epoch = first_step, steps_per_epoch
-        self._started = self._clock()
+        self._steps_per_epoch, self._first_done = steps_per_epoch, None
         if self._display:
-            self._due = self._started + self._display.interval
+            self._due = self._clock() + self._display.interval
 
     def step(self, epoch: int, step: int, loss: float, accuracy: float, samples_per_second: float) -> None:
         """Show a finished step, if it is time for a new status; other calls take less than a microsecond."""
         now = self._clock()
+        self._first_done = self._first_done or (step, now)
         if now < self._due or not self._display:
             return
         self._due = now + self._display.interval
         share = step / self._total_steps
-        left = (now - self._started) / (step - self._first_step) * (self._total_steps - step)
+        first, since = self._first_done
         step_of_epoch = step - (epoch - 1) * self._steps_per_epoch
         parts = [
             (0, self._epoch(epoch)),
@@ -74,8 +74,9 @@ class Progress:
             (2, f"loss {_number(loss)}"),
             (3, f"train {_percent(accuracy)}"),
             (4, f"{samples_per_second:,.0f} samples/s"),
-            (1, f"{_clock_time(left)} left"),
         ]
+        if step > first:
+            parts.append((1, f"{_clock_time((now - since) / (step - first) * (self._total_steps - step))} left"))
         self._attempt(partial(self._display.status, share, parts))
 
     def epoch(

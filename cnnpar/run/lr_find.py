@@ -50,7 +50,7 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     try:
         stop.notice()
         progress.start(
-            [*stop.notes(), *facts(config, network, there, splits.understood), *notes], len(rates), 0, 1, len(rates)
+            [*stop.notes(), *facts(config, network, there, splits.understood), *notes], len(rates), 1, len(rates)
         )
         curve = losses_by_rate(config, work, server, state, rates, progress, stop)
         return curve, server.exact

@@ -13,7 +13,7 @@ from cnnpar.blas import use_one_thread
 from cnnpar.config.sections import Config
 from cnnpar.data.dataset import Pixels
 from cnnpar.data.pixels import as_pixels_like
-from cnnpar.data.readers.arrays import channels_first, channels_hint, images_to_predict, is_turned
+from cnnpar.data.readers.arrays import channels_first, channels_hint, images_to_predict, is_turned, rows_hint
 from cnnpar.data.readers.pillow_images import converted
 from cnnpar.errors import InputError
 from cnnpar.exchange.export import export
@@ -22,6 +22,7 @@ from cnnpar.files import expanded
 from cnnpar.run.python_words import in_python_words
 from cnnpar.storage.checkpoint import Payload
 from cnnpar.storage.packing import unpack
+from cnnpar.text import dimensions
 from cnnpar.training.state import EpochRecord
 
 Images = ArrayLike | Image.Image | Sequence[Image.Image]
@@ -44,6 +45,10 @@ class Model:
         self.weights_sha256 = state.digest
         with state.evaluation_weights() as weights:
             self.weights = weights.copy()  # (network.layout.size,): parameters, and buffers behind them
+
+    def __repr__(self) -> str:
+        takes = f"{dimensions(self.image_shape)} {self._preprocessing.pixels}"
+        return f"<cnnpar.Model: {takes}, {len(self.class_names)} classes, weights sha256 {self.weights_sha256[:12]}...>"
 
     def parameters(self) -> dict[str, NDArray[np.float32]]:
         """Return parameters and buffers by name, such as conv1.weight: views of `weights`."""
@@ -107,7 +112,8 @@ class Model:
         if fits:
             pixels = as_pixels_like(whole, self.config.data.scale, wanted, "images")
         if not fits or pixels.dtype != wanted:
-            raise self._unlike(whole, self._remedy(whole) if fits else channels_hint(whole.shape, self.image_shape))
+            hint = rows_hint(whole.shape, self.image_shape) or channels_hint(whole.shape, self.image_shape)
+            raise self._unlike(whole, self._remedy(whole) if fits else hint)
         return pixels, single
 
     def _unlike(self, images: NDArray[Any], remedy: str) -> InputError:

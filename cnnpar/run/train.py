@@ -51,7 +51,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
             saver = begin_saving(files, run.state, packed, run.origin, progress.note, folder_of)
             _write_config(files.config, folder_of(files.config), config, run.state.run_id, progress.note)
             steps, epochs = run.work.steps_per_epoch, config.train.epochs
-            progress.start([*stop.notes(), *headline(run, files)], epochs * steps, run.state.step, epochs, steps)
+            progress.start([*stop.notes(), *headline(run, files)], epochs * steps, epochs, steps)
             first = FirstEpoch(config, run.network.layout, run.state.parameters) if run.state.step == 0 else None
             recorder = Recorder(
                 config,

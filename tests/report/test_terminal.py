@@ -16,7 +16,7 @@ RUN = """
 import itertools, os, sys
 from cnnpar.report.progress import Progress
 progress = Progress("auto", clock=itertools.count(step=0.5).__next__)
-progress.start(["a first line", "and a second", *sys.argv[2:]], 90, 0, 3, 30)
+progress.start(["a first line", "and a second", *sys.argv[2:]], 90, 3, 30)
 for epoch in range(1, 4):
     for step in range(30):
         progress.step(epoch, 30 * (epoch - 1) + step + 1, 0.1234, 0.98765, 12345.6)

@@ -155,7 +155,43 @@ def test_a_sample_gives_header_ids_and_order(here: Path, capsys: pytest.CaptureF
     np.save("rows.npy", X[:3])
     Path("like.csv").write_text("n,y\n7,0\n5,0\n6,0\n")
     assert call("cnnpar", "predict", "r", "rows.npy", "--like", "like.csv", "--out", "rows.csv") == 0
-    assert rows("rows.csv")[1:] == [["7", names(wanted)[0]], ["5", names(wanted)[1]], ["6", names(wanted)[2]]]
+    assert rows("rows.csv")[1:] == [["7", names(wanted)[2]], ["5", names(wanted)[0]], ["6", names(wanted)[1]]]
+    capsys.readouterr()
+    Path("like.csv").write_text("n,y\nc,0\na,zero\nb,0\n")
+    assert call("cnnpar", "predict", "r", "rows.npy", "--like", "like.csv", "--out", "named.csv") == 0
+    assert rows("named.csv")[1:] == [["c", names(wanted)[0]], ["a", names(wanted)[1]], ["b", names(wanted)[2]]]
+    one, other = capsys.readouterr().err.splitlines()
+    assert one == "like.csv: 'zero' is no class of the model, whose classes are '0', '1', '2', ..."
+    assert other.startswith("like.csv: the rows have no ids, and 'c' is no number of a row: the first id gets")
+
+
+@pytest.mark.parametrize(("first", "second"), [("a/1.png", "b/1.png"), ("a/1", "b/1"), ("new/a/1.png", "new/b/1.png")])
+def test_ids_may_be_the_ends_of_paths(here: Path, capsys: pytest.CaptureFixture[str], first: str, second: str) -> None:
+    wanted = names(cnnpar.load("r").probabilities(X[:3]))
+    for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png")):
+        (here / "new" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(X[number, ..., 0]).save(here / "new" / name)
+    Path("like.csv").write_text(f"id,y\n{second},0\n{first},0\n")
+    assert call("cnnpar", "predict", "r", "new", "--like", "like.csv", "--out", "s.csv") == 0
+    assert rows("s.csv")[1:] == [[second, wanted[1]], [first, wanted[0]]]
+    assert capsys.readouterr().err == "like.csv: asks for 2 ids; 1 answers are left out\n"
+    Path("like.csv").write_text("id,y\n1.png,0\n")
+    assert call("cnnpar", "predict", "r", "new", "--like", "like.csv", "--out", "t.csv") == 2
+    wrong = "like.csv: the id '1.png' may be 'new/a/1.png', 'new/b/1.png'; nothing was written"
+    assert capsys.readouterr().err == f"cnnpar: error: {wrong}\n"
+
+
+def test_what_is_wrong_with_many_is_said_three_times(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new").mkdir()
+    for number in range(9):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(f"new/{number}.png")
+    Path("new/10.png").write_bytes(b"")
+    assert call("cnnpar", "predict", "r", "new") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("cnnpar: error: new/") for line in lines] == [True] * 4 + [False]
+    assert lines[-1].startswith("cnnpar: error: 6 other inputs: is 4 x 4 x 1 uint8, and the model takes 8 x 8 x 1")
+    assert call("cnnpar", "predict", "r", "new", "test.csv", "--json") == 1
+    assert len(json.loads(capsys.readouterr().out)["failed"]) == 10
 
 
 @pytest.mark.parametrize(

@@ -86,15 +86,20 @@ def as_whole(shape: tuple[int, ...], kind: str, wanted: tuple[int, int, int], so
     if shape in _shapes_of(wanted):
         shape = (1, *shape)
     if not shape or shape[1:] not in _shapes_of(wanted):
-        flat = len(shape) == 2 and shape[1] == math.prod(wanted)
-        sides = wanted[:2] if wanted[2] == 1 else wanted
-        reshaped = f"; .reshape(-1, {', '.join(map(str, sides))}) makes images of such rows" if flat else ""
         takes = f"(N, {', '.join(map(str, wanted))})"
-        hint = (channels_hint(shape, wanted) if len(shape) == 4 or wanted[2] > 1 else "") or reshaped
+        hint = (channels_hint(shape, wanted) if len(shape) == 4 or wanted[2] > 1 else "") or rows_hint(shape, wanted)
         raise InputError(f"{source} is of shape {shape}, and the model takes {takes}{hint}")
     if not shape[0]:
         raise InputError(f"{source} is of shape {shape}: no images")
     return shape[0], *wanted
+
+
+def rows_hint(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> str:
+    """Say how rows (N, H * W * C) become images; "" for arrays of other shapes."""
+    if len(shape) != 2 or shape[1] != math.prod(wanted):
+        return ""
+    sides = wanted[:2] if wanted[2] == 1 else wanted
+    return f"; .reshape(-1, {', '.join(map(str, sides))}) makes images of such rows"
 
 
 def _shapes_of(image: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
