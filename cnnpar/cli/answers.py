@@ -19,8 +19,6 @@ from cnnpar.errors import InputError, RunError, reason
 if TYPE_CHECKING:
     from cnnpar.report.predictions import Output, Shown
 
-_HEAD = 4096  # first bytes of a file, by which it is known
-
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class AnswerOptions:
     like: Annotated[
         Place | None, option("The same, with header, ids and order of a sample_submission.csv.", OUTPUT)
     ] = None
-    overwrite: Annotated[bool, option("Replace an --out of an earlier prediction.", OUTPUT)] = False
+    overwrite: Annotated[bool, option("Replace an --out that begins as such a file does.", OUTPUT)] = False
 
     @property
     def submits(self) -> bool:
@@ -73,12 +71,13 @@ class AnswerOptions:
             raise InputError(f"{name}: {what}; leave --top and --proba out")
 
     def may_replace(self, mark: str) -> None:
-        """Raise InputError where `out` is a file that does not have `mark` in its head: of another kind."""
+        """Raise InputError where `out` is a file that does not begin with `mark`: of another kind."""
         from cnnpar.storage.atomic import may_replace
 
         out = self.out or Path()
         try:
-            known = may_replace(out, mark.encode(errors="surrogateescape"), _HEAD)
+            beginning = mark.encode(errors="surrogateescape")
+            known = may_replace(out, beginning, len(beginning))
         except OSError as error:
             raise InputError(f"--out {out}: cannot be replaced: {reason(error)}") from error
         if not known:

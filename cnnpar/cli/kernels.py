@@ -1,5 +1,6 @@
 """`cnnpar kernels`: the engine's kernels beside the textbook's and scipy's, layer by layer."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,8 +74,16 @@ def kernels(
 
 
 def _is_model(word: Path) -> bool:
-    """Tell whether a word names a checkpoint or a run's directory, not settings or data."""
-    return word.suffix == ".json" or (word / "model.json").exists()
+    """Tell whether a word names a checkpoint, whatever its name, or a run's directory; not settings or data."""
+    from cnnpar.files import open_input
+    from cnnpar.storage.rundir import newest_in
+
+    path = newest_in(word)
+    try:
+        with os.fdopen(open_input(path), "rb") as file:
+            return path.suffix == ".json" or file.read(1) == b"{"  # as in the JSON of a checkpoint alone
+    except OSError:
+        return path.suffix == ".json"
 
 
 def _read(word: Path) -> "Resume":

@@ -39,7 +39,8 @@ def report(
     from cnnpar.storage.rundir import newest_in
 
     path = newest_in(run)
-    page = out or (path.with_name("report.html") if path != run else path.with_suffix(".html"))
+    own_name = path.with_name(f"{path.name.removesuffix('.json')}.html")
+    page = out or (path.with_name("report.html") if path != run else own_name)
     files, contents = write_report(path, page, png, source, lambda text: say(text, sys.stderr), overwrite=overwrite)
     if json:
         judged = contents.judged.facts() if contents.judged else {}

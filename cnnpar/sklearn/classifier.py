@@ -24,7 +24,7 @@ from cnnpar.sklearn.images import rows_of, shape_of
 from cnnpar.sklearn.settings import settings
 from cnnpar.storage.checkpoint import decode, encode
 from cnnpar.storage.rundir import Place
-from cnnpar.text import shown
+from cnnpar.text import is_plain, shown
 
 _SOURCE = "CNNClassifier.checkpoint_"
 
@@ -109,6 +109,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         labels, such as numbers or names, of two classes or more. Raises ValueError for what does not fit, and
         cnnpar.RunError where the training diverges.
         """
+        for fitted in ("checkpoint_", "_model"):  # a fit that fails leaves no model of other classes
+            self.__dict__.pop(fitted, None)
         rows, found = rows_of(X)
         rows, y = validate_data(self, rows, y, dtype=np.float32)
         check_classification_targets(y)
@@ -121,7 +123,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         with _as_value_errors():
             config = settings(self.get_params(deep=False), self._seed(), self.image_shape_)
             given = samples_given({"train": (rows.reshape(-1, *self.image_shape_), labels)}, config.data)
-            named = replace(given["train"], class_names=tuple(map(str, self.classes_)))
+            named = replace(given["train"], class_names=_names(self.classes_))
             run = prepare(config, Place(), None, {"train": named})
             payload = train_in_memory(run)
         self.notes_ = run.doubts
@@ -154,6 +156,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31))
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether there is a model."""
+        return hasattr(self, "checkpoint_")
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: parameters, and the model as the bytes of its checkpoint."""
         state: dict[str, Any] = super().__getstate__()
@@ -164,6 +170,13 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         super().__setstate__(state)
         if "checkpoint_" in state:
             self._model = Model(decode(self.checkpoint_, _SOURCE), _SOURCE)
+
+
+def _names(classes: NDArray[Any]) -> tuple[str, ...]:
+    """Return names of classes for the checkpoint: the labels as text, or numbers where that is no name of one line."""
+    names = tuple(map(str, classes.tolist()))
+    usual = all(name.strip() and is_plain(name) for name in names) and len({*names}) == len(names)
+    return names if usual else tuple(map(str, range(len(names))))
 
 
 @contextmanager

@@ -89,6 +89,10 @@ def test_command_takes_settings_and_checkpoints(here: Path, capsys: pytest.Captu
     assert row["layer"] == "conv1"
     assert row["differences"].keys() == {"fast", "numpy", "scipy"}
     train(wanted(train={"epochs": 1}), here / "run")
+    (here / "run" / "model.json").rename(here / "odd")
+    assert call("odd", "--repeats", 1) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "The same for all: batchnorm1, dropout1, flatten1."
+    (here / "odd").rename(here / "run" / "model.json")
     assert call("run", "train.csv", "--repeats", 1) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["layer", "way", "fast", "ms", "numpy", "ms", "scipy", "ms", "fast", "numpy", "scipy"]

@@ -240,6 +240,19 @@ def test_a_wrong_output_is_one_line_and_writes_nothing(
     assert Path("own.csv").read_text() == "mine\n"
 
 
+def test_only_what_begins_alike_is_replaced(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = {"mine.csv": "# mine: input,class,probability\n", "ids.csv": "image_id,label\na,1\n"}
+    np.save("rows.npy", X[:2])
+    for name, content in mine.items():
+        Path(name).write_text(content)
+        for options in ((), ("--submission",)):
+            assert call("cnnpar", "predict", "r", "rows.npy", *options, "--out", name, "--overwrite") == 2
+            assert Path(name).read_text() == content
+    for options in ((), ("--submission",)):
+        for more in ((), ("--overwrite",)):
+            assert call("cnnpar", "predict", "r", "rows.npy", *options, "--out", f"{len(options)}.csv", *more) == 0
+
+
 def test_nothing_is_written_where_nothing_is_answered(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("cnnpar", "predict", "r", "absent.png", "--out", "p.csv") == 2
     assert capsys.readouterr() == ("", "cnnpar: error: absent.png: no such file; expected a picture\n")

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
@@ -238,6 +239,16 @@ def test_mistakes_are_rows_of_the_file_they_came_from(tmp_path: Path, capsys: py
         page = Page((tmp_path / "run" / "report.html").read_bytes())
         assert f"row {mistakes[0]['row']:,}" in page.text
         assert ("the model was trained on these" in page.text) == warned
+
+
+@pytest.mark.slow
+def test_checkpoints_of_any_name_have_pages_of_their_own(tmp_path: Path) -> None:
+    csv = tiny_runs.write_csv(tmp_path / "train.csv")
+    tiny_runs.train(tiny_runs.settings(csv), tmp_path / "run")
+    for name in ("net.1", "net.2.json"):
+        shutil.copy(tmp_path / "run" / "model.json", tmp_path / name)
+        assert call("cnnpar", "report", tmp_path / name) == 0
+    assert {file.name for file in tmp_path.glob("*.html")} == {"net.1.html", "net.2.html"}
 
 
 def test_a_wrong_use_is_told_in_a_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import pickle
 import re
 import sys
 from pathlib import Path
@@ -189,6 +190,25 @@ def test_wrong_samples_are_errors_of_a_line() -> None:
         fitted.predict(X.reshape(-1, 4, 16))
     with pytest.raises(ValueError, match="X has 63 features, but CNNClassifier is expecting 64"):
         fitted.predict(X[:, :63])
+
+
+def test_a_failed_fit_leaves_no_model_of_other_classes() -> None:
+    X, y = samples()
+    model, others = tiny().fit(X, y), np.unique(y, return_inverse=True)[1] + 100
+    with pytest.raises(ValueError, match="optimizer='bogus'"):
+        model.set_params(optimizer="bogus").fit(X, others)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert {*model.set_params(optimizer="sgd").fit(X, others).predict(X)} <= {*others}
+
+
+def test_labels_that_are_no_names_are_classes_too() -> None:
+    X, y = samples()
+    for odd in ("", "two\nlines", "\udcff"):
+        labels = np.where(y == y[0], odd, "other").astype(object)
+        model = tiny().fit(X, labels)
+        assert {*model.predict(X)} <= {odd, "other"}
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(X), model.predict(X))
 
 
 def test_sample_weights_are_not_taken() -> None:
