@@ -56,14 +56,14 @@ def _looked_at(data: Dataset, payload: Payload, source: str | None, path: str, w
     known = payload.preprocessing
     if data.traits != known.traits:
         raise InputError(f"{path}: its run's data have changed; give --test-data PATH or --data NAME")
-    if source and _same_samples(source, payload.config.data.train):
+    if source and same_samples(source, payload.config.data.train):
         warn(f"{source}: the model was trained on these; what it says of others is not known by that")
     for line in suspicions_of_test(data, known.mean, known.std):
         warn(line)
     return data
 
 
-def _same_samples(source: str, train: str) -> bool:
+def same_samples(source: str, train: str) -> bool:
     """Tell whether test data are the file of the training data, which has no test samples of its own."""
     try:
         return Path(source).suffix in _WITHOUT_PARTS and Path(source).samefile(train)
