@@ -30,7 +30,7 @@ def compare(
     source = None
     if test_data is not None:
         source = str(test_data) if is_data_name(test_data) else str(test_data.absolute())
-    from cnnpar.report.comparison import as_text
+    from cnnpar.report.comparison_text import as_text
     from cnnpar.run.compare import compare as compare_runs
 
     found = compare_runs(runs, source, lambda text: say(text, sys.stderr))

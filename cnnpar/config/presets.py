@@ -4,6 +4,7 @@
 """
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +21,8 @@ def preset_layers(name: object) -> list[dict[str, Any]]:
         raise InputError(f"no preset {name!r}{did_you_mean(name, PRESETS)}; there are {', '.join(PRESETS)}")
     layers: list[dict[str, Any]] = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))["layers"]
     return layers
+
+
+def preset_of(layers: Sequence[dict[str, Any]]) -> str | None:
+    """Return the name of the preset that has these layers, if there is one."""
+    return next((name for name in PRESETS if preset_layers(name) == [*layers]), None)

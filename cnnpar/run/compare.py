@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from msgspec.structs import replace
 
+from cnnpar.config.presets import preset_of
 from cnnpar.config.resolve import to_tables
 from cnnpar.errors import InputError
-from cnnpar.fingerprint import differences
+from cnnpar.fingerprint import Fingerprint, differences, fingerprint
 from cnnpar.nn.network import Network
 from cnnpar.report import intervals, measurements
 from cnnpar.report.comparison import Comparison, Pair, Seeds, Setting, Side
 from cnnpar.report.measurements import Measurement
 from cnnpar.run.answers import Answers, answer
-from cnnpar.run.samples import held_out_samples
+from cnnpar.run.samples import held_out_samples, same_samples
 from cnnpar.storage.checkpoint import Payload, read
 from cnnpar.storage.packing import unpack
 from cnnpar.storage.rundir import newest_in
@@ -28,6 +28,10 @@ MOST = len(string.ascii_uppercase)  # runs, which have letters for names
 _WITHOUT_EFFECT = ("engine", "checkpoint", "report")  # sections that change no weight; but for the setting
 _PORTABLE = "engine.portable"
 _SEED = "train.seed"
+_KNOWN = {
+    True: "{0} was trained on these images: they are its training data",
+    None: "{0} may have been trained on these images: its data are not those of {1}",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +60,20 @@ class _Model:
         recorded = {one.step: one.weights_sha256 for one in self.measured if one.weights_sha256 and one.step < last}
         return {**recorded, last: self.state.digest}
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the parameters and buffers, in the order of the vector."""
+        return [entry.shape for entry in (*self.network.layout.parameters, *self.network.layout.buffers)]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Types of the layers, and of those within layers, by their places."""
+        places = _flat("", self.payload.config.model.layers)
+        return {place: value for place, value in places if place.endswith("].type")}
+
     def side(self) -> Side:
         """Return the facts of the run itself."""
-        state = self.state
+        state, layers = self.state, self.payload.config.model.layers
         return Side(
             name=self.name,
             checkpoint=str(self.path),
@@ -68,6 +83,9 @@ class _Model:
             seconds=state.seconds,
             weights_sha256=state.digest,
             exact=state.exact,
+            preset=preset_of(layers),
+            layers=len(self.types),
+            parameters=self.network.layout.trained,
         )
 
 
@@ -84,21 +102,26 @@ def compare(places: Sequence[Path], source: str | None, warn: Callable[[str], No
     answers, samples_of, notes = _answers(models, source, warn)
     sides, pairs = [model.side() for model in models], [_pair(models[0], other) for other in models[1:]]
     for place, found in answers.items():
+        known = _trained_on(models[place], models[0], source, samples_of)
+        if known is not False:
+            notes.append(_KNOWN[known].format(models[place].name, models[0].name))
         correct, total = int(found.right.sum()), len(found.data)
         interval = intervals.of_share(correct, total)
-        sides[place] = replace(sides[place], correct=correct, accuracy=correct / total, interval=interval)
-        if place and 0 in answers:
+        sides[place] = replace(
+            sides[place], trained_on_images=known, correct=correct, accuracy=correct / total, interval=interval
+        )
+        if place:
             pairs[place - 1] = _with_answers(pairs[place - 1], answers[0], found)
-    deciding = {row.setting for row in settings if row.changes_weights}
-    only_seeds = deciding == {_SEED} and all(pair.same_data for pair in pairs) and len(answers) == len(models) > 2
+    seeds, why_none = _of_seeds(models, settings, pairs, answers)
     return Comparison(
         runs=sides,
+        same_types=all(model.types == models[0].types for model in models),
         settings=settings,
-        pairs=pairs,
+        pairs=_adjusted(pairs),
         samples=len(answers[0].data) if answers else None,
         samples_of=samples_of or None,
-        seeds=_seeds([side.accuracy for side in sides if side.accuracy is not None]) if only_seeds else None,
-        notes=notes,
+        seeds=seeds,
+        notes=[*notes, *why_none],
     )
 
 
@@ -119,9 +142,16 @@ def _answers(
             notes.append(f"{model.name} does not answer: its images or classes are not those of {first.name}")
             continue
         found[place] = answer(model.payload, model.network, model.state, data, str(model.path))
-        if "validation" in what and model.payload.data_fingerprint != first.payload.data_fingerprint:
-            notes.append(f"{model.name} may have been trained on these images: its data are not those of {first.name}")
     return found, what, notes
+
+
+def _trained_on(model: _Model, first: _Model, source: str | None, samples_of: str) -> bool | None:
+    """Tell whether a model was trained on the images that are answered; None: it may have been."""
+    tested = source or first.payload.config.data.test
+    if tested and same_samples(tested, model.payload.config.data.train):
+        return True
+    others = model.payload.data_fingerprint != first.payload.data_fingerprint
+    return None if samples_of.startswith("validation") and others else False
 
 
 def _differing(tables: Sequence[dict[str, Any]]) -> Iterator[Setting]:
@@ -148,8 +178,9 @@ def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _pair(first: _Model, other: _Model) -> Pair:
     """Compare data, fingerprints, and the recorded weights of two runs."""
+    comparable = first.shapes == other.shapes
     one, two = first.digests, other.digests
-    steps = sorted(one.keys() & two.keys())
+    steps = sorted(one.keys() & two.keys()) if comparable else []
     unequal = next((step for step in steps if one[step] != two[step]), None)
     equal = [step for step in steps if unequal is None or step < unequal]
     losses = [[record.train_loss for record in model.payload.history] for model in (first, other)]
@@ -157,29 +188,61 @@ def _pair(first: _Model, other: _Model) -> Pair:
     return Pair(
         other=other.name,
         same_data=first.payload.data_fingerprint == other.payload.data_fingerprint,
-        fingerprint=differences(first.payload.fingerprint, other.payload.fingerprint),
+        fingerprint=_fingerprint_differences(first.payload.fingerprint, other.payload.fingerprint),
+        same_shapes=comparable,
         same_weights=first.state.digest == other.state.digest,
         equal_step=equal[-1] if equal else None,
         unequal_step=unequal,
-        unequal_epoch=next(epochs, None),
+        unequal_epoch=next(epochs, None) if comparable else None,
     )
+
+
+def _fingerprint_differences(first: Fingerprint, other: Fingerprint) -> str:
+    """Return what differs between machines and programs.
+
+    A library, or a layer of the user's, that only one of the runs has follows from its settings.
+    """
+    everyones = fingerprint()
+    both = (first.keys() & other.keys()) | everyones.keys()
+    return differences(*({key: text for key, text in one.items() if key in both} for one in (first, other)))
 
 
 def _with_answers(pair: Pair, first: Answers, other: Answers) -> Pair:
     """Add to a pair how the answers of its models differ."""
-    differences = other.right.astype(np.int64) - first.right  # (N,)
-    lost, won = int((differences < 0).sum()), int((differences > 0).sum())
+    lost, won = int((first.right & ~other.right).sum()), int((other.right & ~first.right).sum())
+    total = len(first.data)
     return replace(
         pair,
         only_first_right=lost,
         only_other_right=won,
         chance=intervals.chance_of_split(lost, won),
-        difference=float(differences.mean()),
-        interval=intervals.of_mean_difference(differences),
+        difference=(won - lost) / total,
+        interval=intervals.of_difference(lost, won, total),
     )
 
 
-def _seeds(accuracies: list[float]) -> Seeds:
-    """Summarise runs of several seeds."""
+def _adjusted(pairs: list[Pair]) -> list[Pair]:
+    """Add to the pairs whose answers are compared the probability that is adjusted for their number."""
+    adjusted = iter(intervals.adjusted_by_holm([pair.chance for pair in pairs if pair.chance is not None]))
+    return [pair if pair.chance is None else replace(pair, adjusted_chance=next(adjusted)) for pair in pairs]
+
+
+def _of_seeds(
+    models: Sequence[_Model], settings: Sequence[Setting], pairs: Sequence[Pair], answers: dict[int, Answers]
+) -> tuple[Seeds | None, list[str]]:
+    """Summarise three or more runs that differ only in the seed, or say why they are no independent measurements."""
+    only_seeds = {row.setting for row in settings if row.changes_weights} == {_SEED}
+    if not (only_seeds and all(pair.same_data for pair in pairs) and len(answers) == len(models) > 2):
+        return None, []
+    seeds, steps = [one.payload.config.train.seed for one in models], [one.state.step for one in models]
+    if len(set(seeds)) < len(seeds):
+        return None, [f"no mean over the seeds: they are {_listed(seeds)}, and each may occur once"]
+    if len(set(steps)) > 1:
+        return None, [f"no mean over the seeds: the checkpoints are of steps {_listed(steps)}, not of the same one"]
+    accuracies = [float(found.right.mean()) for found in answers.values()]
     mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
-    return Seeds(mean, deviation, intervals.of_mean(accuracies))
+    return Seeds(mean, deviation, intervals.of_mean(accuracies)), []
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(f"{number:,}" for number in numbers)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.config.presets import PRESETS, preset_layers
+from cnnpar.config.presets import PRESETS, preset_layers, preset_of
 from cnnpar.config.resolve import read_toml, resolve, to_tables
 from cnnpar.errors import InputError
 from cnnpar.nn.network import Network
@@ -29,6 +29,13 @@ def test_presets_are_lenet_mobilenet_resnets_and_vgg() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_accepts_mnist_and_cifar_image_sizes(name: str, shape: tuple[int, int, int]) -> None:
     assert network(name, shape).classes == 10
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_layers_of_a_run_tell_its_preset(name: str) -> None:
+    layers = resolve({"model": {"preset": name}}).model.layers
+    assert preset_of(layers) == name
+    assert preset_of(layers[1:]) is None
 
 
 @pytest.mark.parametrize("name", PRESETS)
