@@ -112,6 +112,8 @@ def train(
     pictures in files are, by `data.size`, `fit`, `channels`, `background` and `on_bad`. A run that goes on needs the
     samples again.
 
+    From then on, BLAS, which numpy computes products by, has one thread in this process: more would change bits.
+
     What is odd about the data is a warning, and in `Result.summary.notes`. Raises InputError or RunError, in one or two
     lines, as the command prints.
     """

@@ -34,6 +34,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     The same parameters and samples give the same weights to the bit, also with workers. Sample weights and further
     training of a fitted one (`partial_fit`) are not supported; `init_from` starts with the weights of a checkpoint.
+    BLAS, which numpy computes products by, has one thread in this process from the first fit on, as bits need it.
 
     Parameters
     ----------
@@ -141,6 +142,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class, (N, K), in the order of `classes_`; see `cnnpar.Model.probabilities`.
 
+        With the loss `binary_cross_entropy` a row need not add up to 1.
         Raises ValueError for samples that are not like those of the training.
         """
         check_is_fitted(self)
