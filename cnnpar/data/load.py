@@ -26,6 +26,7 @@ from cnnpar.text import dimensions, listed, one_line
 _MOVED = 1 << 20  # bytes of samples that are moved at a time
 _LISTED, _WIDTH = 4, 40  # classes that are named, and characters that they take; of more the first and the last are
 _LONGEST = 18  # characters of a name there
+_STANDARD_INPUT = Path("/dev/stdin")
 Given = Mapping[Part, RawSamples]  # samples that are no files
 GIVEN_AS: dict[Part, str] = {"train": "data", "validation": "validation", "test": "test"}  # arguments of `cnnpar.train`
 
@@ -158,7 +159,7 @@ def _read_path(path: Path, part: Part, settings: Data, shape: tuple[int, ...], c
         return idx.read(path, check)
     if name.endswith(".mat"):
         return matlab.read(path, part, settings, check)
-    if path.is_fifo():  # such as `<(zcat train.csv.gz)`
+    if path.is_fifo() or path == _STANDARD_INPUT:  # such as `<(zcat train.csv.gz)`, and `- < train.csv`
         return csv_file.read(path, shape, settings)
     if pickles.looks_like(path):
         raise pickles.refusal(path)

@@ -119,6 +119,18 @@ def test_csv_from_a_process_substitution_is_read(tmp_path: Path) -> None:
     assert_same_data(found, read_without_cache(path))
 
 
+def test_csv_on_standard_input_may_be_a_file(tmp_path: Path) -> None:
+    path = write_fixed_size_csv(tmp_path / "a.csv", 0)
+    before, file = os.dup(0), os.open(path, os.O_RDONLY)
+    try:
+        os.dup2(file, 0)
+        assert_same_data(read(Path("/dev/stdin")), read_without_cache(path))
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(file)
+
+
 def test_fault_of_a_label_from_a_pipe_does_not_read_it_again(tmp_path: Path) -> None:
     pipe = written_into(tmp_path / "a.csv", CSV_ROW * 2 + "-1,1,2,3,4\n")
     assert "sample 2 (counted from 0): label -1 is below 0" in load_error(pipe)
