@@ -35,7 +35,7 @@ def export(
     from cnnpar.exchange.export import export as export_network
     from cnnpar.exchange.trained import Trained
     from cnnpar.storage.checkpoint import read
-    from cnnpar.storage.rundir import newest_in
+    from cnnpar.storage.find import newest_in
 
     path = newest_in(model)
     exported = export_network(Trained.of(read(path), str(path)), to, layout, overwrite)

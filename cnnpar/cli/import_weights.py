@@ -41,8 +41,8 @@ def import_weights(
     from cnnpar.exchange.export import check_writable, write_whole
     from cnnpar.run.imported import import_like_checkpoint, import_like_settings
     from cnnpar.storage.checkpoint import encode, read
+    from cnnpar.storage.find import newest_in
     from cnnpar.storage.lock import require_free
-    from cnnpar.storage.rundir import newest_in
 
     if not is_array_file(file):
         raise InputError(f"{file}: expected weights, a .safetensors or .npz file")

@@ -80,7 +80,7 @@ def _is_model(word: Path) -> bool:
 def _read(word: Path) -> "Resume":
     from cnnpar.run.resume import Resume
     from cnnpar.storage.checkpoint import read
-    from cnnpar.storage.rundir import newest_in
+    from cnnpar.storage.find import newest_in
 
     path = newest_in(word)
     return Resume(path, read(path))

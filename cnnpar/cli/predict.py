@@ -30,7 +30,7 @@ def _loaded(model: Path, changes: dict[str, Any]) -> "tuple[str, Payload, Data]"
 
     from cnnpar.run.resume import settings_of
     from cnnpar.storage.checkpoint import read
-    from cnnpar.storage.rundir import newest_in
+    from cnnpar.storage.find import newest_in
 
     path = newest_in(model)
     payload = read(path)

@@ -49,7 +49,7 @@ def evaluate(
         raise InputError(f"--data {data}: no known data set{alike}; there are {', '.join(DATA_NAMES)}")
     from cnnpar.run.resume import check_data_there, settings_of
     from cnnpar.storage.checkpoint import read
-    from cnnpar.storage.rundir import newest_in
+    from cnnpar.storage.find import newest_in
 
     path = newest_in(from_path)
     payload = read(path)

@@ -19,8 +19,9 @@ from cnnpar.nn.network import Network
 from cnnpar.parallel.on_ray.environment import meant_address
 from cnnpar.run.transfer import same_weights
 from cnnpar.storage.checkpoint import Payload, is_whole, read
+from cnnpar.storage.find import find_checkpoint
 from cnnpar.storage.position import Position
-from cnnpar.storage.rundir import RunFiles, exists, find_checkpoint
+from cnnpar.storage.rundir import RunFiles, exists
 
 # What may differ between a checkpoint and the run that goes on from it: samples and network are compared by content,
 # and epochs and patience only say when it ends.
