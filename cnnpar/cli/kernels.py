@@ -73,8 +73,8 @@ def kernels(
 
 
 def _is_model(word: Path) -> bool:
-    """Tell whether a word names a checkpoint or a run's directory, not settings or data."""
-    return word.suffix == ".json" or (word / "model.json").exists()
+    """Tell whether a word names a checkpoint or a run's directory, or is neither settings nor data."""
+    return word.suffix.lower() in (".json", ".onnx", ".safetensors") or (word / "model.json").exists()
 
 
 def _read(word: Path) -> "Resume":

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cnnpar.errors import InputError
+from cnnpar.storage.checkpoint import NoCheckpointError
 from cnnpar.storage.lock import MODEL
 from cnnpar.storage.rundir import PARENT, exists
 
@@ -33,12 +34,13 @@ def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -
 def newest_in(path: Path) -> Path:
     """Return the newest checkpoint of a run's directory; a path that is no folder is returned as it is.
 
-    Raises InputError for a folder that is no run's, and names the newest run in it.
+    Raises InputError for a folder that is no run's, and names the newest run in it; NoCheckpointError without one.
     """
     if not _is_folder(path):
         return path
     if not exists(path / MODEL):
-        raise InputError(f"{path}: no run's directory (no {MODEL} in it){_meant(path)}")
+        meant = _meant(path)
+        raise (InputError if meant else NoCheckpointError)(f"{path}: no run's directory (no {MODEL} in it){meant}")
     return path / MODEL
 
 
