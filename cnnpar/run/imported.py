@@ -46,7 +46,7 @@ def import_like_checkpoint(file: Path, saved: Payload, source: str, layout: Layo
     if there != here:
         what = [f"{dimensions(shape)} images in {count} classes" for shape, count in (there, here)]
         raise InputError(
-            f"{file}: is for {what[0]}, and {source} for {what[1]}; give --like the settings of its network"
+            f"{file}: is for {what[0]}, and {source} for {what[1]}; name a run on such images, or settings"
         )
     other = found.facts.differences(like, config.data.scale) if found.facts else []
     doubt = f"{file}: has another {' and '.join(other)} than {source}; the file's are taken" if other else ""

@@ -230,7 +230,7 @@ def test_the_files_own_normalisation_and_classes_are_taken(here: Path, capsys: p
         ),
         (
             {"class_names": ["a", "b"]},
-            "in 2 classes, and r/model.json for 8 x 8 x 1 images in 3 classes; give",
+            "in 2 classes, and r/model.json for 8 x 8 x 1 images in 3 classes; name a run",
         ),
         ({"class_names": ["a", "b", "a"]}, "class_names: a name occurs twice"),
         ({"mean": [1, 2]}, "its entry `cnnpar`: `mean` and `std` need one number for each of 1 channels"),
@@ -260,7 +260,7 @@ def test_settings_without_data_say_whose_images_they_take(here: Path, capsys: py
     assert call(*line) == 0
     told = "bare.toml names no data, so images and classes are those of digits\n"
     assert capsys.readouterr().err == told
-    np.savez("silent.npz", **{name: values[..., :3] for name, values in network.arrays().items()})
+    np.savez("silent.npz", **cast("dict[str, Any]", {key: array[..., :3] for key, array in network.arrays().items()}))
     assert call(*line, "--overwrite") == 2
     assert capsys.readouterr().err.endswith(f"; {told}")
 
