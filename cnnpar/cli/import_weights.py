@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -67,7 +68,14 @@ def import_weights(
     if json:
         say_json({"file": str(to), "arrays": arrays, "weights_sha256": payload.state.weights_sha256})
     else:
-        name = shlex.quote(str(to))
-        goes_on = f"--resume {name}" if payload.data_fingerprint else f"[FILE.toml] [DATA] --set model.init_from={name}"
-        say(f"{to}: {arrays} arrays of {file}\n  cnnpar test {name}\n  cnnpar train {goes_on}", sys.stdout)
+        uses = _uses(shlex.quote(str(to)), like, has_data=bool(payload.data_fingerprint))
+        say("\n  ".join([f"{to}: {arrays} arrays of {file}", *uses]), sys.stdout)
     return 0
+
+
+def _uses(checkpoint: str, like: Path, *, has_data: bool) -> list[str]:
+    """Return the commands that test and train a checkpoint; `has_data`: on the data of a run that it can go on with."""
+    if has_data:
+        return [f"cnnpar test {checkpoint}", f"cnnpar train --resume {checkpoint}"]
+    settings = shlex.quote(str(like)) if like.suffix.lower() == ".toml" else "FILE.toml"
+    return [f"cnnpar test {checkpoint} [DATA]", f"cnnpar train {settings} [DATA] --set model.init_from={checkpoint}"]

@@ -33,7 +33,7 @@ _OTHERS = {
     ".safetensors": "weights for other programs; `cnnpar import` makes a checkpoint of them",
     ".npz": "arrays; if they are weights, `cnnpar import` makes a checkpoint of them",
     ".onnx": "a network for other programs; cnnpar does not read ONNX",
-    ".toml": "settings",
+    ".toml": "settings; a checkpoint is a model.json, or a run's directory",
 }
 
 

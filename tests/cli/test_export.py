@@ -207,9 +207,13 @@ def test_the_files_own_normalisation_and_classes_are_taken(here: Path, capsys: p
     Path("bare.toml").write_text(SETTINGS.replace('train = "train.csv"', ""))
     told = "m.npz: has another mean and standard deviation than other/model.json; the file's are taken\n"
     Path("train.csv").unlink()
+    capsys.readouterr()
     for like, doubt in (("other", told), ("tiny.toml", ""), ("bare.toml", "")):  # which need no data
         assert call("cnnpar", "import", "m.npz", "--like", like, "--to", "b.json", "--overwrite") == 0
-        assert capsys.readouterr().err == doubt
+        out, err = capsys.readouterr()
+        assert err == doubt
+        shown = "FILE.toml" if like == "other" else like
+        assert out.endswith(f"cnnpar test b.json [DATA]\n  cnnpar train {shown} [DATA] --set model.init_from=b.json\n")
         after = cnnpar.load("b.json")
         assert (after.probabilities(images) == before.probabilities(images)).all()
         assert after.class_names == before.class_names

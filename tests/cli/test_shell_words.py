@@ -94,7 +94,10 @@ def test_a_file_in_the_place_of_a_model_is_named_as_what_it_is(
 
 
 def test_arrays_and_settings_are_told_from_checkpoints(tmp_path: Path) -> None:
-    for name, what in {"w.npz": "arrays; if they are weights, `cnnpar import` .*", "c.toml": "settings"}.items():
+    for name, what in {
+        "w.npz": "arrays; if they are weights, `cnnpar import` .*",
+        "c.toml": "settings; a checkpoint is .*",
+    }.items():
         (tmp_path / name).write_text("[train]\n")
         with pytest.raises(InputError, match=rf"{name}: no checkpoint, but {what}$"):
             cnnpar.load(tmp_path / name)
