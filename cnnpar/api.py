@@ -27,7 +27,8 @@ from cnnpar.run.stop import StopSignal
 from cnnpar.run.summary import Summary, facts
 from cnnpar.run.train import train_run
 from cnnpar.storage.checkpoint import read
-from cnnpar.storage.rundir import Place, newest_in
+from cnnpar.storage.find import newest_in
+from cnnpar.storage.rundir import Place
 from cnnpar.training.state import EpochRecord
 
 if TYPE_CHECKING:

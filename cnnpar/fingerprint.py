@@ -33,7 +33,7 @@ _CANNOT_MATTER = (
     *("run/python_settings.py", "run/python_words.py", "run/recorder.py", "run/report.py", "run/resume.py"),
     *("run/samples.py", "run/stop.py", "run/summary.py"),
     *("storage/__init__.py", "storage/atomic.py", "storage/json_check.py", "storage/lock.py", "storage/position.py"),
-    *("storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
+    *("storage/find.py", "storage/folder.py", "storage/holder.py", "storage/rundir.py", "storage/saver.py"),
     *("data/readers", "data/load.py", "data/given.py"),  # what they read has a digest of its own, the data fingerprint
     *("data/duplicates.py", "data/suspicion.py"),  # they look, and change nothing
     *("parallel/direct", "parallel/on_ray", "parallel/scheduling"),  # they move vectors, and say who computes them

@@ -35,8 +35,8 @@ _TEST_EXAMPLES = """Examples:
 
 _EXPORT_EXAMPLES = """Examples:
 
-  cnnpar export runs/train-1 --to model.onnx
-  cnnpar export runs/train-1/best.json --to weights.safetensors --layout torch
+  cnnpar export runs/train-1 model.onnx
+  cnnpar export runs/train-1/best.json weights.safetensors --layout torch
   cnnpar import weights.safetensors --like runs/train-1 --to back.json"""
 
 _PREDICT_EXAMPLES = """Examples:

@@ -43,8 +43,8 @@ def inspect(
         raise InputError(f"{file}: --shape, --classes and --set are for settings, which are a .toml file")
     from cnnpar.report.inspection import describe, facts
     from cnnpar.storage.checkpoint import read
+    from cnnpar.storage.find import newest_in
     from cnnpar.storage.packing import unpack
-    from cnnpar.storage.rundir import newest_in
 
     path = newest_in(file)
     payload = read(path)

@@ -74,22 +74,22 @@ def kernels(
 
 
 def _is_model(word: Path) -> bool:
-    """Tell whether a word names a checkpoint, whatever its name, or a run's directory; not settings or data."""
+    """Tell whether a word names a checkpoint, of any name, or a run's directory, or is neither settings nor data."""
     from cnnpar.files import open_input
-    from cnnpar.storage.rundir import newest_in
 
-    path = newest_in(word)
+    if word.suffix.lower() in (".json", ".onnx", ".safetensors") or (word / "model.json").exists():
+        return True
     try:
-        with os.fdopen(open_input(path), "rb") as file:
-            return path.suffix == ".json" or file.read(1) == b"{"  # as in the JSON of a checkpoint alone
+        with os.fdopen(open_input(word), "rb") as file:
+            return file.read(1) == b"{"  # as in the JSON of a checkpoint alone
     except OSError:
-        return path.suffix == ".json"
+        return False
 
 
 def _read(word: Path) -> "Resume":
     from cnnpar.run.resume import Resume
     from cnnpar.storage.checkpoint import read
-    from cnnpar.storage.rundir import newest_in
+    from cnnpar.storage.find import newest_in
 
     path = newest_in(word)
     return Resume(path, read(path))

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from cnnpar.cli.answers import AnswerOptions, opened_outputs
 from cnnpar.cli.console import say
 from cnnpar.cli.options import DATA, Channels, Debug, Json, Place, option, size_of
+from cnnpar.cli.settings import read_before_data
 from cnnpar.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -53,11 +54,8 @@ def _loaded(model: Path, changes: dict[str, Any]) -> "tuple[str, Payload, Data]"
     import msgspec
 
     from cnnpar.run.resume import settings_of
-    from cnnpar.storage.checkpoint import read
-    from cnnpar.storage.rundir import newest_in
 
-    path = newest_in(model)
-    payload = read(path)
+    path, payload = read_before_data(model)
     return str(path), payload, msgspec.structs.replace(settings_of(payload).data, **changes)
 
 

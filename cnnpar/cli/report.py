@@ -36,7 +36,7 @@ def report(
     if test_data is not None:
         source = str(test_data) if is_data_name(test_data) else str(test_data.absolute())
     from cnnpar.run.report import write_report
-    from cnnpar.storage.rundir import newest_in
+    from cnnpar.storage.find import newest_in
 
     path = newest_in(run)
     own_name = path.with_name(f"{path.name.removesuffix('.json')}.html")

@@ -16,6 +16,7 @@ from cnnpar.text import did_you_mean
 
 if TYPE_CHECKING:
     from cnnpar.run.resume import Resume
+    from cnnpar.storage.checkpoint import Payload
 
 Options = TypeVar("Options", bound=DataOptions)
 
@@ -32,6 +33,18 @@ def is_data_name(word: Path) -> bool:
     if name not in DATA_NAMES and not there and alike and name.isalnum():
         raise InputError(f"{name}: no such file or folder{alike}")
     return name in DATA_NAMES
+
+
+def read_before_data(word: Path) -> "tuple[Path, Payload]":
+    """Return the path and the content of the checkpoint that is the first of a model and data. Raises InputError."""
+    from cnnpar.storage.checkpoint import NoCheckpointError, read
+    from cnnpar.storage.find import newest_in
+
+    try:
+        path = newest_in(word)
+        return path, read(path)
+    except NoCheckpointError as error:
+        raise InputError(f"{error}; of a model and data, the model comes first") from error
 
 
 def take_words(

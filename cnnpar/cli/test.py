@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from cnnpar.cli.console import say, say_json
 from cnnpar.cli.options import DATA, FILES, OUTPUT, WORKERS, Debug, Json, NameOrPlace, Place, Whole, option
-from cnnpar.cli.settings import check_data, is_data_name
+from cnnpar.cli.settings import check_data, is_data_name, read_before_data
 from cnnpar.cli.shell_words import in_words_of_model
 from cnnpar.config.data import DATA_NAMES
 from cnnpar.config.sections import MOST_WORKERS
@@ -48,11 +48,8 @@ def evaluate(
         alike = did_you_mean(data, DATA_NAMES)
         raise InputError(f"--data {data}: no known data set{alike}; there are {', '.join(DATA_NAMES)}")
     from cnnpar.run.resume import check_data_there, settings_of
-    from cnnpar.storage.checkpoint import read
-    from cnnpar.storage.rundir import newest_in
 
-    path = newest_in(from_path)
-    payload = read(path)
+    path, payload = read_before_data(from_path)
     config = settings_of(payload)
     trained_on = config.data
     source = _as_path(test_data) if test_data else data or trained_on.name or trained_on.test or None

@@ -60,7 +60,7 @@ class _Header(Struct, frozen=True):
 
 def is_array_file(path: Path) -> bool:
     """Tell by its name whether a file is one of arrays."""
-    return path.suffix in _READERS
+    return path.suffix.lower() in _READERS
 
 
 def encode_safetensors(arrays: Mapping[str, Array], facts: Facts) -> bytes:
@@ -89,7 +89,7 @@ def read(path: Path) -> ArrayFile:
         raise InputError(f"{path}: cannot be read: {large}") from error
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory") from error
-    arrays, said = _READERS[path.suffix](path, content)
+    arrays, said = _READERS[path.suffix.lower()](path, content)
     for name in arrays:
         if len(name) > _LONGEST_NAME or not is_plain(name):
             raise InputError(f"{path}: {shown(name)} is no name of an array of weights")
@@ -128,8 +128,11 @@ def _read_npz(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], str 
                 raise ValueError("packed in another way than numpy packs")
             arrays = {}
             for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise ValueError(f"the array {shown(name)} is there twice")
                 with archive.open(member) as file:
-                    arrays[member.filename.removesuffix(".npy")] = npy.read_array(file, allow_pickle=False)
+                    arrays[name] = npy.read_array(file, allow_pickle=False)
         said = arrays.pop(ENTRY, None)
         return arrays, None if said is None else str(said)
     except _FAULTS as error:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -27,11 +28,16 @@ class Exported(msgspec.Struct, frozen=True):
     parameters: int  # numbers, those of buffers included
     weights_sha256: str
     opened_by: str  # Python
+    scale: float  # data.scale of the run
 
     def __str__(self) -> str:
-        """Return the line for people."""
+        """Return the line for people, and one on the scale of the images, if the run had one."""
+        kind = _kind(Path(self.file))
         size = f"{self.bytes / 1e6:.1f} MB" if self.bytes >= 1e6 else f"{self.bytes / 1e3:.1f} kB"
-        return f"{self.file}: {size}, layout {self.layout}; opened by {self.opened_by}"
+        line = f"{self.file}: {size}, layout {self.layout}; opened by {self.opened_by}"
+        if kind.package and not find_spec(kind.package):
+            line += f" (pip install {kind.package})"
+        return line if self.scale == 1 else f"{line}\n{kind.scaled} data.scale = {self.scale:g}"
 
 
 class _Kind(NamedTuple):
@@ -40,6 +46,8 @@ class _Kind(NamedTuple):
     layouts: tuple[str, ...]
     encode: Callable[[Trained, Any, str], bytes]  # of the network, the layout, and the stem of the file's name
     opened_by: Callable[[str, str], str]  # of the file and the layout
+    scaled: str = "multiply images, before mean and std, by"  # data.scale
+    package: str = ""  # that opens it, and is not needed to write it
 
 
 def export(trained: Trained, file: Path, layout: str | None = None, overwrite: bool = False) -> Exported:
@@ -49,11 +57,20 @@ def export(trained: Trained, file: Path, layout: str | None = None, overwrite: b
     a file that is there and not to be overwritten; RunError where the file cannot be written.
     """
     layout = _check_target(file, layout, overwrite)
-    kind = _KINDS[file.suffix]
+    kind = _kind(file)
     content = kind.encode(trained, layout, file.stem)
     write_whole(file, content)
     opened_by = kind.opened_by(json.dumps(str(file), ensure_ascii=False), layout)
-    return Exported(str(file), len(content), layout, trained.weights.size, trained.weights_sha256, opened_by)
+    facts = trained.weights.size, trained.weights_sha256, opened_by, trained.scale
+    return Exported(str(file), len(content), layout, *facts)
+
+
+def _kind(file: Path) -> _Kind:
+    """Return the kind of a file by the ending of its name. Raises InputError where there is none."""
+    kind = _KINDS.get(file.suffix.lower())
+    if kind is None:
+        raise InputError(f"{file}: expected a name that ends in {' or '.join(_KINDS)}")
+    return kind
 
 
 def _check_target(file: Path, layout: str | None, overwrite: bool) -> str:
@@ -62,9 +79,7 @@ def _check_target(file: Path, layout: str | None, overwrite: bool) -> str:
     Raises InputError for an ending or a layout that there is not, and where the file could not be written, or exists
     and `overwrite` is false.
     """
-    kind = _KINDS.get(file.suffix)
-    if kind is None:
-        raise InputError(f"{file}: expected a name that ends in {' or '.join(_KINDS)}")
+    kind = _kind(file)
     if layout is not None and layout not in kind.layouts:
         raise InputError(f"--layout {layout}: the layout of {file.suffix} files is {' or '.join(kind.layouts)}")
     check_writable(file, overwrite)
@@ -121,7 +136,13 @@ def _opens_safetensors(file: str, layout: str) -> str:
 
 
 _KINDS = {
-    ".onnx": _Kind(("nhwc", "nchw"), _onnx, lambda file, _: f"onnxruntime.InferenceSession({file})"),
+    ".onnx": _Kind(
+        ("nhwc", "nchw"),
+        _onnx,
+        lambda file, _: f"onnxruntime.InferenceSession({file})",
+        "images go in as float32, with the values of your files; the model multiplies them by",
+        "onnxruntime",
+    ),
     ".safetensors": _Kind(LAYOUTS, _safetensors, _opens_safetensors),
     ".npz": _Kind(LAYOUTS, _npz, lambda file, _: f"numpy.load({file})"),
 }

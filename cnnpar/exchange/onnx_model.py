@@ -25,8 +25,9 @@ def encode(trained: Trained, channels: Channels, name: str) -> bytes:
     """Return the bytes of an ONNX model, checked by `onnx.checker`.
 
     Its input `images` is (N, H, W, C), or (N, C, H, W) with "nchw", of the pixels' own type and range; normalisation is
-    part of the graph. Outputs are `logits` and `probabilities` (N, classes). Raises InputError for layers that ONNX has
-    no operators for, and for weights that its format cannot hold.
+    part of the graph. So is `data.scale`: with one, images are float32, as they were before it. Outputs are `logits`
+    and `probabilities` (N, classes). Raises InputError for layers that ONNX has no operators for, and for weights that
+    its format cannot hold.
     """
     network, known = trained.network, trained.preprocessing
     if trained.weights.nbytes > _LARGEST:
@@ -45,7 +46,7 @@ def encode(trained: Trained, channels: Channels, name: str) -> bytes:
         helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", network.classes])
         for output in (LOGITS, PROBABILITIES)
     ]
-    images = helper.make_tensor_value_info(IMAGES, _PIXELS[known.pixels], shape)
+    images = helper.make_tensor_value_info(IMAGES, _PIXELS["float32" if trained.scale != 1 else known.pixels], shape)
     model = helper.make_model(
         helper.make_graph(graph.nodes, name, [images], outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -53,21 +54,31 @@ def encode(trained: Trained, channels: Channels, name: str) -> bytes:
         producer_name="cnnpar",
         producer_version=__version__,
     )
-    class_names = json.dumps(known.class_names, ensure_ascii=False)
-    helper.set_model_props(model, {"class_names": class_names, "weights_sha256": trained.weights_sha256})
+    said = {
+        "class_names": json.dumps(known.class_names, ensure_ascii=False),
+        "scale": json.dumps(trained.scale),
+        "weights_sha256": trained.weights_sha256,
+    }
+    helper.set_model_props(model, said)
     checker.check_model(model, full_check=True)
     encoded: bytes = model.SerializeToString()
     return encoded
 
 
 def _normalised(graph: Graph, trained: Trained, channels: Channels) -> str:
-    """Append the normalisation of the images; return the name of (N, C, H, W), with mean 0 and variance 1."""
+    """Append the normalisation of the images; return the name of (N, C, H, W), with mean 0 and variance 1.
+
+    Its names have a slash, as those of no layer.
+    """
     known = trained.preprocessing
     spread = (-1,) if channels == "nhwc" else (-1, 1, 1)
     mean, std = (np.array(values, np.float32).reshape(spread) for values in (known.mean, known.std))
     x = IMAGES
-    if known.pixels != "float32":
-        x = graph.node("Cast", [x], "images.floats", to=TensorProto.FLOAT)
-    x = graph.node("Sub", [x, graph.constant("images.mean", mean)], "images.centred")
-    x = graph.node("Div", [x, graph.constant("images.std", std)], "images.normalised")
-    return x if channels == "nchw" else graph.node("Transpose", [x], "images.channels_first", perm=(0, 3, 1, 2))
+    if trained.scale != 1:
+        x = graph.node("Mul", [x, graph.constant("images/scale", trained.scale)], "images/scaled")
+        x = x if known.pixels == "float32" else graph.node("Round", [x], "images/rounded")
+    elif known.pixels != "float32":
+        x = graph.node("Cast", [x], "images/floats", to=TensorProto.FLOAT)
+    x = graph.node("Sub", [x, graph.constant("images/mean", mean)], "images/centred")
+    x = graph.node("Div", [x, graph.constant("images/std", std)], "images/normalised")
+    return x if channels == "nchw" else graph.node("Transpose", [x], "images/channels_first", perm=(0, 3, 1, 2))

@@ -20,8 +20,8 @@ from cnnpar.report.measurements import Measurement
 from cnnpar.run.answers import Answers, answer
 from cnnpar.run.samples import held_out_samples, same_samples
 from cnnpar.storage.checkpoint import Payload, read
+from cnnpar.storage.find import newest_in
 from cnnpar.storage.packing import unpack
-from cnnpar.storage.rundir import newest_in
 from cnnpar.training.state import TrainState
 
 MOST = len(string.ascii_uppercase)  # runs, which have letters for names

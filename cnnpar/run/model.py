@@ -83,12 +83,15 @@ class Model:
     def export(self, path: str | Path, layout: str | None = None, overwrite: bool = False) -> Path:
         """Write the model to a file for other programs, by the ending of its name: .onnx, .safetensors or .npz.
 
-        ONNX files take images in the layout "nhwc", the default, or "nchw"; the others have the weights by name, in
-        "hwio", as `parameters()`, "torch", for `load_state_dict` of modules of the same names, or "keras". Returns the
-        path. Raises InputError, also where the file is there and not to be overwritten.
+        ONNX files take images in the layout "nhwc", the default, or "nchw", and those that `probabilities` takes:
+        `data.scale` is part of them. The others have the weights by name, in "hwio", as `parameters()`, "torch", for
+        `load_state_dict` of modules of the same names, or "keras". Returns the path. Raises InputError, also where the
+        file is there and not to be overwritten.
         """
         with in_python_words():
-            trained = Trained(self.network, self.weights, self._preprocessing, self.config.loss, self.weights_sha256)
+            loss, scale = self.config.loss, self.config.data.scale
+            known = self._preprocessing
+            trained = Trained(self.network, self.weights, known, loss, self.weights_sha256, scale)
             return Path(export(trained, Path(expanded(str(path))), layout, overwrite).file)
 
     def _images(self, images: Images) -> tuple[Pixels, bool]:

@@ -183,7 +183,10 @@ def _go_on(config: Config, place: Place, resume: Resume, splits: Splits, preproc
     # A checkpoint of an earlier version has none: it gets the same one each time that it is resumed, as a kill may come
     # after the best checkpoint was written with it, and before the newest was.
     state.run_id = state.run_id or state.digest[:32]
-    check_newest(resume, check_resumed(resume.path, place, state.run_id))
+    if resume.origin.begins_at(place):
+        check_new(place)
+    else:
+        check_newest(resume, check_resumed(resume.path, place, state.run_id))
     if state.epoch < config.train.epochs and state.out_of(config.train.patience):
         notes = [f"out of patience after epoch {state.epoch}; more train.patience goes on with it"]
         return network, state, own, notes

@@ -19,8 +19,10 @@ from cnnpar.nn.network import Network
 from cnnpar.parallel.on_ray.environment import meant_address
 from cnnpar.run.transfer import same_weights
 from cnnpar.storage.checkpoint import Payload, is_whole, read
+from cnnpar.storage.find import find_checkpoint
+from cnnpar.storage.lock import BEST, MODEL, PREVIOUS
 from cnnpar.storage.position import Position
-from cnnpar.storage.rundir import RunFiles, exists, find_checkpoint
+from cnnpar.storage.rundir import Place, RunFiles, exists
 
 # What may differ between a checkpoint and the run that goes on from it: samples and network are compared by content,
 # and epochs and patience only say when it ends.
@@ -51,6 +53,15 @@ class Origin(NamedTuple):
     config: Config
     fingerprint: Mapping[str, str]
     instead: str  # see Resume
+
+    def begins_at(self, place: Place) -> bool:
+        """Tell whether a run of its own begins: of an imported checkpoint, which lies in no run's directory.
+
+        Such a checkpoint has no step behind it, and another name than those of a run.
+        """
+        own = place.to_path is not None and place.to_path.resolve() == self.path.resolve()
+        asked = own or place.run_dir is not None
+        return not asked and self.position.step == 0 and self.path.name not in (MODEL, PREVIOUS, BEST)
 
 
 def settings_of(payload: Payload) -> Config:
@@ -146,6 +157,11 @@ def check_resumable(
     """
     saved, path = resume.payload, resume.path
     _check_settings(path, saved.config, config)
+    if not saved.data_fingerprint:
+        raise InputError(
+            f"{path}: cannot resume: it was imported without the data of its weights; "
+            f"--set model.init_from={shlex.quote(str(path))} begins a run with them"
+        )
     if splits.fingerprint != saved.data_fingerprint:
         raise InputError(
             f"{path}: cannot resume: the training or validation data are not those the run began with; "

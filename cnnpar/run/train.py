@@ -44,7 +44,7 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     run.data.clear()  # they are in shared memory now, or with the in-process worker
     try:
         stop.notice()
-        files = resumed_run(run.origin.path, run.place, run.state.run_id) if run.origin else new_run(run.place)
+        files = _files(run)
         elsewhere = files.model if files.model.parent.resolve() != files.directory.resolve() else None
         with locked(files.directory, progress.note, elsewhere, run.state.run_id) as claim:
             packed, folder_of = _packing(run, server), claim.folder_of
@@ -89,6 +89,13 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     if unsaved:
         raise UnsavedError(unsaved, summary)
     return summary
+
+
+def _files(run: Run) -> RunFiles:
+    """Return the files of a run, and make its folders. Raises InputError where it would overwrite another run."""
+    if run.origin is None or run.origin.begins_at(run.place):
+        return new_run(run.place)
+    return resumed_run(run.origin.path, run.place, run.state.run_id)
 
 
 def _packing(run: Run, server: Server) -> Callable[[TrainState], Payload]:

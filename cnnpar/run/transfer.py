@@ -14,7 +14,7 @@ from cnnpar.exchange.trained import Facts, Trained
 from cnnpar.nn.layout import stems
 from cnnpar.nn.network import Network
 from cnnpar.storage.checkpoint import read
-from cnnpar.storage.rundir import newest_in
+from cnnpar.storage.find import newest_in
 from cnnpar.training.state import TrainState
 
 _SHOWN = 50  # names in a line

@@ -7,7 +7,7 @@ InputError, which names the place. Time and memory are in proportion to the file
 
 import hashlib
 from errno import EFBIG, EINVAL, EISDIR, ELOOP, ENOENT, ENOMEM, ENXIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import msgspec
@@ -28,6 +28,17 @@ VERSION = 1
 MAXIMUM_BYTES = 64 << 30  # the largest network, with two vectors of that size for an optimizer, fits in
 _NO_CHECKPOINT = (ENOENT, ELOOP, EINVAL, ENXIO, EISDIR)  # errors of what is missing, a link, or no regular file
 _LONGEST_SETTINGS = 1 << 20  # bytes; the largest allowed network takes a third of that
+# Of files that are no JSON, by the endings of their names.
+_OTHERS = {
+    ".safetensors": "weights for other programs; `cnnpar import` makes a checkpoint of them",
+    ".npz": "arrays; if they are weights, `cnnpar import` makes a checkpoint of them",
+    ".onnx": "a network for other programs; cnnpar does not read ONNX",
+    ".toml": "settings; a checkpoint is a model.json, or a run's directory",
+}
+
+
+class NoCheckpointError(InputError):
+    """A file or folder that is no checkpoint, and may be data."""
 
 
 class Payload(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,8 +107,14 @@ def encode(payload: Payload) -> bytes:
 
 
 def decode(content: bytes, source: str) -> Payload:
-    """Return the payload in the bytes of a file. Raises InputError, which names `source` and the place in it."""
-    place = "$"
+    """Return the payload in the bytes of a file.
+
+    Raises InputError, which names `source` and the place in it; NoCheckpointError for what may be data.
+    """
+    place, kind = "$", PurePath(source).suffix.lower()
+    fault: type[InputError] = InputError if content.lstrip()[:1] == b"{" else NoCheckpointError
+    if fault is NoCheckpointError and kind in _OTHERS:
+        raise (fault if kind == ".npz" else InputError)(f"{source}: no checkpoint, but {_OTHERS[kind]}")
     try:
         file = msgspec.json.decode(content, type=_File)
         if hashlib.sha256(file.payload).hexdigest() != file.sha256:
@@ -117,10 +134,9 @@ def decode(content: bytes, source: str) -> Payload:
         return msgspec.json.decode(file.payload, type=Payload)
     except msgspec.ValidationError as error:
         what, _, inner = str(error).partition(" - at `$")
-        raise InputError(f"{source}: no checkpoint: {one_line(what)} - at `{place}{inner.rstrip('`')}`") from error
+        raise fault(f"{source}: no checkpoint: {one_line(what)} - at `{place}{inner.rstrip('`')}`") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        other = "" if content.lstrip()[:1] == b"{" else "; of a model and data, the model comes first"
-        raise InputError(f"{source}: not a whole checkpoint: {error}{other}") from error
+        raise fault(f"{source}: not a whole checkpoint: {error}") from error
     except ValueError as error:
         raise InputError(f"{source}: {error}") from error
 

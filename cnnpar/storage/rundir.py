@@ -17,7 +17,7 @@ from cnnpar.storage.checkpoint import owner
 from cnnpar.storage.holder import NOTE
 from cnnpar.storage.lock import BEST, METRICS, MODEL, require_free
 
-_PARENT = Path("runs")  # holds the directories of runs without --run-dir
+PARENT = Path("runs")  # holds the directories of runs without --run-dir
 CONFIG = "config.toml"
 CONFIG_HEAD = b"# The settings of this run, every one spelled out, written by cnnpar.\n"
 _RUN_ID = re.compile(rb"# run id: ([0-9a-f]{32})\n")  # the line behind it
@@ -107,7 +107,7 @@ def check_new(place: Place) -> None:
             f"{to_path}: exists already; if it is a checkpoint, --resume {shlex.quote(str(to_path))} as well goes on "
             f"with it, another --to-path starts anew"
         )
-    files = RunFiles.at(directory or _PARENT, to_path)
+    files = RunFiles.at(directory or PARENT, to_path)
     if (directory is not None or to_path is not None) and not place.overwrite:
         _check_absent(files.previous)
     _check_writable(files, [files.metrics] if directory is not None else [])
@@ -146,33 +146,6 @@ def resumed_run(checkpoint: Path, place: Place, run_id: str) -> RunFiles:
     Raises InputError if they would overwrite another run, or cannot be written.
     """
     return _make_folders(check_resumed(checkpoint, place, run_id))
-
-
-def find_checkpoint(resume: str, directory: Path | None, to_path: Path | None) -> Path:
-    """Return the checkpoint for `--resume [FILE|DIR]`. Raises InputError if there is none.
-
-    Without an argument ("") it is that of --to-path, else of --run-dir, else of the current folder, else of the newest
-    run in `runs`.
-    """
-    if resume:
-        candidates = [newest_in(Path(resume))]
-    elif to_path is not None:
-        candidates = [to_path]
-    elif directory is not None:
-        candidates = [directory / MODEL]
-    else:
-        newest = sorted(_PARENT.glob(f"*/{MODEL}"), key=lambda path: path.stat().st_mtime, reverse=True)
-        candidates = [Path(MODEL), *newest]
-    for path in candidates:
-        if exists(path):
-            return path
-    place = "here or in runs/" if len(candidates) > 1 or candidates == [Path(MODEL)] else f"at {candidates[0]}"
-    raise InputError(f"--resume: no checkpoint {place}; name the file or the run's directory")
-
-
-def newest_in(path: Path) -> Path:
-    """Return the newest checkpoint of a run directory; any other path is returned as it is."""
-    return path / MODEL if exists(path) and path.is_dir() else path
 
 
 def _make_folders(files: RunFiles) -> RunFiles:
@@ -286,10 +259,10 @@ def _is_regular(path: Path) -> bool:
 def _make_numbered(name: str) -> Path:
     """Create the first free `runs/<name>-<n>`; runs started at once get different ones. Raises InputError."""
     try:
-        _PARENT.mkdir(exist_ok=True)
+        PARENT.mkdir(exist_ok=True)
         for number in itertools.count(1):
             with contextlib.suppress(FileExistsError):
-                directory = _PARENT / f"{name}-{number}"
+                directory = PARENT / f"{name}-{number}"
                 directory.mkdir()
                 break
     except OSError as error:

@@ -91,7 +91,7 @@ BAD: list[tuple[str, str, str]] = [
     ("cnnpar-test", "--from-path train.csv --data cifar", "digits, mnist"),
     ("cnnpar-test", "--from-path train.csv --data test.csv", "a path goes into --test-data test.csv"),
     ("cnnpar", "inspect", "FILE"),
-    ("cnnpar", "inspect .", "model.json: cannot read the checkpoint"),
+    ("cnnpar", "inspect .", ".: no run's directory (no model.json in it); did you mean full?"),
     ("cnnpar", "inspect full", "not a whole checkpoint"),
     ("cnnpar", "inspect full --shape 8,8,1 --classes 2", "full: --shape, --classes and --set are for settings"),
     ("cnnpar", "inspect tiny.toml --shape 8,8,1", "--shape and --classes go together"),

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+import cnnpar
 from cnnpar.cli.shell_words import as_typed
+from cnnpar.errors import InputError
 from tests.helpers.commands import call
 from tests.helpers.data_files import write_picture
 
@@ -72,3 +74,30 @@ def test_data_in_the_place_of_the_model_are_told_so(
     assert call(*line) == 2
     assert "not a whole checkpoint: " in (err := capsys.readouterr().err)
     assert err.endswith("; of a model and data, the model comes first\n")
+    with pytest.raises(InputError, match=r"not a whole checkpoint: [^;]*$"):
+        cnnpar.load("other.csv")
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "inspect", "compare", "kernels", "export", "report"])
+def test_a_file_in_the_place_of_a_model_is_named_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"m.onnx": "cnnpar does not read ONNX", "m.SafeTensors": "`cnnpar import` makes a checkpoint of them"}
+    for name, what in names.items():
+        Path(name).write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}")
+        more = {"predict": ["0.png"], "compare": [name], "export": ["--to", "other.npz"]}
+        assert call("cnnpar", command, name, *more.get(command, [])) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"cnnpar: error: {name}: no checkpoint, but ")
+        assert err.endswith(f"{what}\n")
+
+
+def test_arrays_and_settings_are_told_from_checkpoints(tmp_path: Path) -> None:
+    for name, what in {
+        "w.npz": "arrays; if they are weights, `cnnpar import` .*",
+        "c.toml": "settings; a checkpoint is .*",
+    }.items():
+        (tmp_path / name).write_text("[train]\n")
+        with pytest.raises(InputError, match=rf"{name}: no checkpoint, but {what}$"):
+            cnnpar.load(tmp_path / name)

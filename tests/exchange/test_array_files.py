@@ -143,6 +143,14 @@ def test_pickles_and_bombs_are_refused(tmp_path: Path) -> None:
     refusal(file)
 
 
+def test_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "two.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("a.npy", "a"):
+            archive.writestr(name, npy_of(np.zeros(4, np.float32)))
+    assert "the array 'a' is there twice" in refusal(file)
+
+
 def npy_of(values: Any) -> bytes:
     file = io.BytesIO()
     np.save(file, values)

@@ -102,6 +102,25 @@ def test_images_go_in_as_they_are_in_any_number(pixels: Any, samples: int) -> No
     assert (given.name, given.shape[1:], images.dtype.name) == ("images", [7, 6, 3], pixels)
 
 
+@pytest.mark.parametrize("channels", ["nhwc", "nchw"])
+@pytest.mark.parametrize("pixels", ["uint8", "float32"])
+def test_scaled_images_go_in_as_the_files_have_them(pixels: Any, channels: Any) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    trained = made(NETWORK, (7, 6, 3), 4, pixels, scale=255)
+    wanted = images_for(trained)
+    images = (wanted / np.float32(255)).astype(np.float32)
+    given = np.ascontiguousarray(images if channels == "nhwc" else images.transpose(0, 3, 1, 2))
+    content = onnx_model.encode(trained, channels, "model")
+    assert_alike(run(content, given)["logits"], logits_of(trained, wanted))
+    assert_alike(
+        ReferenceEvaluator(onnx.load_model_from_string(content)).run(["logits"], {"images": given})[0],
+        logits_of(trained, wanted),
+    )
+    said = {one.key: one.value for one in onnx.load_model_from_string(content).metadata_props}
+    assert said["scale"] == "255"
+
+
 @pytest.mark.parametrize(("kind", "table", "shape"), [row for row in CASES if row[0] in BY_REFERENCE])
 def test_the_reference_implementation_gives_the_same(kind: str, table: dict[str, Any], shape: Any) -> None:
     from onnx.reference import ReferenceEvaluator
@@ -139,7 +158,8 @@ def test_two_exports_are_the_same_bytes() -> None:
 
 
 def test_names_of_layers_and_of_the_graph_do_not_meet() -> None:
-    tables: Tables = [{"type": "flatten", "name": "images"}, {"type": "dense", "name": "logits"}]
+    norm: Tables = [{"type": "batchnorm2d", "name": "images"}]  # whose mean is images.mean
+    tables: Tables = [*norm, {"type": "flatten", "name": "probabilities"}, {"type": "dense", "name": "logits"}]
     trained = made(tables, (3, 3, 1))
     images = images_for(trained)
     assert_alike(run(onnx_model.encode(trained, "nhwc", "model"), images)["logits"], logits_of(trained, images))
@@ -151,6 +171,6 @@ def test_a_layer_of_the_users_is_refused_by_name() -> None:
 
     trained = made(NETWORK, (6, 6, 1))
     network = Network([Own(name="mine"), *trained.network.layers], (6, 6, 1), np.float32, trained.loss, (), "fast")
-    own = Trained(network, trained.weights, trained.preprocessing, trained.loss, "")
+    own = Trained(network, trained.weights, trained.preprocessing, trained.loss, "", 1.0)
     with pytest.raises(InputError, match=r"mine: a layer of your own \(type own\)"):
         onnx_model.encode(own, "nhwc", "model")

@@ -24,6 +24,7 @@ def made(
     classes: int = 4,
     pixels: PixelType = "uint8",
     loss: Loss | None = None,
+    scale: float = 1.0,
 ) -> Trained:
     """Return a network whose parameters and buffers are random, none of them as it was drawn."""
     layers = layers_from_tables(tables, shape, classes)
@@ -37,7 +38,7 @@ def made(
     std = _MEANS[pixels] / 2 + np.arange(shape[2]) / 100
     names = tuple(f"class {number}" for number in range(classes))
     known = Preprocessing(shape, tuple(mean.tolist()), tuple(std.tolist()), names, pixels)
-    return Trained(network, weights, known, loss or CrossEntropy(), "0" * 64)
+    return Trained(network, weights, known, loss or CrossEntropy(), "0" * 64, scale)
 
 
 def made_for(kind: str, table: dict[str, Any], shape: tuple[int, ...]) -> Trained:

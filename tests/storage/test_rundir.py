@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnpar.errors import InputError
+from cnnpar.storage.find import find_checkpoint, newest_in
 from cnnpar.storage.lock import locked
 from cnnpar.storage.rundir import (
     CONFIG_HEAD,
@@ -14,7 +15,6 @@ from cnnpar.storage.rundir import (
     RunFiles,
     check_new,
     check_resumed,
-    find_checkpoint,
     new_run,
     resumed_run,
 )
@@ -174,6 +174,19 @@ def test_resume_without_a_checkpoint_says_where_it_looked(resume: str, run_dir: 
     Path("a").mkdir()
     with pytest.raises(InputError, match=place):
         find_checkpoint(resume, Path(run_dir) if run_dir else None, None)
+
+
+def test_a_folder_that_is_no_run_names_the_newest_below() -> None:
+    assert newest_in(Path("gone")) == Path("gone")
+    touch("runs/b/model.json")
+    assert newest_in(Path("runs/b")) == Path("runs/b/model.json")
+    os.utime(touch("runs/a/model.json"), (2e9, 2e9))
+    with pytest.raises(InputError, match=r"^runs: no run's directory \(no model\.json in it\); did you mean runs/a\?$"):
+        newest_in(Path("runs"))
+    with pytest.raises(InputError, match=r"no checkpoint at runs/model\.json; .* directory; did you mean runs/a\?$"):
+        find_checkpoint("runs", None, None)
+    with pytest.raises(InputError, match=r"^\.: no run's directory \(no model\.json in it\)$"):
+        newest_in(Path())
 
 
 def test_a_directory_with_metrics_of_another_run_is_refused() -> None:
