@@ -168,6 +168,7 @@ def test_wrong_options_exit_with_2_and_write_nothing(
     assert {path.name for path in here.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_unwritable_picture_costs_a_note_after_the_result(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path(".lr-find.png.tmp").mkdir()  # where it is written before it is renamed
     assert call("--config", "tiny.toml") == 0

@@ -300,6 +300,7 @@ print(code, *sorted(name for name in by_name if name and "/" not in name))
 """
 
 
+@pytest.mark.slow
 def test_every_write_of_a_run_is_relative_to_its_directory(tmp_path: Path, wanted: Config) -> None:
     run = tmp_path / "run"
     line = [sys.executable, "-c", WATCHED, str(run), "--config", "tiny.toml", "--run-dir", str(run), "--quiet"]

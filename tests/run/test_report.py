@@ -167,6 +167,7 @@ def test_a_report_replaces_its_own_with_the_same_bytes(
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_file_of_the_users_is_kept(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "mine.html"
     mine.write_text("<!doctype html><title>on cnnpar</title>")
@@ -222,6 +223,7 @@ def test_a_run_without_a_finished_epoch_answers_its_validation_part(tmp_path: Pa
     assert "the outputs rank the classes, and are no frequencies" in page.text
 
 
+@pytest.mark.slow
 def test_mistakes_are_rows_of_the_file_they_came_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     csv = tiny_runs.write_csv(tmp_path / "train.csv")
     tiny_runs.train(tiny_runs.settings(csv, data={"validation": 0.5}), tmp_path / "run")

@@ -253,6 +253,7 @@ def test_matlab_7_3_is_refused_by_name(tmp_path: Path) -> None:
     assert "no .mat file of versions 5 to 7" in load_error(tmp_path / "a.mat")
 
 
+@pytest.mark.slow
 def test_mat_file_unpacks_no_further_than_it_says(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     savemat(path, {"x": np.zeros((2, 100, 150), np.uint8), "y": np.arange(2)}, do_compression=True)

@@ -28,6 +28,7 @@ from tests.helpers.tiny_runs import ROOT
 PICTURES = 150
 
 
+@pytest.mark.slow
 def test_no_file_is_taken_far_ahead_of_a_slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow, small = tmp_path / "slow.png", tmp_path / "small.png"
     Image.new("L", (8000, 8000)).save(slow)
@@ -104,6 +105,7 @@ def test_number_of_processes_leaves_errors_unchanged(
     assert errors[0] == errors[1]
 
 
+@pytest.mark.slow
 def test_cached_pictures_are_those_of_the_same_settings(
     folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

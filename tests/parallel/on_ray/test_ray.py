@@ -145,7 +145,7 @@ def test_workers_have_the_fingerprint_of_the_driver() -> None:
         }
 
 
-@TRANSPORTS
+@pytest.mark.parametrize("transport", ["direct", pytest.param("ray", marks=pytest.mark.slow)])
 def test_killed_workers_leave_the_weights_unchanged(alone: str, transport: str) -> None:
     settings, work, _ = made_run()
     warnings: list[str] = []
