@@ -13,6 +13,7 @@ import os
 import sys
 
 from cnnpar.blas import portable_environment
+from cnnpar.fingerprint import fingerprint
 
 CHOICES = ("native", "avx2", "avx512")
 _CHOSEN = "CNNPAR_BENCH_ISA"  # in the environment of a script that was started again
@@ -57,6 +58,7 @@ def environment(isa: str) -> dict[str, str]:
 
 def _supported() -> tuple[str, ...]:
     """Return the choices that this machine has."""
-    from numpy._core._multiarray_umath import __cpu_features__ as features
-
-    return CHOICES if features["AVX512F"] else CHOICES[:2] if features["AVX2"] else CHOICES[:1]
+    features = set(fingerprint()["simd"].split())
+    if features & {"X86_V4", "AVX512F"}:  # numpy's names since 2.4, and before
+        return CHOICES
+    return CHOICES[:2] if features & {"X86_V3", "AVX2"} else CHOICES[:1]
