@@ -40,6 +40,7 @@ class Chain:
         self.products = [layer.products(shape) for layer, shape in before]  # for one sample, forward
         self.libraries = frozenset[str]().union(*(layer.libraries(shape) for layer, shape in before))
         self.runs = _runs(self.layers, self.shapes)
+        self._with_parameters = [n for n, run in enumerate(self.runs) if self.parameters[run.place]]
         # Users' layers, whose results are checked; cnnpar's own are tested.
         self._users = frozenset(run.place for run in self.runs if is_users(type(run.layer)))
 
@@ -69,9 +70,8 @@ class Chain:
 
         Gradients of frozen layers may be left unwritten.
         """
-        places = [run.place for run in self.runs]
-        trained = [n for n, place in enumerate(places) if self.parameters[place] and not work[place].frozen_whole]
-        first = 0 if wanted else min(trained, default=len(self.runs))  # layers before it need no gradient
+        trained = (n for n in self._with_parameters if not work[self.runs[n].place].frozen_whole)
+        first = 0 if wanted else next(trained, len(self.runs))  # layers before it need no gradient
         gradient: Array | None = dy
         for number in range(len(self.runs) - 1, first - 1, -1):
             place, layer = self.runs[number]

@@ -53,12 +53,16 @@ def _cross_entropy(settings: CrossEntropy, z: Matrix, targets: Matrix) -> tuple[
         targets = targets * (1 - smoothing) + smoothing / z.shape[1]
     if settings.class_weights:
         targets = targets * np.array(settings.class_weights)
-    z -= z.max(axis=1, keepdims=True)  # so that exp gets 0 at most
+    z -= np.maximum.reduce(z, axis=1, keepdims=True)  # so that exp gets 0 at most
     exponentials = np.exp(z)
-    totals = exponentials.sum(axis=1, keepdims=True)  # (N, 1)
-    value = (targets * (np.log(totals) - z)).sum()
-    exponentials *= targets.sum(axis=1, keepdims=True) / totals  # softmax, times the sample's sum of weights
-    return value, exponentials - targets
+    totals = np.add.reduce(exponentials, axis=1, keepdims=True)  # (N, 1)
+    np.subtract(np.log(totals), z, out=z)  # -log softmax
+    z *= targets
+    value = z.sum()
+    # softmax, times the sample's sum of weights
+    exponentials *= np.add.reduce(targets, axis=1, keepdims=True) / totals
+    exponentials -= targets
+    return value, exponentials
 
 
 def _mse(_: MSE, z: Matrix, targets: Matrix) -> tuple[Any, Matrix]:

@@ -7,7 +7,7 @@ serves one thread at a time, and its results depend on nothing but the arguments
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from cnnpar.nn.shapes import Array
 from cnnpar.nn.sums import NOTHING, Sums
 from cnnpar.nn.tables import check_numbers, check_sizes, layers_from_tables
 from cnnpar.nn.textbook.choose import with_kernels
+from cnnpar.nn.views import Views
 from cnnpar.nn.workspace import Scratch, Workspace
 
 Labels = NDArray[np.integer[Any]]
@@ -67,12 +68,14 @@ class Network:
         updated = segments([entry for entry in self.layout.buffers if entry.name not in self.layout.frozen])
         trained = self.layout.trained
         self._updated = [slice(part.start - trained, part.stop - trained) for part, _ in updated]  # of the buffers
+        self._views = Views(self.layout, self.chain)
         self._kept: dict[int, list[Workspace]] = {}  # by number of samples: a workspace for each layer
+        self._version, self._fixed = 0, cast("Array | None", None)  # of the parameters, and these if they are read-only
         self._scratch = Scratch()  # shared by all layers and numbers of samples, as they run in turns
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without workspaces: pickled, their arrays would neither be aligned nor share memory."""
-        return {**self.__dict__, "_kept": {}, "_scratch": Scratch()}
+        return {**self.__dict__, "_kept": {}, "_scratch": Scratch(), "_fixed": None}
 
     @classmethod
     def from_tables(
@@ -170,7 +173,7 @@ class Network:
             return NOTHING
         with np.errstate(all="ignore"):  # NaN and infinity are results here; training/loop.py looks for them
             work = self._workspaces(len(images), parameters)
-            for layer_work, g in zip(work, self._views(out), strict=True):
+            for layer_work, g in zip(work, self._views.of(out), strict=True):
                 layer_work.g = g  # layers write straight to `out`
             logits = self._forward(images, work, True, rng)  # (n, classes)
             sums, gradient = self._loss_of_logits(logits, labels, second)
@@ -222,21 +225,13 @@ class Network:
             targets += losses.one_hot(others, self.classes) * (1 - shares)[:, np.newaxis]
             labels = np.where(shares >= 0.5, labels, others)  # (n,)
         value, gradient = losses.loss(self._loss, logits, targets)
-        right = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
-        return Sums(value, int(right.sum()), len(labels)), gradient
+        right = logits.argmax(axis=1) == labels
+        if not math.isfinite(value):
+            right &= ~np.isnan(logits).any(axis=1)
+        return Sums(value, int(np.count_nonzero(right)), len(labels)), gradient
 
     def _buffers(self) -> list[Buffer]:
         return [buffer for buffers in self.chain.buffers for buffer in buffers.values()]
-
-    def _views(self, vector: Array) -> list[dict[str, Array]]:
-        """Return views of the vector for every layer: its parameters and buffers by their names within the layer."""
-        views = self.layout.views(vector)
-        return [
-            {name: views[f"{layer.name}.{name}"] for name in (*parameters, *buffers)}
-            for layer, parameters, buffers in zip(
-                self.chain.layers, self.chain.parameters, self.chain.buffers, strict=True
-            )
-        ]
 
     def _workspaces(self, samples: int, parameters: Array) -> list[Workspace]:
         """Return the layers' workspaces for this number of samples, with views of the parameters in them."""
@@ -244,11 +239,14 @@ class Network:
         if work is None:
             products = sum(self.chain.products) if self.kernels == "fast" else 0  # else plain numpy, all of it
             work = self.chain.workspaces(self._scratch, interface.choose_loops(self.dtype, products))
-            for own, layer, p in zip(work, self.chain.layers, self._views(parameters), strict=True):
+            for own, layer, p in zip(work, self.chain.layers, self._views.of(parameters), strict=True):
                 own.frozen = frozenset(name for name in p if f"{layer.name}.{name}" in self.layout.frozen)
             while len(self._kept) >= _KEPT_SIZES:  # the least recently used one goes
                 del self._kept[next(iter(self._kept))]
         self._kept[samples] = work  # last in the dictionary
-        for own, p in zip(work, self._views(parameters), strict=True):
-            own.p = p
+        if parameters is not self._fixed:  # an array that is read-only keeps its values, and what was made of them
+            self._version += 1
+            self._fixed = None if parameters.flags.writeable else parameters
+        for own, p in zip(work, self._views.of(parameters), strict=True):
+            own.p, own.version = p, self._version
         return work

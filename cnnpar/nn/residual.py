@@ -58,9 +58,11 @@ class Residual(Layer, frozen=True, kw_only=True, tag="residual"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
-        shape = (*x.shape[:-2], x.shape[-1]) if x.ndim == 4 else x.shape[1:]  # without the samples
-        main, side = self._branches(shape)
-        work.saved["branches"] = main, side
+        if "branches" not in work.saved:
+            shape = (*x.shape[:-2], x.shape[-1]) if x.ndim == 4 else x.shape[1:]  # without the samples
+            work.saved["branches"] = tuple(self._branches(shape))
+        branches: tuple[_Branch, ...] = work.saved["branches"]
+        main, side = branches
         # A branch without layers returns x itself, so the sum needs an array of its own.
         y = main.forward(x, work, 0, self.name)
         around = side.forward(x, work, rng.SHORTCUT, self.name)
@@ -102,6 +104,7 @@ class _Branch(NamedTuple):
         own = self._workspaces(work)
         for layer_work, names in zip(own, self.names, strict=True):
             layer_work.p = {key: work.p[name] for key, name in names.items()}  # views of the block's
+            layer_work.version = work.version
             if work.frozen:
                 layer_work.frozen = frozenset(key for key, name in names.items() if name in work.frozen)
         try:

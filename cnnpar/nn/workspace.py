@@ -7,13 +7,15 @@ smaller; on pages of their own, finding the pages takes up to a seventh of its t
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.nn.loops.interface import NUMPY, Loops
 from cnnpar.nn.shapes import Array, Shape
+
+T = TypeVar("T")
 
 _PIECE = 8 << 20  # bytes; pages that are never written to take no memory
 _ALIGNED = 64  # bytes: a cache line
@@ -39,6 +41,7 @@ class Scratch:
     """Arrays of short use, by name; workspaces that are used in turns share them."""
 
     def __init__(self) -> None:
+        self.moves = 0  # how often an array has got another place
         self._arena = Arena()
         self._arrays: dict[str, NDArray[Any]] = {}
 
@@ -47,6 +50,7 @@ class Scratch:
         size, array = math.prod(shape), self._arrays.get(name)
         if array is None or array.size < size or array.dtype != dtype:
             self._arrays[name] = array = self._arena.empty((size,), dtype)
+            self.moves += 1
         return array[:size].reshape(shape)
 
 
@@ -58,6 +62,7 @@ class Workspace:
 
     p: Mapping[str, Array]  # the layer's parameters and buffers by name; read only
     g: Mapping[str, Array]  # `backward` overwrites them: gradients, and statistics for buffers, as sums over samples
+    version: int = 0  # of `p`: another number where their values may be others than in the last pass
     frozen: frozenset[str] = frozenset()  # names of parameters and buffers that keep their bits
     x: Array  # the layer's input in the last forward pass
     y: Array  # its output in that pass
@@ -74,6 +79,7 @@ class Workspace:
         self._arrays: dict[str, Array] = {}
         self._parts: dict[str, Workspace] = {}
         self._scratch = scratch or Scratch()
+        self._plans: dict[str, tuple[int, Any]] = {}  # and the moves of the scratch arrays when they were made
 
     @property
     def frozen_whole(self) -> bool:
@@ -91,6 +97,17 @@ class Workspace:
     def scratch(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
         """Return an array of arbitrary content, to be used until this name is asked for again, by any layer."""
         return self._scratch.array(name, shape, dtype)
+
+    def plan(self, name: str, make: Callable[[], T]) -> T:
+        """Return what `make` returned: views of arrays of this workspace, made anew where scratch arrays have moved.
+
+        A pass takes dozens of views, and making one can take longer than a product: data evict Python from the caches.
+        """
+        moves, plan = self._plans.get(name, (-1, None))
+        if moves != self._scratch.moves:
+            plan = make()
+            self._plans[name] = self._scratch.moves, plan  # after those that `make` itself has moved
+        return cast("T", plan)
 
     def part(self, name: str) -> "Workspace":
         """Return the workspace `name` within this one, whose arrays have names of their own."""

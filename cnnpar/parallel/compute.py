@@ -27,6 +27,7 @@ class Computer:
         """Compute into `slots`, of shape `slots_shape(work)`; results stay there until the next `compute`."""
         self._work = work
         self._slots = slots
+        self._rows: dict[int, list[Vector]] = {}  # by length: the same arrays each time, by which networks know them
         self._ahead: dict[tuple[Step, int], Prepared] = {}  # inputs that `prepare` made, by step and microbatch
 
     def compute(self, step: Step, span: Span, parameters: Vector) -> list[Block]:
@@ -45,7 +46,11 @@ class Computer:
     def pieces(self, step: Step, span: Span, parameters: Vector) -> Generator[None, None, list[Block]]:
         """Do the same as `compute`, as a generator that yields after each microbatch."""
         length = self._work.length(step)
-        slots = self._slots[:, :length]  # (slots, length) float32
+        if length not in self._rows:
+            self._rows[length] = [row[:length] for row in self._slots]
+        slots = self._rows[length]
+        parameters = parameters.view()
+        parameters.flags.writeable = False  # they keep their values: what follows from them is computed once
         free = list(range(len(slots)))[::-1]  # a stack, so that few rows are used and stay in the cache
 
         def add(left: tuple[int, Sums], right: tuple[int, Sums]) -> tuple[int, Sums]:

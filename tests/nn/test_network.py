@@ -176,6 +176,31 @@ def test_memory_alignment_leaves_the_gradient_unchanged(tables: list[dict[str, A
         assert out.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("kernel", [3, 2], ids=["winograd", "banded"])
+def test_parameters_that_change_are_seen_in_every_pass(kernel: int) -> None:
+    conv = {"type": "conv2d", "channels": 8, "kernel": kernel}
+    network = Network.from_tables(
+        [conv, RELU, POOL, conv, {"type": "residual", "layers": [conv]}, FLATTEN, DENSE], (16, 16, 1), 3
+    )
+    images, labels = batch(network, 4)
+    shared = network.init(0)  # as a worker has them: written to from elsewhere, and read-only for a step
+    for seed in range(3):
+        shared[...] = network.init(seed)
+        for samples in (4, 2, 4):
+            expected = gradient(
+                Network.from_tables(network.tables(), (16, 16, 1), 3),
+                network.init(seed),
+                images[:samples],
+                labels[:samples],
+            )
+            fixed = shared.view()
+            fixed.flags.writeable = False
+            for parameters in (shared, fixed, fixed):
+                sums, found = gradient(network, parameters, images[:samples], labels[:samples])
+                assert sums == expected[0]
+                assert np.array_equal(found, expected[1])
+
+
 FUSED: list[tuple[list[dict[str, Any]], list[str]]] = [  # layers, and what of them is run
     ([RELU, POOL], ["RectifiedPool"]),
     ([POOL, RELU], ["RectifiedPool"]),

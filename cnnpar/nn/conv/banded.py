@@ -6,15 +6,15 @@ every window. A band is small enough to stay in a cache from its windows to its 
 pooling are never written as a whole.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from cnnpar.nn.conv.im2col import padded
 from cnnpar.nn.loops.interface import winner_type
-from cnnpar.nn.shapes import Array, Pair, Shape, as_rows
-from cnnpar.nn.windows import Windows
+from cnnpar.nn.shapes import Array, Pair, Shape, Winner, as_rows
+from cnnpar.nn.windows import Windows, copy_pixels
 from cnnpar.nn.workspace import Workspace
 
 _SHORT = 16  # numbers in a row of a window; with as many or more, windows are copied one by one (im2col.py)
@@ -37,6 +37,60 @@ def suits(x: Shape, kernel: Shape, windows: Windows) -> bool:
     return windows.dense() and short
 
 
+class _Band(NamedTuple):
+    """Some rows of pooled outputs: their place, and the memory that passes over them take."""
+
+    rows: slice  # of pooled outputs
+    top: int  # first row of the padded image
+    size: Pair  # windows by axis, before pooling
+    windows: Array  # (elements, windows): scratch memory
+    band: Array  # (rows, columns, N * channels): outputs before pooling, or their gradient; scratch memory
+    winner: Winner | None  # (rows, columns, N * channels), after pooling
+
+
+class _Plan:
+    """All memory of a convolution, and its cut into bands. The bias is an element more, which is 1 in every window."""
+
+    def __init__(
+        self, x: Array, shape: Shape, biased: bool, windows: Windows, pooling: Pooling, work: Workspace
+    ) -> None:
+        samples, (*_, depth, channels), (down, across) = x.shape[2], shape, pooling.size
+        self.elements = math.prod(shape[:3])
+        self.kernel, self.stride = (shape[0], shape[1], depth), windows.stride
+        count = windows.outputs[0] // down, windows.outputs[1] // across  # pooled outputs by axis
+        used = windows._replace(outputs=(count[0] * down, count[1] * across))
+        padded = work.array("padded", (*used.span(shape), samples, depth), x.dtype)  # 0 where no image is
+        self.padded, self.image = padded, as_rows(padded)
+        self.weights = work.array("weights", (self.elements + biased, channels), x.dtype)
+        self.total, self.term = (work.scratch(name, self.weights.shape, x.dtype) for name in ("weights", "term"))
+        self.version = 0  # of the parameters that the weights are of
+        self.y = work.array("y", (*count, samples, channels), x.dtype)
+        pooled = pooling is not NONE
+        winner = as_rows(work.array("winner", self.y.shape, winner_type(pooling.size))) if pooled else None
+        self.bands = []
+        columns = used.outputs[1]
+        for rows in _bands(count[0], columns * down * samples * (len(self.weights) + channels)):
+            height, part = len(rows) * down, slice(rows.start, rows.stop)
+            matrix = work.scratch("windows", (len(self.weights), height * columns * samples), x.dtype)
+            outputs = work.scratch("band", (height, columns, samples, channels), x.dtype) if pooled else self.y[part]
+            own = None if winner is None else winner[part]
+            top = rows.start * down * windows.stride[0]
+            self.bands.append(_Band(part, top, (height, columns), matrix, as_rows(outputs), own))
+
+    def renew(self, kernel: Array, bias: Array | None, work: Workspace) -> None:
+        """Join kernel and bias, unless they have been: once for all microbatches of a step."""
+        if self.version != work.version or not work.version:
+            self.version = work.version
+            self.weights[: self.elements] = kernel.reshape(self.elements, -1)
+            self.weights[self.elements :] = 0 if bias is None else bias  # one row more, or none
+
+    def fill(self, band: _Band, work: Workspace) -> Array:
+        """Return the matrix (elements, windows) of a band."""
+        work.loops.windows(self.image, band.top, *self.kernel, *self.stride, band.size, band.windows)
+        band.windows[self.elements :] = 1  # the element of the bias
+        return band.windows
+
+
 def correlate(
     x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace, pooling: Pooling = NONE
 ) -> Array:
@@ -44,28 +98,17 @@ def correlate(
 
     The result is (rows, columns, N, channels); outputs at the bottom and right that fill no pooled one are left out.
     """
-    samples, channels = x.shape[2], kernel.shape[3]
-    (down, across), elements = pooling.size, kernel[..., 0].size
-    count = windows.outputs[0] // down, windows.outputs[1] // across  # pooled outputs by axis
-    used = windows._replace(outputs=(count[0] * down, count[1] * across))
-    columns = used.outputs[1]  # windows in a row, before pooling
-    image = as_rows(padded(x, used.start, used.span(kernel.shape), work))  # (H, W, N * C) with the zeros around it
-    weights = work.scratch("weights", (elements + (bias is not None), channels), x.dtype)
-    weights[:elements] = kernel.reshape(-1, channels)
-    weights[elements:] = 0 if bias is None else bias  # one row more, or none
-    y = work.array("y", (*count, samples, channels), x.dtype)
-    winner = work.array("winner", y.shape, winner_type(pooling.size)) if pooling is not NONE else None
-    for rows in _bands(count[0], columns * down * samples * (len(weights) + channels)):
-        matrix = _windows(image, rows, kernel.shape, windows.stride, columns, down, samples, len(weights), work)
+    biased, channels = bias is not None, kernel.shape[3]
+    plan = work.plan("banded", lambda: _Plan(x, kernel.shape, biased, windows, pooling, work))
+    plan.renew(kernel, bias, work)
+    copy_pixels(x, windows.start, plan.padded)
+    y = as_rows(plan.y)
+    for band in plan.bands:
         # The product is (windows, channels): pixels in the order (row, column, sample).
-        if winner is None:
-            np.matmul(matrix.T, weights, out=y[rows.start : rows.stop].reshape(-1, channels))
-            continue
-        band = work.scratch("band", (len(rows) * down, columns, samples, channels), x.dtype)
-        np.matmul(matrix.T, weights, out=band.reshape(-1, channels))
-        part, own = as_rows(y[rows.start : rows.stop]), as_rows(winner[rows.start : rows.stop])
-        work.loops.maxpool(as_rows(band), down, across, down, across, pooling.rectify, part, own)
-    return y
+        np.matmul(plan.fill(band, work).T, plan.weights, out=band.band.reshape(-1, channels))
+        if band.winner is not None:
+            work.loops.maxpool(band.band, *pooling.size, *pooling.size, pooling.rectify, y[band.rows], band.winner)
+    return plan.y
 
 
 def gradients(
@@ -75,51 +118,25 @@ def gradients(
 
     Windows are copied again, band by band, so that nothing larger than a band is ever written.
     """
-    image, samples, channels = as_rows(work.last("padded")), dy.shape[2], dy.shape[3]
-    (down, across), elements = pooling.size, out[..., 0].size
-    columns = dy.shape[1] * across  # windows in a row, before pooling
-    total, term = (
-        work.scratch(name, (elements + (bias is not None), channels), dy.dtype) for name in ("weights", "term")
-    )
+    biased, channels, x = bias is not None, dy.shape[3], work.last("padded")
+    plan = work.plan("banded", lambda: _Plan(x, out.shape, biased, windows, pooling, work))
+    rows = as_rows(dy)
     # Bands are added in their order, so that roundings are the same each time.
-    for rows in _bands(dy.shape[0], columns * down * samples * (len(total) + channels)):
-        matrix = _windows(image, rows, out.shape, windows.stride, columns, down, samples, len(total), work)
-        gradient = dy[rows.start : rows.stop]
-        if pooling is not NONE:
-            winner = as_rows(work.last("winner")[rows.start : rows.stop])
-            band = work.scratch("band", (len(rows) * down, columns, samples, channels), dy.dtype)
+    for number, band in enumerate(plan.bands):
+        matrix, gradient = plan.fill(band, work), rows[band.rows]
+        if band.winner is not None:
             # Every pixel is in one window, so the scratch memory is written in full.
-            work.loops.maxpool_gradient(as_rows(gradient), winner, down, across, down, across, False, as_rows(band))
-            gradient = band
-        np.matmul(matrix, gradient.reshape(-1, channels), out=term if rows.start else total)  # (elements, channels)
-        if rows.start:
-            total += term
-    out.reshape(-1, channels)[...] = total[:elements]
+            work.loops.maxpool_gradient(gradient, band.winner, *pooling.size, *pooling.size, False, band.band)
+            gradient = band.band
+        np.matmul(matrix, gradient.reshape(-1, channels), out=plan.term if number else plan.total)
+        if number:
+            plan.total += plan.term
+    out.reshape(-1, channels)[...] = plan.total[: plan.elements]
     if bias is not None:
-        bias[...] = total[elements]
+        bias[...] = plan.total[plan.elements]
 
 
 def _bands(rows: int, numbers: int) -> Iterator[range]:
     """Yield `rows` rows, of `numbers` numbers each, in bands of about `_BAND` numbers."""
     height = max(_BAND // numbers, 1)
     return (range(first, min(first + height, rows)) for first in range(0, rows, height))
-
-
-def _windows(
-    image: Array,
-    rows: range,
-    kernel: Shape,
-    stride: Pair,
-    columns: int,
-    down: int,
-    samples: int,
-    elements: int,
-    work: Workspace,
-) -> Array:
-    """Return the matrix (elements, windows) of some rows of pooled outputs; elements beyond the kernel's are 1."""
-    count = len(rows) * down, columns
-    matrix = work.scratch("windows", (elements, count[0] * columns * samples), image.dtype)
-    top = rows.start * down * stride[0]  # row of the padded image
-    work.loops.windows(image, top, kernel[0], kernel[1], kernel[2], *stride, count, matrix)
-    matrix[kernel[0] * kernel[1] * kernel[2] :] = 1  # the element of the bias
-    return matrix

@@ -16,7 +16,7 @@ output is twice that of the definition; with the article's points 0, 1, -1, 2, -
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,6 @@ class Tiling:
 
     def __init__(self, outputs: Pair, kernel: Shape, samples: int) -> None:
         """Cut `outputs` by axis into tiles for a kernel (height, width, C, channels)."""
-        self.samples = samples
         self.size = SIZE + 1 - kernel[0], SIZE + 1 - kernel[1]  # outputs of a tile by axis
         self.count = -(-outputs[0] // self.size[0]), -(-outputs[1] // self.size[1])  # tiles by axis
         # A block stays in the cache from one transform to the other. All blocks but the last have as many rows.
@@ -64,20 +63,67 @@ class Tiling:
         rows = -(-self.count[0] // min(-(-self.count[0] * row // _BLOCK), self.count[0]))
         self.blocks = [range(first, min(first + rows, self.count[0])) for first in range(0, self.count[0], rows)]
 
-    def points(self, rows: range, channels: int) -> Shape:
-        """Return the shape of the points of some rows of tiles: (36, tiles * channels, and a gap)."""
-        return SIZE**2, self.tiles(rows) * channels + _APART
 
-    def tiles(self, rows: range) -> int:
-        """Return the number of tiles, of all samples, in some rows of tiles."""
-        return len(rows) * self.count[1] * self.samples
+class _Points(NamedTuple):
+    """The values of a block of tiles at the 36 points, (36, tiles * channels, and a gap), and views of them."""
 
-    def matrices(self, points: Array, rows: range, channels: int) -> Array:
-        """Return a view of points as 36 matrices, (36, tiles, channels)."""
-        return points[:, : self.tiles(rows) * channels].reshape(SIZE**2, -1, channels)
+    values: Array
+    matrices: Array  # (36, tiles, channels)
+    transposed: Array  # (36, channels, tiles)
+
+    @classmethod
+    def of(cls, values: Array, channels: int) -> "_Points":
+        matrices = values[:, :-_APART].reshape(SIZE**2, -1, channels)
+        return cls(values, matrices, matrices.transpose(0, 2, 1))
 
 
-tiling = lru_cache(maxsize=256)(Tiling)
+class _Block(NamedTuple):
+    """The memory of some rows of tiles, and their place: row of outputs, outputs of a tile, tiles."""
+
+    top: int
+    place: tuple[int, int, int, int]
+    inputs: _Points  # kept from the forward to the backward pass
+    products: _Points  # scratch memory
+    of_inputs: _Points  # scratch memory: the gradient of `inputs`
+
+
+class _Plan:
+    """All memory of a convolution with its gradients."""
+
+    def __init__(self, kernel: Shape, outputs: Pair, samples: int, dtype: np.dtype[Any], work: Workspace) -> None:
+        depth, channels = kernel[2:]
+        self.y = work.array("y", (*outputs, samples, channels), dtype)
+        self.biases = work.array("biases", (samples, channels), dtype)  # as one pixel, (N * channels,)
+        self.factors = work.array("factors", (SIZE**2, depth, channels), dtype)
+        self.back = transposed = self.factors.transpose(0, 2, 1)  # (36, channels, C)
+        self.total, self.term = (work.scratch(name, self.factors.shape, dtype) for name in ("total", "term"))
+        self.version = 0  # of the parameters that factors and biases are of
+        tiles = Tiling(outputs, kernel, samples)
+        self.blocks = []
+        for number, rows in enumerate(tiles.blocks):
+            count = len(rows) * tiles.count[1] * samples
+            shapes = [(SIZE**2, count * each + _APART) for each in (depth, channels)]
+            self.blocks.append(
+                _Block(
+                    rows.start * tiles.size[0],
+                    (*tiles.size, len(rows), tiles.count[1]),
+                    _Points.of(work.array(f"inputs {number}", shapes[0], dtype), depth),
+                    _Points.of(work.scratch("products", shapes[1], dtype), channels),
+                    _Points.of(work.scratch("inputs", shapes[0], dtype), depth),
+                )
+            )
+            if not number and count * depth * channels <= _SMALL:
+                self.back = work.array("back", transposed.shape, dtype)  # a copy, with which BLAS is faster
+        self._copied = self.back is not transposed
+
+    def renew(self, kernel: Array, bias: Array | None, work: Workspace) -> None:
+        """Compute what depends on the parameters alone, unless it has been: once for all microbatches of a step."""
+        if self.version != work.version or not work.version:
+            self.version = work.version
+            _kernel_points(kernel, self.factors, work)
+            self.biases[...] = 0 if bias is None else bias
+            if self._copied:
+                self.back[...] = self.factors.transpose(0, 2, 1)
 
 
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
@@ -85,23 +131,15 @@ def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, wor
 
     The workspace keeps the factors for `gradients`.
     """
-    start, count = windows.start, windows.outputs
-    samples, channels = x.shape[2], kernel.shape[3]
-    tiles = tiling(count, kernel.shape, samples)
-    factors = work.array("factors", (SIZE**2, *kernel.shape[2:]), x.dtype)  # (36, C, channels)
-    _kernel_points(kernel, factors, work)
-    y = work.array("y", (*count, samples, channels), x.dtype)
-    biases = work.scratch("biases", (samples, channels), x.dtype)
-    biases[...] = 0 if bias is None else bias  # as one pixel, (N * channels,)
-    for number, rows in enumerate(tiles.blocks):
-        inputs = work.array(f"inputs {number}", tiles.points(rows, x.shape[3]), x.dtype)
-        top, place = rows.start * tiles.size[0], (*tiles.size, len(rows), tiles.count[1])  # top: row of outputs
-        work.loops.input_points(as_rows(x), start[0] + top, start[1], *place, inputs)
-        products = work.scratch("products", tiles.points(rows, channels), x.dtype)
+    plan = work.plan("winograd", lambda: _Plan(kernel.shape, windows.outputs, x.shape[2], x.dtype, work))
+    plan.renew(kernel, bias, work)
+    (top, left), pixels, y, biases = windows.start, as_rows(x), as_rows(plan.y), np.ravel(plan.biases)
+    for block in plan.blocks:
+        work.loops.input_points(pixels, top + block.top, left, *block.place, block.inputs.values)
         # 36 times (tiles, C) by (C, channels)
-        np.matmul(tiles.matrices(inputs, rows, x.shape[3]), factors, out=tiles.matrices(products, rows, channels))
-        work.loops.outputs(products, biases.reshape(-1), top, *place, as_rows(y))
-    return y
+        np.matmul(block.inputs.matrices, plan.factors, out=block.products.matrices)
+        work.loops.outputs(block.products.values, biases, block.top, *block.place, y)
+    return plan.y
 
 
 def gradients(
@@ -114,28 +152,17 @@ def gradients(
     """
     if bias is not None:
         bias_gradient(dy, bias)
-    start = windows.start
-    tiles = tiling(dy.shape[:2], out.shape, dy.shape[2])
-    depth, channels = out.shape[2:]
-    total, term = (work.scratch(name, (SIZE**2, depth, channels), dy.dtype) for name in ("total", "term"))
-    back = work.last("factors").transpose(0, 2, 1)  # (36, channels, C)
-    if dx is not None and tiles.tiles(tiles.blocks[0]) * depth * channels <= _SMALL:
-        back = work.scratch("back", back.shape, dy.dtype)  # a copy, with which BLAS is faster
-        back[...] = work.last("factors").transpose(0, 2, 1)
-    for number, rows in enumerate(tiles.blocks):
-        top, place = rows.start * tiles.size[0], (*tiles.size, len(rows), tiles.count[1])
-        products = work.scratch("products", tiles.points(rows, channels), dy.dtype)
-        work.loops.gradient_points(as_rows(dy), top, *place, products)
-        of_products = tiles.matrices(products, rows, channels)  # (36, tiles, channels)
-        inputs = tiles.matrices(work.last(f"inputs {number}"), rows, depth)  # (36, tiles, C)
-        np.matmul(inputs.transpose(0, 2, 1), of_products, out=term if number else total)
+    plan = work.plan("winograd", lambda: _Plan(out.shape, windows.outputs, dy.shape[2], dy.dtype, work))
+    (top, left), of_outputs, of_pixels = windows.start, as_rows(dy), None if dx is None else as_rows(dx)
+    for number, block in enumerate(plan.blocks):
+        work.loops.gradient_points(of_outputs, block.top, *block.place, block.products.values)
+        np.matmul(block.inputs.transposed, block.products.matrices, out=plan.term if number else plan.total)
         if number:  # blocks are added in their order: a fixed order of roundings
-            total += term
-        if dx is not None:
-            of_inputs = work.scratch("inputs", tiles.points(rows, depth), dy.dtype)
-            np.matmul(of_products, back, out=tiles.matrices(of_inputs, rows, depth))
-            work.loops.input_gradients(of_inputs, start[0] + top, start[1], *place, as_rows(dx))
-    _kernel_gradient(total, out, work)
+            plan.total += plan.term
+        if of_pixels is not None:
+            np.matmul(block.products.matrices, plan.back, out=block.of_inputs.matrices)
+            work.loops.input_gradients(block.of_inputs.values, top + block.top, left, *block.place, of_pixels)
+    _kernel_gradient(plan.total, out, work)
 
 
 def _kernel_points(kernel: Array, out: Array, work: Workspace) -> None:
