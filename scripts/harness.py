@@ -33,9 +33,10 @@ from cnnpar.parallel.server import Value
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind, Prepared, Step, Work
 from cnnpar.training.state import TrainState
+from scripts import isa
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
-_LIBRARIES = ("numpy", "numba", "ray", "torch")
+_LIBRARIES = ("numpy", "numba", "ray", "torch", "jax")
 _ENVIRONMENT = (
     "CNNPAR_",
     "NUMBA_",
@@ -48,6 +49,9 @@ _ENVIRONMENT = (
     "LD_PRELOAD",
     "RAY_",
     "TORCH",
+    "ATEN_",
+    "ONEDNN_",
+    "XLA_",
 )
 _SECRET = "RAY_AUTH_TOKEN"
 
@@ -98,6 +102,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": models[0] if models else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
+        "isa": isa.chosen(),
         "simd": own["simd"],
         "blas": own["blas"],
         "system": platform.platform(),

@@ -29,9 +29,14 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def chosen() -> str:
+    """Return the choice that is in force."""
+    return os.environ.get(_CHOSEN, "native")
+
+
 def restart_with(isa: str) -> None:
     """Start the script again under an instruction set, unless it is in force. Ends it where the machine lacks it."""
-    if os.environ.get(_CHOSEN, "native") == isa:
+    if chosen() == isa:
         return
     if isa not in _supported():
         sys.exit(f"{isa}: this machine has {', '.join(_supported())}")

@@ -1,12 +1,14 @@
 """The networks that the benchmarks train, each once, as the layer tables of a configuration; and data for them.
 
-cnnpar and its peer read the same table: cnnpar directly, PyTorch through `peer_ddp.build`. A new network is one row.
+cnnpar and its peers read the same table: cnnpar directly, PyTorch through `torch_network.build`, JAX through
+`jax_network.Pass`. A new network is one row.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnnpar.config.presets import preset_layers
 from cnnpar.data.dataset import Dataset, ImageShape
 from cnnpar.data.preprocessing import Preprocessing
 from cnnpar.nn.network import Network
@@ -49,11 +51,12 @@ TASKS: dict[str, Task] = {
         (32, 32, 3),
         32,
     ),
+    "resnet20": Task(tuple(preset_layers("resnet20")), (32, 32, 3), 32),
 }
 
 
 def make_data(task: Task) -> tuple[Dataset, Preprocessing]:
-    """Make the samples that both sides train on."""
+    """Make the samples that all sides train on."""
     return noise(task.shape, task.classes)
 
 
@@ -67,5 +70,5 @@ def noise(shape: ImageShape, classes: int) -> tuple[Dataset, Preprocessing]:
 
 
 def make_network(task: Task) -> Network:
-    """Make cnnpar's network; the peer's is built from its `tables()`, which spell out every default."""
+    """Make cnnpar's network; the peers' are built from its `tables()`, which spell out every default."""
     return Network.from_tables(task.layers, task.shape, task.classes)

@@ -1,184 +1,136 @@
-"""Measure training samples per second of cnnpar and of PyTorch DDP, on the same cores and in turns.
+"""Measure training samples per second of cnnpar, of PyTorch and of JAX, on the same cores and in turns.
 
-    python -m scripts.bench.throughput [--json] [--seconds 4] [--repeats 3] [--networks small,bn,cifar]
-                                       [--batch 128,512]
+    python -m scripts.bench.throughput [--json] [--isa native|avx2|avx512] [--seconds 1.5] [--repeats 3]
+                                       [--networks small,bn,cifar,resnet20] [--batch 128,512] [--peers ddp,torch,jax]
 
 cnnpar runs its whole training loop, `cnnpar.training.loop.train`: it draws batches, normalises uint8 images, computes
-gradients, reduces and updates; in this process, and with one and two workers on the direct transport. PyTorch
-(scripts/bench/peer_ddp.py) trains the same network from the same starting weights, with the same batch and update
-rule: in one process, and under DDP with gloo in two; in both memory layouts, eager and compiled. Its images are
-normalised ahead. Every process has one thread. Without PyTorch (`pip install '.[bench]'`) cnnpar is measured alone.
+gradients, reduces and updates; in this process, and with one and two workers on the direct transport, one thread each.
 
-cnnpar computes in microbatches of the size that suits the network, as PyTorch counts as its best variant; with two
-workers it is measured with the default size, 16, too. Batch normalisation is over a microbatch here, and there over a
-process's share of the batch: at batch 128 the same 64 samples.
+The peers train the same network from the same starting weights, with the same batch and update rule, on images that
+are normalised ahead. On two cores: PyTorch DDP with gloo in two processes of one thread, PyTorch in one process with
+two threads, and JAX in one process with two; on one core: PyTorch and JAX with one thread. PyTorch's variants are both
+memory layouts, eager and compiled; JAX's are both layouts (scripts/bench/peer_ddp.py and peer_jax.py say what makes
+them fast). A variant that is slower than 0.7 times the fastest of its group is not measured again on that network, nor
+at the batch sizes that follow. Peers that are not installed (`pip install '.[bench]'`) are left out. Each peer's
+processes are stopped by a signal while others are measured.
+
+cnnpar computes in microbatches of the size that suits the network, as a peer's best variant counts; with two workers
+it is measured with the default size, 16, too. Batch normalisation is over a microbatch here, over a process's share of
+the batch under DDP, at batch 128 the same 64 samples, and over the whole batch in one process.
+
+`--isa` makes everybody run as on a machine with that instruction set (scripts/isa.py). YNNPACK, of which JAX takes its
+matrix products and convolutions, asks the processor itself: with `--isa avx2` it goes on using AVX-512, for JAX's good.
 
 Printed for each network and batch: the rates (median, and each repeat), and their ratios: of the medians over the
 repeats, and beside it the median of the ratios within each repeat, which a machine that is busy for a while disturbs
-less. `scaling_ceiling` is two separate runs at once over one: what the two cores can do together without an engine.
+less. `ratio` is two workers over the fastest of all peers on two cores, `ratio_alone` in process over the fastest on
+one. `scaling_ceiling` is two separate runs at once over one: what the two cores can do together without an engine.
 
-Aims: two workers over DDP with two processes at least 2.0 (small, bn) and 1.3 (cifar 128); two workers over one at
-least 1.9 (small 128).
+Aims: `ratio` at least 2.0 (small, bn), 1.8 (cifar) and 1.5 (resnet20); with the default microbatch 1.8 (small, bn) and
+1.7 (cifar); two workers over one at least 1.8 (small 128) and 1.9 (small 512, cifar).
 """
 
-import os
 import sys
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from cnnpar.config.sections import Train
-from scripts.bench.contestants import VARIANTS, Peers, cnnpar_rate, side_by_side
+from scripts import isa
+from scripts.bench import peers as kinds
+from scripts.bench.match import APART, CORES, DEFAULT, NONE, ONE, TWO, Match
 from scripts.bench.networks import TASKS
-from scripts.harness import Report, integers, make_parser, names_among
+from scripts.bench.peers import Group, Peers
+from scripts.harness import Report, Table, integers, make_parser, names_among
 
-NONE, ONE, TWO = "cnnpar, in process", "cnnpar, 1 worker", "cnnpar, 2 workers"
-DEFAULT = "cnnpar, 2 workers, default microbatch"
-APART = "cnnpar, 2 separate runs in process"
-WORKERS = {NONE: 0, ONE: 1, TWO: 2, DEFAULT: 2}
-AIMS = {  # ratios, at least
-    "ratio_small_128": 2.0,
-    "ratio_small_512": 2.0,
-    "ratio_bn_128": 2.0,
-    "ratio_bn_512": 2.0,
-    "ratio_cifar_128": 1.3,
-    "scaling_2": 1.9,
+PEERS: dict[str, tuple[Group, ...]] = {
+    "ddp": (kinds.ddp(CORES),),
+    "torch": (kinds.torch(CORES), kinds.torch(1)),
+    "jax": (kinds.jax(CORES), kinds.jax(1)),
+    "none": (),
+}
+AIMS = {  # ratios, at least, by network or by network and batch
+    "ratio": {"small": 2.0, "bn": 2.0, "cifar": 1.8, "resnet20": 1.5},
+    "ratio_default_microbatch": {"small": 1.8, "bn": 1.8, "cifar": 1.7},
+    "scaling_2": {"small 128": 1.8, "small 512": 1.9, "cifar": 1.9},
 }
 
-Rates = dict[str, list[float]]  # of each contestant, samples per second in every repeat
-Ratio = tuple[float, float]  # of the medians, and the median of those within each repeat
 
-
-class Match:
-    """All contestants on one network and batch size."""
-
-    def __init__(self, network: str, batch: int, peers: dict[int, Peers]) -> None:
-        """`peers`: groups of PyTorch processes, by how many they are."""
-        self.network, self.batch = network, batch
-        self.rates: Rates = {}
-        self.rules: dict[str, str] = {}  # the kind of SGD that PyTorch's trial found faster
-        self.failures: dict[str, str] = {}  # variants that raised an error, and the error
-        self._peers = peers
-        self._variants = {processes: list(VARIANTS) for processes in peers}
-
-    def repeat(self, seconds: float) -> None:
-        """Measure every contestant once; those whose ratio is wanted one after the other."""
-        self._measure_own(NONE, seconds)
-        self._measure_peers(1, seconds)
-        self._measure_own(ONE, seconds)
-        self._note(APART, side_by_side(self.network, self.batch, TASKS[self.network].microbatch, seconds))
-        self._measure_own(TWO, seconds)
-        self._measure_peers(2, seconds)
-        self._measure_own(DEFAULT, seconds)
-
-    def best(self, processes: int) -> str | None:
-        """Name the PyTorch variant of the highest median; None without PyTorch."""
-        contestants = [_name(processes, variant) for variant in self._variants.get(processes, ())]
-        return max(contestants, key=lambda name: median(self.rates[name]), default=None)
-
-    def ratios(self) -> dict[str, Ratio]:
-        """Compare contestants; a ratio to PyTorch is left out where PyTorch is."""
-        place = f"{self.network}_{self.batch}"
-        suffix = "".join(f"_{part}" for part in (self.network, self.batch) if part not in ("small", 128))
-        pairs = {
-            f"ratio_{place}": (TWO, self.best(2)),
-            f"ratio_alone_{place}": (NONE, self.best(1)),
-            f"ratio_default_microbatch_{place}": (DEFAULT, self.best(2)),
-            f"scaling_2{suffix}": (TWO, ONE),
-            f"scaling_ceiling{suffix}": (APART, NONE),
-            f"scaling_ddp{suffix}": (self.best(2), self.best(1)),
-        }
-        return {name: self._ratio(over, under) for name, (over, under) in pairs.items() if over and under}
-
-    def show(self) -> None:
-        """Print rates and ratios."""
-        print(f"\n{self.network}, batch {self.batch}: samples/s, median of the repeats, and each")
-        for name, rates in self.rates.items():
-            each = " ".join(f"{rate:,.0f}" for rate in rates)
-            print(f"  {name:<44} {median(rates):>8,.0f}   {each}   {self.rules.get(name, '')}".rstrip())
-        for name, reason in self.failures.items():
-            print(f"  {name:<44} failed: {reason}")
-        for name, (of_medians, within) in self.ratios().items():
-            print(f"  {name:<44} {of_medians:>8.2f}   {within:.2f} within repeats")
-
-    def _ratio(self, over: str, under: str) -> Ratio:
-        a, b = self.rates[over], self.rates[under]
-        return median(a) / median(b), median(x / y for x, y in zip(a, b, strict=True))
-
-    def _measure_own(self, name: str, seconds: float) -> None:
-        microbatch = Train().microbatch if name == DEFAULT else TASKS[self.network].microbatch
-        self._note(name, cnnpar_rate(self.network, self.batch, WORKERS[name], microbatch, seconds))
-
-    def _measure_peers(self, processes: int, seconds: float) -> None:
-        if processes not in self._peers:
-            return
-        for variant in list(self._variants[processes]):
-            name = _name(processes, variant)
-            answer = self._peers[processes].measure(self.network, self.batch, variant, seconds)
-            if "error" in answer:
-                self.failures[name] = answer["error"]
-                self.rates.pop(name, None)
-                self._variants[processes].remove(variant)
-                continue
-            self._note(name, answer["rate"])
-            self.rules[name] = answer["rule"]
-
-    def _note(self, name: str, rate: float) -> None:
-        self.rates.setdefault(name, []).append(rate)
-        load = os.getloadavg()[0]
-        print(f"{self.network} {self.batch}: {name}: {rate:,.0f}/s (load {load:.1f})", file=sys.stderr)
-
-
-def _name(processes: int, variant: str) -> str:
-    return f"DDP, 2 processes, {variant}" if processes == 2 else f"PyTorch, 1 process, {variant}"
-
-
-def measure(matches: list[Match], repeats: int, seconds: float, peers: dict[int, Peers]) -> dict[str, float]:
-    """Have the matches take turns; CPU seconds that each group of PyTorch processes used while it waited."""
+def measure(matches: Sequence[Match], repeats: int, seconds: float, peers: Sequence[Peers]) -> dict[str, float]:
+    """Play the matches one after the other, and show each; CPU seconds that each group used while it waited."""
     try:
-        for _ in range(repeats):
-            for match in matches:
-                match.repeat(seconds)
-        return {f"{processes} processes": group.idle for processes, group in peers.items()}
+        for match in matches:
+            match.play(repeats, seconds)
+            match.show()
+        return {peer.group.title: peer.idle for peer in peers}
     finally:
-        for group in peers.values():
-            group.close()
+        for peer in peers:
+            peer.close()
+
+
+def start(names: Sequence[str]) -> list[Peers]:
+    """Start the peers of these names; those that are not installed are named, and left out."""
+    groups = [group for name in names for group in PEERS[name]]
+    for library in sorted({group.library for group in groups if not group.installed}):
+        print(f"{library} is not installed, so it is not measured: `pip install '.[bench]'`")
+    return [Peers(group) for group in groups if group.installed]
+
+
+def show(matches: Sequence[Match], groups: Sequence[Group]) -> None:
+    """Print the table of all matches: medians, of each group the best variant's, and ratios."""
+    print()
+    table = Table(f"{'samples/s, medians':<40}", *(f"{match.network} {match.batch:<4}" for match in matches))
+    for name in (NONE, ONE, TWO, DEFAULT, APART):
+        table.row(name, *(f"{median(match.rates[name]):,.0f}" for match in matches))
+    for group in groups:
+        found = [(match, match.best([group])) for match in matches]
+        table.row(group.title, *(f"{median(match.rates[best]):,.0f}" if best else "" for match, best in found))
+    ratios = [match.ratios() for match in matches]
+    for name in ratios[0]:
+        table.row(name, *(f"{ratio[name].of_medians:.2f}" if name in ratio else "" for ratio in ratios))
+
+
+def check(report: Report, match: Match) -> None:
+    """Hold a match's ratios to the aims."""
+    place = f"{match.network} {match.batch}"
+    for name, ratio in match.ratios().items():
+        aims = AIMS.get(name, {})
+        least = aims.get(place, aims.get(match.network))
+        if least is not None:
+            report.check(f"{name} {place}", ratio.of_medians, "at least", least)
 
 
 def main() -> int:
     parser = make_parser(__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    isa.add_option(parser)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--networks", type=names_among(TASKS), default="small,bn,cifar", help=f"some of: {', '.join(TASKS)}"
-    )
+    parser.add_argument("--networks", type=names_among(TASKS), default=",".join(TASKS), help="some of: %(default)s")
     parser.add_argument("--batch", type=integers, default="128,512", help="global batch sizes")
+    parser.add_argument("--peers", type=names_among(PEERS), default="ddp,torch,jax", help=f"of: {', '.join(PEERS)}")
     options = parser.parse_args()
+    isa.restart_with(options.isa)
 
     report = Report()
-    torch = "torch" in report.machine
-    if not torch:
-        print("PyTorch is not installed, so cnnpar is measured alone: `pip install '.[bench]'`")
-    peers = {processes: Peers(processes) for processes in ((1, 2) if torch else ())}
-    matches = [Match(network, batch, peers) for network in options.networks for batch in options.batch]
+    peers = start(options.peers)
+    matches = []
+    for network in options.networks:
+        variants = {peer.group: list(peer.group.variants) for peer in peers}
+        matches += [Match(network, batch, peers, variants) for batch in options.batch]
     idle = measure(matches, options.repeats, options.seconds, peers)
-    rates: dict[str, dict[int, Rates]] = {}
-    ratios: dict[str, Ratio] = {}
+    show(matches, [peer.group for peer in peers])
+    if peers:
+        print(f"\nCPU seconds that peers used while waiting: {sum(idle.values()):.2f}")
     for match in matches:
-        match.show()
-        rates.setdefault(match.network, {})[match.batch] = match.rates
-        ratios |= match.ratios()
-    if torch:
-        print(f"\nCPU seconds that PyTorch's processes used while waiting: {sum(idle.values()):.2f}")
-    for name, least in AIMS.items():
-        if name in ratios:
-            report.check(name, ratios[name][0], "at least", least)
+        check(report, match)
     results: dict[str, Any] = {
-        **{name: pair[0] for name, pair in ratios.items()},
-        "within_repeats": {name: pair[1] for name, pair in ratios.items()},
-        "samples_per_second": rates,
-        "failures": {f"{match.network} {match.batch}": match.failures for match in matches},
+        f"{match.network} {match.batch}": {
+            "ratios": {name: ratio._asdict() for name, ratio in match.ratios().items()},
+            "samples_per_second": match.rates,
+            "failures": match.failures,
+        }
+        for match in matches
     }
-    return report.end(results, options.json)
+    return report.end({**results, "idle_cpu_s": idle}, options.json)
 
 
 if __name__ == "__main__":
