@@ -109,7 +109,9 @@ class Train(Table, frozen=True):
 
     epochs: Positive = 30  # passes over the training data, from 1 up
     batch_size: Positive = 64  # samples per optimizer step, over all workers together
-    microbatch: Positive = 16  # samples per gradient computation; batch_size / microbatch workers can help
+    # Samples per gradient computation; batch_size / microbatch workers can help. 0 = a quarter of the batch, 16 to 64:
+    # the weights follow from the settings alone, whatever the machine and the workers.
+    microbatch: Count = 0
     seed: Count = 0  # of initial weights, order of samples, augmentation and dropout
     on_nonfinite: Literal["stop", "skip"] = "stop"  # if a loss or gradient is not finite: end the run, or skip the step
     ema_decay: BelowOne = 0.0  # decay of the evaluated exponential moving average (EMA) of the weights; 0 = none
@@ -117,6 +119,10 @@ class Train(Table, frozen=True):
     clip_norm: NonNegative = 0.0  # then scale the gradient down to at most this L2 norm; 0 = no clipping
     best_by: BestBy = "accuracy"  # validation measure that chooses the epoch kept in best.json
     patience: Count = 0  # early stopping: epochs without a better one after which the run ends; 0 = never
+
+    def __post_init__(self) -> None:
+        if not self.microbatch:
+            msgspec.structs.force_setattr(self, "microbatch", min(max(self.batch_size // 4, 16), 64))
 
 
 class Engine(Table, frozen=True):

@@ -99,7 +99,7 @@ class Match:
 
     def _measure_own(self, name: str, seconds: float) -> None:
         if name not in self._own:
-            microbatch = Train().microbatch if name == DEFAULT else TASKS[self.network].microbatch
+            microbatch = Train(batch_size=self.batch).microbatch if name == DEFAULT else TASKS[self.network].microbatch
             if name == APART:
                 self._own[name] = SideBySide(self.network, self.batch, microbatch)
             else:
