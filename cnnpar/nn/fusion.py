@@ -4,17 +4,21 @@ Configurations, names and checkpoints have the single layers; a fused layer has 
 """
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import ClassVar
 
 import msgspec
 import numpy as np
 
-from cnnpar.nn.conv import banded, dispatch
+from cnnpar.nn.conv import banded, dispatch, winograd
+from cnnpar.nn.conv.pooling import Pooling
 from cnnpar.nn.layers import BatchNorm2D, Conv2D, MaxPool2D, ReLU
 from cnnpar.nn.layers.base import Layer
 from cnnpar.nn.loops.interface import winner_type
 from cnnpar.nn.shapes import Array, Shape, as_rows, pair
 from cnnpar.nn.workspace import Workspace
+
+RELU = Pooling((1, 1), True)
 
 
 class RectifiedPool(MaxPool2D, frozen=True):
@@ -28,31 +32,38 @@ class RectifiedPool(MaxPool2D, frozen=True):
 
 
 class ConvPool(Layer, frozen=True, kw_only=True):
-    """Convolution of few channels, then max-pooling: what is between them never leaves the cache (conv/banded.py)."""
+    """Convolution, then max-pooling, relu or both: what is between them never leaves the cache (conv/pooling.py)."""
 
     conv: Conv2D
-    pool: MaxPool2D
+    pooling: Pooling
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         windows = self.conv.windows(x.shape)
-        return banded.correlate(x, work.p["weight"], work.p.get("bias"), windows, work, self._pooling())
+        correlate = self._way(x.shape, work).correlate
+        return correlate(x, work.p["weight"], work.p.get("bias"), windows, work, self.pooling)
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """Implement `Layer.backward`."""
-        windows = self.conv.windows(work.x.shape)
-        banded.gradients(dy, work.g["weight"], work.g.get("bias"), windows, work, self._pooling())
+        windows, shape, bias = self.conv.windows(work.x.shape), work.x.shape, work.g.get("bias")
+        if self._way(shape, work) is winograd:
+            dx = work.array("dx", shape, dy.dtype) if work.wanted else None
+            if dx is not None:
+                dx.fill(0)  # tiles overlap, and add to it
+            winograd.gradients(dy, work.g["weight"], bias, windows, work, dx, self.pooling)
+            return dx
+        banded.gradients(dy, work.g["weight"], bias, windows, work, self.pooling)
         if not work.wanted:
             return None
         # The gradient of the outputs before pooling is needed as a whole here: (rows, columns, N, channels).
-        shape = (*windows.outputs, *dy.shape[2:])
-        between = work.array("between", shape, dy.dtype)  # 0 from the start where no window is
-        size, winner = pair(self.pool.size), as_rows(work.last("winner"))
-        work.loops.maxpool_gradient(as_rows(dy), winner, *size, *size, False, as_rows(between))
-        return dispatch.transposed(between, work.p["weight"], None, windows, work.x.shape, work)
+        between = work.array("between", (*windows.outputs, *dy.shape[2:]), dy.dtype)  # 0 where no window is
+        self.pooling.backward(as_rows(dy), as_rows(work.last("winner")), as_rows(between), work)
+        return dispatch.transposed(between, work.p["weight"], None, windows, shape, work)
 
-    def _pooling(self) -> banded.Pooling:
-        return banded.Pooling(pair(self.pool.size), self.pool.rectify)
+    def _way(self, shape: Shape, work: Workspace) -> ModuleType:
+        """Return `banded` or `winograd` for images (H, W, ...)."""
+        chosen = dispatch.way(shape[:2], work.p["weight"].shape, self.conv.windows(shape))
+        return winograd if chosen is winograd else banded
 
 
 class NormReLU(Layer, frozen=True, kw_only=True):
@@ -121,9 +132,26 @@ def _rectified(pool: MaxPool2D) -> RectifiedPool:
 
 
 def _conv_pool(conv: Conv2D, pool: MaxPool2D, shape: Shape) -> ConvPool | None:
-    side_by_side = pair(pool.size) == pool.strides()  # bands end between windows
-    way = dispatch.way(shape[:2], conv.parameters(shape)["weight"].shape, conv.windows(shape))
-    return ConvPool(conv=conv, pool=pool) if side_by_side and way is banded else None
+    """Fuse a convolution with pooling, where windows lie side by side and the convolution's bands end between them."""
+    pooling = Pooling(pair(pool.size), pool.rectify)
+    kernel = conv.parameters(shape)["weight"].shape
+    way = dispatch.way(shape[:2], kernel, conv.windows(shape))
+    if pooling.size != pool.strides() or not (way is banded or (way is winograd and winograd.pools(kernel, pooling))):
+        return None
+    return ConvPool(conv=conv, pooling=pooling)
+
+
+def _conv_relu(conv: Conv2D, _relu: ReLU, shape: Shape) -> ConvPool | None:
+    return _conv_pool(conv, RectifiedPool(size=1), shape)
+
+
+def _pool_again(both: ConvPool, pool: MaxPool2D, shape: Shape) -> ConvPool | None:
+    """Fuse pooling with a convolution and its relu."""
+    return _conv_pool(both.conv, _rectified(pool), shape) if both.pooling == RELU else None
+
+
+def _relu_again(both: ConvPool, _relu: ReLU, _shape: Shape) -> ConvPool:
+    return ConvPool(conv=both.conv, pooling=both.pooling._replace(rectify=True))
 
 
 def _norm_pool(norm: BatchNorm2D, pool: MaxPool2D) -> NormPool | None:
@@ -134,9 +162,11 @@ def _norm_pool(norm: BatchNorm2D, pool: MaxPool2D) -> NormPool | None:
 _FUSED: dict[tuple[type, type], Callable[..., Layer | None]] = {
     (ReLU, MaxPool2D): lambda _relu, pool, _shape: _rectified(pool),
     (MaxPool2D, ReLU): lambda pool, _relu, _shape: _rectified(pool),
+    (Conv2D, ReLU): _conv_relu,
     (Conv2D, MaxPool2D): _conv_pool,
     (Conv2D, RectifiedPool): _conv_pool,
-    (ConvPool, ReLU): lambda both, _relu, _shape: ConvPool(conv=both.conv, pool=_rectified(both.pool)),
+    (ConvPool, MaxPool2D): _pool_again,
+    (ConvPool, ReLU): _relu_again,
     (BatchNorm2D, ReLU): lambda norm, _relu, _shape: NormReLU(norm=norm),
     (BatchNorm2D, MaxPool2D): lambda norm, pool, _shape: _norm_pool(norm, pool),
     (NormReLU, MaxPool2D): lambda both, pool, _shape: _norm_pool(both.norm, _rectified(pool)),

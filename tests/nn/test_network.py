@@ -224,7 +224,9 @@ FUSED: list[tuple[list[dict[str, Any]], list[str]]] = [  # layers, and what of t
     ([CONV, NORM, POOL, RELU], ["Conv2D", "NormPool"]),
     ([CONV, NORM, {"type": "maxpool2d", "size": 2, "stride": 3}, RELU], ["Conv2D", "NormPool"]),
     ([NORM, {"type": "maxpool2d", "size": 3, "stride": 2}], ["BatchNorm2D", "MaxPool2D"]),
-    ([CONV, RELU, CONV, RELU, POOL], ["Conv2D", "ReLU", "ConvPool"]),
+    ([CONV, RELU, CONV, RELU, POOL], ["ConvPool", "ConvPool"]),
+    ([CONV, RELU, POOL, CONV, POOL, RELU, CONV], ["ConvPool", "ConvPool", "Conv2D"]),
+    ([CONV, RELU, POOL, POOL], ["ConvPool", "MaxPool2D"]),
     ([{"type": "leakyrelu"}, POOL, {"type": "avgpool2d"}, RELU], ["LeakyReLU", "MaxPool2D", "AvgPool2D", "ReLU"]),
 ]
 

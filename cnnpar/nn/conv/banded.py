@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnpar.nn.conv.pooling import NONE, Pooling
 from cnnpar.nn.loops.interface import winner_type
 from cnnpar.nn.shapes import Array, Pair, Shape, Winner, as_rows
 from cnnpar.nn.windows import Windows, copy_pixels
@@ -19,16 +20,6 @@ from cnnpar.nn.workspace import Workspace
 
 _SHORT = 16  # numbers in a row of a window; with as many or more, windows are copied one by one (im2col.py)
 _BAND = 100_000  # numbers in the windows and outputs of a band: 400 KB of float32, to stay in a cache
-
-
-class Pooling(NamedTuple):
-    """Max-pooling without overlaps or gaps (stride = size), with or without relu."""
-
-    size: Pair
-    rectify: bool
-
-
-NONE = Pooling((1, 1), False)
 
 
 def suits(x: Shape, kernel: Shape, windows: Windows) -> bool:
@@ -54,11 +45,10 @@ class _Plan:
     def __init__(
         self, x: Array, shape: Shape, biased: bool, windows: Windows, pooling: Pooling, work: Workspace
     ) -> None:
-        samples, (*_, depth, channels), (down, across) = x.shape[2], shape, pooling.size
+        samples, (*_, depth, channels), (down, _) = x.shape[2], shape, pooling.size
         self.elements = math.prod(shape[:3])
         self.kernel, self.stride = (shape[0], shape[1], depth), windows.stride
-        count = windows.outputs[0] // down, windows.outputs[1] // across  # pooled outputs by axis
-        used = windows._replace(outputs=(count[0] * down, count[1] * across))
+        count, used = pooling.count(windows), pooling.used(windows)
         padded = work.array("padded", (*used.span(shape), samples, depth), x.dtype)  # 0 where no image is
         self.padded, self.image = padded, as_rows(padded)
         self.weights = work.array("weights", (self.elements + biased, channels), x.dtype)
@@ -107,7 +97,7 @@ def correlate(
         # The product is (windows, channels): pixels in the order (row, column, sample).
         np.matmul(plan.fill(band, work).T, plan.weights, out=band.band.reshape(-1, channels))
         if band.winner is not None:
-            work.loops.maxpool(band.band, *pooling.size, *pooling.size, pooling.rectify, y[band.rows], band.winner)
+            pooling.forward(band.band, y[band.rows], band.winner, work)
     return plan.y
 
 
@@ -125,8 +115,7 @@ def gradients(
     for number, band in enumerate(plan.bands):
         matrix, gradient = plan.fill(band, work), rows[band.rows]
         if band.winner is not None:
-            # Every pixel is in one window, so the scratch memory is written in full.
-            work.loops.maxpool_gradient(gradient, band.winner, *pooling.size, *pooling.size, False, band.band)
+            pooling.backward(gradient, band.winner, band.band, work)
             gradient = band.band
         np.matmul(matrix, gradient.reshape(-1, channels), out=plan.term if number else plan.total)
         if number:

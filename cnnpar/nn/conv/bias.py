@@ -5,7 +5,14 @@ import numpy as np
 from cnnpar.nn.shapes import Array
 
 
-def bias_gradient(dy: Array, out: Array) -> None:
-    """Write the sum over the pixels of dy (H, W, N, channels): a product with ones, faster than a sum."""
-    flat = dy.reshape(-1, dy.shape[3])  # (pixels, channels)
-    np.matmul(np.ones(len(flat), dy.dtype), flat, out=out)
+def bias_gradient(dy: Array, out: Array, added: bool = False) -> None:
+    """Write the sum over the pixels of dy (H, W, N * channels) to `out` (channels,), or add it.
+
+    A product with ones is faster than a sum.
+    """
+    flat = dy.reshape(-1, len(out))  # (pixels, channels)
+    ones = np.ones(len(flat), dy.dtype)
+    if added:
+        out += np.matmul(ones, flat)
+    else:
+        np.matmul(ones, flat, out=out)

@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnpar.nn.conv.bias import bias_gradient
+from cnnpar.nn.conv.pooling import NONE, Pooling
+from cnnpar.nn.loops.interface import winner_type
 from cnnpar.nn.loops.winograd_formulas import POINTS
-from cnnpar.nn.shapes import Array, Pair, Shape, as_rows
+from cnnpar.nn.shapes import Array, Pair, Shape, Winner, as_rows
 from cnnpar.nn.windows import Windows
 from cnnpar.nn.workspace import Workspace
 
@@ -31,6 +33,11 @@ _FEWEST = 100_000  # products of the definition a sample; with fewer, transforms
 _APART = 144  # numbers between the rows of points: at a distance of a power of 2 they would share few cache sets
 _SMALL = 10**6  # products of a pair of matrices; up to as many BLAS is slow where the second one is transposed
 _BLOCK = 450_000  # numbers in factors and products of a block of tiles: 1.8 MB of float32, to stay in a cache
+
+
+def pools(kernel: Shape, pooling: Pooling) -> bool:
+    """Tell whether rows of tiles end between pooling windows, for a kernel (height, width, C, channels)."""
+    return (SIZE + 1 - kernel[0]) % pooling.size[0] == 0
 
 
 def suits(kernel: Shape, windows: Windows) -> bool:
@@ -78,38 +85,52 @@ class _Points(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """The memory of some rows of tiles, and their place: row of outputs, outputs of a tile, tiles."""
+    """Some rows of tiles: their place, and the memory that passes over them take."""
 
-    top: int
-    place: tuple[int, int, int, int]
+    top: int  # first row of outputs
+    first: int  # and where it is in `band`
+    place: tuple[int, int, int, int]  # outputs of a tile by axis, tiles by axis
     inputs: _Points  # kept from the forward to the backward pass
     products: _Points  # scratch memory
     of_inputs: _Points  # scratch memory: the gradient of `inputs`
+    band: Array  # (rows, columns, N * channels): outputs before pooling, or their gradient
+    rows: slice  # of pooled outputs
+    winner: Winner | None  # (rows, columns, N * channels), after pooling
 
 
 class _Plan:
     """All memory of a convolution with its gradients."""
 
-    def __init__(self, kernel: Shape, outputs: Pair, samples: int, dtype: np.dtype[Any], work: Workspace) -> None:
-        depth, channels = kernel[2:]
-        self.y = work.array("y", (*outputs, samples, channels), dtype)
+    def __init__(self, x: Array, kernel: Shape, windows: Windows, pooling: Pooling, work: Workspace) -> None:
+        samples, (*_, depth, channels), dtype = x.shape[2], kernel, x.dtype
+        outputs, down = pooling.used(windows).outputs, pooling.size[0]
+        self.y = work.array("y", (*pooling.count(windows), samples, channels), dtype)
         self.biases = work.array("biases", (samples, channels), dtype)  # as one pixel, (N * channels,)
         self.factors = work.array("factors", (SIZE**2, depth, channels), dtype)
         self.back = transposed = self.factors.transpose(0, 2, 1)  # (36, channels, C)
         self.total, self.term = (work.scratch(name, self.factors.shape, dtype) for name in ("total", "term"))
         self.version = 0  # of the parameters that factors and biases are of
+        pooled = pooling is not NONE
+        winner = as_rows(work.array("winner", self.y.shape, winner_type(pooling.size))) if pooled else None
         tiles = Tiling(outputs, kernel, samples)
         self.blocks = []
         for number, rows in enumerate(tiles.blocks):
             count = len(rows) * tiles.count[1] * samples
             shapes = [(SIZE**2, count * each + _APART) for each in (depth, channels)]
+            top, stop = rows.start * tiles.size[0], min(rows.stop * tiles.size[0], outputs[0])
+            part = slice(top // down, stop // down)
+            between = (stop - top, outputs[1], samples, channels)
             self.blocks.append(
                 _Block(
-                    rows.start * tiles.size[0],
+                    top,
+                    0 if pooled else top,
                     (*tiles.size, len(rows), tiles.count[1]),
                     _Points.of(work.array(f"inputs {number}", shapes[0], dtype), depth),
                     _Points.of(work.scratch("products", shapes[1], dtype), channels),
                     _Points.of(work.scratch("inputs", shapes[0], dtype), depth),
+                    as_rows(work.scratch("band", between, dtype) if pooled else self.y),
+                    part,
+                    None if winner is None else winner[part],
                 )
             )
             if not number and count * depth * channels <= _SMALL:
@@ -126,36 +147,52 @@ class _Plan:
                 self.back[...] = self.factors.transpose(0, 2, 1)
 
 
-def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
-    """Return the convolution of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`.
+def correlate(
+    x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace, pooling: Pooling = NONE
+) -> Array:
+    """Return the convolution of x (H, W, N, C) with `kernel` (height, width, C, channels), plus `bias`, pooled.
 
     The workspace keeps the factors for `gradients`.
     """
-    plan = work.plan("winograd", lambda: _Plan(kernel.shape, windows.outputs, x.shape[2], x.dtype, work))
+    plan = work.plan("winograd", lambda: _Plan(x, kernel.shape, windows, pooling, work))
     plan.renew(kernel, bias, work)
     (top, left), pixels, y, biases = windows.start, as_rows(x), as_rows(plan.y), np.ravel(plan.biases)
     for block in plan.blocks:
         work.loops.input_points(pixels, top + block.top, left, *block.place, block.inputs.values)
         # 36 times (tiles, C) by (C, channels)
         np.matmul(block.inputs.matrices, plan.factors, out=block.products.matrices)
-        work.loops.outputs(block.products.values, biases, block.top, *block.place, y)
+        work.loops.outputs(block.products.values, biases, block.first, *block.place, block.band)
+        if block.winner is not None:
+            pooling.forward(block.band, y[block.rows], block.winner, work)
     return plan.y
 
 
 def gradients(
-    dy: Array, out: Array, bias: Array | None, windows: Windows, work: Workspace, dx: Array | None = None
+    dy: Array,
+    out: Array,
+    bias: Array | None,
+    windows: Windows,
+    work: Workspace,
+    dx: Array | None = None,
+    pooling: Pooling = NONE,
 ) -> None:
     """Write the gradients of kernel and bias, and add that of the inputs to `dx` (H, W, N, C), unless it is None.
 
     `dy` is the gradient of the last result of `correlate` in this workspace. The forward pass is linear in kernel and
     inputs, so its steps are transposed one by one; the transformed `dy` serves both gradients.
     """
-    if bias is not None:
+    plan = work.plan("winograd", lambda: _Plan(dy, out.shape, windows, pooling, work))
+    (top, left), rows, of_pixels = windows.start, as_rows(dy), None if dx is None else as_rows(dx)
+    if bias is not None and pooling is NONE:
         bias_gradient(dy, bias)
-    plan = work.plan("winograd", lambda: _Plan(out.shape, windows.outputs, dy.shape[2], dy.dtype, work))
-    (top, left), of_outputs, of_pixels = windows.start, as_rows(dy), None if dx is None else as_rows(dx)
     for number, block in enumerate(plan.blocks):
-        work.loops.gradient_points(of_outputs, block.top, *block.place, block.products.values)
+        of_outputs = rows
+        if block.winner is not None:
+            of_outputs = block.band
+            pooling.backward(rows[block.rows], block.winner, of_outputs, work)
+            if bias is not None:
+                bias_gradient(of_outputs, bias, added=number > 0)
+        work.loops.gradient_points(of_outputs, block.first, *block.place, block.products.values)
         np.matmul(block.inputs.transposed, block.products.matrices, out=plan.term if number else plan.total)
         if number:  # blocks are added in their order: a fixed order of roundings
             plan.total += plan.term
