@@ -5,7 +5,8 @@ for, and starts the script again.
 
 Sources: numpy, "CPU/SIMD optimizations"; OpenBLAS, "Runtime variables"; numba, "Environment variables"; PyTorch,
 `ATEN_CPU_CAPABILITY`, and of `torch.compile` `TORCHINDUCTOR_CPP_MARCH`; oneDNN, "CPU dispatcher control"; oneMKL,
-"Instruction set specific dispatching"; XLA, `xla_cpu_max_isa`.
+"Instruction set specific dispatching"; XLA, `xla_cpu_max_isa`. One library has no such setting, and goes on using
+AVX-512: YNNPACK, which computes JAX's products and convolutions (jax 0.10).
 """
 
 import argparse
@@ -38,8 +39,8 @@ def restart_with(isa: str) -> None:
     """Start the script again under an instruction set, unless it is in force. Ends it where the machine lacks it."""
     if chosen() == isa:
         return
-    if isa not in _supported():
-        sys.exit(f"{isa}: this machine has {', '.join(_supported())}")
+    if isa not in supported():
+        sys.exit(f"{isa}: this machine has {', '.join(supported())}")
     arguments = sys.orig_argv[1:]
     os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, **environment(isa), _CHOSEN: isa})
 
@@ -61,7 +62,7 @@ def environment(isa: str) -> dict[str, str]:
     return {"OPENBLAS_CORETYPE": "SkylakeX"} if isa == "avx512" else {}
 
 
-def _supported() -> tuple[str, ...]:
+def supported() -> tuple[str, ...]:
     """Return the choices that this machine has."""
     features = set(fingerprint()["simd"].split())
     if features & {"X86_V4", "AVX512F"}:  # numpy's names since 2.4, and before

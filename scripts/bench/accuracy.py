@@ -1,12 +1,13 @@
-"""Measure how soon a recipe reaches which test accuracy, beside PyTorch DDP with the same recipe on the same cores.
+"""Measure how soon a recipe reaches which test accuracy, beside PyTorch with the same recipe on the same cores.
 
     python -m scripts.bench.accuracy [--json] [--config configs/mnist-fast.toml] [--seeds 5] [--peer-seeds 2]
-                                     [--workers 2] [--every 12000] [--curves FILE.json]
+                                     [--workers 2] [--isa native|avx2|avx512] [--every 12000] [--curves FILE.json]
 
 Both train on the whole training set, as the configuration says, with seeds 0, 1, ... The clock starts with the first
 step, and stands still while the accuracy on the test images is measured: after every so many samples, and at the end.
-Nothing is chosen by them. PyTorch (scripts/bench/peer_recipe.py) has as many processes as cnnpar has workers, and the
-variant (memory layout, eager or compiled) that trains one epoch fastest; `--peer-seeds 0` does without it.
+Nothing is chosen by them. PyTorch (scripts/bench/peer_recipe.py) runs under DDP in as many processes as cnnpar has
+workers, or in one process with as many threads, and in the variant (memory layout, eager or compiled): whichever trains
+one epoch fastest. `--peer-seeds 0` does without it.
 
 Printed: for each accuracy the median time until it was reached, and by how many seeds; the accuracies at the end.
 `--curves` adds all points to a file that scripts/bench/draw_accuracy.py draws.
@@ -21,9 +22,10 @@ configs/mnist-best.toml     at least 99.70 % at the end, in the mean, after at m
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnpar.blas import use_one_thread
 from cnnpar.config.resolve import read_toml, resolve
@@ -39,7 +41,9 @@ from cnnpar.parallel.work import Kind
 from cnnpar.training.loop import train
 from cnnpar.training.microbatch import Training
 from cnnpar.training.state import TrainState, first_state
-from scripts.bench.contestants import VARIANTS, Peers, Silent
+from scripts import isa
+from scripts.bench.contestants import Silent
+from scripts.bench.peers import VARIANTS, Peers, ddp, torch
 from scripts.harness import ROOT, Report, Stepper, Table, make_parser
 
 MARKS = (0.961, 0.99, 0.9936, 0.995, 0.997)
@@ -96,38 +100,50 @@ def train_and_test(config: Config, splits: Splits, every: int) -> tuple[Curve, s
         stepper.close()
 
 
-def best_variant(peers: Peers, tables: dict[str, Any]) -> str:
-    """Find PyTorch's variant that is fastest over one epoch; variants that fail are left out."""
+class Fastest(NamedTuple):
+    """The way of training in PyTorch that is fastest over one epoch."""
+
+    seconds: float
+    peers: Peers
+    variant: str
+
+    def __str__(self) -> str:
+        return f"{self.peers.group.title}, {self.variant}"
+
+
+def fastest(peers: Sequence[Peers], tables: dict[str, Any]) -> Fastest:
+    """Find PyTorch's fastest way; variants that fail are left out."""
     short = {**tables, "train": {**tables["train"], "epochs": 1}}
-    seconds = {}
-    for variant in VARIANTS:
-        answer = peers.ask({"action": "train", "tables": short, "variant": variant, "every": 10**9})
-        if "curve" in answer:
-            seconds[variant] = answer["curve"][-1][0]
-            print(f"PyTorch {variant}: an epoch in {seconds[variant]:.2f} s", flush=True)
-        else:
-            print(f"PyTorch {variant}: {answer['error']}", flush=True)
-    if not seconds:
+    ways = []
+    for group in peers:
+        for variant in VARIANTS:
+            answer = group.ask({"action": "train", "tables": short, "variant": variant, "every": 10**9})
+            if "curve" in answer:
+                ways.append(Fastest(answer["curve"][-1][0], group, variant))
+                print(f"{ways[-1]}: an epoch in {ways[-1].seconds:.2f} s", flush=True)
+            else:
+                print(f"{group.group.title}, {variant}: {answer['error']}", flush=True)
+    if not ways:
         raise SystemExit("PyTorch cannot train this recipe, see above; --peer-seeds 0 does without it")
-    return min(seconds, key=lambda variant: seconds[variant])
+    return min(ways, key=lambda way: way.seconds)
 
 
 def measure(
-    tables: dict[str, Any], splits: Splits, seeds: int, every: int, peers: Peers | None, peer_seeds: int
+    tables: dict[str, Any], splits: Splits, seeds: int, every: int, peers: Sequence[Peers], peer_seeds: int
 ) -> tuple[dict[str, list[Curve]], str]:
-    """Train with every seed; the curves, and PyTorch's variant."""
+    """Train with every seed; the curves, and PyTorch's fastest way."""
     curves: dict[str, list[Curve]] = {"cnnpar": []}
-    variant = best_variant(peers, tables) if peers else ""
+    way = fastest(peers, tables) if peers else None
     for seed in range(seeds):
         seeded = {**tables, "train": {**tables["train"], "seed": seed}}
         curve, digest = train_and_test(resolve(seeded), splits, every)
         curves["cnnpar"].append(curve)
         print(f"cnnpar seed {seed}: {curve[-1][2]:.2%} in {curve[-1][0]:.1f} s, weights {digest[:16]}", flush=True)
-        if peers and seed < peer_seeds:
-            answer = peers.ask({"action": "train", "tables": seeded, "variant": variant, "every": every})
+        if way and seed < peer_seeds:
+            answer = way.peers.ask({"action": "train", "tables": seeded, "variant": way.variant, "every": every})
             curves.setdefault("PyTorch", []).append(answer["curve"])
             print(f"PyTorch seed {seed}: {answer['curve'][-1][2]:.2%} in {answer['curve'][-1][0]:.1f} s", flush=True)
-    return curves, variant
+    return curves, str(way) if way else ""
 
 
 def summary(curves: list[Curve]) -> dict[str, Any]:
@@ -168,6 +184,7 @@ def check(report: Report, recipe: str, row: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = make_parser(__doc__)
+    isa.add_option(parser)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "mnist-fast.toml")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peer-seeds", type=int, default=2, help="of PyTorch; 0: without it")
@@ -177,6 +194,7 @@ def main() -> int:
     )
     parser.add_argument("--curves", type=Path, help="JSON file to which the curves are added")
     options = parser.parse_args()
+    isa.restart_with(options.isa)
 
     use_one_thread()
     report = Report()
@@ -188,22 +206,23 @@ def main() -> int:
         splits = load_splits(resolve(tables).data)
     except InputError as error:
         parser.error(str(error))
-    peers = Peers(options.workers) if options.peer_seeds else None
+    groups = [torch(max(options.workers, 1)), *([ddp(options.workers)] if options.workers > 1 else [])]
+    peers = [Peers(group) for group in groups] if options.peer_seeds else []
     try:
-        curves, variant = measure(tables, splits, options.seeds, options.every, peers, options.peer_seeds)
+        curves, peer = measure(tables, splits, options.seeds, options.every, peers, options.peer_seeds)
     finally:
-        if peers:
-            peers.close()
+        for group in peers:
+            group.close()
     rows = {who: summary(found) for who, found in curves.items()}
     print(f"\n{options.config.name}, {options.workers} workers: median time to a test accuracy, and for how many seeds")
     show(rows)
-    if variant:
-        print(f"PyTorch is {variant}, DDP with {options.workers} processes")
+    if peer:
+        print(f"PyTorch is: {peer}")
     if options.curves:
         known = json.loads(options.curves.read_text()) if options.curves.exists() else {}
         options.curves.write_text(json.dumps({**known, options.config.stem: curves}))
     check(report, options.config.stem, rows["cnnpar"])
-    return report.end({"config": options.config.name, "peer": variant, **rows}, options.json)
+    return report.end({"config": options.config.name, "peer": peer, **rows}, options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Measure convolution with large kernels: by Fourier transforms, and by the engine's other ways.
 
     python -m scripts.bench.large_kernels [--json] [--kernels 5,7,9,11,15,21,31] [--repeats 5] [--samples 16]
+                                          [--isa native|avx2|avx512]
 
 Each row is a convolution with padding "same", forward and backward with all gradients, of float32 and on one thread:
 the shortest of the repeats in milliseconds, of the ways taken in turns, for a second at least. `other` is the fastest
@@ -24,6 +25,7 @@ from cnnpar.nn.loops import interface
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.windows import Windows
 from cnnpar.nn.workspace import Scratch, Workspace
+from scripts import isa
 from scripts.harness import Report, Table, integers, make_parser
 
 SHAPES = ((14, 1, 8), (28, 1, 16), (32, 3, 32), (64, 3, 32), (14, 32, 64), (28, 16, 32), (32, 64, 64))  # side, C, K
@@ -92,10 +94,12 @@ def milliseconds(passes: list[Callable[[], list[Array]]], repeats: int) -> list[
 
 def main() -> int:
     parser = make_parser(__doc__)
+    isa.add_option(parser)
     parser.add_argument("--kernels", type=integers, default=[5, 7, 9, 11, 15, 21, 31], metavar="5,7,...")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, default=16, help="of a microbatch")
     options = parser.parse_args()
+    isa.restart_with(options.isa)
     use_one_thread()
     report, rows = Report(), []
     table = Table(

@@ -16,7 +16,7 @@ DEFAULT = "cnnpar, 2 workers, default microbatch"
 APART = "cnnpar, 2 separate runs in process"
 WORKERS = {NONE: 0, ONE: 1, TWO: 2, DEFAULT: 2}
 CORES = 2
-SLOW = 0.7  # of the group's best: slower variants are measured once
+SLOW = 0.7  # of the group's fastest: slower variants are measured once
 
 
 class Ratio(NamedTuple):
@@ -30,8 +30,8 @@ class Ratio(NamedTuple):
 class Match:
     """All contestants on one network and batch size."""
 
-    def __init__(self, network: str, batch: int, peers: Sequence[Peers], variants: dict[Group, list[str]]) -> None:
-        """`variants`: those of each group that are worth measuring on this network; slow ones are taken out."""
+    def __init__(self, network: str, batch: int, peers: Sequence[Peers], variants: dict[str, list[str]]) -> None:
+        """`variants`: those of each library that are worth measuring on this network; slow ones are taken out."""
         self.network, self.batch = network, batch
         self.rates: dict[str, list[float]] = {}  # of each contestant, samples per second in every repeat
         self.rules: dict[str, str] = {}  # the kind of SGD that PyTorch's trial found faster
@@ -41,24 +41,23 @@ class Match:
 
     def play(self, repeats: int, seconds: float) -> None:
         """Measure everybody so many times; those whose ratio is wanted one after the other."""
-        alone = [peer for peer in self._peers if _cores(peer.group) == 1]
-        together = [peer for peer in self._peers if _cores(peer.group) > 1]
+        together, alone = ([peer for peer in self._peers if _cores(peer.group) == count] for count in (CORES, 1))
         try:
             for _ in range(repeats):
-                self._measure_own(NONE, seconds)
-                self._measure_peers(alone, seconds)
-                self._measure_own(APART, seconds)
                 self._measure_own(ONE, seconds)
                 self._measure_own(TWO, seconds)
                 self._measure_peers(together, seconds)
                 self._measure_own(DEFAULT, seconds)
+                self._measure_own(APART, seconds)
+                self._measure_own(NONE, seconds)
+                self._measure_peers(alone, seconds)
         finally:
             for contestant in self._own.values():
                 contestant.close()
 
     def best(self, groups: Sequence[Group]) -> str | None:
         """Name the contestant of these groups with the highest median; None where none ran."""
-        complete = len(self.rates[NONE])
+        complete = len(self.rates[ONE])
         names = [
             name
             for group in groups
@@ -70,12 +69,11 @@ class Match:
     def ratios(self) -> dict[str, Ratio]:
         """Compare contestants; a ratio to peers is left out where they are."""
         groups = [peer.group for peer in self._peers]
-        together = [group for group in groups if _cores(group) == CORES]
-        best = self.best(together)
+        best, best_alone = (self.best([group for group in groups if _cores(group) == count]) for count in (CORES, 1))
         pairs = {
             "ratio": (TWO, best),
             "ratio_default_microbatch": (DEFAULT, best),
-            "ratio_alone": (NONE, self.best([group for group in groups if _cores(group) == 1])),
+            "ratio_alone": (NONE, best_alone),
             "scaling_2": (TWO, ONE),
             "scaling_ceiling": (APART, NONE),
         }
@@ -108,24 +106,20 @@ class Match:
 
     def _measure_peers(self, peers: Sequence[Peers], seconds: float) -> None:
         for peer in peers:
-            variants = self._variants[peer.group]
+            variants = self._variants[peer.group.library]
+            last: dict[str, float] = {}
             for variant in list(variants):
                 name = _name(peer.group, variant)
                 answer = peer.measure(self.network, self.batch, variant, seconds)
                 if "error" in answer:
                     self.failures[name] = answer["error"]
                     self.rates.pop(name, None)
-                    variants.remove(variant)
                     continue
+                last[variant] = answer["rate"]
                 self._note(name, answer["rate"])
                 self.rules[name] = answer["rule"]
-            if len(self.rates[NONE]) == 1:
-                self._drop_slow(peer.group)
-
-    def _drop_slow(self, group: Group) -> None:
-        last = {variant: self.rates[_name(group, variant)][-1] for variant in self._variants[group]}
-        best = max(last.values(), default=0.0)
-        self._variants[group][:] = [variant for variant, rate in last.items() if rate >= SLOW * best]
+            least = SLOW * max(last.values(), default=0.0) if len(self.rates[ONE]) == 1 else 0.0
+            variants[:] = [variant for variant, rate in last.items() if rate >= least]
 
     def _note(self, name: str, rate: float) -> None:
         self.rates.setdefault(name, []).append(rate)

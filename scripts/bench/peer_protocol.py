@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cnnpar.nn.network import Labels
 from cnnpar.nn.shapes import Array
 from scripts.bench.networks import TASKS, make_data
 
@@ -64,7 +66,7 @@ def measured_rate(
     return batch / timed(max(round(seconds / per_step), 3))
 
 
-def images_and_labels(task: str, channels_first: bool) -> tuple[Array, Array]:
+def images_and_labels(task: str, channels_first: bool) -> tuple[Array, Labels]:
     """Make all images, normalised, as rows of pixels (N, H * W * C) in the layout's order, and labels (N,)."""
     data, preprocessing = make_data(TASKS[task])
     images = preprocessing.normalise(data.images)
@@ -73,7 +75,7 @@ def images_and_labels(task: str, channels_first: bool) -> tuple[Array, Array]:
     return images.reshape(len(images), -1), data.labels
 
 
-def batches(samples: int, batch: int) -> Array:
+def batches(samples: int, batch: int) -> NDArray[np.int64]:
     """Draw an epoch's whole batches: indices (steps, batch)."""
     order = np.random.default_rng(0).permutation(samples)
     return order[: samples // batch * batch].reshape(-1, batch)

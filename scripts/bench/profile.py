@@ -1,7 +1,8 @@
 """Measure where a step's time goes: a gradient's, layer by layer, on one core; and the engine's, phase by phase.
 
     python -m scripts.bench.profile [--network NAME | --config FILE --shape H W C --classes N] [--microbatch 16]
-                                    [--repeat 200] [--workers 2] [--batch 128] [--steps 300] [--json]
+                                    [--repeat 200] [--workers 2] [--batch 128] [--steps 300]
+                                    [--isa native|avx2|avx512] [--json]
 
 The network is one of scripts/bench/networks.py, or the configuration's `model.layers`; by default the one for the
 digits. The first table has CPU times with one BLAS thread: means over the fastest quarter of the steps, those that
@@ -29,6 +30,7 @@ from cnnpar.config.sections import Config
 from cnnpar.nn.chain import Run
 from cnnpar.nn.layers import Layer
 from cnnpar.nn.network import Network
+from scripts import isa
 from scripts.bench import profile_engine
 from scripts.bench.networks import TASKS, make_network, noise
 from scripts.harness import Report, Table, make_parser
@@ -147,6 +149,7 @@ def profile_layers(network: Network, samples: int, repeat: int) -> dict[str, flo
 
 def main() -> int:
     parser = make_parser(__doc__)
+    isa.add_option(parser)
     parser.add_argument("--network", choices=sorted(TASKS), help="one of scripts/bench/networks.py")
     parser.add_argument("--config", help="TOML file; default: the network of cnnpar.config.sections on 8 x 8 x 1")
     parser.add_argument("--shape", type=int, nargs=3, default=(8, 8, 1), metavar=("H", "W", "C"))
@@ -157,6 +160,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=128, help="samples of its steps")
     parser.add_argument("--steps", type=int, default=300, help="it measures so many, after as many to warm up")
     options = parser.parse_args()
+    isa.restart_with(options.isa)
     network = chosen(options)
 
     report = Report()

@@ -1,25 +1,27 @@
 """Measure training samples per second of cnnpar, of PyTorch and of JAX, on the same cores and in turns.
 
     python -m scripts.bench.throughput [--json] [--isa native|avx2|avx512] [--seconds 1.5] [--repeats 3]
-                                       [--networks small,bn,cifar,resnet20] [--batch 128,512] [--peers ddp,torch,jax]
+                                       [--networks small,bn,cifar,resnet20] [--batch 128,512] [--peers torch,ddp,jax]
 
 cnnpar runs its whole training loop, `cnnpar.training.loop.train`: it draws batches, normalises uint8 images, computes
 gradients, reduces and updates; in this process, and with one and two workers on the direct transport, one thread each.
 
 The peers train the same network from the same starting weights, with the same batch and update rule, on images that
-are normalised ahead. On two cores: PyTorch DDP with gloo in two processes of one thread, PyTorch in one process with
-two threads, and JAX in one process with two; on one core: PyTorch and JAX with one thread. PyTorch's variants are both
-memory layouts, eager and compiled; JAX's are both layouts (scripts/bench/peer_ddp.py and peer_jax.py say what makes
-them fast). A variant that is slower than 0.7 times the fastest of its group is not measured again on that network, nor
-at the batch sizes that follow. Peers that are not installed (`pip install '.[bench]'`) are left out. Each peer's
-processes are stopped by a signal while others are measured.
+are normalised ahead. On two cores: PyTorch in one process with two threads, PyTorch DDP with gloo in two processes of
+one thread, and JAX in one process with two; on one core: PyTorch and JAX with one thread. PyTorch's variants are both
+memory layouts, eager and compiled; JAX's are both layouts. scripts/bench/peer_ddp.py and peer_jax.py say what makes
+them fast. A variant that is slower at first than 0.7 times the fastest is not measured again on that network: neither
+in later repeats, nor in what follows with other processes, threads and batch sizes. Peers that are not installed
+(`pip install '.[bench]'`) are left out. Each peer's processes are stopped by a signal while others are measured.
 
 cnnpar computes in microbatches of the size that suits the network, as a peer's best variant counts; with two workers
 it is measured with the default size, 16, too. Batch normalisation is over a microbatch here, over a process's share of
 the batch under DDP, at batch 128 the same 64 samples, and over the whole batch in one process.
 
-`--isa` makes everybody run as on a machine with that instruction set (scripts/isa.py). YNNPACK, of which JAX takes its
-matrix products and convolutions, asks the processor itself: with `--isa avx2` it goes on using AVX-512, for JAX's good.
+`--isa` makes everybody run as on a machine with that instruction set. JAX alone keeps some AVX-512 under `avx2`
+(scripts/isa.py), which is to its good.
+
+The first run on a machine takes minutes longer: PyTorch compiles, and keeps what it compiled.
 
 Printed for each network and batch: the rates (median, and each repeat), and their ratios: of the medians over the
 repeats, and beside it the median of the ratios within each repeat, which a machine that is busy for a while disturbs
@@ -43,8 +45,8 @@ from scripts.bench.peers import Group, Peers
 from scripts.harness import Report, Table, integers, make_parser, names_among
 
 PEERS: dict[str, tuple[Group, ...]] = {
-    "ddp": (kinds.ddp(CORES),),
     "torch": (kinds.torch(CORES), kinds.torch(1)),
+    "ddp": (kinds.ddp(CORES),),
     "jax": (kinds.jax(CORES), kinds.jax(1)),
     "none": (),
 }
@@ -106,7 +108,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--networks", type=names_among(TASKS), default=",".join(TASKS), help="some of: %(default)s")
     parser.add_argument("--batch", type=integers, default="128,512", help="global batch sizes")
-    parser.add_argument("--peers", type=names_among(PEERS), default="ddp,torch,jax", help=f"of: {', '.join(PEERS)}")
+    parser.add_argument("--peers", type=names_among(PEERS), default="torch,ddp,jax", help=f"of: {', '.join(PEERS)}")
     options = parser.parse_args()
     isa.restart_with(options.isa)
 
@@ -114,7 +116,7 @@ def main() -> int:
     peers = start(options.peers)
     matches = []
     for network in options.networks:
-        variants = {peer.group: list(peer.group.variants) for peer in peers}
+        variants = {peer.group.library: list(peer.group.variants) for peer in peers}
         matches += [Match(network, batch, peers, variants) for batch in options.batch]
     idle = measure(matches, options.repeats, options.seconds, peers)
     show(matches, [peer.group for peer in peers])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnpar.nn.network import Network
+from cnnpar.nn.network import Labels, Network
 from cnnpar.nn.shapes import Array
 from scripts.bench.networks import TASKS, Task
 from scripts.harness import Report
@@ -23,7 +23,7 @@ SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 WITH_OPTIONS = [path for path in SCRIPTS if "def main(" in path.read_text(encoding="utf-8")]
 
 
-Batch = tuple[Array, Array]  # images and labels
+Batch = tuple[Array, Labels]
 
 
 def module_of(path: Path) -> str:
