@@ -4,7 +4,6 @@ Configurations, names and checkpoints have the single layers; a fused layer has 
 """
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import ClassVar
 
 import msgspec
@@ -40,13 +39,13 @@ class ConvPool(Layer, frozen=True, kw_only=True):
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         windows = self.conv.windows(x.shape)
-        correlate = self._way(x.shape, work).correlate
+        correlate = winograd.correlate if self._tiled(x.shape, work) else banded.correlate
         return correlate(x, work.p["weight"], work.p.get("bias"), windows, work, self.pooling)
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """Implement `Layer.backward`."""
         windows, shape, bias = self.conv.windows(work.x.shape), work.x.shape, work.g.get("bias")
-        if self._way(shape, work) is winograd:
+        if self._tiled(shape, work):
             dx = work.array("dx", shape, dy.dtype) if work.wanted else None
             if dx is not None:
                 dx.fill(0)  # tiles overlap, and add to it
@@ -60,10 +59,9 @@ class ConvPool(Layer, frozen=True, kw_only=True):
         self.pooling.backward(as_rows(dy), as_rows(work.last("winner")), as_rows(between), work)
         return dispatch.transposed(between, work.p["weight"], None, windows, shape, work)
 
-    def _way(self, shape: Shape, work: Workspace) -> ModuleType:
-        """Return `banded` or `winograd` for images (H, W, ...)."""
-        chosen = dispatch.way(shape[:2], work.p["weight"].shape, self.conv.windows(shape))
-        return winograd if chosen is winograd else banded
+    def _tiled(self, shape: Shape, work: Workspace) -> bool:
+        """Tell whether images (H, W, ...) are convolved in tiles, by Winograd's filtering, or else in bands."""
+        return dispatch.way(shape[:2], work.p["weight"].shape, self.conv.windows(shape)) is winograd
 
 
 class NormReLU(Layer, frozen=True, kw_only=True):

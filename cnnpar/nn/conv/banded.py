@@ -48,7 +48,7 @@ class _Plan:
         samples, (*_, depth, channels), (down, _) = x.shape[2], shape, pooling.size
         self.elements = math.prod(shape[:3])
         self.kernel, self.stride = (shape[0], shape[1], depth), windows.stride
-        count, used = pooling.count(windows), pooling.used(windows)
+        count, used = pooling.outputs(windows), pooling.used(windows)
         padded = work.array("padded", (*used.span(shape), samples, depth), x.dtype)  # 0 where no image is
         self.padded, self.image = padded, as_rows(padded)
         self.weights = work.array("weights", (self.elements + biased, channels), x.dtype)

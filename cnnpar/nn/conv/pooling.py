@@ -13,13 +13,13 @@ class Pooling(NamedTuple):
     size: Pair
     rectify: bool
 
-    def count(self, windows: Windows) -> Pair:
+    def outputs(self, windows: Windows) -> Pair:
         """Return the pooled outputs by axis; a remainder at the bottom and right fills none."""
         return windows.outputs[0] // self.size[0], windows.outputs[1] // self.size[1]
 
     def used(self, windows: Windows) -> Windows:
         """Return the windows whose outputs are pooled."""
-        count = self.count(windows)
+        count = self.outputs(windows)
         return windows._replace(outputs=(count[0] * self.size[0], count[1] * self.size[1]))
 
     def forward(self, band: Array, y: Array, winner: Winner, work: Workspace) -> None:

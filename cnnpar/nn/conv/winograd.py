@@ -104,7 +104,7 @@ class _Plan:
     def __init__(self, x: Array, kernel: Shape, windows: Windows, pooling: Pooling, work: Workspace) -> None:
         samples, (*_, depth, channels), dtype = x.shape[2], kernel, x.dtype
         outputs, down = pooling.used(windows).outputs, pooling.size[0]
-        self.y = work.array("y", (*pooling.count(windows), samples, channels), dtype)
+        self.y = work.array("y", (*pooling.outputs(windows), samples, channels), dtype)
         self.biases = work.array("biases", (samples, channels), dtype)  # as one pixel, (N * channels,)
         self.factors = work.array("factors", (SIZE**2, depth, channels), dtype)
         self.back = transposed = self.factors.transpose(0, 2, 1)  # (36, channels, C)
