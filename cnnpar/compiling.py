@@ -103,7 +103,6 @@ def _compiled(module: str) -> Any:
 
 def _import(module: str) -> ModuleType:
     """Import a module, with its loops as numba has kept them, or compiled now, by one process at a time."""
-
     compiles_here = False
 
     def refuse(folder: str) -> None:
