@@ -127,16 +127,22 @@ def print_imports(what: str, packages: dict[str, float]) -> None:
 
 
 def measure(folder: Path, repeat: int, workers: int) -> dict[str, list[float]]:
-    """Start all commands in turns; seconds of each start. The first round only fills the caches of the disk."""
+    """Start all commands; seconds of each start. The first round of each only fills the caches of the disk.
+
+    Those without Ray come first: after Ray, whose processes are still ending, they take a third longer.
+    """
     names = ("help", "help_cpu", "in_process", "in_process_cpu", "ray_alone", "first_step")
     times: dict[str, list[float]] = {name: [] for name in names}
+
+    def keep(number: int, **seconds: float) -> None:
+        for name, took in seconds.items() if number else ():
+            times[name].append(took)
+
     for number in range(repeat + 1):
-        own = folder / str(number)
-        shown, alone = whole(*CNNPAR, "--help"), whole(*training(own / "alone", 0))
-        ray, first = ray_alone(), first_step(own / "ray", workers)
-        for seconds, so_far in zip((*shown, *alone, ray, first), times.values(), strict=True):
-            if number:
-                so_far.append(seconds)
+        shown, alone = whole(*CNNPAR, "--help"), whole(*training(folder / f"alone-{number}", 0))
+        keep(number, help=shown[0], help_cpu=shown[1], in_process=alone[0], in_process_cpu=alone[1])
+    for number in range(repeat + 1):
+        keep(number, ray_alone=ray_alone(), first_step=first_step(folder / f"ray-{number}", workers))
     return times
 
 
