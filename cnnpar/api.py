@@ -130,11 +130,12 @@ def train(
         place = Place(directory, None, name, overwrite)
         main = threading.current_thread() is threading.main_thread()
         with StopSignal() if main else _Unstoppable() as stop:
-            run = prepare(resolved, place, resumed, given)
+            progress = Progress("quiet" if quiet else "auto")
+            run = prepare(resolved, place, resumed, given, progress.note)
             del resumed, given  # their arrays need not stay in memory
             for doubt in run.doubts if quiet else ():
                 warnings.warn(doubt, stacklevel=2)
-            summary = train_run(run, Progress("quiet" if quiet else "auto"), stop)
+            summary = train_run(run, progress, stop)
             records = tuple(run.state.history)
     if summary.stopped_by is not None:  # all is saved, so let it do what it would have done
         try:

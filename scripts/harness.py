@@ -186,6 +186,9 @@ class WithoutInputs:
 
     libraries: frozenset[str] = frozenset()
 
+    def load_loops(self) -> None:
+        """Load nothing."""
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> Self:
         """Return this work."""
         del data

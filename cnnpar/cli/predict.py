@@ -2,6 +2,9 @@
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +15,7 @@ from cnnpar.cli.console import say
 from cnnpar.cli.options import DATA, Channels, Debug, Json, Place, option, size_of
 from cnnpar.cli.settings import read_before_data
 from cnnpar.errors import InputError, RunError
+from cnnpar.text import listed
 
 if TYPE_CHECKING:
     from cnnpar.config.data import Data
@@ -59,6 +63,17 @@ def _loaded(model: Path, changes: dict[str, Any]) -> "tuple[str, Payload, Data]"
     return str(path), payload, msgspec.structs.replace(settings_of(payload).data, **changes)
 
 
+def _announced(
+    options: AnswerOptions, inputs: Sequence[Path], note: Callable[[str], None]
+) -> AbstractContextManager[None]:
+    """Have it said what is done, where no answers are seen as they come."""
+    from cnnpar.report.announced import announced
+
+    if options.out is None:
+        return nullcontext()
+    return announced(note, f"predicting {listed([*map(str, inputs)], _MOST_ALIKE)}")
+
+
 def predict(
     model: Annotated[Place, Parameter(help="The checkpoint: a model.json, or the run's directory.")],
     /,
@@ -97,13 +112,13 @@ def predict(
         for output in outputs:
             output.add(answers)
 
-    names = payload.preprocessing.class_names
-    for source in inputs:
-        if same_samples(str(source), settings.train):
-            say(f"{source}: the model was trained on these", sys.stderr)
+    names, note = payload.preprocessing.class_names, partial(say, stream=sys.stderr)
+    for source in (source for source in inputs if same_samples(str(source), settings.train)):
+        note(f"{source}: the model was trained on these")
     try:
         with opened(inputs) as sources, opened_outputs(options, names, json) as outputs:
-            predict_inputs(payload, path, sources, settings, add, failures.add)
+            with _announced(options, inputs, note):
+                predict_inputs(payload, path, sources, settings, add, failures.add, note)
             if not count:
                 raise _NothingAnswered
             for output in outputs:

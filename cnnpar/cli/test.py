@@ -1,6 +1,7 @@
 """`cnnpar test`: the model of a checkpoint is evaluated on test data."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -56,11 +57,13 @@ def evaluate(
     if test_data is None and data is None:
         check_data_there(trained_on, ("test",) if trained_on.test else ("train",), "--test-data")
     engine = msgspec.structs.replace(config.engine, workers=workers, min_workers=0)
+    from cnnpar.report.announced import announced
     from cnnpar.report.scores import as_text
     from cnnpar.run.evaluate import evaluate as evaluate_model
 
-    with in_words_of_model(payload.preprocessing.image_shape):
-        found = evaluate_model(payload, source, engine, str(path), lambda text: say(text, sys.stderr))
+    note, asked = partial(say, stream=sys.stderr), source or trained_on.train
+    with in_words_of_model(payload.preprocessing.image_shape), announced(note, f"testing on {asked}"):
+        found = evaluate_model(payload, source, engine, str(path), note)
     if json:
         say_json(found)
     else:

@@ -73,7 +73,7 @@ def train(
     place = rundir.Place(run_dir, to_path, config.stem if config else resolved.data.title)
     with StopSignal() as stop:
         report = Progress("quiet" if quiet else "auto", stream)
-        run = prepare(resolved, place, resumed)
+        run = prepare(resolved, place, resumed, note=report.note)
         del resumed  # its arrays need not stay in memory
         if dry_run:
             _show(run, quiet, json, report)

@@ -6,13 +6,11 @@ its place, and what is allowed there.
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
-import tomli_w
 
 from cnnpar.config.choices import Piecewise
 from cnnpar.config.float32 import unfit, unfit_numbers
@@ -57,6 +55,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         text = content.decode()
         if _LONG_KEY.search(text):
             raise InputError(f"{path}: not a configuration: a key of more than 100 parts")
+        import tomllib  # here, as no help needs it
+
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {reason(error)}") from error
@@ -108,6 +108,8 @@ def to_tables(config: Config) -> dict[str, Any]:
 
 def to_toml(config: Config) -> str:
     """Return a configuration as TOML text with every setting spelled out."""
+    import tomli_w  # here, as no help needs it
+
     return tomli_w.dumps(to_tables(config))
 
 
@@ -170,6 +172,8 @@ def parse_assignment(assignment: str) -> Option:
     if section not in _SECTIONS:
         alike = did_you_mean(section, _SECTIONS)
         raise InputError(f"{words}: no section `{section}`{alike}; there are {', '.join(_SECTIONS)}")
+    import tomllib
+
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

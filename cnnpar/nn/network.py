@@ -202,6 +202,11 @@ class Network:
         with np.errstate(all="ignore"):
             return losses.probabilities(self._loss, self.logits(parameters, images))
 
+    def load_loops(self) -> interface.Loops:
+        """Return the loops that all passes take, loaded: a machine's first use of them compiles for seconds."""
+        products = sum(self.chain.products) if self.kernels == "fast" else 0  # else plain numpy, all of it
+        return interface.choose_loops(self.dtype, products)
+
     def logits(self, parameters: Array, images: Array) -> Array:
         """Return the logits (n, classes) of images (n, H, W, C), in memory that the next call may use again."""
         return self._forward(images, self._workspaces(len(images), parameters), False, None)
@@ -237,8 +242,7 @@ class Network:
         """Return the layers' workspaces for this number of samples, with views of the parameters in them."""
         work = self._kept.pop(samples, None)
         if work is None:
-            products = sum(self.chain.products) if self.kernels == "fast" else 0  # else plain numpy, all of it
-            work = self.chain.workspaces(self._scratch, interface.choose_loops(self.dtype, products))
+            work = self.chain.workspaces(self._scratch, self.load_loops())
             for own, layer, p in zip(work, self.chain.layers, self._views.of(parameters), strict=True):
                 own.frozen = frozenset(name for name in p if f"{layer.name}.{name}" in self.layout.frozen)
             while len(self._kept) >= _KEPT_SIZES:  # the least recently used one goes

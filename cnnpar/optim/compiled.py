@@ -12,11 +12,11 @@ import cnnpar.optim.lamb as _lamb
 import cnnpar.optim.lars as _lars
 import cnnpar.optim.rmsprop as _rmsprop
 import cnnpar.optim.sgd as _sgd
-from cnnpar.compiling import forget_older, inline, loop
+from cnnpar.compiling import inline, loop, takes_from
 
 _TWO, _THREE, _FOUR = ("void(" + "float32[::1]," * vectors for vectors in (2, 3, 4))  # signatures; the numbers follow
 
-forget_older(__file__, _adagrad, _adam, _lamb, _lars, _rmsprop, _sgd)
+takes_from(__file__, _adagrad, _adam, _lamb, _lars, _rmsprop, _sgd)
 _sgd_step, _momentum, _nesterov = inline(_sgd.sgd), inline(_sgd.momentum), inline(_sgd.nesterov)
 _adam_step, _adagrad_step = inline(_adam.adam), inline(_adagrad.adagrad)
 _lamb_step, _lars_step = inline(_lamb.lamb), inline(_lars.lars)

@@ -51,6 +51,9 @@ class Work(Protocol):
     def libraries(self) -> frozenset[str]:
         """Names of packages besides numpy whose version decides the bits: part of the fingerprint of a worker."""
 
+    def load_loops(self) -> None:
+        """Load the compiled loops that `prepare` and `compute` take: on a machine's first use this takes seconds."""
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Work":
         """Return the same work with the data that `prepare` needs; without, it is small and can be sent to workers."""
 

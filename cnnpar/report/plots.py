@@ -1,6 +1,5 @@
 """The picture accuracy.png: accuracies over the epochs of a run."""
 
-import gc
 import logging
 from collections.abc import Sequence
 from errno import EEXIST
@@ -36,7 +35,6 @@ def draw_accuracy(
     """
     require_ours(Path(path), folder)
     write(accuracy_figure(history, title, best_epoch), Path(path), folder)
-    gc.collect()  # a figure has reference cycles: it would keep its 2 MB of pixels until the next collection
 
 
 def accuracy_figure(history: "Sequence[EpochRecord]", title: str, best_epoch: int | None = None) -> "Picture":

@@ -48,10 +48,11 @@ def cross_validate(
     for part in range(1, folds + 1):
         data = replace(config.data, fold=f"{part}/{folds}")
         with StopSignal() as stop:
-            run = _prepared(replace(config, data=data), directory, place, resumed if part == 1 else None, go_on)
+            report = progress()
+            own = replace(config, data=data)
+            run = _prepared(own, directory, place, resumed if part == 1 else None, report.note, go_on=go_on)
             assert run.place.run_dir is not None
             directory, resumed = run.place.run_dir.parent, None
-            report = progress()
             if run.origin is not None and run.state.has_ended(config.train):
                 report.note(f"fold {data.fold} is finished in {run.place.run_dir}")
             else:
@@ -84,11 +85,19 @@ def _check_new(directory: Path) -> None:
             )
 
 
-def _prepared(config: Config, directory: Path | None, place: Place, resumed: Resume | None, go_on: bool) -> Run:
+def _prepared(
+    config: Config,
+    directory: Path | None,
+    place: Place,
+    resumed: Resume | None,
+    note: Callable[[str], None],
+    *,
+    go_on: bool,
+) -> Run:
     """Prepare the run of a fold; without a directory one is made once the run is known to be possible."""
     name = f"fold-{config.data.part[0]}"
     if directory is None:
-        run = prepare(config, Place(name=name), None)
+        run = prepare(config, Place(name=name), None, note=note)
         made = new_run(Place(name=f"{place.name}-cv")).directory
         return dataclasses.replace(run, place=Place(made / name))
     own = Place(directory / name)
@@ -96,7 +105,7 @@ def _prepared(config: Config, directory: Path | None, place: Place, resumed: Res
         resumed = find("auto", own.run_dir, None)
     if resumed is not None and (was := resumed.payload.config.data.fold) != config.data.fold:
         raise InputError(f"{resumed.path}: is of fold {was or 'none'}, not {config.data.fold}; give another --run-dir")
-    return prepare(config, own, resumed)
+    return prepare(config, own, resumed, note=note)
 
 
 def _result(fold: str, state: TrainState, directory: Path) -> Fold:

@@ -1,5 +1,8 @@
 """Train a prepared run in memory: no directory, no files, no progress. The weights are those of any other run."""
 
+from functools import partial
+
+from cnnpar import optim
 from cnnpar.nn.sums import Sums
 from cnnpar.parallel.start import start
 from cnnpar.run.prepare import Run
@@ -17,7 +20,8 @@ def train_in_memory(run: Run) -> Payload:
     RunError as `cnnpar.run.train.train_run`.
     """
     stop = StopSignal()  # which takes no notice of signals
-    server = start(run.config.engine, run.work, run.data, _not_told, stop)
+    rules = partial(optim.compiled_rules, run.network.layout.trained)
+    server = start(run.config.engine, run.work, run.data, _not_told, stop, rules)
     run.data.clear()
     try:
         loop.train(run.config, run.work, server, run.state, _Unobserved(), stop)

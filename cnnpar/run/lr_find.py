@@ -5,9 +5,11 @@ The steps are those of a run; the weights are forgotten. What is found is a pure
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
+from cnnpar import optim
 from cnnpar.config import Config
 from cnnpar.config.choices import Constant
 from cnnpar.data.augment.augmenter import first_plain_epoch, without_resampling
@@ -32,7 +34,7 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
 
     Raises InputError, RunError, or Stopped. Nothing is written.
     """
-    splits, preprocessing = load_data(config)
+    splits, preprocessing = load_data(config, note=progress.note)
     network = build_network(config, preprocessing)
     state = first_state(config, network)
     notes = [*splits.notes]
@@ -46,7 +48,8 @@ def lr_find(config: Config, wanted: Range, progress: Progress, stop: StopSignal)
     check_lone_samples(work)
     rates = wanted.rates(work.steps_per_epoch)
     there = {kind: len(part) for kind, part in by_kind(splits).items()}
-    server = start(config.engine, work, {Kind.TRAIN: splits.train}, progress.note, stop)
+    rules = partial(optim.compiled_rules, network.layout.trained)
+    server = start(config.engine, work, {Kind.TRAIN: splits.train}, progress.note, stop, rules)
     try:
         stop.notice()
         progress.start(

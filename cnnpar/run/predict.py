@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.blas import use_one_thread
+from cnnpar.compiling import loading
 from cnnpar.config.data import Data
 from cnnpar.data.dataset import Pixels
 from cnnpar.data.readers.inputs import Input
@@ -26,16 +27,17 @@ def predict(
     settings: Data,
     answered: Callable[[Answers], None],
     fail: Fail,
+    note: Callable[[str], None],
 ) -> None:
     """Predict the samples of all inputs with the model of checkpoint `path`, and hand on what is found, in order.
 
-    `settings`: how they are read. `fail` is told of each input that is left out. Raises RunError where the model's
-    outputs are not finite.
+    `settings`: how they are read. `fail` is told of each input that is left out, and `note` if loops are compiled.
+    Raises RunError where the model's outputs are not finite.
     """
     use_one_thread()
     network, state = unpack(payload, path)
     known = payload.preprocessing
-    with state.evaluation_weights() as weights:
+    with loading(network.load_loops, note), state.evaluation_weights() as weights:
 
         def probabilities(images: Pixels) -> NDArray[np.float64]:
             found = network.probabilities(weights, known.normalise(images))

@@ -1,5 +1,6 @@
 """Prepare a run: data, network, state and work as one value, checked before anything is started or written."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from cnnpar.nn.network import Network
 from cnnpar.nn.tables import check_statistics
 from cnnpar.nn.user_layers import user_layer_digests
 from cnnpar.parallel.work import Kind, Step
+from cnnpar.report.announced import announced
 from cnnpar.run.resume import Origin, Resume, check_data_there, check_newest, check_resumable
 from cnnpar.run.transfer import transfer
 from cnnpar.storage.packing import unpack
@@ -51,10 +53,16 @@ class Run:
     notes: list[str]  # further lines for people
 
 
-def prepare(config: Config, place: Place, resume: Resume | None, given: Given | None = None) -> Run:
+def prepare(
+    config: Config,
+    place: Place,
+    resume: Resume | None,
+    given: Given | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Run:
     """Build all parts of a new run, or of one that goes on from a checkpoint. Nothing is written.
 
-    `given`: the samples, where they are no files.
+    `given`: the samples, where they are no files. `note` is told, in lines for people, what takes long.
 
     Raises InputError when configuration, data, checkpoint or place do not fit.
     """
@@ -62,7 +70,8 @@ def prepare(config: Config, place: Place, resume: Resume | None, given: Given | 
         check_new(place)
     elif given is None:
         _check_moved(config.data, resume.payload.config.data)
-    splits, preprocessing = load_data(config, resume.payload.preprocessing.hold_out if resume else "stratified", given)
+    hold_out = resume.payload.preprocessing.hold_out if resume else "stratified"
+    splits, preprocessing = load_data(config, hold_out, given, note)
     if config.train.patience and splits.validation is None:
         raise InputError("train.patience: needs validation data to tell the best epoch by; set data.validation above 0")
     if resume is None:
@@ -97,9 +106,12 @@ def prepare(config: Config, place: Place, resume: Resume | None, given: Given | 
 
 
 def load_data(
-    config: Config, hold_out: HoldOut = "stratified", given: Given | None = None
+    config: Config,
+    hold_out: HoldOut = "stratified",
+    given: Given | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> tuple[Splits, Preprocessing]:
-    """Load the data of a run, and take one BLAS thread from now on.
+    """Load the data of a run, and take one BLAS thread from now on. `note` is told what takes long.
 
     Raises InputError where they do not fit: before they are read or downloaded, if their shape is known by then.
     """
@@ -107,8 +119,9 @@ def load_data(
     if (traits := awaited(config.data.name) or _wanted(config)) is not None:
         check_augment(config.augment, traits[0])
         _check_memory(Network.from_config(config, *traits))
-    splits = load_splits(config.data, hold_out, given)
-    preprocessing = Preprocessing.of(splits.train, hold_out)
+    with announced(note, f"reading {config.data.name or config.data.train}"):
+        splits = load_splits(config.data, hold_out, given)
+        preprocessing = Preprocessing.of(splits.train, hold_out)
     check_augment(config.augment, preprocessing.image_shape)
     return splits, preprocessing
 

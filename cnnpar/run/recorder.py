@@ -1,5 +1,6 @@
 """Record a run as it trains: progress, metrics, picture, and checkpoints when they are due."""
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable
@@ -231,6 +232,8 @@ class Recorder:
         try:
             best = state.best.epoch if state.best else None
             picture = self._files.picture
+            if self._drawn:  # the figure before has reference cycles, and would keep its 2 MB of pixels for long
+                gc.collect()
             draw_accuracy(state.history, picture, _title(self._files.directory), best, self._folder_of(picture))
             self._drawn = len(state.history)
         except Exception as error:  # a broken font or style of matplotlib must not end a training

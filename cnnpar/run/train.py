@@ -1,8 +1,8 @@
 """Train a prepared run, with workers and files as configured, until its end or until it is stopped."""
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from cnnpar.nn.sums import Sums
 from cnnpar.parallel.server import Server
 from cnnpar.parallel.start import start
 from cnnpar.parallel.work import Kind
+from cnnpar.report.announced import announced
 from cnnpar.report.progress import Progress
 from cnnpar.run.first_epoch import FirstEpoch
 from cnnpar.run.headline import headline
@@ -39,8 +40,8 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     UnsavedError when its newest state could not be saved.
     """
     config = run.config
-    threading.Thread(target=optim.compiled_rules, args=(run.network.layout.trained,)).start()  # while workers start
-    server = start(config.engine, run.work, run.data, progress.note, stop)
+    rules = partial(optim.compiled_rules, run.network.layout.trained)
+    server = start(config.engine, run.work, run.data, progress.note, stop, rules)
     run.data.clear()  # they are in shared memory now, or with the in-process worker
     try:
         stop.notice()
@@ -83,7 +84,8 @@ def train_run(run: Run, progress: Progress, stop: StopSignal) -> Summary:
     finally:
         stop.waiting_for = "the workers to end"
         workers = server.workers if config.engine.workers else 0
-        server.close()
+        with announced(progress.note, "ending the workers"):
+            server.close()
     stopped_by = stop.received.name if stop.received else None
     summary = summarise(run.state, config.train, files, workers, test, stopped_by, [*run.doubts, *run.notes])
     if unsaved:

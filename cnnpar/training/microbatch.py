@@ -51,6 +51,12 @@ class Training:
         """Names of packages besides numpy whose version decides the bits."""
         return self.network.libraries
 
+    def load_loops(self) -> None:
+        """Load the compiled loops that the network and the augmentation take."""
+        self.network.load_loops()
+        if self.samples.get(Kind.TRAIN):
+            self._augmenter.load_loops(self.network.input_shape)
+
     @cached_property
     def _augmenter(self) -> Augmenter:
         return Augmenter(self.augment, self.train, self.preprocessing.mean)

@@ -194,7 +194,7 @@ def test_a_model_treats_opened_pictures_as_it_does_their_files(tmp_path: Path) -
     inputs = [Input(file, str(file), "pictures") for file in files]
     faults = list[tuple[str, str]]()
     settings = result.model.config.data
-    predict(payload, "model.json", inputs, settings, answers.append, lambda *fault: faults.append(fault))
+    predict(payload, "model.json", inputs, settings, answers.append, lambda *fault: faults.append(fault), print)
     assert not faults
     images = [Image.open(file) for file in files]
     found = result.model.probabilities(images)

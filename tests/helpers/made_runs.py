@@ -177,6 +177,9 @@ class Around:
     def libraries(self) -> frozenset[str]:
         return self.work.libraries
 
+    def load_loops(self) -> None:
+        self.work.load_loops()
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Around":
         return replace(self, work=self.work.with_data(data))
 

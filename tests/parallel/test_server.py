@@ -73,6 +73,9 @@ class Counted:
     size: int = 2
     libraries: frozenset[str] = frozenset()
 
+    def load_loops(self) -> None:
+        pass
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> Work:
         return self
 

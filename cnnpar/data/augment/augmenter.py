@@ -17,7 +17,7 @@ from cnnpar.config.sections import Augment, Train
 from cnnpar.data.augment import colour, geometry, mixup
 from cnnpar.data.augment.elastic import displacements
 from cnnpar.data.augment.mixup import Targets
-from cnnpar.data.augment.warp import resampled
+from cnnpar.data.augment.warp import compiled_loops, resampled
 from cnnpar.data.dataset import ImageShape, Pixels
 from cnnpar.errors import InputError
 from cnnpar.text import dimensions
@@ -66,6 +66,11 @@ class Augmenter:
         self._seed = train.seed
         self._variants = _VARIANTS if settings.ratio == 4 else _VARIANTS[:1]  # (5 or 1, 2)
         self._mean = np.array(mean, np.float32)  # (C,)
+
+    def load_loops(self, image_shape: ImageShape) -> None:
+        """Load the compiled loops that images of this shape take."""
+        if self._first_plain and _warps(self._settings):
+            compiled_loops(*image_shape)
 
     def epoch_size(self, samples: int) -> int:
         """Return the number of samples of an epoch over a data set of `samples` images."""
@@ -121,7 +126,7 @@ class Augmenter:
         offsets = self._variants[variant]  # (n, 2)
         if settings.shift:
             offsets = offsets + geometry.random_offsets(*of_epoch, settings.shift)[indices]
-        if any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha)):
+        if _warps(settings):
             taken = _warped(taken, offsets, indices, settings, of_epoch)
         elif offsets.any():
             taken = geometry.shifted(taken, offsets)
@@ -133,6 +138,11 @@ class Augmenter:
             fill = np.rint(self._mean).astype(np.uint8) if taken.dtype == np.uint8 else self._mean
             colour.cut_out(taken, centres, settings.cutout, fill)
         return taken
+
+
+def _warps(settings: Augment) -> bool:
+    """Tell whether images are resampled."""
+    return any((settings.rotation, settings.scale, settings.shear, settings.elastic_alpha))
 
 
 def _warped(

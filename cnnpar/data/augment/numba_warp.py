@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 import cnnpar.data.augment.warp as _warp
-from cnnpar.compiling import forget_older, inline, loop
+from cnnpar.compiling import inline, loop, takes_from
 
-forget_older(__file__, _warp)
+takes_from(__file__, _warp)
 _between = inline(_warp.between)
 
 

@@ -11,6 +11,11 @@ from cnnpar.data.dataset import Pixels
 _WORTH = 500  # numbers of an image from which on compiled loops save more time than loading them takes
 
 
+def compiled_loops(height: int, width: int, channels: int) -> Any:
+    """Load the compiled loops, if images of that shape are worth it; return None if not, or if numba is missing."""
+    return compiled("cnnpar.data.augment.numba_warp") if height * width * channels >= _WORTH else None
+
+
 def resampled(images: Pixels, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Pixels:
     """Return images (n, H, W, C) of uint8 or float32 read at `rows` and `columns` (n, H, W), in pixels.
 
@@ -21,7 +26,7 @@ def resampled(images: Pixels, rows: NDArray[np.float32], columns: NDArray[np.flo
     framed = np.zeros((count, height + 3, width + 3, channels), images.dtype)
     framed[:, 1:-2, 1:-2] = images
     out = np.empty_like(images)
-    loops = compiled("cnnpar.data.augment.numba_warp") if height * width * channels >= _WORTH else None
+    loops = compiled_loops(height, width, channels)
     if loops is None:
         bilinear(framed, rows, columns, out)
     else:

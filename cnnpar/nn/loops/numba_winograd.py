@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from cnnpar.compiling import forget_older, inline, loop
+from cnnpar.compiling import inline, loop, takes_from
 from cnnpar.nn.loops import winograd_formulas
 
 _PIECE = 256  # numbers of a pixel at a time: `half` in `outputs` is then 25 KiB, and stays in the L1 cache
 _APART = 16  # numbers between arrays read together: at a distance of a power of 2 they would share few cache sets
 
-forget_older(__file__, winograd_formulas)  # numba looks at the time of this file alone
+takes_from(__file__, winograd_formulas)
 _inputs, _input_gradients = inline(winograd_formulas.inputs), inline(winograd_formulas.input_gradients)
 _outputs2, _outputs3, _outputs4 = (
     inline(winograd_formulas.outputs2),

@@ -10,6 +10,7 @@ import numpy as np
 import ray
 
 from cnnpar.blas import use_one_thread
+from cnnpar.compiling import telling
 from cnnpar.data.dataset import Dataset
 from cnnpar.fingerprint import Fingerprint, fingerprint
 from cnnpar.nn.shapes import Vector
@@ -31,6 +32,7 @@ class Description(NamedTuple):
     pid: int
     node: str  # Ray's id of it
     fingerprint: Fingerprint
+    compiled: float  # seconds for which it has compiled loops; 0 where they were there
 
 
 class Worker:
@@ -52,7 +54,10 @@ class Worker:
     def describe(self) -> Description:
         """Return the worker's description, as its first call, once the worker is ready."""
         own = fingerprint(self._work.libraries)
-        return Description(socket.gethostname(), os.getpid(), ray.get_runtime_context().get_node_id(), own)
+        with telling(lambda _: None) as told:
+            self._work.load_loops()  # on a machine's first use this compiles, which no step of the run should wait for
+        node = ray.get_runtime_context().get_node_id()
+        return Description(socket.gethostname(), os.getpid(), node, own, told.seconds)
 
     def hold(self, stored: Mapping[Kind, Stored]) -> None:
         """Take the samples from the node's object store, without a copy; `stored`: references to their arrays."""

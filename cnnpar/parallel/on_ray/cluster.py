@@ -226,6 +226,8 @@ class Cluster:
                 )
                 return
             self.news.put(Note(f"{text}: this run is not exact"))
+        if description.compiled:
+            self.news.put(Note(f"{description.host}: compiled, once on that machine, in {description.compiled:.1f} s"))
         here = self._settings.transport == "ray" or description.node == self._node
         self.news.put(Started(worker, here, exact=not difference))
 

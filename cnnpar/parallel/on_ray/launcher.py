@@ -34,7 +34,7 @@ from cnnpar.parallel.work import Work
 _MOST_FAILURES = 3  # in a row, of a Ray of our own that is started again
 _PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before the next attempt; the last for all further ones
 _LOOK = 0.5  # seconds between looks at the clock
-_PATIENCE = 10.0  # seconds between lines of text while Ray starts
+_SOON, _PATIENCE = 1.0, 10.0  # seconds before the first line of text while Ray starts, and between further ones
 _END_SECONDS = 15.0  # for the control process and its Ray to end
 _SLACK = 30.0  # seconds beyond `cluster_timeout`, after which the run fails if it hears nothing
 
@@ -72,12 +72,12 @@ class RayLauncher:
         self._thread.start()
         try:
             # Two attempts at most are under way in that time, of which the second may begin late.
-            began, told, longest = time.monotonic(), 1, 2 * settings.start_timeout + _SLACK
+            began, told, longest = time.monotonic(), 0, 2 * settings.start_timeout + _SLACK
             with self._changed:
                 while not self._known and self._thread.is_alive() and time.monotonic() - began < longest:
                     self._changed.wait(_LOOK)  # not longer, so that signals are noticed
-                    if time.monotonic() - began > told * _PATIENCE:
-                        warn(f"Ray is still starting, after {told * _PATIENCE:g} s")
+                    if time.monotonic() - began > (told * _PATIENCE or _SOON):
+                        warn(f"Ray is still starting, after {told * _PATIENCE:g} s" if told else _starting(settings))
                         told += 1
             if not self._known:
                 failure = self._failure or Failed(f"Ray did not start within {longest:g} s")
@@ -253,6 +253,11 @@ class RayLauncher:
                 self._worked |= isinstance(report, Started)
                 self.news.put(report)
             self._changed.notify_all()
+
+
+def _starting(settings: Engine) -> str:
+    """Say what is being waited for."""
+    return f"starting {settings.most} worker{'s' * (settings.most > 1)}"
 
 
 def _attached_to(settings: Engine) -> tuple[str, dict[str, Any] | None]:

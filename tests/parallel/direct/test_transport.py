@@ -293,6 +293,9 @@ class Wide:
     size: int = 5_000_000
     libraries: frozenset[str] = frozenset()
 
+    def load_loops(self) -> None:
+        pass
+
     def with_data(self, data: Mapping[Kind, Dataset]) -> "Wide":
         return self
 
