@@ -3,7 +3,6 @@
 A new loop is found by itself, and needs a function of its name below: tests/scripts/test_loops.py misses it.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cnnpar
-from cnnpar.nn.shapes import Array, Pair
+from cnnpar.nn.shapes import Array
 from cnnpar.nn.windows import Windows, window_count
 
 _RANDOM = np.random.default_rng(0)
@@ -44,6 +43,11 @@ class Case(NamedTuple):
     def moved(self) -> int:
         """Return the bytes that are read and written."""
         return int(sum(array.nbytes for array in self.read + self.written))
+
+    @property
+    def held(self) -> int:
+        """Return the bytes of all arrays, which are fewer where one is read and written."""
+        return int(sum({id(array): array.nbytes for array in self.read + self.written}.values()))
 
 
 def loops() -> list[Loop]:
@@ -124,7 +128,9 @@ def _windows(_: str) -> Iterator[Case]:
         (_Images(32, 32, 4, 16), 3, 1),
     ):
         columns, elements = window_count(images.width, size, stride), size * size * images.channels
-        rows = max(1, min(window_count(images.height, size, stride), _BAND // (columns * images.samples * (elements + 17))))
+        rows = max(
+            1, min(window_count(images.height, size, stride), _BAND // (columns * images.samples * (elements + 17)))
+        )
         x = _random(stride * (rows - 1) + size, *images.shape[1:])
         out = _random(elements + 1, rows * columns * images.samples)
         arguments = x, 0, size, size, images.channels, stride, stride, (rows, columns), out
@@ -196,7 +202,7 @@ def _affine(name: str) -> Iterator[Case]:
             yield Case(str(images), (dy, x, slope, scale, shift, out), (dy, x, slope, scale, shift), (out,))
 
 
-@_cases("numba_pixels.depthwise", "numba_pixels.depthwise_gradient")
+@_cases("numba_depthwise.depthwise", "numba_depthwise.depthwise_gradient")
 def _depthwise(name: str) -> Iterator[Case]:
     for images, size, stride, dilation in (
         (_Images(32, 32, 32, 16), 3, 1, 1),
@@ -225,7 +231,13 @@ def _depthwise(name: str) -> Iterator[Case]:
 )
 def _winograd(name: str) -> Iterator[Case]:
     """Tiles of 4 x 4 outputs of a kernel of 3 x 3, those that the engine has in a cache at a time."""
-    for images, rows in ((_SMALL16, 4), (_Images(14, 14, 16, 64), 1), (_SECOND, 1), (_CIFAR, 1), (_Images(8, 8, 128, 16), 1)):
+    for images, rows in (
+        (_SMALL16, 4),
+        (_Images(14, 14, 16, 64), 1),
+        (_SECOND, 1),
+        (_CIFAR, 1),
+        (_Images(8, 8, 128, 16), 1),
+    ):
         columns = -(-images.width // 4)
         place = 4, 4, rows, columns
         points = _random(36, rows * columns * images.shape[2] + _GAP)
