@@ -1,8 +1,8 @@
 """Interface of the layers' inner loops (copies, comparisons, sums), and the choice between their two versions.
 
-`in_numpy` does them in numpy; `numba_pixels` and `numba_winograd`, for float32, compiled by numba, with the same bits
-(tests/nn/loops/test_loops.py). A zero that comes out of a comparison is +0, since numpy does not promise which one
-`numpy.maximum` returns.
+`in_numpy` does them in numpy; `numba_pixels`, `numba_depthwise` and `numba_winograd`, for float32, compiled by numba,
+with the same bits (tests/nn/loops/test_loops.py). A zero that comes out of a comparison is +0, since numpy does not
+promise which one `numpy.maximum` returns.
 
 Images are (H, W, P): a pixel holds P = N * C numbers, the channels of all samples. Points are (36, tiles * P or more):
 the values of `rows` x `columns` tiles at the 36 points of Winograd's minimal filtering, factors or products; see
@@ -133,7 +133,7 @@ def choose_loops(dtype: np.dtype[Any], products: int) -> Loops:
 @cache
 def compiled_loops() -> Loops | None:
     """Return the loops that numba compiles for float32; None where numba is missing or cannot compile."""
-    modules = [compiled(f"cnnpar.nn.loops.{name}") for name in ("numba_pixels", "numba_winograd")]
+    modules = [compiled(f"cnnpar.nn.loops.{name}") for name in ("numba_pixels", "numba_depthwise", "numba_winograd")]
     if None in modules:
         return None
     names = [name for name in vars(Loops) if not name.startswith("_")]

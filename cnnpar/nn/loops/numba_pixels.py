@@ -1,4 +1,4 @@
-"""Numba versions of the pixel loops: im2col, pooling, normalisation and depthwise products.
+"""Numba versions of the pixel loops: im2col, pooling and normalisation.
 
 Shapes: images (H, W, P); P = N * C numbers a pixel, over which the innermost loops run and are vectorised.
 
@@ -13,8 +13,6 @@ import numpy as np
 
 from cnnpar.compiling import loop
 
-_PIECE = 256  # numbers of a pixel at a time, so that the sums of a 3 x 3 kernel (9 KiB) stay in the L1 cache
-
 
 @loop("void(float32[:,:,::1], int64, int64, int64, int64, int64, int64, UniTuple(int64, 2), float32[:,::1])")
 def windows(
@@ -23,21 +21,33 @@ def windows(
     """Implement `Loops.windows`."""
     size = x.shape[2] // depth  # samples
     run = count[1] * size  # numbers in a row of windows, of one channel
-    for k in range(height * width):  # a row of `out` at a time, so that writes are contiguous
-        for r in range(count[0]):
-            source = x[row + r * down + k // width].reshape(x.shape[1] * x.shape[2])  # (W * P,)
-            first = (k % width) * x.shape[2]
+    planes = np.empty((depth, x.shape[1] * size), np.float32)  # a row of pixels by channel: (C, W * N)
+    for y in range((count[0] - 1) * down + height):
+        source = x[row + y].reshape(x.shape[1] * x.shape[2])  # (W * N * C,)
+        if depth == 1:
+            planes = source.reshape(1, len(source))
+        else:  # once for all windows that the row is in
             for d in range(depth):
-                target = out[k * depth + d, r * run : (r + 1) * run]  # (columns * N,)
-                if depth == 1 and across == 1:  # grey images: one contiguous copy
-                    pixels = source[first : first + run]
+                plane, distant = planes[d], source[d::depth]
+                for p in range(len(plane)):
+                    plane[p] = distant[p]
+        for i in range(height):
+            r = (y - i) // down  # the row of windows whose row i it is
+            if y < i or (y - i) % down or r >= count[0]:
+                continue
+            for k in range(i * width * depth, (i + 1) * width * depth):  # rows of `out`
+                plane, target = planes[k % depth], out[k, r * run : (r + 1) * run]  # (W * N,), (columns * N,)
+                first = k // depth % width * size
+                if across == 1:
+                    pixels = plane[first : first + run]
                     for p in range(run):
                         target[p] = pixels[p]
                 else:
                     for c in range(count[1]):
-                        start = first + c * across * x.shape[2] + d
+                        start = first + c * across * size
+                        pixels, part = plane[start : start + size], target[c * size : (c + 1) * size]
                         for n in range(size):
-                            target[c * size + n] = source[start + n * depth]
+                            part[n] = pixels[n]
 
 
 @loop(
@@ -103,17 +113,32 @@ def relu_gradient(dy: Any, y: Any, out: Any) -> None:
 @loop("void(float32[:,:,::1], float32[:,:,::1], float64[:,::1])")
 def moments(x: Any, y: Any, out: Any) -> None:
     """Implement `Loops.moments`."""
-    rows, columns, pixel = x.shape
+    pixels, others = x.reshape(-1, x.shape[2]), y.reshape(-1, x.shape[2])  # (pixels, P)
     sums, products = out[0], out[1]  # (P,) in float64
-    for p in range(pixel):
+    count, size = pixels.shape
+    squares = x.ctypes.data == y.ctypes.data  # x and y are one array, each number of which is then converted once
+    for p in range(size):
         sums[p] = 0
         products[p] = 0
-    for r in range(rows):
-        for c in range(columns):
-            a, b = x[r, c], y[r, c]  # (P,)
-            for p in range(pixel):
-                sums[p] += np.float64(a[p])
-                products[p] += np.float64(a[p]) * np.float64(b[p])  # the product of two float32 is exact in float64
+    for i in range(0, count - 3, 4):  # four pixels at a time, so that the sums are read and written less often
+        a0, a1, a2, a3 = pixels[i], pixels[i + 1], pixels[i + 2], pixels[i + 3]
+        b0, b1, b2, b3 = others[i], others[i + 1], others[i + 2], others[i + 3]
+        if squares:
+            for p in range(size):
+                d0, d1, d2, d3 = np.float64(a0[p]), np.float64(a1[p]), np.float64(a2[p]), np.float64(a3[p])
+                sums[p] = (((sums[p] + d0) + d1) + d2) + d3
+                products[p] = (((products[p] + d0 * d0) + d1 * d1) + d2 * d2) + d3 * d3
+        else:
+            for p in range(size):
+                d0, d1, d2, d3 = np.float64(a0[p]), np.float64(a1[p]), np.float64(a2[p]), np.float64(a3[p])
+                e0, e1, e2, e3 = np.float64(b0[p]), np.float64(b1[p]), np.float64(b2[p]), np.float64(b3[p])
+                sums[p] = (((sums[p] + d0) + d1) + d2) + d3
+                products[p] = (((products[p] + d0 * e0) + d1 * e1) + d2 * e2) + d3 * e3
+    for i in range(count - count % 4, count):
+        a, b = pixels[i], others[i]
+        for p in range(size):
+            sums[p] += np.float64(a[p])
+            products[p] += np.float64(a[p]) * np.float64(b[p])  # the product of two float32 is exact in float64
 
 
 @loop("void(float32[:,:,::1], float32[::1], float32[::1], boolean, float32[:,:,::1])")
@@ -190,46 +215,3 @@ def extremes_gradient(
             else:  # between windows, or beyond the last one
                 for p in range(pixel):
                     o[p] = a[p] * scale[p] + shift[p]
-
-
-@loop("void(float32[:,:,::1], float32[:,:,::1], UniTuple(int64, 2), UniTuple(int64, 2), float32[:,:,::1])")
-def depthwise(x: Any, kernel: Any, stride: Any, dilation: Any, out: Any) -> None:
-    """Implement `Loops.depthwise`."""
-    height, width, pixel = kernel.shape
-    for r in range(out.shape[0]):
-        for start in range(0, pixel, _PIECE):
-            n = min(_PIECE, pixel - start)
-            stop = start + n
-            for c in range(out.shape[1]):
-                o = out[r, c, start:stop]  # (n,): stays in registers and the L1 cache for a whole window
-                for k in range(height * width):
-                    i, j = k // width, k % width
-                    a = x[r * stride[0] + i * dilation[0], c * stride[1] + j * dilation[1], start:stop]
-                    w = kernel[i, j, start:stop]
-                    for p in range(n):
-                        o[p] += a[p] * w[p]
-
-
-@loop("void(float32[:,:,::1], float32[:,:,::1], UniTuple(int64, 2), UniTuple(int64, 2), float32[:,:,::1])")
-def depthwise_gradient(x: Any, dy: Any, stride: Any, dilation: Any, out: Any) -> None:
-    """Implement `Loops.depthwise_gradient`."""
-    height, width, pixel = out.shape
-    columns = np.empty((height, width, _PIECE), np.float32)  # the sums of one column of windows
-    out[:] = 0
-    for start in range(0, pixel, _PIECE):
-        n = min(_PIECE, pixel - start)
-        stop = start + n
-        for c in range(dy.shape[1]):
-            columns[:] = 0
-            for r in range(dy.shape[0]):
-                d = dy[r, c, start:stop]  # (n,)
-                for k in range(height * width):
-                    i, j = k // width, k % width
-                    a = x[r * stride[0] + i * dilation[0], c * stride[1] + j * dilation[1], start:stop]
-                    total = columns[i, j]
-                    for p in range(n):
-                        total[p] += a[p] * d[p]
-            for k in range(height * width):  # a column is added when it is complete: numpy's order
-                o, total = out[k // width, k % width, start:stop], columns[k // width, k % width]
-                for p in range(n):
-                    o[p] += total[p]
