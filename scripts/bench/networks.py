@@ -1,6 +1,7 @@
 """The networks that the benchmarks train, each once, as the layer tables of a configuration; and data for them.
 
-cnnpar and its peer read the same table: cnnpar directly, PyTorch through `peer_ddp.build`. A new network is one row.
+cnnpar and its peer read the same table: cnnpar directly, PyTorch through `torch_layers.build`. A new network is one
+row.
 """
 
 from typing import Any, NamedTuple

@@ -30,40 +30,13 @@ except ModuleNotFoundError:
     sys.exit("scripts.bench.peer_ddp needs PyTorch: pip install torch")
 
 from cnnpar.nn.network import Network
-from cnnpar.nn.shapes import Array, pair
+from cnnpar.nn.shapes import Array
 from scripts.bench.networks import LEARNING_RATE, MOMENTUM, TASKS, make_data, make_network
 from scripts.bench.peer_recipe import Recipe, train
+from scripts.bench.torch_layers import FORMATS, WithLoss, build
 from scripts.harness import make_parser
 
-FORMATS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
 WARM_UP_SECONDS = 0.5
-
-
-def build(network: Network) -> nn.Sequential:
-    """Make the torch twin of a cnnpar network from its complete tables. Raises KeyError for a layer it lacks."""
-    shape: tuple[int, ...] = network.input_shape  # (H, W, C) or (features,)
-    modules = []
-    for layer, table in zip(network.layers, network.tables(), strict=True):
-        output = layer.output_shape(shape)
-        modules.append(_MODULES[table["type"]](table, shape, output))
-        shape = output
-    return nn.Sequential(*modules)
-
-
-def _conv2d(table: dict[str, Any], shape: tuple[int, ...], _output: tuple[int, ...]) -> nn.Module:
-    padding = pair(table["padding"]) if not isinstance(table["padding"], str) else table["padding"]
-    places = pair(table["kernel"]), pair(table["stride"]), padding, pair(table["dilation"])
-    return nn.Conv2d(shape[2], table["channels"], *places, table["groups"], table["bias"])
-
-
-_MODULES: dict[str, Callable[[dict[str, Any], tuple[int, ...], tuple[int, ...]], nn.Module]] = {
-    "conv2d": _conv2d,
-    "batchnorm2d": lambda table, shape, _output: nn.BatchNorm2d(shape[2], table["epsilon"], table["momentum"]),
-    "relu": lambda _table, _shape, _output: nn.ReLU(),
-    "maxpool2d": lambda table, _shape, _output: nn.MaxPool2d(pair(table["size"]), pair(table["stride"])),
-    "flatten": lambda _table, _shape, _output: nn.Flatten(),
-    "dense": lambda _table, shape, output: nn.Linear(shape[0], output[0]),
-}
 
 
 _NORM_NAMES = {"weight": "scale", "bias": "shift"}
@@ -89,18 +62,6 @@ def load(twin: nn.Sequential, network: Network, parameters: Array) -> None:
         if not isinstance(module, nn.ReLU | nn.BatchNorm2d):
             flattened = shape if isinstance(module, nn.Flatten) else ()
         shape = layer.output_shape(shape)
-
-
-class WithLoss(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Network and loss as one module, so that a compiler sees both."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Compute the mean cross-entropy of images (n, C, H, W)."""
-        return nn.functional.cross_entropy(self.network(images), labels)
 
 
 class Peer:

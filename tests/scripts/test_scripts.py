@@ -76,7 +76,7 @@ def test_a_missed_aim_is_exit_code_1(
 
 def test_the_peer_computes_the_same_loss_and_gradient() -> None:
     torch: Any = pytest.importorskip("torch")
-    from scripts.bench import peer_ddp
+    from scripts.bench import peer_ddp, torch_layers
     from scripts.bench.networks import TASKS
 
     random = np.random.default_rng(0)
@@ -88,10 +88,10 @@ def test_the_peer_computes_the_same_loss_and_gradient() -> None:
         gradient = np.empty_like(parameters)
         sums = network.loss_and_gradient(parameters, images, labels, None, gradient)
 
-        twin, expected = peer_ddp.build(network).double(), peer_ddp.build(network).double()
+        twin, expected = torch_layers.build(network).double(), torch_layers.build(network).double()
         peer_ddp.load(twin, network, parameters)
         peer_ddp.load(expected, network, gradient / 8)
-        loss = peer_ddp.WithLoss(twin)(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+        loss = torch_layers.WithLoss(twin)(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
         loss.backward()
         assert loss.item() == pytest.approx(sums.loss / 8, rel=1e-10)
         for ours, theirs in zip(expected.parameters(), twin.parameters(), strict=True):
