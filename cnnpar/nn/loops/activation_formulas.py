@@ -15,7 +15,7 @@ import numpy as np
 
 Number = Any  # a float32, or an array of them
 
-LIMIT = np.float32(87)  # of the exponents, upwards and downwards
+LEAST, MOST = np.float32(-87), np.float32(88)  # below and above, the exponential is 0 and infinite
 LANES = 16  # sums of a row that are added to in turn, so that they are vectorised, and then to each other
 _PER_LOG2 = np.float32(1.44269504088896341)
 _UPPER, _LOWER = np.float32(0.693359375), np.float32(-2.12194440e-4)  # log 2 = upper + lower; the first has few digits
@@ -26,7 +26,7 @@ _C0, _C1, _C2, _C3, _C4, _C5 = map(np.float32, _COEFFICIENTS)
 
 
 def exp_parts(x: Number) -> tuple[Number, Number]:
-    """Return q and a power of two s with exp(x) = s + s * q, for x from -LIMIT to LIMIT."""
+    """Return q and a power of two s with exp(x) = s + s * q, for x from LEAST to MOST."""
     rounded = x * _PER_LOG2 + _ROUND
     n = rounded - _ROUND  # the nearest integer
     r = (x - n * _UPPER) - n * _LOWER

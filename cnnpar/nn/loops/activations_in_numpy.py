@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cnnpar.nn.loops.activation_formulas import BOTTOM, DENSITY, FAR, LANES, LIMIT, TOP, cdf_below, exp_parts
+from cnnpar.nn.loops.activation_formulas import BOTTOM, DENSITY, FAR, LANES, LEAST, MOST, TOP, cdf_below, exp_parts
 from cnnpar.nn.shapes import Array
 
 _PIECE = 1 << 14  # numbers at a time: 64 KiB of float32, which stay in the L2 cache through some thirty operations
@@ -85,12 +85,12 @@ def _pieces(x: Array) -> Iterator[slice]:
 
 
 def _exp(x: Array) -> Array:
-    """Return exp(x); in float32 of less than -LIMIT 0, and of more than LIMIT as of that."""
+    """Return exp(x); in float32 0 below LEAST, and infinity above MOST."""
     if x.dtype != np.float32:
         exponential: Array = np.exp(x)
         return exponential
-    series, power = exp_parts(np.clip(x, -LIMIT, LIMIT))
-    return np.where(x < -LIMIT, 0, power + power * series)
+    series, power = exp_parts(np.clip(x, LEAST, MOST))
+    return np.where(x < LEAST, 0, np.where(x > MOST, np.inf, power + power * series)).astype(x.dtype, copy=False)
 
 
 def _less_one(x: Array) -> Array:
@@ -98,7 +98,7 @@ def _less_one(x: Array) -> Array:
     if x.dtype != np.float32:
         difference: Array = np.expm1(x)
         return difference
-    series, power = exp_parts(np.maximum(x, -LIMIT))
+    series, power = exp_parts(np.maximum(x, LEAST))
     return power * series + (power - 1)
 
 

@@ -6,19 +6,20 @@ import numpy as np
 
 from cnnpar.compiling import forget_older, inline, loop
 from cnnpar.nn.loops import activation_formulas
-from cnnpar.nn.loops.activation_formulas import BOTTOM, DENSITY, FAR, LANES, LIMIT, TOP
+from cnnpar.nn.loops.activation_formulas import BOTTOM, DENSITY, FAR, LANES, LEAST, MOST, TOP
 
 forget_older(__file__, activation_formulas)  # numba looks at the time of this file alone
 _exp_parts, _cdf_below = inline(activation_formulas.exp_parts), inline(activation_formulas.cdf_below)
 _TOP, _BOTTOM = tuple(map(np.float32, TOP)), tuple(map(np.float32, BOTTOM))
-_ZERO, _ONE, _HALF, _DENSITY = map(np.float32, (0, 1, -0.5, DENSITY))
+_ZERO, _ONE, _MINUS_HALF, _DENSITY, _INFINITY = map(np.float32, (0, 1, -0.5, DENSITY, np.inf))
 
 
 @inline
 def _exp(x: Any) -> Any:
-    """Return exp(x) of a float32; of less than -LIMIT 0, of more than LIMIT as of that."""
-    series, power = _exp_parts(-LIMIT if x < -LIMIT else (LIMIT if x > LIMIT else x))
-    return _ZERO if x < -LIMIT else power + power * series
+    """Return exp(x) of a float32; 0 below LEAST, infinity above MOST."""
+    series, power = _exp_parts(LEAST if x < LEAST else (MOST if x > MOST else x))
+    inside = power + power * series
+    return _ZERO if x < LEAST else (_INFINITY if x > MOST else inside)
 
 
 @loop("void(float32[::1], float32[::1])")
@@ -69,7 +70,7 @@ def elu(x: Any, alpha: Any, slopes: Any, out: Any) -> None:
     for p in range(len(x)):
         value = x[p]
         least = _ZERO if value > 0 else value
-        series, power = _exp_parts(-LIMIT if least < -LIMIT else least)
+        series, power = _exp_parts(LEAST if least < LEAST else least)
         below = alpha * (power * series + (power - _ONE))
         slope = below + alpha
         slopes[p] = _ONE if value > 0 else slope
@@ -83,7 +84,7 @@ def gelu(x: Any, slopes: Any, out: Any) -> None:
         value = x[p]
         z = abs(value)
         z = FAR if z > FAR else z
-        exponential = _exp((z * z) * _HALF)
+        exponential = _exp((z * z) * _MINUS_HALF)
         below = _cdf_below(z, exponential, _TOP, _BOTTOM)
         above = _ONE - below
         cdf = above if value > 0 else below
