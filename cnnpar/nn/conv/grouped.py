@@ -17,7 +17,8 @@ _FEW = 8  # channels, of inputs or outputs; more make matrices large enough
 
 def suits(x: Shape, kernel: Shape, windows: Windows) -> bool:
     """Tell whether this way is possible and fast for images (H, W, ...) and a kernel (height, width, C / groups, K)."""
-    return windows.groups > 1 and not windows.are_pixels(x, kernel)  # pixels need no copies as they are
+    # Strided windows are left to im2col, which copies them once; pixels it need not copy at all.
+    return windows.groups > 1 and windows.stride == (1, 1) and not windows.are_pixels(x, kernel)
 
 
 def inner(x: Shape, kernel: Shape, windows: Windows) -> Convolution:
