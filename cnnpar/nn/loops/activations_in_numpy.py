@@ -90,7 +90,8 @@ def _exp(x: Array) -> Array:
         exponential: Array = np.exp(x)
         return exponential
     series, power = exp_parts(np.clip(x, LEAST, MOST))
-    return np.where(x < LEAST, 0, np.where(x > MOST, np.inf, power + power * series)).astype(x.dtype, copy=False)
+    inside: Array = power + power * series
+    return np.where(x < LEAST, 0, np.where(x > MOST, np.inf, inside))
 
 
 def _less_one(x: Array) -> Array:
@@ -99,7 +100,8 @@ def _less_one(x: Array) -> Array:
         difference: Array = np.expm1(x)
         return difference
     series, power = exp_parts(np.maximum(x, LEAST))
-    return power * series + (power - 1)
+    below: Array = power * series + (power - 1)
+    return below
 
 
 def _row_sums(x: Array) -> Array:
