@@ -155,7 +155,7 @@ def _way(layer: Layer, x: Array) -> str:
     if not isinstance(layer, Conv2D):
         return ""
     kernel = layer.parameters((*x.shape[:2], x.shape[3]))["weight"].shape
-    return dispatch.way(x.shape[:2], kernel, layer.windows(x.shape)).__name__.rpartition(".")[2]
+    return dispatch.name(x.shape[:2], kernel, layer.windows(x.shape))
 
 
 def _milliseconds(passes: Mapping[Kernels, Callable[[], object]], repeats: int) -> dict[Kernels, float]:

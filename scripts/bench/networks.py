@@ -1,6 +1,6 @@
 """The networks that the benchmarks train, each once, as the layer tables of a configuration; and data for them.
 
-cnnpar and its peers read the same table: cnnpar directly, PyTorch through `torch_network.build`, JAX through
+cnnpar and its peers read the same table: cnnpar directly, PyTorch through `torch_layers.build`, JAX through
 `jax_network.Pass`. A new network is one row.
 """
 

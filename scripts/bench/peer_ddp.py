@@ -25,22 +25,9 @@ except ModuleNotFoundError:
 from scripts.bench.networks import LEARNING_RATE, MOMENTUM, TASKS, make_network
 from scripts.bench.peer_protocol import Action, batches, images_and_labels, measured_rate, serve
 from scripts.bench.peer_recipe import Recipe, train
-from scripts.bench.torch_network import build, load
+from scripts.bench.torch_layers import FORMATS, WithLoss, build
+from scripts.bench.torch_network import load
 from scripts.harness import make_parser
-
-FORMATS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
-
-
-class WithLoss(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Network and loss as one module, so that a compiler sees both."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Compute the mean cross-entropy of images (n, C, H, W)."""
-        return nn.functional.cross_entropy(self.network(images), labels)
 
 
 class Peer:

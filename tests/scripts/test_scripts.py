@@ -97,13 +97,13 @@ def of_cnnpar(task: Task) -> tuple[Network, Batch, Array, float, Array]:
 @pytest.mark.parametrize("name", TASKS)
 def test_pytorch_computes_the_same_loss_and_gradient(name: str) -> None:
     torch: Any = pytest.importorskip("torch")
-    from scripts.bench import peer_ddp, torch_network
+    from scripts.bench import torch_layers, torch_network
 
     network, (images, labels), parameters, loss, gradient = of_cnnpar(TASKS[name])
-    twin, expected = torch_network.build(network).double(), torch_network.build(network).double()
+    twin, expected = torch_layers.build(network).double(), torch_layers.build(network).double()
     torch_network.load(twin, network, parameters)
     torch_network.load(expected, network, gradient)
-    found = peer_ddp.WithLoss(twin)(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+    found = torch_layers.WithLoss(twin)(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
     found.backward()
     assert found.item() == pytest.approx(loss, rel=1e-10)
     for ours, theirs in zip(expected.parameters(), twin.parameters(), strict=True):

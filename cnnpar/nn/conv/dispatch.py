@@ -2,7 +2,8 @@
 
 A convolution is linear in the image and in the kernel, so its gradients are convolutions too. `transposed` is the
 gradient with regard to the image, and, used alone, the transposed convolution. Kernels are (height, width, C / groups,
-channels). Shapes and windows alone decide on the way, so forward and backward take the same one.
+channels). Shapes and windows alone decide on the way, so forward and backward take the same one. Groups and gaps are
+taken away first, where that is possible: what remains is dense.
 """
 
 import math
@@ -11,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cnnpar.nn.conv import banded, depthwise, fourier, im2col, winograd
+from cnnpar.nn.conv import banded, depthwise, dilated, fourier, grouped, im2col, winograd
+from cnnpar.nn.conv.inner import Rewriting
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.windows import Windows
 from cnnpar.nn.workspace import Workspace
@@ -34,6 +36,16 @@ class Way(Protocol):
 
 # By value: both passes of every convolution ask for it.
 @lru_cache(maxsize=256)
+def rewriting(shape: Shape, kernel: Shape, windows: Windows) -> Rewriting | None:
+    """Return the module that makes a dense convolution of one with groups or gaps, if that is fast; else None."""
+    if depthwise.suits(kernel, windows):
+        return None
+    if grouped.suits(shape, kernel, windows):
+        return grouped
+    return dilated if dilated.suits(windows) else None
+
+
+@lru_cache(maxsize=256)
 def way(shape: Shape, kernel: Shape, windows: Windows) -> Way:
     """Return the fastest way for images (H, W, ...) and a kernel (height, width, C / groups, channels)."""
     if fourier.suits(kernel, windows):
@@ -49,7 +61,11 @@ def way(shape: Shape, kernel: Shape, windows: Windows) -> Way:
 
 def correlate(x: Array, kernel: Array, bias: Array | None, windows: Windows, work: Workspace) -> Array:
     """Return the convolution (rows, columns, N, channels) of x (H, W, N, C) with the kernel, plus `bias`."""
-    return way(x.shape[:2], kernel.shape, windows).correlate(x, kernel, bias, windows, work)
+    place = x.shape[:2], kernel.shape, windows
+    rewritten = rewriting(*place)
+    if rewritten:
+        return rewritten.correlate(x, kernel, bias, windows, work, correlate)
+    return way(*place).correlate(x, kernel, bias, windows, work)
 
 
 def gradients(
@@ -66,7 +82,11 @@ def gradients(
 
     `dy` is the gradient of the last result of `correlate` in this workspace, which was of x: `shape` (H, W, N, C).
     """
-    chosen = way(shape[:2], kernel.shape, windows)
+    place = shape[:2], kernel.shape, windows
+    rewritten = rewriting(*place)
+    if rewritten:
+        return rewritten.gradients(shape, dy, kernel, out, bias, windows, wanted, work, gradients)
+    chosen = way(*place)
     if wanted and chosen in (winograd, fourier):  # what these make of `dy` serves both gradients
         dx = work.array("dx", shape, dy.dtype)
         dx.fill(0)  # pixels may be in no window; Winograd's tiles overlap, and add to it
@@ -100,8 +120,18 @@ def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, s
     return work.array("dx", shape, dy.dtype)
 
 
+def name(shape: Shape, kernel: Shape, windows: Windows) -> str:
+    """Return the name of the way for images (H, W, ...), such as `winograd` or `grouped: winograd`."""
+    rewritten = rewriting(shape, kernel, windows)
+    first = (rewritten or way(shape, kernel, windows)).__name__.rpartition(".")[2]
+    return f"{first}: {name(*rewritten.inner(shape, kernel, windows))}" if rewritten else first
+
+
 def libraries(shape: Shape, kernel: Shape, windows: Windows) -> frozenset[str]:
     """Return the names of packages that a convolution of images (H, W, ...) or its gradients compute with."""
+    rewritten = rewriting(shape[:2], kernel, windows)
+    if rewritten:
+        return libraries(*rewritten.inner(shape[:2], kernel, windows))
     ways = [way(shape[:2], kernel, windows)]
     for phase in _phases(shape[:2], kernel[:2], windows):
         taps = [len(range(*part.indices(size))) for part, size in zip(phase.taps, kernel, strict=False)]

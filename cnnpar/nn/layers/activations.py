@@ -1,13 +1,12 @@
 """Activations, for images and vectors alike: elementwise functions, and softmax."""
 
-import math
 from typing import Annotated, ClassVar
 
 import numpy as np
 from msgspec import Meta
 
-from cnnpar.nn.functions import write_normal_cdf, write_sigmoid
 from cnnpar.nn.layers.base import Layer, register
+from cnnpar.nn.loops.interface import Loops
 from cnnpar.nn.shapes import Array
 from cnnpar.nn.workspace import Workspace
 
@@ -20,7 +19,9 @@ class ReLU(Layer, frozen=True, tag="relu"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
-        return np.maximum(x, 0, out=work.array("y", x.shape, x.dtype))
+        y = work.array("y", x.shape, x.dtype)
+        work.loops.relu(np.ravel(x), np.ravel(y))
+        return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """Implement `Layer.backward`."""
@@ -39,31 +40,15 @@ class LeakyReLU(Layer, frozen=True, tag="leakyrelu"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
-        y = np.multiply(x, self.slope, out=work.array("y", x.shape, x.dtype))
-        return np.maximum(x, y, out=y)  # slope < 1, so the larger one is the right one on both sides
+        y = work.array("y", x.shape, x.dtype)
+        work.loops.leaky_relu(np.ravel(x), self.slope, np.ravel(y))
+        return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """Implement `Layer.backward`."""
-        dx = np.multiply(dy, self.slope, out=work.array("dx", dy.shape, dy.dtype))
-        np.copyto(dx, dy, where=work.x > 0)
+        dx = work.array("dx", dy.shape, dy.dtype)
+        work.loops.leaky_relu_gradient(np.ravel(dy), np.ravel(work.x), self.slope, np.ravel(dx))
         return dx
-
-
-@register
-class Sigmoid(Layer, frozen=True, tag="sigmoid"):
-    """Logistic function: 1 / (1 + exp(-x))."""
-
-    kind: ClassVar[str] = "sigmoid"
-
-    def forward(self, x: Array, work: Workspace) -> Array:
-        """Implement `Layer.forward`."""
-        return write_sigmoid(x, work.array("y", x.shape, x.dtype))
-
-    def backward(self, dy: Array, work: Workspace) -> Array:
-        """Return dy * y * (1 - y)."""
-        dx = np.subtract(1, work.y, out=work.array("dx", dy.shape, dy.dtype))
-        dx *= work.y
-        return np.multiply(dx, dy, out=dx)
 
 
 @register
@@ -83,8 +68,36 @@ class Tanh(Layer, frozen=True, tag="tanh"):
         return np.multiply(dx, dy, out=dx)
 
 
+class _Elementwise(Layer, frozen=True):
+    """A function of each number by itself; its derivative is computed with it, and kept for the backward pass."""
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """Implement `Layer.forward`."""
+        y, slopes = (work.array(name, x.shape, x.dtype) for name in ("y", "slopes"))
+        self._write(np.ravel(x), np.ravel(slopes), np.ravel(y), work.loops)
+        return y
+
+    def backward(self, dy: Array, work: Workspace) -> Array:
+        """Return dy times the derivative."""
+        return np.multiply(dy, work.last("slopes"), out=work.array("dx", dy.shape, dy.dtype))
+
+    def _write(self, x: Array, slopes: Array, out: Array, loops: Loops) -> None:
+        """Write the function of x to `out`, and its derivative to `slopes`; all are flat vectors."""
+        raise NotImplementedError
+
+
 @register
-class ELU(Layer, frozen=True, tag="elu"):
+class Sigmoid(_Elementwise, frozen=True, tag="sigmoid"):
+    """Logistic function: 1 / (1 + exp(-x))."""
+
+    kind: ClassVar[str] = "sigmoid"
+
+    def _write(self, x: Array, slopes: Array, out: Array, loops: Loops) -> None:
+        loops.sigmoid(x, slopes, out)
+
+
+@register
+class ELU(_Elementwise, frozen=True, tag="elu"):
     """Exponential linear unit: x where x > 0, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016).
 
     The gradient at 0 is alpha.
@@ -94,46 +107,22 @@ class ELU(Layer, frozen=True, tag="elu"):
 
     alpha: Annotated[float, Meta(ge=0, le=1000)] = 1.0
 
-    def forward(self, x: Array, work: Workspace) -> Array:
-        """Implement `Layer.forward`."""
-        y = np.minimum(x, 0, out=work.array("y", x.shape, x.dtype))  # else exp could overflow where it is not used
-        np.expm1(y, out=y)
-        y *= self.alpha
-        y += np.maximum(x, 0, out=work.scratch("above", x.shape, x.dtype))  # one of the two is 0
-        return y
-
-    def backward(self, dy: Array, work: Workspace) -> Array:
-        """Return dy where x > 0, dy * (y + alpha) = dy * alpha * exp(x) elsewhere."""
-        dx = np.add(work.y, self.alpha, out=work.array("dx", dy.shape, dy.dtype))
-        above = work.x > 0
-        dx *= ~above
-        dx += above  # 1 where x > 0
-        dx *= dy
-        return dx
+    def _write(self, x: Array, slopes: Array, out: Array, loops: Loops) -> None:
+        loops.elu(x, self.alpha, slopes, out)
 
 
 @register
-class SiLU(Layer, frozen=True, tag="silu"):
+class SiLU(_Elementwise, frozen=True, tag="silu"):
     """Sigmoid linear unit: x / (1 + exp(-x)), also known as swish (Elfwing et al. 2018)."""
 
     kind: ClassVar[str] = "silu"
 
-    def forward(self, x: Array, work: Workspace) -> Array:
-        """Implement `Layer.forward`."""
-        share = write_sigmoid(x, work.array("share", x.shape, x.dtype))
-        return np.multiply(x, share, out=work.array("y", x.shape, x.dtype))
-
-    def backward(self, dy: Array, work: Workspace) -> Array:
-        """Return dy * (s + y * (1 - s)), where s = 1 / (1 + exp(-x))."""
-        share = work.last("share")
-        dx = np.subtract(1, share, out=work.array("dx", dy.shape, dy.dtype))
-        dx *= work.y
-        dx += share
-        return np.multiply(dx, dy, out=dx)
+    def _write(self, x: Array, slopes: Array, out: Array, loops: Loops) -> None:
+        loops.silu(x, slopes, out)
 
 
 @register
-class GELU(Layer, frozen=True, tag="gelu"):
+class GELU(_Elementwise, frozen=True, tag="gelu"):
     """Gaussian error linear unit: x * P(x), with the normal distribution P (Hendrycks and Gimpel 2016).
 
     P(x) is (1 + erf(x / sqrt(2))) / 2 itself, not its approximation by tanh.
@@ -141,21 +130,8 @@ class GELU(Layer, frozen=True, tag="gelu"):
 
     kind: ClassVar[str] = "gelu"
 
-    def forward(self, x: Array, work: Workspace) -> Array:
-        """Implement `Layer.forward`."""
-        cdf = work.array("cdf", x.shape, x.dtype)
-        write_normal_cdf(np.ravel(x), np.ravel(cdf), work)
-        return np.multiply(x, cdf, out=work.array("y", x.shape, x.dtype))
-
-    def backward(self, dy: Array, work: Workspace) -> Array:
-        """Return dy * (P(x) + x * p(x)), with the density p(x) = exp(-x^2 / 2) / sqrt(2 pi)."""
-        dx = np.square(work.x, out=work.array("dx", dy.shape, dy.dtype))
-        dx *= -0.5
-        np.exp(dx, out=dx)
-        dx *= 1 / math.sqrt(2 * math.pi)
-        dx *= work.x
-        dx += work.last("cdf")
-        return np.multiply(dx, dy, out=dx)
+    def _write(self, x: Array, slopes: Array, out: Array, loops: Loops) -> None:
+        loops.gelu(x, slopes, out)
 
 
 @register
@@ -170,13 +146,16 @@ class Softmax(Layer, frozen=True, tag="softmax"):
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         y = work.array("y", x.shape, x.dtype)
-        np.subtract(x, x.max(axis=-1, keepdims=True), out=y)  # exp gets 0 at most, so nothing overflows
-        np.exp(y, out=y)
-        y /= y.sum(axis=-1, keepdims=True)
+        work.loops.softmax(_rows(x), _rows(y))
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """Return y * (dy - sum(y * dy))."""
-        dx = np.multiply(work.y, dy, out=work.array("dx", dy.shape, dy.dtype))
-        np.subtract(dy, dx.sum(axis=-1, keepdims=True), out=dx)
-        return np.multiply(dx, work.y, out=dx)
+        dx = work.array("dx", dy.shape, dy.dtype)
+        work.loops.softmax_gradient(_rows(dy), _rows(work.y), _rows(dx))
+        return dx
+
+
+def _rows(x: Array) -> Array:
+    """Return images or vectors as rows of channels, (rows, C)."""
+    return np.ascontiguousarray(x).reshape(-1, x.shape[-1])

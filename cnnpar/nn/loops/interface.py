@@ -1,8 +1,8 @@
 """Interface of the layers' inner loops (copies, comparisons, sums), and the choice between their two versions.
 
-`in_numpy` does them in numpy; `numba_pixels`, `numba_depthwise` and `numba_winograd`, for float32, compiled by numba,
-with the same bits (tests/nn/loops/test_loops.py). A zero that comes out of a comparison is +0, since numpy does not
-promise which one `numpy.maximum` returns.
+`in_numpy` and `activations_in_numpy` do them in numpy; the modules `numba_...`, for float32, compiled by numba, with
+the same bits (tests/nn/loops/test_loops.py). A zero that comes out of a comparison is +0, since numpy does not promise
+which one `numpy.maximum` returns.
 
 Images are (H, W, P): a pixel holds P = N * C numbers, the channels of all samples. Points are (36, tiles * P or more):
 the values of `rows` x `columns` tiles at the 36 points of Winograd's minimal filtering, factors or products; see
@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from cnnpar.compiling import compiled
-from cnnpar.nn.loops import in_numpy
+from cnnpar.nn.loops import activations_in_numpy, in_numpy
 from cnnpar.nn.shapes import Array, Pair, Statistics, Winner
 
 _WORTH = 1_000_000  # products a sample; with fewer, training ends before compiled loops have been loaded (seconds)
@@ -73,6 +73,33 @@ class Loops(Protocol):
 
     def relu_gradient(self, dy: Array, y: Array, out: Array) -> None:
         """Write dy where y > 0, else 0; all are flat vectors."""
+
+    def relu(self, x: Array, out: Array) -> None:
+        """Write x where x > 0, else 0; flat vectors, as for all activations but softmax."""
+
+    def leaky_relu(self, x: Array, slope: float, out: Array) -> None:
+        """Write x where x > 0, else x * slope."""
+
+    def leaky_relu_gradient(self, dy: Array, x: Array, slope: float, out: Array) -> None:
+        """Write dy where x > 0, else dy * slope."""
+
+    def sigmoid(self, x: Array, slopes: Array, out: Array) -> None:
+        """Write 1 / (1 + exp(-x)), and its derivative to `slopes`."""
+
+    def silu(self, x: Array, slopes: Array, out: Array) -> None:
+        """Write x / (1 + exp(-x)), and its derivative to `slopes`."""
+
+    def elu(self, x: Array, alpha: float, slopes: Array, out: Array) -> None:
+        """Write x where x > 0, else alpha * (exp(x) - 1); and the derivative to `slopes`."""
+
+    def gelu(self, x: Array, slopes: Array, out: Array) -> None:
+        """Write x * P(x), with the normal distribution P, and the derivative to `slopes`."""
+
+    def softmax(self, x: Array, out: Array) -> None:
+        """Write the softmax of each row of x (rows, C)."""
+
+    def softmax_gradient(self, dy: Array, y: Array, out: Array) -> None:
+        """Write y * (dy - sum(y * dy)), with the sum of each row (rows, C)."""
 
     def moments(self, x: Array, y: Array, out: Statistics) -> None:
         """Write the sums over the pixels of x and of x * y to out (2, P), in float64."""
@@ -133,11 +160,15 @@ def choose_loops(dtype: np.dtype[Any], products: int) -> Loops:
 @cache
 def compiled_loops() -> Loops | None:
     """Return the loops that numba compiles for float32; None where numba is missing or cannot compile."""
-    modules = [compiled(f"cnnpar.nn.loops.{name}") for name in ("numba_pixels", "numba_depthwise", "numba_winograd")]
-    if None in modules:
-        return None
+    names = ("numba_activations", "numba_depthwise", "numba_pixels", "numba_winograd")
+    modules = [compiled(f"cnnpar.nn.loops.{name}") for name in names]
+    return None if None in modules else _collected(*modules)
+
+
+def _collected(*modules: Any) -> Loops:
+    """Return the loops that are in some modules."""
     names = [name for name in vars(Loops) if not name.startswith("_")]
     return cast("Loops", SimpleNamespace(**{n: getattr(m, n) for m in modules for n in names if hasattr(m, n)}))
 
 
-NUMPY = cast("Loops", in_numpy)
+NUMPY = _collected(activations_in_numpy, in_numpy)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnpar.nn.conv import banded, im2col, winograd
+from cnnpar.nn.conv import banded, dispatch, im2col, winograd
 from cnnpar.nn.loops import winograd_formulas
 from cnnpar.nn.shapes import Array
 from cnnpar.nn.windows import Windows, pad_sizes, window_count
@@ -144,10 +144,61 @@ def test_im2col_of_1x1_kernels_copies_nothing_and_is_a_product(case: dict[str, A
     memory, gradient = Workspace(), np.empty_like(kernel)
     y = im2col.correlate(x, kernel, None, windows, memory)
     im2col.gradients(y, gradient, None, windows, memory)
-    assert everywhere != ("windows" in memory._arrays)
+    assert everywhere != ("padded" in memory._arrays)
     seen = x if everywhere else np.concatenate([np.zeros_like(x[:1]), x[:-1]])
     assert y.tobytes() == (seen.reshape(-1, depth) @ kernel[0, 0]).tobytes()
     assert gradient.tobytes() == (seen.reshape(-1, depth).T @ y.reshape(-1, 3)).tobytes()
+
+
+@st.composite
+def rewritten(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw convolutions with groups or gaps: of a single channel a group, and windows beyond the image on any side."""
+    sizes, few, places = st.integers(1, 8), st.integers(1, 3), st.integers(-4, 3)
+    groups = draw(st.sampled_from([1, 2, 3, 12]))
+    stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 1)]))
+    apart = draw(few), draw(few)
+    windows = Windows((draw(places), draw(places)), stride, (draw(sizes), draw(sizes)), apart, groups)
+    depth, channels = draw(st.sampled_from([1, 3, 9])), draw(st.sampled_from([1, 4, 10]))
+    return {
+        "shape": (draw(sizes), draw(sizes), draw(few), depth * groups),
+        "kernel": (draw(st.integers(1, 4)), draw(st.integers(1, 4)), depth, channels * groups),
+        "windows": windows,
+    }
+
+
+@given(rewritten())
+@settings(max_examples=80, deadline=None)
+def test_groups_and_gaps_taken_away_agree_with_im2col(case: dict[str, Any]) -> None:
+    shape, windows = case["shape"], case["windows"]
+    x, kernel = random(*shape), random(*case["kernel"], seed=1)
+    bias, dy = random(kernel.shape[3], seed=2), random(*windows.outputs, shape[2], kernel.shape[3], seed=3)
+    memory, definition = Workspace(), Workspace()
+    found, expected = ((np.empty_like(kernel), np.empty_like(bias)) for _ in range(2))
+    for scale in (np.nan, 1.0):  # the second pass in memory that held NaN
+        y = dispatch.correlate(x * scale, kernel, bias, windows, memory)
+        dx = dispatch.gradients(shape, dy * scale, kernel, *found, windows, True, memory)
+    assert dx is not None
+    np.testing.assert_allclose(y, im2col.correlate(x, kernel, bias, windows, definition), rtol=1e-9, atol=1e-9)
+    im2col.gradients(dy, *expected, windows, definition)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    # The gradient is the transpose: <dx, x> = <dy, y - bias>.
+    np.testing.assert_allclose((dx * x).sum(), (dy * (y - bias)).sum(), rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("numbers", [1, 500])
+def test_im2col_in_bands_agrees_with_one_band(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, kernel, windows = random(9, 7, 2, 3), random(3, 2, 3, 5, seed=1), Windows((-1, 0), (2, 1), (4, 6))
+    bias, dy = random(5, seed=2), random(4, 6, 2, 5, seed=3)
+    results = []
+    for band in (10**6, numbers):
+        monkeypatch.setattr(im2col, "_BAND", band)
+        memory, gradient = Workspace(), np.empty_like(kernel)
+        y = im2col.correlate(x, kernel, bias, windows, memory)
+        im2col.gradients(dy, gradient, None, windows, memory)
+        results.append((y, gradient))
+    for whole, part in zip(*results, strict=True):
+        np.testing.assert_allclose(part, whole, rtol=1e-12, atol=1e-12)
 
 
 def test_workspace_keeps_arrays_and_shares_scratch_by_name() -> None:

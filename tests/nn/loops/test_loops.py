@@ -139,6 +139,83 @@ def test_compiled_relu_gradient_has_the_bits_of_numpy(size: int) -> None:
     assert equal(*found)
 
 
+ACTIVATIONS: dict[str, tuple[float, ...]] = {
+    "sigmoid": (),
+    "silu": (),
+    "gelu": (),
+    "elu": (0.3,),
+}
+EDGES = np.array([0, -0.0, np.inf, -np.inf, np.nan, 87, -87, 88, -88, 104, -104, 1e-42, -1e-42, 40, -13.2], np.float32)
+
+
+def of_activations(size: int) -> Array:
+    """Return numbers of the sizes that meet activations, then those where formulas change."""
+    return np.concatenate([np.random.default_rng(size).standard_normal(size).astype(np.float32) * 9, EDGES])
+
+
+def same(first: Array, second: Array) -> bool:
+    """Tell whether arrays have the same bits, except those of NaN."""
+    return bool(np.array_equal(np.isnan(first), np.isnan(second))) and equal(
+        np.nan_to_num(first, nan=0), np.nan_to_num(second, nan=0)
+    )
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("size", [0, 100, 40_000])
+def test_compiled_activation_has_the_bits_of_numpy(name: str, size: int) -> None:
+    x = of_activations(size)
+    found, slopes = filled(len(x)), filled(len(x))
+    with np.errstate(all="ignore"):
+        for way, out, slope in zip(WAYS, found, slopes, strict=True):
+            getattr(way, name)(x, *ACTIVATIONS[name], slope, out)
+    assert same(*found)
+    assert same(*slopes)
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_compiled_relu_and_leaky_relu_have_the_bits_of_numpy(size: int) -> None:
+    x, dy = of_activations(size), random(size + len(EDGES))
+    rectified, leaky, gradients = filled(len(x)), filled(len(x)), filled(len(x))
+    with np.errstate(all="ignore"):
+        for way, plain, out, gradient in zip(WAYS, rectified, leaky, gradients, strict=True):
+            way.relu(x, plain)
+            way.leaky_relu(x, 0.3, out)
+            way.leaky_relu_gradient(dy, x, 0.3, gradient)
+    assert same(*rectified)
+    assert same(*leaky)
+    assert same(*gradients)
+
+
+@given(st.integers(1, 5), st.integers(1, 70), st.sampled_from([0.0, 1.0, 50.0]), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_compiled_softmax_has_the_bits_of_numpy(rows: int, channels: int, size: float, edges: bool) -> None:
+    generator = np.random.default_rng(rows * channels)
+    x, dy = ((generator.standard_normal((rows, channels)) * scale).astype(np.float32) for scale in (size, 1))
+    if edges:
+        x[0, generator.integers(channels)] = generator.choice(EDGES)
+    found, gradients = filled(rows, channels), filled(rows, channels)
+    with np.errstate(all="ignore"):
+        for way, out, gradient in zip(WAYS, found, gradients, strict=True):
+            way.softmax(x, out)
+            way.softmax_gradient(dy, out, gradient)
+    assert same(*found)
+    assert same(*gradients)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_activations_in_float32_are_those_in_float64_rounded(way: Loops) -> None:
+    x = np.linspace(-30, 30, 200_001, dtype=np.float32)
+    for name, settings_ in ACTIVATIONS.items():
+        found, exact = (
+            (np.empty_like(x), np.empty_like(x)),
+            (np.empty(len(x)), np.empty(len(x))),
+        )
+        getattr(way, name)(x, *settings_, *found)
+        getattr(NUMPY, name)(x.astype(np.float64), *settings_, *exact)
+        for ours, true in zip(found, exact, strict=True):
+            np.testing.assert_allclose(ours, true, rtol=3e-6, atol=3e-7)
+
+
 @given(st.tuples(SIZES, SIZES, PIXELS), SMALL, SMALL, MARGINS, MARGINS, st.tuples(SIZES, SIZES))
 @settings(max_examples=60, deadline=None)
 def test_compiled_winograd_input_gradient_has_the_bits_of_numpy(
@@ -249,8 +326,15 @@ LAYERS: list[dict[str, Any]] = [
     {"type": "conv2d", "channels": 9, "kernel": 3, "padding": "valid"},
     {"type": "relu"},
     {"type": "conv2d", "channels": 18, "groups": 9, "stride": 2},
+    {"type": "gelu"},
+    {"type": "conv2d", "channels": 18, "groups": 2, "dilation": 2},
+    {"type": "silu"},
+    {"type": "softmax"},
+    {"type": "elu"},
     {"type": "flatten"},
     {"type": "layernorm"},
+    {"type": "sigmoid"},
+    {"type": "leakyrelu"},
     {"type": "dense"},
 ]
 
