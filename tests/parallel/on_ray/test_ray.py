@@ -162,11 +162,17 @@ def test_killed_workers_leave_the_weights_unchanged(alone: str, transport: str) 
         step_until(server, lambda: server.workers == 3)
 
 
+def warn(text: str) -> None:
+    """Take no line but the one that says what a busy machine waits for."""
+    if not text.startswith("starting "):
+        fail(text)
+
+
 def test_more_workers_than_cpus_are_refused_with_both_counts() -> None:
     _, work, data = made_run()
     cpus = 2 * NODE_CPUS
     with pytest.raises(RunError, match=f"100 workers need 100 CPUs, and the Ray cluster has {cpus} in 2 node"):
-        start(Engine(workers=100), work, data, fail, lambda: False)
+        start(Engine(workers=100), work, data, warn, lambda: False)
 
 
 @contextmanager
