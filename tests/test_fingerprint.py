@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from cnnpar.blas import handed_on, use_one_thread
 from cnnpar.fingerprint import code_digest, decides_bits, differences, fingerprint
+from scripts.isa import environment, supported
 from tests.helpers.limits import HANGING
 from tests.helpers.tiny_runs import LAYERS, ROOT, write_csv
 
@@ -182,3 +183,47 @@ def test_only_changed_arithmetic_refuses_a_resume(settings: Path) -> None:
 def test_compiled_loops_are_no_difference_of_fingerprints() -> None:
     own = fingerprint()
     assert differences(own, {**own, "loops": "none"}) == ""
+
+
+WIDE = """
+[data]
+train = "train.csv"
+[augment]
+rotation = 10.0
+[model]
+layers = [
+  { type = "conv2d", channels = 32 },
+  { type = "relu" },
+  { type = "conv2d", channels = 64 },
+  { type = "batchnorm2d" },
+  { type = "relu" },
+  { type = "maxpool2d" },
+  { type = "conv2d", channels = 64, groups = 64, bias = false },
+  { type = "conv2d", channels = 32, kernel = 1 },
+  { type = "gelu" },
+  { type = "groupnorm", groups = 4 },
+  { type = "flatten" },
+  { type = "dense" },
+]
+[optimizer]
+type = "adam"
+[train]
+epochs = 2
+batch_size = 32
+[engine]
+workers = 0
+portable = true
+"""  # large enough for compiled loops, of which it needs nearly all
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("avx512" not in supported(), reason="needs AVX-512, with and without which it trains")
+def test_portable_runs_agree_with_and_without_avx512(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv")
+    file = tmp_path / "wide.toml"
+    file.write_text(WIDE)
+    native, avx2 = trained(file, "native"), trained(file, "avx2", **environment("avx2"))
+    loops = trained(file, "numpy", NUMBA_DISABLE_JIT="1")
+    assert native["fingerprint"] == avx2["fingerprint"]
+    digests = {run["state"]["weights_sha256"] for run in (native, avx2, loops)}
+    assert len(digests) == 1
