@@ -4,8 +4,9 @@
 
 A worker's part of a step: it computes 64 samples on one thread, cut into microbatches of 16, 32 or 64, and adds their
 gradients, as `cnnpar.parallel.compute` does; the inputs are prepared before. The sizes take turns of ten steps, of
-which the median of wall-clock time counts; printed are medians over the turns. The constant part is what three more microbatches cost, the difference between
-four of 16 and one of 64, divided by three: median of the differences within each turn.
+which the median of wall-clock time counts; printed are medians over the turns. The constant part is what three more
+microbatches cost, the difference between four of 16 and one of 64, divided by three: median of the differences within
+each turn.
 
 Aim: the constant part of small at most 0.15 ms.
 """
