@@ -1,4 +1,4 @@
-"""Read, digest and decode picture files on all cores.
+"""Read and decode picture files, and digest them, on all cores.
 
 This process begins alone. What takes longer than a moment is done by processes of their own, one a core (decoder.py):
 threads would wait for each other, as most of the time for a small picture is the interpreter's. What comes of it does
@@ -69,7 +69,7 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
             warnings.simplefilter("ignore")  # of odd metadata, on which no pixel depends
             while done < count and not elsewhere and (wanted := wants()) and time.monotonic() < end:
                 path = next(paths)
-                elsewhere = wanted != "digest" and path.lower().endswith(_TALKATIVE) and bool(sys.executable)
+                elsewhere = path.lower().endswith(_TALKATIVE) and bool(sys.executable)
                 if elsewhere:
                     paths = chain([path], paths)
                     return
