@@ -47,7 +47,9 @@ def _hashes(images: Pixels) -> NDArray[np.uint64]:
         for words in _pieces(images[begin : begin + most]):
             for column, key in enumerate(keys):
                 # The pieces of one picture are the digits of a number to the base of the last key.
-                target[:, column] = target[:, column] * (key[-1] | np.uint64(1)) + words @ key[: words.shape[1]]
+                target[:, column] *= key[-1] | np.uint64(1)
+                # `words @ key` takes longer for whole numbers, and lets no other thread work.
+                target[:, column] += np.einsum("ij,j->i", words, key[: words.shape[1]])
 
     with ThreadPoolExecutor(usable_cores()) as threads:
         deque(threads.map(add, range(0, len(images), most)), maxlen=0)  # raises what they raise
