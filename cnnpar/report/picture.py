@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from matplotlib import artist
+from matplotlib import artist as artists
 
 
 @contextmanager
@@ -18,11 +18,11 @@ def _without_help() -> Iterator[None]:
     if hasattr(sys, "ps1"):
         yield
         return
-    kwdoc, artist.kwdoc = artist.kwdoc, lambda _: ""
+    kwdoc, artists.kwdoc = artists.kwdoc, lambda artist: ""  # noqa: ARG005  # its name
     try:
         yield
     finally:
-        artist.kwdoc = kwdoc
+        artists.kwdoc = kwdoc
 
 
 with _without_help():
