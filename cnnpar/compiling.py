@@ -40,7 +40,14 @@ class Told:
         self.seconds = 0.0  # for which this process has compiled
 
 
-_told = [Told(lambda _: None)]  # the last one is told
+def _log(line: str) -> None:
+    """Tell a script, which has asked for nothing to be told, by Python's log: by default on standard error."""
+    import logging  # here, as few processes get this far
+
+    logging.getLogger("cnnpar").warning("cnnpar: %s", line)
+
+
+_told = [Told(_log)]  # the last one is told
 
 
 class _NotKept(Exception):  # noqa: N818  # no fault

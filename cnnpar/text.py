@@ -1,6 +1,5 @@
 """Text for messages: short, on one line, without control characters."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -45,6 +44,8 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 
 def did_you_mean(word: object, names: Iterable[object]) -> str:
     """Return " (did you mean NAME?)" for the name that is most like an unknown word; "" where none is like it."""
+    import difflib  # here, as it is seldom needed, and every command starts with this file
+
     by_small = {str(name).lower(): str(name) for name in names}
     alike = difflib.get_close_matches(str(word)[:100].lower(), by_small, n=1)
     return f" (did you mean {by_small[alike[0]]}?)" if alike else ""

@@ -111,6 +111,16 @@ def test_killed_compiling_does_not_hold_up_the_next_process(using: dict[str, str
     assert ended(begin(using))[-1].startswith("42")
 
 
+def test_scripts_that_ask_nothing_are_told_on_standard_error(using: dict[str, str]) -> None:
+    code = 'from cnnpar.compiling import compiled; print(compiled("doubles").double(21))'
+    told = [
+        subprocess.run([sys.executable, "-c", code], env=using, cwd="/", capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [done.stdout for done in told] == ["42\n", "42\n"]
+    assert [done.stderr for done in told] == ["cnnpar: compiling, once on this machine\n", ""]
+
+
 def test_no_place_for_compiled_loops_is_told(using: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "__pycache__").write_text("no folder")
     line, answer = ended(begin(using | {"NUMBA_CACHE_DIR": "/dev/null", "XDG_CACHE_HOME": "/dev/null"}))

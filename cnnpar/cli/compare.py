@@ -30,10 +30,15 @@ def compare(
     source = None
     if test_data is not None:
         source = str(test_data) if is_data_name(test_data) else str(test_data.absolute())
+    from cnnpar.compiling import telling
     from cnnpar.report.comparison_text import as_text
     from cnnpar.run.compare import compare as compare_runs
 
-    found = compare_runs(runs, source, lambda text: say(text, sys.stderr))
+    def note(text: str) -> None:
+        say(text, sys.stderr)
+
+    with telling(note):
+        found = compare_runs(runs, source, note)
     if json:
         say_json(found)
     else:

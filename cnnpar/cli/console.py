@@ -20,15 +20,12 @@ from cnnpar.files import STANDARD_INPUT
 from cnnpar.run.stop import SIGNALS
 from cnnpar.text import harmless, one_line
 
-_CYCLES = 20_000  # objects between searches for cycles; with Python's 700 a tenth of a start is spent on what stays
-
 
 def end(command: App) -> NoReturn:
     """Run a command with the arguments of this process, and end the process."""
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, _terminate)
     _keep_standard_streams()
-    gc.set_threshold(_CYCLES)
     code = run(command, sys.argv[1:])
     _ignore_signals()
     try:

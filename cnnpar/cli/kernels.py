@@ -62,10 +62,12 @@ def kernels(
         from cnnpar.run.resume import check_data_there
 
         check_data_there(resolved.data, ("train",), "--train-data")
+    from cnnpar.compiling import telling
     from cnnpar.report.kernels import as_text
     from cnnpar.run.kernels import compare
 
-    found = compare(resolved, saved, repeats)
+    with telling(lambda text: say(text, sys.stderr)):
+        found = compare(resolved, saved, repeats)
     if json:
         say_json(found)
     else:

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -78,6 +77,8 @@ def _check_picture(picture: Path) -> None:
     """Raise InputError where the picture could not be written."""
     if picture.suffix != ".png" or picture.is_dir() or not picture.parent.is_dir():
         raise InputError(f"--picture {picture}: expected FILE.png in a folder that is there")
+    from tempfile import TemporaryFile  # here, as no help needs it
+
     try:
         TemporaryFile(dir=picture.parent).close()  # has no name where the system can do without
     except OSError as error:

@@ -35,13 +35,19 @@ def report(
     source = None
     if test_data is not None:
         source = str(test_data) if is_data_name(test_data) else str(test_data.absolute())
+    from cnnpar.compiling import telling
     from cnnpar.run.report import write_report
     from cnnpar.storage.find import newest_in
 
     path = newest_in(run)
     own_name = path.with_name(f"{path.name.removesuffix('.json')}.html")
     page = out or (path.with_name("report.html") if path != run else own_name)
-    files, contents = write_report(path, page, png, source, lambda text: say(text, sys.stderr), overwrite=overwrite)
+
+    def note(text: str) -> None:
+        say(text, sys.stderr)
+
+    with telling(note):
+        files, contents = write_report(path, page, png, source, note, overwrite=overwrite)
     if json:
         judged = contents.judged.facts() if contents.judged else {}
         say_json({"report": str(page), "pictures": [str(file) for file in files[1:]], **judged})

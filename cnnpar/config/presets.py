@@ -3,7 +3,6 @@
 `resolve` replaces the name by the layers, so a run, its config.toml and its checkpoints hold only layers.
 """
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ def preset_layers(name: object) -> list[dict[str, Any]]:
     """Return the layers of a preset as TOML tables. Raises InputError, which lists all presets, for an unknown name."""
     if name not in PRESETS:
         raise InputError(f"no preset {name!r}{did_you_mean(name, PRESETS)}; there are {', '.join(PRESETS)}")
+    import tomllib  # here, as no help needs it
+
     layers: list[dict[str, Any]] = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))["layers"]
     return layers
 

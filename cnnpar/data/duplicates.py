@@ -1,12 +1,15 @@
 """Identical pictures are found by a 128-bit hash of their pixels, some at a time, so that little memory is needed."""
 
 import math
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.data.dataset import Pixels
+from cnnpar.machine import usable_cores
 
 _WORDS = 1 << 18  # 32-bit words hashed at a time: 1 MB of pixels
 _SEED = 0x9E3779B97F4A7C15  # any number
@@ -37,22 +40,27 @@ def _hashes(images: Pixels) -> NDArray[np.uint64]:
     found = np.zeros((len(images), 2), np.uint64)
     size = -(-images.itemsize * math.prod(images.shape[1:]) // 4)  # words of a picture
     keys = np.random.Philox(key=_SEED).random_raw(2 * min(size, _WORDS) + 2).reshape(2, -1)  # (2, words + 1)
-    for begin, words in _pieces(images, size):
-        target = found[begin : begin + len(words)]
-        for column, key in enumerate(keys):
-            # The pieces of one picture are the digits of a number to the base of the last key.
-            target[:, column] = target[:, column] * (key[-1] | np.uint64(1)) + words @ key[: words.shape[1]]
+    most = max(1, _WORDS // size)  # pictures
+
+    def add(begin: int) -> None:
+        target = found[begin : begin + most]
+        for words in _pieces(images[begin : begin + most]):
+            for column, key in enumerate(keys):
+                # The pieces of one picture are the digits of a number to the base of the last key.
+                target[:, column] *= key[-1] | np.uint64(1)
+                # `words @ key` takes longer for whole numbers, and lets no other thread work.
+                target[:, column] += np.einsum("ij,j->i", words, key[: words.shape[1]])
+
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        deque(threads.map(add, range(0, len(images), most)), maxlen=0)  # raises what they raise
     return found
 
 
-def _pieces(images: Pixels, size: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-    """Yield the pixels of some pictures, (n, words), and the index of their first; large pictures in several pieces."""
-    most = max(1, _WORDS // size)  # pictures
-    for begin in range(0, len(images), most):
-        part = np.ascontiguousarray(images[begin : begin + most])
-        octets = part.reshape(len(part), -1).view(np.uint8)  # (n, bytes)
-        for left in range(0, octets.shape[1], 4 * _WORDS):
-            piece = octets[:, left : left + 4 * _WORDS]
-            if piece.shape[1] % 4:
-                piece = np.pad(piece, ((0, 0), (0, -piece.shape[1] % 4)))
-            yield begin, np.ascontiguousarray(piece).view(np.uint32).astype(np.uint64)
+def _pieces(images: Pixels) -> Iterator[NDArray[np.uint64]]:
+    """Yield the pixels of some pictures, (n, words); large pictures in several pieces."""
+    octets = np.ascontiguousarray(images).reshape(len(images), -1).view(np.uint8)  # (n, bytes)
+    for left in range(0, octets.shape[1], 4 * _WORDS):
+        piece = octets[:, left : left + 4 * _WORDS]
+        if piece.shape[1] % 4:
+            piece = np.pad(piece, ((0, 0), (0, -piece.shape[1] % 4)))
+        yield np.ascontiguousarray(piece).view(np.uint32).astype(np.uint64)

@@ -1,10 +1,32 @@
 """Figures of matplotlib that notebooks show, without pyplot, whose figures are global state."""
 
 import io
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from matplotlib.figure import Figure
+from matplotlib import artist as artists
+
+
+@contextmanager
+def _without_help() -> Iterator[None]:
+    """Leave the lists of properties out of the help of matplotlib's classes that are imported in the block.
+
+    They are a third of its import, and nobody can ask for them but in an interactive session, which keeps them.
+    """
+    if hasattr(sys, "ps1"):
+        yield
+        return
+    kwdoc, artists.kwdoc = artists.kwdoc, lambda artist: ""  # noqa: ARG005  # its name
+    try:
+        yield
+    finally:
+        artists.kwdoc = kwdoc
+
+
+with _without_help():
+    from matplotlib.figure import Figure
 
 
 class Picture(Figure):

@@ -53,9 +53,12 @@ ray.shutdown()
 
 
 def whole(*command: str) -> tuple[float, float]:
-    """Measure seconds from a command's start to its end, and processor seconds of its processes."""
+    """Measure seconds from a command's start to its end, and processor seconds of its processes.
+
+    Its output is read until it ends: Python, told to wait for some time, looks for the end every 50 ms only.
+    """
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=LONGEST)
+    subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=LONGEST)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

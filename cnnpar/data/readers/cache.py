@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -30,10 +31,10 @@ from numpy.typing import NDArray
 from cnnpar.data.dataset import PIXEL_TYPES, Pixels, PixelType
 from cnnpar.data.readers.files import Digest, HashedFile
 from cnnpar.files import open_regular
-from cnnpar.machine import available_memory
+from cnnpar.machine import available_memory, usable_cores
 from cnnpar.version import __version__
 
-_FORMAT = 2  # version of the entries; to be raised where they, or the results of a reader, change
+_FORMAT = 3  # version of the entries; to be raised where they, or the results of a reader, change
 _LEAST_BYTES = 1 << 20  # smallest data file that is cached; parsing less takes no time worth saving
 _MOST_BYTES = 2 << 30  # largest size of all entries together
 _SHARE_OF_FREE = 0.1  # largest part of the free disk that an entry may take, to leave room for checkpoints
@@ -41,7 +42,7 @@ _LONGEST_HEADER = 1 << 20  # bytes; class names may be many
 _ABANDONED = 3600.0  # seconds; an older unfinished entry belongs to a process that was killed
 _ENTRY = re.compile(r"[0-9a-f]+-[0-9a-f]{64}")  # <size of the data files, or their number>-<SHA-256 of their content>
 _UNFINISHED = "unfinished-"
-_CHUNK = 1 << 20  # bytes read at a time
+_CHUNK = 1 << 20  # bytes read and digested at a time
 
 _Size = Annotated[int, Meta(ge=1, le=2**48)]
 
@@ -145,9 +146,27 @@ def _digest_files(digest: Digest, files: Iterable[Path]) -> None:
                 pass
 
 
-def _begin_digest(name: str, header: _Header) -> "hashlib._Hash":
-    """Return the SHA-256 of an entry's name, so that a renamed one is refused, and of what it says of its content."""
-    return hashlib.sha256(repr((name, header.shape, header.dtype, header.facts)).encode())
+def _digest_content(
+    name: str, header: _Header, images: Pixels, labels: NDArray[np.int64], source: tuple[int, int] | None = None
+) -> str:
+    """Return the SHA-256 of an entry's name, so that a renamed one is refused, and of what is in it, piece by piece.
+
+    `source`: descriptor of a file, and the place in it from which images and labels are read before that.
+    """
+    views = [array.data.cast("B") for array in (images, labels)]
+    pieces = [view[begin : begin + _CHUNK] for view in views for begin in range(0, len(view), _CHUNK)]
+
+    def digest_piece(piece: memoryview, place: int) -> bytes:
+        if source is not None:
+            os.preadv(source[0], [piece], place)
+        return hashlib.sha256(piece).digest()
+
+    places = accumulate(map(len, pieces), initial=source[1] if source else 0)
+    digest = hashlib.sha256(repr((name, header.shape, header.dtype, header.facts)).encode())
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        for found in threads.map(digest_piece, pieces, places):
+            digest.update(found)
+    return digest.hexdigest()
 
 
 def _read_entry(path: Path) -> Samples | None:
@@ -164,14 +183,7 @@ def _read_entry(path: Path) -> Samples | None:
             if file.tell() + size != status.st_size or size > min(_MOST_BYTES, available_memory()):
                 return None
             images, labels = np.empty(header.shape, header.dtype), np.empty(count, "<i8")  # (N, H, W, C), (N,)
-            digest = _begin_digest(path.name, header)
-            with ThreadPoolExecutor(1) as hashing:  # while more is read
-                for array in (images, labels):
-                    content = array.data.cast("B")
-                    for begin in range(0, len(content), _CHUNK):
-                        file.readinto(content[begin : begin + _CHUNK])
-                        hashing.submit(digest.update, content[begin : begin + _CHUNK])
-            if digest.hexdigest() != header.sha256:
+            if _digest_content(path.name, header, images, labels, (file.fileno(), file.tell())) != header.sha256:
                 return None
             with suppress(OSError):
                 os.utime(file.fileno())  # the time of last use, for `_make_room`
@@ -188,10 +200,8 @@ def _write_entry(path: Path, samples: Samples) -> None:
     if not _make_room(folder, images.nbytes + labels.nbytes):
         return
     described = _Header("", images.shape, PIXEL_TYPES[images.dtype.name], facts)
-    digest = _begin_digest(path.name, described)
-    for array in (images, labels):
-        digest.update(array.data)
-    header = msgspec.json.encode(msgspec.structs.replace(described, sha256=digest.hexdigest())) + b"\n"
+    digest = _digest_content(path.name, described, images, labels)
+    header = msgspec.json.encode(msgspec.structs.replace(described, sha256=digest)) + b"\n"
     if len(header) > _LONGEST_HEADER:
         return
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)  # mode 0600

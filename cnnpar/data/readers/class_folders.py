@@ -112,8 +112,7 @@ def _list_folders(path: Path) -> list[str]:
 def list_visible(folder: Path) -> list[str]:
     """List the names in a folder, sorted, without hidden ones and leftovers. Raises InputError."""
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
+        names = os.listdir(folder)  # noqa: PTH208  # there may be a million
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {reason(error)}") from error
     return sorted(name for name in names if not name.startswith(".") and name.lower() not in _LEFTOVERS)
@@ -127,8 +126,9 @@ def _list_pictures(folder: Path, only: bool, others: list[Path] | None) -> list[
     names = list_visible(folder)
     if not names:
         raise InputError(f"{folder}: this class folder is empty; fill or remove it")
-    for name in names:
-        if not name.lower().endswith(SUFFIXES):
+    pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+    if len(pictures) < len(names):
+        for name in sorted({*names} - {*pictures}):
             if only and all((folder / other).is_dir() for other in names):
                 raise InputError(
                     f"{folder.parent}: one level too high: all in it is one folder of folders; give {folder}"
@@ -139,4 +139,4 @@ def _list_pictures(folder: Path, only: bool, others: list[Path] | None) -> list[
                 what = f"not a {KINDS} picture; a class folder holds nothing else"
                 raise InputError(f'{folder / name}: {what}, but for data.on_bad = "skip", which leaves it out')
             others.append(folder / name)
-    return [name for name in names if name.lower().endswith(SUFFIXES)]
+    return pictures

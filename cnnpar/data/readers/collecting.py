@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnpar.data.dataset import Pixels
-from cnnpar.data.readers.decoder import DIGEST_BYTES, Run, Wanted
+from cnnpar.data.readers.decoder import Run, Wanted
+from cnnpar.data.readers.digester import DIGEST_BYTES
 from cnnpar.data.readers.files import require_memory
 from cnnpar.data.readers.fitting import Form
 from cnnpar.data.readers.pictures import MOST_PIXELS

@@ -1,4 +1,4 @@
-"""Read, digest and decode picture files in a process of its own, which is given their paths; or in the run's process.
+"""Read, digest and decode picture files in a process of its own, which is given paths; or in that of the run.
 
     on its standard input: the look, then orders
     on its standard output: b"" when it is ready; then runs of pictures, and their pixels
@@ -25,10 +25,8 @@ from cnnpar.data.readers.pictures import MOST_PIXELS, Opened, decode, form_of, o
 from cnnpar.errors import reason
 from cnnpar.files import open_with_size
 
-DIGEST_BYTES = 32  # of a SHA-256
 _LARGEST_FILE = 16 << 20  # bytes, of a picture that keeps its size
 _LARGEST_SCALED = 512 << 20
-_PIECE = 1 << 20  # bytes digested at a time
 _LARGE_FILE, _LARGE_PICTURE = 16 << 20, 1 << 24  # bytes and pixels; of larger ones one is decoded at a time
 _MOST_PIXEL_BYTES = 1 << 20  # of a run of pictures; a single one may have more
 
@@ -36,7 +34,7 @@ _FREELY = nullcontext()
 _SIZES = Struct("<IQ")  # of a message, and of the pixels after it
 
 Pixels = bytes | memoryview
-Wanted = Literal["pixels", "form", "digest"]  # forms come with pixels, digests with all
+Wanted = Literal["pixels", "form"]  # forms come with pixels, digests with both
 
 
 class Order(msgspec.Struct, array_like=True):
@@ -73,9 +71,6 @@ class Reader:
 
         They are overwritten when the next run is asked for.
         """
-        if order.wanted == "digest":
-            yield from ((run, b"") for run in _digest_files(order, self._look))
-            return
         run, used = Run(order.first), 0
         for index, path in enumerate(order.paths, order.first):
             one, data = _read_file(index, path, order.wanted, self._look, self._lock)
@@ -98,6 +93,11 @@ class Reader:
                 run = one
         if run.count:
             yield run, memoryview(self._pixels)[:used]
+
+
+def most_bytes(look: Look) -> int:
+    """Return how many bytes the file of a picture may have."""
+    return _LARGEST_SCALED if look.size else _LARGEST_FILE
 
 
 def decode_into(
@@ -164,7 +164,7 @@ def _read_file(index: int, path: bytes, wanted: Wanted, look: Look, lock: int | 
     """Read, digest and decode one file, as far as is wanted."""
     run = Run(index, count=1)
     try:
-        content = b"".join(_pieces(path, look, _LARGEST_SCALED))
+        content = _content(path, look)
     except OSError as error:
         run.refusal = reason(error)
         return run, b""
@@ -172,35 +172,19 @@ def _read_file(index: int, path: bytes, wanted: Wanted, look: Look, lock: int | 
     return run, decode_into(run, opened(content), wanted, look, lock)
 
 
-def _digest_files(order: Order, look: Look) -> Iterator[Run]:
-    """Yield the digests of files, as many as can be had together: a second start waits for nothing else."""
-    run = Run(order.first)
-    for index, path in enumerate(order.paths, order.first):
-        digest = hashlib.sha256()
-        try:
-            for piece in _pieces(path, look, _PIECE):
-                digest.update(piece)
-        except OSError as error:
-            yield from (run, Run(index, count=1, refusal=reason(error)))
-            run = Run(index + 1)
-        else:
-            run.digests += digest.digest()
-            run.count += 1
-    yield run
-
-
-def _pieces(path: bytes, look: Look, largest: int) -> Iterator[bytes]:
-    """Yield all bytes of a regular file, in pieces. Raises OSError, also if there are more than a picture may have."""
+def _content(path: bytes, look: Look) -> bytes:
+    """Return all bytes of a regular file. Raises OSError, also if there are more than a picture may have."""
     descriptor, size = open_with_size(path)
+    pieces = []
     try:
-        most = _LARGEST_SCALED if look.size else _LARGEST_FILE
-        if size > most:
+        if size > (most := most_bytes(look)):
             raise OSError(EFBIG, f"larger than {most:,} bytes")
-        while size > 0 and (piece := os.read(descriptor, min(size, largest))):
-            yield piece
+        while size > 0 and (piece := os.read(descriptor, size)):
+            pieces.append(piece)
             size -= len(piece)
     finally:
         os.close(descriptor)
+    return b"".join(pieces)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Read, digest and decode picture files on all cores.
+"""Read and decode picture files, and digest them, on all cores.
 
 This process begins alone. What takes longer than a moment is done by processes of their own, one a core (decoder.py):
 threads would wait for each other, as most of the time for a small picture is the interpreter's. What comes of it does
@@ -32,6 +32,7 @@ from cnnpar.errors import RunError
 from cnnpar.machine import import_path, usable_cores
 
 ALONE = 0.05  # seconds, until others are started
+_MANY = 2_000  # files, which always take longer than that
 _MEANWHILE = 0.01  # seconds, while they start
 _TALKATIVE = (".tif", ".tiff")  # their library writes to the standard error, which other processes do not have
 _MOST_FILES, _MOST_BYTES = 64, 1 << 14  # of paths, in an order: a pipe holds what a process has
@@ -69,7 +70,7 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
             warnings.simplefilter("ignore")  # of odd metadata, on which no pixel depends
             while done < count and not elsewhere and (wanted := wants()) and time.monotonic() < end:
                 path = next(paths)
-                elsewhere = wanted != "digest" and path.lower().endswith(_TALKATIVE) and bool(sys.executable)
+                elsewhere = path.lower().endswith(_TALKATIVE) and bool(sys.executable)
                 if elsewhere:
                     paths = chain([path], paths)
                     return
@@ -79,7 +80,7 @@ def read_all(paths: Iterator[str], count: int, look: Look, wants: Wants, take: T
                 done += 1
 
     processes = usable_cores() if sys.executable else 1
-    read_here(ALONE if processes > 1 else math.inf)
+    read_here(math.inf if processes == 1 else ALONE if count < _MANY else 0.0)
     if done < count and wants():
         with _Processes(min(processes, count - done), look) as others:
             while done < count and wants() and not others.ready(_MEANWHILE if elsewhere else 0.0):
@@ -199,8 +200,10 @@ class _Processes:
 
 def _next_paths(paths: Iterator[str], files: int) -> list[bytes]:
     """Return the next paths, at least one, and no more than a pipe holds: both sides may be writing."""
-    chosen, size = list[bytes](), 0
-    while len(chosen) < min(files, _MOST_FILES) and size < _MOST_BYTES:
-        chosen.append(os.fsencode(next(paths)))
-        size += len(chosen[-1])
-    return chosen
+    chosen, size, most = list[str](), 0, min(files, _MOST_FILES)
+    for path in paths:
+        chosen.append(path)
+        size += len(path) if path.isascii() else 4 * len(path)
+        if len(chosen) == most or size >= _MOST_BYTES:
+            break
+    return os.fsencode("\0".join(chosen)).split(b"\0")

@@ -13,8 +13,9 @@ from cnnpar.config.data import Data
 from cnnpar.data.readers.cache import Facts, Samples, cached_by
 from cnnpar.data.readers.class_folders import Pictures, find_part
 from cnnpar.data.readers.collecting import LISTED, Collected, left_out
-from cnnpar.data.readers.decoder import DIGEST_BYTES, Run
+from cnnpar.data.readers.decoder import most_bytes
 from cnnpar.data.readers.decoding import read_all
+from cnnpar.data.readers.digesting import digest_all
 from cnnpar.data.readers.files import Digest, Part, RawSamples
 from cnnpar.data.readers.fitting import Look
 from cnnpar.errors import InputError
@@ -88,15 +89,7 @@ def _decode(path: Path, pictures: Pictures, look: Look, settings: Data, digest: 
 
 def _digest(pictures: Pictures, look: Look, digest: Digest) -> None:
     """Update a digest with that of each picture's file, in order. Raises OSError if one cannot be read."""
-    digests = bytearray(DIGEST_BYTES * len(pictures))
-
-    def take(run: Run) -> None:
-        if run.refusal:
-            raise OSError(run.refusal)
-        digests[DIGEST_BYTES * run.first : DIGEST_BYTES * (run.first + run.count)] = run.digests
-
-    read_all(iter(pictures), len(pictures), look, lambda: "digest", take)
-    digest.update(digests)
+    digest.update(digest_all(iter(pictures), len(pictures), most_bytes(look)))
 
 
 def _left_out(path: Path, pictures: Pictures, kept: NDArray[np.int64]) -> list[str]:
