@@ -136,6 +136,23 @@ def affine_gradient(dy: Array, x: Array, slope: Array, scale: Array, shift: Arra
     np.add(dy * slope, out, out=out)
 
 
+def rectified_moments(dy: Array, x: Array, scale: Array, shift: Array, out: Statistics) -> None:
+    """Implement `Loops.rectified_moments`."""
+    moments(_passed(dy, x, scale, shift), x, out)
+
+
+def rectified_gradient(
+    dy: Array, x: Array, before: tuple[Array, Array], numbers: tuple[Array, Array, Array], out: Array
+) -> None:
+    """Implement `Loops.rectified_gradient`."""
+    affine_gradient(_passed(dy, x, *before), x, *numbers, out)
+
+
+def _passed(dy: Array, x: Array, scale: Array, shift: Array) -> Array:
+    """Return the gradient dy of a relu that is behind x * scale + shift."""
+    return dy * (x * scale + shift > 0)
+
+
 def extremes(
     x: Array, sign: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner
 ) -> None:

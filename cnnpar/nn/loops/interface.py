@@ -110,6 +110,20 @@ class Loops(Protocol):
     def affine_gradient(self, dy: Array, x: Array, slope: Array, scale: Array, shift: Array, out: Array) -> None:
         """Write dy * slope + (x * scale + shift); slope, scale and shift are (P,)."""
 
+    def rectified_moments(self, dy: Array, x: Array, scale: Array, shift: Array, out: Statistics) -> None:
+        """Write the sums over the pixels of d and of d * x to out (2, P), in float64.
+
+        d is the gradient of x * scale + shift, given dy, that of its relu; scale and shift are (P,).
+        """
+
+    def rectified_gradient(
+        self, dy: Array, x: Array, before: tuple[Array, Array], numbers: tuple[Array, Array, Array], out: Array
+    ) -> None:
+        """Write d * slope + (x * scale + shift) with d of `rectified_moments`.
+
+        before: that loop's scale and shift; numbers: slope, scale and shift; all are (P,).
+        """
+
     def extremes(
         self, x: Array, sign: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner
     ) -> None:
@@ -160,7 +174,7 @@ def choose_loops(dtype: np.dtype[Any], products: int) -> Loops:
 @cache
 def compiled_loops() -> Loops | None:
     """Return the loops that numba compiles for float32; None where numba is missing or cannot compile."""
-    names = ("numba_activations", "numba_depthwise", "numba_pixels", "numba_winograd")
+    names = ("numba_activations", "numba_depthwise", "numba_norms", "numba_pixels", "numba_winograd")
     modules = [compiled(f"cnnpar.nn.loops.{name}") for name in names]
     return None if None in modules else _collected(*modules)
 
