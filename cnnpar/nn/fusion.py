@@ -72,8 +72,9 @@ class NormReLU(Layer, frozen=True, kw_only=True):
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         y = work.array("y", x.shape, x.dtype)
-        work.saved["relu"] = self.norm.coefficients(x, work)  # (N * C,): where they give 0 or less, no gradient passes
-        work.loops.affine(as_rows(x), *work.saved["relu"], True, as_rows(y))
+        scale, shift = self.norm.coefficients(x, work)  # (N * C,)
+        work.saved["relu"] = scale, shift  # where they give 0 or less, no gradient passes
+        work.loops.affine(as_rows(x), scale, shift, True, as_rows(y))
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cnnpar
-from scripts.bench.loop_cases import maps, vectors  # noqa: F401  # they fill the table of cases
+from scripts.bench.loop_cases import maps, norms, resampling, vectors  # noqa: F401  # they fill the table of cases
 from scripts.bench.loop_cases.case import CASES, Case
 
 
