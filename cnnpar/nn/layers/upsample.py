@@ -1,4 +1,4 @@
-"""Upsampling of images, one axis after the other: each row or column is a weighted sum of those around it."""
+"""Upsampling of images: copies of pixels, or weighted sums of those around, one axis after the other."""
 
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
@@ -8,8 +8,6 @@ import numpy as np
 from cnnpar.nn.layers.base import Layer, at_least, image_shape, register
 from cnnpar.nn.shapes import Array, Indices, Pair, Shape, as_rows, pair
 from cnnpar.nn.workspace import Workspace
-
-Mode = Literal["nearest", "bilinear"]
 
 
 @register
@@ -23,7 +21,7 @@ class Upsample2D(Layer, frozen=True, kw_only=True, tag="upsample2d"):
     kind: ClassVar[str] = "upsample"
 
     factor: int | Pair = 2
-    mode: Mode = "nearest"
+    mode: Literal["nearest", "bilinear"] = "nearest"
 
     def __post_init__(self) -> None:
         at_least("factor", self.factor, 1)
@@ -35,56 +33,66 @@ class Upsample2D(Layer, frozen=True, kw_only=True, tag="upsample2d"):
 
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
+        (height, width), (down, across) = x.shape[:2], pair(self.factor)
+        y = work.array("y", (height * down, width * across, *x.shape[2:]), x.dtype)
+        if self.mode == "nearest":
+            self._blocks(y)[...] = as_rows(x)[:, np.newaxis, :, np.newaxis]
+            return y
         rows, columns = self._axes(x)
-        height, width = x.shape[0] * rows.factor, x.shape[1] * columns.factor
-        between = work.array("between", (height, *x.shape[1:]), x.dtype)  # rows first
-        y = work.array("y", (height, width, *x.shape[2:]), x.dtype)
+        between = work.array("between", (height * down, *x.shape[1:]), x.dtype)  # rows first
         work.loops.weighted_sums(_as_line(x), *rows.outputs, _as_line(between))
         work.loops.weighted_sums(as_rows(between), *columns.outputs, as_rows(y))
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array:
         """Implement `Layer.backward`."""
-        rows, columns = self._axes(work.x)
-        dx, between = work.array("dx", work.x.shape, dy.dtype), work.last("between")
+        dx = work.array("dx", work.x.shape, dy.dtype)
+        if self.mode == "nearest":
+            total, blocks = as_rows(dx), self._blocks(dy)
+            total[...] = blocks[:, 0, :, 0]
+            for i, j in list(np.ndindex(*pair(self.factor)))[1:]:  # in this order
+                total += blocks[:, i, :, j]
+            return dx
+        (rows, columns), between = self._axes(work.x), work.last("between")
         work.loops.weighted_sums(as_rows(dy), *columns.gradients, as_rows(between))
         work.loops.weighted_sums(_as_line(between), *rows.gradients, _as_line(dx))
         return dx
 
+    def _blocks(self, y: Array) -> Array:
+        """Return images as the pixels that are made of each one, a view (H, down, W, across, N * C)."""
+        down, across = pair(self.factor)
+        return as_rows(y).reshape(len(y) // down, down, y.shape[1] // across, across, -1)
+
     def _axes(self, x: Array) -> "list[_Axis]":
         """Return how the rows and the columns of x (H, W, N, C) are upsampled."""
-        return [
-            _axis(size, factor, self.mode, x.dtype) for size, factor in zip(x.shape, pair(self.factor), strict=False)
-        ]
+        return [_axis(size, factor, x.dtype) for size, factor in zip(x.shape, pair(self.factor), strict=False)]
 
 
 Sums: TypeAlias = tuple[Indices, Indices, Array]  # starts, places and weights of `Loops.weighted_sums`
 
 
 class _Axis(NamedTuple):
-    """Upsampling along an axis: its outputs as sums of its inputs, and the gradients of these, as the transpose."""
+    """Interpolation along an axis: its outputs as sums of its inputs, and the gradients of these, as the transpose."""
 
-    factor: int
     outputs: Sums
     gradients: Sums
 
 
 # By value: both passes of every layer ask for it.
 @lru_cache(maxsize=256)
-def _axis(size: int, factor: int, mode: Mode, dtype: np.dtype[Any]) -> _Axis:
+def _axis(size: int, factor: int, dtype: np.dtype[Any]) -> _Axis:
     """Return the sums of an axis of `size` pixels."""
     outputs: list[dict[int, float]] = []  # for each output: weights by input
     gradients: list[dict[int, float]] = [{} for _ in range(size)]  # for each input: weights by output
     for place in range(size * factor):
         source, phase = divmod(place, factor)
-        # The distance, in inputs, from the centre of the input to that of the output.
-        shift = (phase + 0.5) / factor - 0.5 if mode == "bilinear" else 0.0
+        shift = (phase + 0.5) / factor - 0.5  # distance, in inputs, from the centre of the input to that of the output
         beside = min(max(source + (1 if shift > 0 else -1), 0), size - 1)  # at the edge the outermost input itself
         alone = shift == 0 or beside == source
         outputs.append({source: 1.0} if alone else {source: 1 - abs(shift), beside: abs(shift)})
         for each, weight in outputs[-1].items():
             gradients[each][place] = weight
-    return _Axis(factor, _sums(outputs, dtype), _sums(gradients, dtype))
+    return _Axis(_sums(outputs, dtype), _sums(gradients, dtype))
 
 
 def _sums(weights: list[dict[int, float]], dtype: np.dtype[Any]) -> Sums:
