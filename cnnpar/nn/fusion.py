@@ -4,7 +4,7 @@ Configurations, names and checkpoints have the single layers; a fused layer has 
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import msgspec
 import numpy as np
@@ -72,12 +72,21 @@ class NormReLU(Layer, frozen=True, kw_only=True):
     def forward(self, x: Array, work: Workspace) -> Array:
         """Implement `Layer.forward`."""
         y = work.array("y", x.shape, x.dtype)
-        work.loops.affine(as_rows(x), *self.norm.coefficients(x, work), True, as_rows(y))
+        scale, shift = self.norm.coefficients(x, work)  # (N * C,)
+        work.saved["relu"] = scale, shift  # where they give 0 or less, no gradient passes
+        work.loops.affine(as_rows(x), scale, shift, True, as_rows(y))
         return y
 
     def backward(self, dy: Array, work: Workspace) -> Array | None:
         """Implement `Layer.backward`."""
-        return self.norm.backward(_through_relu(dy, work), work)
+        relu = cast("tuple[Array, Array]", work.saved["relu"])
+        gradient, x = as_rows(dy), as_rows(work.x)
+        self.norm.gradients(gradient, x, work, relu)
+        if not work.wanted:
+            return None
+        dx = work.array("dx", dy.shape, dy.dtype)
+        work.loops.rectified_gradient(gradient, x, relu, self.norm.slopes(work), as_rows(dx))
+        return dx
 
 
 class NormPool(Layer, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ Array: TypeAlias = NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
 Vector: TypeAlias = NDArray[np.float32]  # (n,): all parameters of a network, and buffers behind them
 Statistics: TypeAlias = NDArray[np.float64]  # sums over pixels, and what follows from them
+Indices: TypeAlias = NDArray[np.int64]
 Winner: TypeAlias = NDArray[Any]  # numbers of pixels in their windows: uint8, or uint32 for windows of more than 255
 Pair: TypeAlias = tuple[int, int]  # (height, width)
 

@@ -18,14 +18,25 @@ from cnnpar.nn.shapes import Array, Pair, Shape, Winner, as_rows
 from cnnpar.nn.windows import Windows, copy_pixels
 from cnnpar.nn.workspace import Workspace
 
-_SHORT = 16  # numbers in a row of a window; with as many or more, windows are copied one by one (im2col.py)
+_SHORT = (
+    16  # numbers in a row of a window; with as many or more, tiles (winograd.py) are faster, where they are possible
+)
+_FEW = 8  # channels; more are copied side by side as fast as one by one
 _BAND = 100_000  # numbers in the windows and outputs of a band: 400 KB of float32, to stay in a cache
 
 
 def suits(x: Shape, kernel: Shape, windows: Windows) -> bool:
-    """Tell whether this way is possible and fast for images (H, W, ...) and a kernel (height, width, C, channels)."""
-    short = kernel[1] * kernel[2] < _SHORT and not windows.are_pixels(x, kernel)  # pixels need no copies at all
-    return windows.dense() and short
+    """Tell whether this way is possible and the fastest, for images (H, W, ...) and a kernel (height, width, C, K)."""
+    return kernel[1] * kernel[2] < _SHORT and _possible(x, kernel, windows)
+
+
+def has_few_channels(x: Shape, kernel: Shape, windows: Windows) -> bool:
+    """Tell whether this way is possible and faster than to copy windows one by one (im2col.py)."""
+    return kernel[2] <= _FEW and _possible(x, kernel, windows)
+
+
+def _possible(x: Shape, kernel: Shape, windows: Windows) -> bool:
+    return windows.dense() and not windows.are_pixels(x, kernel)  # pixels need no copies at all
 
 
 class _Band(NamedTuple):

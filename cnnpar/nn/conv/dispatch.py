@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cnnpar.nn.conv import banded, depthwise, dilated, fourier, grouped, im2col, winograd
+from cnnpar.nn.conv import banded, depthwise, dilated, fourier, grouped, im2col, scattered, winograd
 from cnnpar.nn.conv.inner import Rewriting
 from cnnpar.nn.shapes import Array, Shape
 from cnnpar.nn.windows import Windows
@@ -54,6 +54,8 @@ def way(shape: Shape, kernel: Shape, windows: Windows) -> Way:
         return banded
     if winograd.suits(kernel, windows):
         return winograd
+    if banded.has_few_channels(shape, kernel, windows):
+        return banded
     if depthwise.suits(kernel, windows):
         return depthwise
     return im2col
@@ -102,6 +104,8 @@ def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, s
     Input pixels that are a stride apart meet the same elements of the kernel. So each such phase of the input is a
     convolution by itself: of dy, with stride 1, and with these elements of the kernel in reverse order.
     """
+    if scattered.suits(kernel.shape, windows):
+        return scattered.transposed(dy, kernel, bias, windows, shape, work)
     (down, right), groups = windows.stride, windows.groups
     for y, x, taps, seen in _phases(shape[:2], kernel.shape[:2], windows):
         part = kernel[taps]
@@ -133,7 +137,7 @@ def libraries(shape: Shape, kernel: Shape, windows: Windows) -> frozenset[str]:
     if rewritten:
         return libraries(*rewritten.inner(shape[:2], kernel, windows))
     ways = [way(shape[:2], kernel, windows)]
-    for phase in _phases(shape[:2], kernel[:2], windows):
+    for phase in () if scattered.suits(kernel, windows) else _phases(shape[:2], kernel[:2], windows):
         taps = [len(range(*part.indices(size))) for part, size in zip(phase.taps, kernel, strict=False)]
         flipped = (*taps, kernel[3] // windows.groups, kernel[2] * windows.groups)
         if all(taps):

@@ -68,6 +68,25 @@ class Tanh(Layer, frozen=True, tag="tanh"):
         return np.multiply(dx, dy, out=dx)
 
 
+@register
+class Sigmoid(Layer, frozen=True, tag="sigmoid"):
+    """Logistic function: 1 / (1 + exp(-x))."""
+
+    kind: ClassVar[str] = "sigmoid"
+
+    def forward(self, x: Array, work: Workspace) -> Array:
+        """Implement `Layer.forward`."""
+        y = work.array("y", x.shape, x.dtype)
+        work.loops.sigmoid(np.ravel(x), np.ravel(y))
+        return y
+
+    def backward(self, dy: Array, work: Workspace) -> Array:
+        """Implement `Layer.backward`."""
+        dx = work.array("dx", dy.shape, dy.dtype)
+        work.loops.sigmoid_gradient(np.ravel(dy), np.ravel(work.y), np.ravel(dx))
+        return dx
+
+
 class _Elementwise(Layer, frozen=True):
     """A function of each number by itself; its derivative is computed with it, and kept for the backward pass."""
 
@@ -84,16 +103,6 @@ class _Elementwise(Layer, frozen=True):
     def _write(self, x: Array, slopes: Array, out: Array, loops: Loops) -> None:
         """Write the function of x to `out`, and its derivative to `slopes`; all are flat vectors."""
         raise NotImplementedError
-
-
-@register
-class Sigmoid(_Elementwise, frozen=True, tag="sigmoid"):
-    """Logistic function: 1 / (1 + exp(-x))."""
-
-    kind: ClassVar[str] = "sigmoid"
-
-    def _write(self, x: Array, slopes: Array, out: Array, loops: Loops) -> None:
-        loops.sigmoid(x, slopes, out)
 
 
 @register

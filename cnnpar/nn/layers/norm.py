@@ -83,15 +83,16 @@ class BatchNorm2D(Layer, frozen=True, kw_only=True, tag="batchnorm2d"):
         scale = work.p["scale"] * inverse
         return _spread(scale, x), _spread(work.p["shift"] - mean * scale, x)
 
-    def gradients(self, dy: Array, x: Array, work: Workspace) -> None:
+    def gradients(self, dy: Array, x: Array, work: Workspace, relu: tuple[Array, ...] = ()) -> None:
         """Write the gradients of scale and shift, and the statistics; save what `slopes` needs.
 
         dy and x, the inputs that it belongs to, are (H, W, N * C). Fused with pooling they are only the pooled pixels.
+        With a relu behind, dy is the gradient of that, and `relu` are the two `coefficients` of what it is applied to.
         """
         if not work.training:  # frozen: nothing is updated
             return
         mean, inverse = work.saved["statistics"]
-        total, product = _by_channel(dy, x, work)  # (C,)
+        total, product = _by_channel(dy, x, work, relu)  # (C,)
         work.saved["totals"] = total, (product - mean * total) * inverse
         work.g["shift"][...], work.g["scale"][...] = work.saved["totals"]
         # As sums over samples, like gradients: the server divides by the number of samples.
@@ -220,17 +221,18 @@ def _pixels(x: Array, work: Workspace) -> Array:
     return np.ascontiguousarray(x).reshape(1, -1, math.prod(work.x.shape[-2:]))
 
 
-def _by_number(x: Array, y: Array, work: Workspace) -> Statistics:
-    """Return the sums over the pixels of x and of x * y, (2, N, C); they lie in scratch memory."""
+def _by_number(x: Array, y: Array, work: Workspace, relu: tuple[Array, ...] = ()) -> Statistics:
+    """Return the sums over the pixels of x and of x * y, (2, N, C); they lie in scratch memory. `relu`: `gradients`."""
     out: Any = work.scratch("moments", (2, math.prod(work.x.shape[-2:])), np.dtype(np.float64))
-    work.loops.moments(_pixels(x, work), _pixels(y, work), out)
+    compute: Any = work.loops.rectified_moments if relu else work.loops.moments
+    compute(_pixels(x, work), _pixels(y, work), *relu, out)
     sums: Statistics = out.reshape(2, *work.x.shape[-2:])
     return sums
 
 
-def _by_channel(x: Array, y: Array, work: Workspace) -> Statistics:
-    """Return the sums over pixels and samples of x and of x * y, (2, C)."""
-    sums: Statistics = _by_number(x, y, work).sum(axis=1)
+def _by_channel(x: Array, y: Array, work: Workspace, relu: tuple[Array, ...] = ()) -> Statistics:
+    """Return the sums over pixels and samples of x and of x * y, (2, C). `relu`: that of `gradients`."""
+    sums: Statistics = _by_number(x, y, work, relu).sum(axis=1)
     return sums
 
 

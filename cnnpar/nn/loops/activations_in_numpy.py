@@ -31,11 +31,16 @@ def leaky_relu_gradient(dy: Array, x: Array, slope: float, out: Array) -> None:
     np.copyto(out, dy, where=x > 0)
 
 
-def sigmoid(x: Array, slopes: Array, out: Array) -> None:
+def sigmoid(x: Array, out: Array) -> None:
     """Implement `Loops.sigmoid`."""
     for piece in _pieces(x):
-        y = np.divide(1, 1 + _exp(-x[piece]), out=out[piece])
-        np.multiply(y, 1 - y, out=slopes[piece])
+        np.divide(1, 1 + _exp(-x[piece]), out=out[piece])
+
+
+def sigmoid_gradient(dy: Array, y: Array, out: Array) -> None:
+    """Implement `Loops.sigmoid_gradient`."""
+    for piece in _pieces(y):
+        np.multiply(dy[piece], y[piece] * (1 - y[piece]), out=out[piece])
 
 
 def silu(x: Array, slopes: Array, out: Array) -> None:

@@ -4,12 +4,13 @@ Shapes: images (H, W, P); P = N * C numbers a pixel.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from cnnpar.nn.loops import winograd_formulas
-from cnnpar.nn.shapes import Array, Pair, Statistics, Winner
+from cnnpar.nn.shapes import Array, Indices, Pair, Statistics, Winner
 from cnnpar.nn.windows import common, copy_pixels, window_pixels
 
 # By the outputs of a tile along an axis.
@@ -134,6 +135,31 @@ def affine_gradient(dy: Array, x: Array, slope: Array, scale: Array, shift: Arra
     """Implement `Loops.affine_gradient`."""
     affine(x, scale, shift, False, out)  # rounded before dy * slope is added
     np.add(dy * slope, out, out=out)
+
+
+def rectified_moments(dy: Array, x: Array, scale: Array, shift: Array, out: Statistics) -> None:
+    """Implement `Loops.rectified_moments`."""
+    moments(_passed(dy, x, scale, shift), x, out)
+
+
+def rectified_gradient(
+    dy: Array, x: Array, before: tuple[Array, Array], numbers: tuple[Array, Array, Array], out: Array
+) -> None:
+    """Implement `Loops.rectified_gradient`."""
+    affine_gradient(_passed(dy, x, *before), x, *numbers, out)
+
+
+def _passed(dy: Array, x: Array, scale: Array, shift: Array) -> Array:
+    """Return the gradient dy of a relu that is behind x * scale + shift."""
+    return dy * (x * scale + shift > 0)
+
+
+def weighted_sums(x: Array, starts: Indices, places: Indices, weights: Array, out: Array) -> None:
+    """Implement `Loops.weighted_sums`."""
+    for column, (first, stop) in enumerate(pairwise(starts)):
+        np.multiply(x[:, places[first]], weights[first], out=out[:, column])
+        for place, weight in zip(places[first + 1 : stop], weights[first + 1 : stop], strict=True):
+            out[:, column] += x[:, place] * weight
 
 
 def extremes(

@@ -17,9 +17,9 @@ import numpy as np
 
 from cnnpar.compiling import compiled
 from cnnpar.nn.loops import activations_in_numpy, in_numpy
-from cnnpar.nn.shapes import Array, Pair, Statistics, Winner
+from cnnpar.nn.shapes import Array, Indices, Pair, Statistics, Winner
 
-_WORTH = 1_000_000  # products a sample; with fewer, training ends before compiled loops have been loaded (seconds)
+_WORTH = 300_000  # products a sample; loading takes 0.6 s, which they save over 7,000 samples of so many
 
 
 class Loops(Protocol):
@@ -83,8 +83,11 @@ class Loops(Protocol):
     def leaky_relu_gradient(self, dy: Array, x: Array, slope: float, out: Array) -> None:
         """Write dy where x > 0, else dy * slope."""
 
-    def sigmoid(self, x: Array, slopes: Array, out: Array) -> None:
-        """Write 1 / (1 + exp(-x)), and its derivative to `slopes`."""
+    def sigmoid(self, x: Array, out: Array) -> None:
+        """Write 1 / (1 + exp(-x))."""
+
+    def sigmoid_gradient(self, dy: Array, y: Array, out: Array) -> None:
+        """Write dy * (y * (1 - y)), the gradient of x, given that of y in `sigmoid`."""
 
     def silu(self, x: Array, slopes: Array, out: Array) -> None:
         """Write x / (1 + exp(-x)), and its derivative to `slopes`."""
@@ -109,6 +112,27 @@ class Loops(Protocol):
 
     def affine_gradient(self, dy: Array, x: Array, slope: Array, scale: Array, shift: Array, out: Array) -> None:
         """Write dy * slope + (x * scale + shift); slope, scale and shift are (P,)."""
+
+    def rectified_moments(self, dy: Array, x: Array, scale: Array, shift: Array, out: Statistics) -> None:
+        """Write the sums over the pixels of d and of d * x to out (2, P), in float64.
+
+        d is the gradient of x * scale + shift, given dy, that of its relu; scale and shift are (P,).
+        """
+
+    def rectified_gradient(
+        self, dy: Array, x: Array, before: tuple[Array, Array], numbers: tuple[Array, Array, Array], out: Array
+    ) -> None:
+        """Write d * slope + (x * scale + shift) with d of `rectified_moments`.
+
+        before: that loop's scale and shift; numbers: slope, scale and shift; all are (P,).
+        """
+
+    def weighted_sums(self, x: Array, starts: Indices, places: Indices, weights: Array, out: Array) -> None:
+        """Write pixels that are weighted sums of those of the same row: `out` (R, M, P), of x (R, K, P).
+
+        Column m has one or more terms, `starts[m]` to `starts[m + 1]`, which are added in this order: the column
+        `places[term]` of x times `weights[term]`.
+        """
 
     def extremes(
         self, x: Array, sign: Array, height: int, width: int, down: int, across: int, out: Array, winner: Winner
@@ -160,7 +184,14 @@ def choose_loops(dtype: np.dtype[Any], products: int) -> Loops:
 @cache
 def compiled_loops() -> Loops | None:
     """Return the loops that numba compiles for float32; None where numba is missing or cannot compile."""
-    names = ("numba_activations", "numba_depthwise", "numba_pixels", "numba_winograd")
+    names = (
+        "numba_activations",
+        "numba_depthwise",
+        "numba_norms",
+        "numba_pixels",
+        "numba_resampling",
+        "numba_winograd",
+    )
     modules = [compiled(f"cnnpar.nn.loops.{name}") for name in names]
     return None if None in modules else _collected(*modules)
 

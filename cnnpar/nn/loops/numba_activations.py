@@ -45,13 +45,18 @@ def leaky_relu_gradient(dy: Any, x: Any, slope: Any, out: Any) -> None:
         out[p] = d if x[p] > 0 else scaled
 
 
-@loop("void(float32[::1], float32[::1], float32[::1])")
-def sigmoid(x: Any, slopes: Any, out: Any) -> None:
+@loop("void(float32[::1], float32[::1])")
+def sigmoid(x: Any, out: Any) -> None:
     """Implement `Loops.sigmoid`."""
     for p in range(len(x)):
-        y = _ONE / (_ONE + _exp(-x[p]))
-        slopes[p] = y * (_ONE - y)
-        out[p] = y
+        out[p] = _ONE / (_ONE + _exp(-x[p]))
+
+
+@loop("void(float32[::1], float32[::1], float32[::1])")
+def sigmoid_gradient(dy: Any, y: Any, out: Any) -> None:
+    """Implement `Loops.sigmoid_gradient`."""
+    for p in range(len(y)):
+        out[p] = dy[p] * (y[p] * (_ONE - y[p]))
 
 
 @loop("void(float32[::1], float32[::1], float32[::1])")

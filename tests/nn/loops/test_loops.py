@@ -140,7 +140,6 @@ def test_compiled_relu_gradient_has_the_bits_of_numpy(size: int) -> None:
 
 
 ACTIVATIONS: dict[str, tuple[float, ...]] = {
-    "sigmoid": (),
     "silu": (),
     "gelu": (),
     "elu": (0.3,),
@@ -186,6 +185,18 @@ def test_compiled_relu_and_leaky_relu_have_the_bits_of_numpy(size: int) -> None:
     assert same(*gradients)
 
 
+@pytest.mark.parametrize("size", [0, 100, 40_000])
+def test_compiled_sigmoid_has_the_bits_of_numpy(size: int) -> None:
+    x, dy = of_activations(size), random(size + len(EDGES))
+    found, gradients = filled(len(x)), filled(len(x))
+    with np.errstate(all="ignore"):
+        for way, out, gradient in zip(WAYS, found, gradients, strict=True):
+            way.sigmoid(x, out)
+            way.sigmoid_gradient(dy, out, gradient)
+    assert same(*found)
+    assert same(*gradients)
+
+
 @given(st.integers(1, 5), st.integers(1, 70), st.sampled_from([0.0, 1.0, 50.0]), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_compiled_softmax_has_the_bits_of_numpy(rows: int, channels: int, size: float, edges: bool) -> None:
@@ -214,6 +225,9 @@ def test_activations_in_float32_are_those_in_float64_rounded(way: Loops) -> None
         getattr(NUMPY, name)(x.astype(np.float64), *settings_, *exact)
         for ours, true in zip(found, exact, strict=True):
             np.testing.assert_allclose(ours, true, rtol=3e-6, atol=3e-7)
+    y = np.empty_like(x)
+    way.sigmoid(x, y)
+    np.testing.assert_allclose(y, 1 / (1 + np.exp(-x.astype(np.float64))), rtol=3e-6, atol=3e-7)
 
 
 @given(st.tuples(SIZES, SIZES, PIXELS), SMALL, SMALL, MARGINS, MARGINS, st.tuples(SIZES, SIZES))
@@ -285,6 +299,33 @@ def test_compiled_normalisation_has_the_bits_of_numpy(shape: tuple[int, ...], re
     assert equal(*sums)
     assert equal(*maps)
     assert equal(*gradients)
+
+
+@given(st.tuples(SIZES, SIZES, PIXELS))
+@settings(max_examples=40, deadline=None)
+def test_compiled_normalisation_behind_relu_has_the_bits_of_numpy(shape: tuple[int, ...]) -> None:
+    x, dy = random(*shape), random(*shape, seed=1)
+    relu = random(shape[2], seed=2), random(shape[2], seed=3)
+    numbers = random(shape[2], seed=4), random(shape[2], seed=5), random(shape[2], seed=6)
+    sums, gradients = (np.full((2, shape[2]), 7.0), np.full((2, shape[2]), 7.0)), filled(*shape)
+    with np.errstate(all="ignore"):
+        for way, out, gradient in zip(WAYS, sums, gradients, strict=True):
+            way.rectified_moments(dy, x, *relu, out)
+            way.rectified_gradient(dy, x, relu, numbers, gradient)
+    assert equal(*sums)
+    assert equal(*gradients)
+
+
+@given(st.integers(1, 5), SIZES, st.lists(st.integers(1, 5), min_size=1, max_size=9), st.sampled_from([1, 40, 1025]))
+@settings(max_examples=60, deadline=None)
+def test_compiled_weighted_sums_have_the_bits_of_numpy(rows: int, columns: int, terms: list[int], size: int) -> None:
+    x, weights, starts = random(rows, columns, size), random(sum(terms), seed=1), np.cumsum([0, *terms])
+    places = np.random.default_rng(2).integers(0, columns, sum(terms))
+    found = filled(rows, len(terms), size)
+    with np.errstate(all="ignore"):
+        for way, out in zip(WAYS, found, strict=True):
+            way.weighted_sums(x, starts, places, weights, out)
+    assert same(*found)
 
 
 @given(
