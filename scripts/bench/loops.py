@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from scripts.bench import loop_cases
-from scripts.bench.loop_limits import limit_of
+from scripts.bench.loop_limits import Limit, limit_of
 from scripts.harness import Report, Table, make_parser
 from scripts.isa import add_option, restart_with
 
@@ -73,7 +73,7 @@ def main() -> int:
             cells = f"{1e6 * ours:.1f}", f"{1e9 * ours / case.numbers:.3f}", f"{case.moved / ours / 1e9:.1f}"
             table.row(loop.name, f"{case.what:<48}", *cells, f"{ours / copy:.1f}")
     print()
-    most = {}
+    most: dict[Limit, float] = {}
     for row in rows:
         limit = limit_of(row["loop"], row["case"])
         most[limit] = max(most.get(limit, 0.0), row["over"])
