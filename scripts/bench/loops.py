@@ -68,7 +68,13 @@ def main() -> int:
     for loop in (loop for loop, name in zip(loops, known, strict=True) if name in chosen):
         for case in loop_cases.cases_of(loop):
             ours, copy = measured(case, loop.compiled, options.seconds)
-            row = {"loop": loop.name, "case": case.what, "seconds": ours, "copy_seconds": copy, "over": ours / copy}
+            row: dict[str, Any] = {
+                "loop": loop.name,
+                "case": case.what,
+                "seconds": ours,
+                "copy_seconds": copy,
+                "over": ours / copy,
+            }
             rows.append({**row, "numbers": case.numbers, "bytes": case.moved})
             cells = f"{1e6 * ours:.1f}", f"{1e9 * ours / case.numbers:.3f}", f"{case.moved / ours / 1e9:.1f}"
             table.row(loop.name, f"{case.what:<48}", *cells, f"{ours / copy:.1f}")
