@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from scripts.bench import loop_cases
+from scripts.bench.loop_cases.case import Case
 from scripts.bench.loop_limits import Limit, limit_of
 from scripts.harness import Report, Table, make_parser
 from scripts.isa import add_option, restart_with
@@ -26,7 +27,7 @@ from scripts.isa import add_option, restart_with
 TURN = 2e-4  # seconds at least that a turn lasts, as clocks are not exact
 
 
-def measured(case: loop_cases.Case, loop: Callable[..., Any], seconds: float) -> tuple[float, float]:
+def measured(case: Case, loop: Callable[..., Any], seconds: float) -> tuple[float, float]:
     """Return the seconds of a call of the loop, and of copies that move as many bytes, in as much memory."""
     source = np.ones(case.held // 2, np.uint8)
     target = np.zeros_like(source)
