@@ -19,7 +19,7 @@ class Limit(NamedTuple):
 
 
 _EXPONENTIAL = "8 products, 9 sums and 3 other operations for the exponential function, then a division"
-_PASSES = "an exponential function and a division for a number, in four passes over a row; the result is read thrice"
+_SCALAR = "LLVM makes 16 scalars of the 16 lanes, so maximum and sum of a row are not vectorised"
 _WINDOW3 = "9 products, 9 sums and 13 loads for a number"
 _FETCHED = "the four neighbours of a place are loaded one by one"
 _WINOGRAD = "two transforms of 6 x 6 numbers, with an image in a cache between them"
@@ -33,8 +33,8 @@ LIMITS = [
     Limit("numba_activations.silu", "", 9.5, _EXPONENTIAL),
     Limit("numba_activations.elu", "", 7, "as sigmoid, without the division"),
     Limit("numba_activations.gelu", "", 14, "as sigmoid, and 13 products and 13 sums for the normal distribution"),
-    Limit("numba_activations.softmax", "", 26, _PASSES),
-    Limit("numba_activations.softmax_gradient", "", 4, "two passes over a row, the first of which is a sum"),
+    Limit("numba_activations.softmax", "", 26, _SCALAR),
+    Limit("numba_activations.softmax_gradient", "", 4, _SCALAR),
     Limit("numba_depthwise.depthwise", "3 x 3 / 1, dilation", 6.5, f"{_WINDOW3}; one window at a time"),
     Limit("numba_depthwise.depthwise", "3 x 3 /", 5, _WINDOW3),
     Limit("numba_depthwise.depthwise", "5 x 5 /", 17, "25 products and 25 sums for a number"),
