@@ -8,7 +8,7 @@ all arrays read and all arrays written, each once; and the time over that of `nu
 much memory, for as many bytes. Loop and copy take turns; a time is the lower quartile of all turns, in time of the
 processor.
 
-Aim: no loop takes more than 3 times the copy, unless a reason stands in this script, which is then printed.
+Aim: no loop takes more than 3 times the copy, or more than the limit that loop_limits.py has for a case, with a reason.
 """
 
 import sys
@@ -19,29 +19,15 @@ from typing import Any
 import numpy as np
 
 from scripts.bench import loop_cases
+from scripts.bench.loop_cases.case import Case
+from scripts.bench.loop_limits import Limit, limit_of
 from scripts.harness import Report, Table, make_parser
 from scripts.isa import add_option, restart_with
 
-MOST = 3.0  # times a copy
 TURN = 2e-4  # seconds at least that a turn lasts, as clocks are not exact
 
-# Loops that may take longer, and why.
-REASONS = {
-    "numba_depthwise.depthwise": "a product and a sum for each pixel of a window, 9 or 25 for a number",
-    "numba_depthwise.depthwise_gradient": "as depthwise, and fewer numbers are moved, as none is written",
-    "numba_pixels.windows": "with a stride above 1, runs of as many numbers as there are samples are copied, often 16",
-    "numba_pixels.maxpool": "windows of 3 x 3 pixels: 9 comparisons for a number that is written",
-    "numba_pixels.extremes": "as maxpool",
-    "numba_pixels.moments": "two float64 for each float32: the conversion alone takes as long as a copy",
-    "numba_warp.bilinear": "four neighbours at computed places for each pixel, without vectors; then rounded",
-    "numba_warp.bilinear_floats": "as bilinear",
-    "numba_winograd.input_points": "two transforms of 6 x 6 numbers, with an image in a cache between them",
-    "numba_winograd.input_gradients": "as input_points",
-    "numba_winograd.gradient_points": "as input_points",
-}
 
-
-def measured(case: loop_cases.Case, loop: Callable[..., Any], seconds: float) -> tuple[float, float]:
+def measured(case: Case, loop: Callable[..., Any], seconds: float) -> tuple[float, float]:
     """Return the seconds of a call of the loop, and of copies that move as many bytes, in as much memory."""
     source = np.ones(case.held // 2, np.uint8)
     target = np.zeros_like(source)
@@ -83,17 +69,27 @@ def main() -> int:
     for loop in (loop for loop, name in zip(loops, known, strict=True) if name in chosen):
         for case in loop_cases.cases_of(loop):
             ours, copy = measured(case, loop.compiled, options.seconds)
-            row = {"loop": loop.name, "case": case.what, "seconds": ours, "copy_seconds": copy, "over": ours / copy}
+            row: dict[str, Any] = {
+                "loop": loop.name,
+                "case": case.what,
+                "seconds": ours,
+                "copy_seconds": copy,
+                "over": ours / copy,
+            }
             rows.append({**row, "numbers": case.numbers, "bytes": case.moved})
             cells = f"{1e6 * ours:.1f}", f"{1e9 * ours / case.numbers:.3f}", f"{case.moved / ours / 1e9:.1f}"
             table.row(loop.name, f"{case.what:<48}", *cells, f"{ours / copy:.1f}")
     print()
-    for name in dict.fromkeys(row["loop"] for row in rows):
-        most = max(row["over"] for row in rows if row["loop"] == name)
-        if name in REASONS:
-            print(f"{name}, {most:.1f} times a copy: {REASONS[name]}")
-        else:
-            report.check(f"{name}, most over a copy", most, "at most", MOST)
+    most: dict[Limit, float] = {}
+    for row in rows:
+        limit = limit_of(row["loop"], row["case"])
+        most[limit] = max(most.get(limit, 0.0), row["over"])
+    for limit, over in most.items():
+        cases = f" ({limit.of})" if limit.of else ""
+        report.check(f"{limit.loop}{cases}, most over a copy", over, "at most", limit.most)
+    print()
+    for limit in (limit for limit in most if limit.reason):
+        print(f"{limit.loop} ({limit.of or 'all'}): {limit.reason}")
     return report.end({"rows": rows}, options.json)
 
 

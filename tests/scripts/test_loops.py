@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("numba")
 
 from scripts.bench.loop_cases import cases_of, loops
-from scripts.bench.loops import REASONS
+from scripts.bench.loop_limits import LIMITS, MOST, limit_of
 
 
 def test_every_compiled_loop_has_cases_and_moves_something() -> None:
@@ -17,5 +17,7 @@ def test_every_compiled_loop_has_cases_and_moves_something() -> None:
         assert case.held <= case.moved
 
 
-def test_reasons_are_of_loops_that_exist() -> None:
-    assert set(REASONS) <= {loop.name for loop in loops()}
+def test_limits_are_of_cases_that_exist_and_have_a_reason() -> None:
+    used = {limit_of(loop.name, case.what) for loop in loops() for case in cases_of(loop)}
+    assert {limit for limit in used if limit.most != MOST} == set(LIMITS)
+    assert all(limit.reason and limit.most > MOST for limit in LIMITS)

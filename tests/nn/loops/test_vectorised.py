@@ -23,6 +23,8 @@ pytestmark = [
 # Loops with parts that go number by number: how many parts at most, and why. LLVM makes versions of a part.
 ALONE = {
     "numba_pixels.windows": (2, "it takes numbers apart that are as far apart as a pixel has channels, any number"),
+    "numba_warp.bilinear": (2, "it fetches neighbours from any places, and pixels of several channels are short"),
+    "numba_warp.bilinear_floats": (2, "as bilinear"),
 }
 
 _COUNT = """
