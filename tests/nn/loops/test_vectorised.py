@@ -22,6 +22,8 @@ pytestmark = [
 
 # Loops with parts that go number by number: how many parts at most, and why. LLVM makes versions of a part.
 ALONE = {
+    "numba_activations.softmax": (4, "LLVM makes single numbers of the sixteen sums and maxima of a row"),
+    "numba_activations.softmax_gradient": (2, "as softmax"),
     "numba_pixels.windows": (2, "it takes numbers apart that are as far apart as a pixel has channels, any number"),
     "numba_warp.bilinear": (2, "it fetches neighbours from any places, and pixels of several channels are short"),
     "numba_warp.bilinear_floats": (2, "as bilinear"),
