@@ -18,9 +18,7 @@ from cnnpar.nn.shapes import Array, Pair, Shape, Winner, as_rows
 from cnnpar.nn.windows import Windows, copy_pixels
 from cnnpar.nn.workspace import Workspace
 
-_SHORT = (
-    16  # numbers in a row of a window; with as many or more, tiles (winograd.py) are faster, where they are possible
-)
+_SHORT = 16  # numbers in a row of a window; with as many or more, tiles (winograd.py) are faster, where possible
 _FEW = 8  # channels; more are copied side by side as fast as one by one
 _BAND = 100_000  # numbers in the windows and outputs of a band: 400 KB of float32, to stay in a cache
 

@@ -190,7 +190,7 @@ def test_a_ray_ends_with_its_run_while_a_forked_process_lives() -> None:
     code = """
 import os, signal, sys
 from tests.parallel.on_ray.test_own_ray import own_ray
-with own_ray(print) as (server, launcher):
+with own_ray(lambda text: None) as (server, launcher):
     if os.fork() == 0:
         sys.stdin.read()  # with all descriptors of the run
         os._exit(0)
