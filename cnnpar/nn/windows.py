@@ -77,7 +77,17 @@ def copy_pixels(x: Array, start: Pair, out: Array) -> None:
     out[rows, columns] = x[from_rows, from_columns]
 
 
-def common(size: int, start: int, count: int) -> Slices:
-    """Return which of `count` pixels from `start` on lie in an axis of `size`, and where on the axis they lie."""
-    first, last = max(0, -start), max(0, min(count, size - start), -start)  # of equal numbers where none lies in it
-    return slice(first, last), slice(first + start, last + start)
+def common(size: int, start: int, count: int, step: int = 1) -> Slices:
+    """Return which of `count` pixels lie in an axis of `size`, and where on the axis they lie.
+
+    The pixels begin at `start`, and are `step` apart.
+    """
+    first = max(0, -(start // step))
+    last = max(first, min(count, -((start - size) // step)))  # of equal numbers where none lies in it
+    return slice(first, last), slice(start + first * step, start + last * step, step)
+
+
+def bands(rows: int, numbers: int, most: int) -> Iterator[range]:
+    """Yield `rows` rows, of `numbers` numbers each, in bands of about `most` numbers; a band has at least one row."""
+    height = max(most // numbers, 1)
+    return (range(first, min(first + height, rows)) for first in range(0, rows, height))

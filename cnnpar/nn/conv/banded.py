@@ -7,7 +7,6 @@ pooling are never written as a whole.
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from cnnpar.nn.conv.pooling import NONE, Pooling
 from cnnpar.nn.loops.interface import winner_type
 from cnnpar.nn.shapes import Array, Pair, Shape, Winner, as_rows
-from cnnpar.nn.windows import Windows, copy_pixels
+from cnnpar.nn.windows import Windows, bands, copy_pixels
 from cnnpar.nn.workspace import Workspace
 
 _SHORT = 16  # numbers in a row of a window; with as many or more, tiles (winograd.py) are faster, where possible
@@ -68,7 +67,7 @@ class _Plan:
         winner = as_rows(work.array("winner", self.y.shape, winner_type(pooling.size))) if pooled else None
         self.bands = []
         columns = used.outputs[1]
-        for rows in _bands(count[0], columns * down * samples * (len(self.weights) + channels)):
+        for rows in bands(count[0], columns * down * samples * (len(self.weights) + channels), _BAND):
             height, part = len(rows) * down, slice(rows.start, rows.stop)
             matrix = work.scratch("windows", (len(self.weights), height * columns * samples), x.dtype)
             outputs = work.scratch("band", (height, columns, samples, channels), x.dtype) if pooled else self.y[part]
@@ -132,9 +131,3 @@ def gradients(
     out.reshape(-1, channels)[...] = plan.total[: plan.elements]
     if bias is not None:
         bias[...] = plan.total[plan.elements]
-
-
-def _bands(rows: int, numbers: int) -> Iterator[range]:
-    """Yield `rows` rows, of `numbers` numbers each, in bands of about `_BAND` numbers."""
-    height = max(_BAND // numbers, 1)
-    return (range(first, min(first + height, rows)) for first in range(0, rows, height))

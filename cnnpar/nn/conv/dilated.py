@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpar.nn.conv.inner import Convolution, Correlate, Gradients
 from cnnpar.nn.shapes import Array, Shape
-from cnnpar.nn.windows import Slices, Windows
+from cnnpar.nn.windows import Slices, Windows, common
 from cnnpar.nn.workspace import Workspace
 
 
@@ -81,17 +81,9 @@ def _phases(x: Shape, size: Shape, start: Shape, apart: Shape) -> Iterator[tuple
     """
     for i, j in np.ndindex(*apart):
         rows, columns = (
-            _inside(start[axis] + phase, apart[axis], size[axis], x[axis]) for axis, phase in enumerate((i, j))
+            common(x[axis], start[axis] + phase, size[axis], apart[axis]) for axis, phase in enumerate((i, j))
         )
         yield (i, j), (rows[0], columns[0]), (rows[1], columns[1])
-
-
-def _inside(start: int, step: int, count: int, size: int) -> Slices:
-    """Return which of `count` pixels, from `start` on and `step` apart, lie in an axis of `size`, and where."""
-    first = max(0, -(start // step))
-    last = max(first, min(count, -((start - size) // step)))
-    place = start + first * step
-    return slice(first, last), slice(place, place + (last - first) * step, step)
 
 
 def _as_samples(phases: Array) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnpar.nn.conv.bias import bias_gradient
 from cnnpar.nn.shapes import Array, Pair, Shape, view
-from cnnpar.nn.windows import Windows, copy_pixels
+from cnnpar.nn.windows import Windows, bands, copy_pixels
 from cnnpar.nn.workspace import Workspace
 
 _BAND = 200_000  # numbers in the windows of a band: 800 KB of float32, to stay in a cache
@@ -66,8 +66,7 @@ def gradients(dy: Array, out: Array, bias: Array | None, windows: Windows, work:
 def _bands(y: Shape, kernel: Shape, windows: Windows, pixels: bool) -> Iterator[range]:
     """Yield the rows of the outputs y (rows, columns, N, channels) in bands; one band where nothing is copied."""
     row = y[1] * y[2] * math.prod(kernel[:3]) * windows.groups  # numbers in a row of windows
-    height = y[0] if pixels else max(_BAND // row, 1)
-    return (range(first, min(first + height, y[0])) for first in range(0, y[0], height))
+    return iter([range(y[0])]) if pixels else bands(y[0], row, _BAND)
 
 
 def _matrix(image: Array, rows: range, kernel: Shape, windows: Windows, pixels: bool, work: Workspace) -> Array:

@@ -4,13 +4,10 @@ Nothing is copied to windows, and products have as many rows as a band of output
 is a convolution itself, which Winograd's filtering does faster.
 """
 
-from collections.abc import Iterator
-from functools import lru_cache
-
 import numpy as np
 
 from cnnpar.nn.shapes import Array, Shape, as_rows
-from cnnpar.nn.windows import Slices, Windows
+from cnnpar.nn.windows import Windows, bands, common
 from cnnpar.nn.workspace import Workspace
 
 _FEW = 16  # channels of the images; fewer make matrices too thin
@@ -33,28 +30,13 @@ def transposed(dy: Array, kernel: Array, bias: Array | None, windows: Windows, s
     dx[...] = 0 if bias is None else bias
     pixels = as_rows(dx)
     columns, channels = dy.shape[1:4:2]
-    for rows in _bands(len(dy), columns * pixels.shape[2]):
+    for rows in bands(len(dy), columns * pixels.shape[2], _BAND):
         matrix = dy[rows.start : rows.stop].reshape(-1, channels)
         product = work.scratch("product", (len(rows), columns, pixels.shape[2]), dy.dtype)
         top = windows.start[0] + rows.start * windows.stride[0]
         for i, j in np.ndindex(*kernel.shape[:2]):  # in this order, so that roundings are the same each time
-            y, own_rows = _met(shape[0], top + i, windows.stride[0], len(rows))
-            x, own_columns = _met(shape[1], windows.start[1] + j, windows.stride[1], columns)
+            own_rows, y = common(shape[0], top + i, len(rows), windows.stride[0])
+            own_columns, x = common(shape[1], windows.start[1] + j, columns, windows.stride[1])
             np.matmul(matrix, kernel[i, j].T, out=product.reshape(-1, shape[3]))
             pixels[y, x] += product[own_rows, own_columns]
     return dx
-
-
-def _bands(rows: int, numbers: int) -> Iterator[range]:
-    """Yield `rows` rows, of `numbers` numbers each, in bands of about `_BAND` numbers."""
-    height = max(_BAND // numbers, 1)
-    return (range(first, min(first + height, rows)) for first in range(0, rows, height))
-
-
-@lru_cache(maxsize=4096)
-def _met(size: int, first: int, stride: int, count: int) -> Slices:
-    """Return which pixels of an axis lie at first, first + stride, ... (`count` of them), and which of these do."""
-    start = min(max(0, -(first // stride)), count)
-    stop = max(start, min(count, (size - 1 - first) // stride + 1))
-    pixels = range(first, first + count * stride, stride)[start:stop]
-    return slice(pixels.start, pixels.stop, stride) if pixels else slice(0), slice(start, stop)
